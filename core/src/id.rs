@@ -1,0 +1,93 @@
+//! Names of things. An id is minted by whoever makes the thing, rises strictly, and is never reused.
+
+use core::fmt;
+use core::num::NonZeroU64;
+
+use serde::{Deserialize, Serialize};
+
+/// What the id tables need to know of an id.
+pub(crate) trait Id: Copy + Eq + Ord {
+    /// The number behind the id; never zero.
+    fn raw(self) -> u64;
+}
+
+macro_rules! ids {
+    ($($(#[$doc:meta])* $name:ident = $prefix:literal;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub struct $name(NonZeroU64);
+
+        impl $name {
+            /// The first id of its kind.
+            pub(crate) const FIRST: Self = $name(NonZeroU64::MIN);
+
+            /// The id minted after this one.
+            pub(crate) const fn next(self) -> Self {
+                $name(self.0.saturating_add(1))
+            }
+
+            /// The number behind the id, for tables, logs and the wire. Counts from 1.
+            pub const fn get(self) -> u64 {
+                self.0.get()
+            }
+
+            /// The id with this number, for traces and tests; `None` for zero. An id that the
+            /// machine did not mint is answered with [`Misuse`](crate::Misuse), or, when it came
+            /// over the wire, counted.
+            pub const fn from_raw(raw: u64) -> Option<Self> {
+                match NonZeroU64::new(raw) {
+                    Some(raw) => Some($name(raw)),
+                    None => None,
+                }
+            }
+        }
+
+        impl Id for $name {
+            fn raw(self) -> u64 {
+                self.0.get()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!($prefix, "{}"), self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+    )*};
+}
+
+ids! {
+    /// A worker process, one life of it. Minted by the primary. Shown as `w7`.
+    WorkerId = "w";
+    /// A listener. Minted by the primary; workers echo it. Shown as `l1`.
+    ListenerId = "l";
+    /// A connection. Minted by [`Custody`](crate::Custody). Shown as `c42`.
+    ConnId = "c";
+    /// The number of a message that wants an answer; counts per channel and direction. Shown as `#9`.
+    Seq = "#";
+}
+
+impl Seq {
+    /// The `n`th number after this one.
+    pub(crate) const fn plus(self, n: u32) -> Self {
+        Seq(self.0.saturating_add(n as u64))
+    }
+}
+
+/// A place for a worker, from 0 up to the wanted number of workers. A respawn fills the same slot.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct Slot(pub u32);
+
+impl fmt::Display for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}

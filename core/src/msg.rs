@@ -1,0 +1,295 @@
+//! What the primary and a worker say to each other, apart from how it is encoded.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use core::net::{IpAddr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ListenerId, Seq};
+
+/// An error number of errno(3), as a positive number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Errno(pub i32);
+
+impl Errno {
+    /// The descriptor in a query is not one that the primary inherited.
+    pub const EBADF: Errno = Errno(9);
+    /// What was asked makes no sense, such as the nth listener of an operator who gave fewer.
+    pub const EINVAL: Errno = Errno(22);
+    /// The worker, or all together, hold as many listeners as the limits allow.
+    pub const EMFILE: Errno = Errno(24);
+    /// Somebody else listens there, or the operator's listener there is narrower than the ask.
+    pub const EADDRINUSE: Errno = Errno(98);
+    /// The worker, or the whole cluster, is leaving.
+    pub const ECANCELED: Errno = Errno(125);
+}
+
+impl fmt::Display for Errno {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "errno {}", self.0)
+    }
+}
+
+/// Where a listener listens.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Address {
+    /// Every address of the machine: `::` with IPv4 too, or `0.0.0.0` where there is no IPv6.
+    Any {
+        /// The port; 0 lets the kernel choose.
+        port: u16,
+    },
+    /// One address, or all of one family.
+    Ip(SocketAddr),
+    /// A unix socket at this path.
+    Unix(String),
+    /// A listening socket that the primary inherited, by its number.
+    Fd(i32),
+    /// The operator's nth listener, counted from 0. Only a query can say this.
+    Nth(u32),
+}
+
+impl Address {
+    /// The port, for addresses that have one.
+    pub fn port(&self) -> Option<u16> {
+        match self {
+            Address::Any { port } => Some(*port),
+            Address::Ip(addr) => Some(addr.port()),
+            Address::Unix(_) | Address::Fd(_) | Address::Nth(_) => None,
+        }
+    }
+
+    /// Whether a listener at `self` receives everything that one at `ask` would.
+    ///
+    /// `v6_only` belongs to `self`: a `[::]` without it takes IPv4 too (ipv6(7)).
+    pub(crate) fn covers(&self, v6_only: bool, ask: &Address) -> bool {
+        if self == ask {
+            return true;
+        }
+        let (Some(own), Some(asked)) = (self.port(), ask.port()) else { return false };
+        if own != asked {
+            return false;
+        }
+        let dual_stack = |addr: &SocketAddr| addr.is_ipv6() && addr.ip().is_unspecified() && !v6_only;
+        match (self, ask) {
+            (Address::Any { .. }, _) => true,
+            (Address::Ip(own), Address::Any { .. }) => dual_stack(own),
+            (Address::Ip(own), Address::Ip(asked)) => {
+                dual_stack(own) || (own.ip().is_unspecified() && own.is_ipv4() == asked.is_ipv4())
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether binding `ask` beside `self` would fail, or leave one of them without connections.
+    pub(crate) fn collides(&self, v6_only: bool, ask: &Address, ask_v6_only: bool) -> bool {
+        self.covers(v6_only, ask) || ask.covers(ask_v6_only, self)
+    }
+}
+
+impl fmt::Display for Address {
+    /// As the command line writes it: `127.0.0.1:80`, `*:80`, `unix:/run/x`, `fd:3`, `nth:0`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Any { port } => write!(f, "*:{port}"),
+            Address::Ip(addr) => write!(f, "{addr}"),
+            Address::Unix(path) => write!(f, "unix:{path}"),
+            Address::Fd(fd) => write!(f, "fd:{fd}"),
+            Address::Nth(n) => write!(f, "nth:{n}"),
+        }
+    }
+}
+
+/// Streams are handed off connection by connection; datagram sockets are always shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Transport {
+    /// TCP, or a unix stream socket.
+    Stream,
+    /// UDP.
+    Datagram,
+}
+
+/// What a worker asks to listen on. Workers that ask for equal keys share one listener.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ListenKey {
+    /// Where.
+    pub address: Address,
+    /// Streams or datagrams.
+    pub transport: Transport,
+    /// Whether `[::]` leaves IPv4 alone.
+    pub v6_only: bool,
+    /// Counts the servers of one worker on the same address, from 0.
+    pub index: u32,
+}
+
+impl ListenKey {
+    /// The key of a worker's first stream listener at `address`, IPv4 and IPv6 together.
+    pub fn stream(address: Address) -> Self {
+        ListenKey { address, transport: Transport::Stream, v6_only: false, index: 0 }
+    }
+}
+
+/// Where a socket is bound, as getsockname(2) tells it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum SockName {
+    /// TCP or UDP.
+    Ip(SocketAddr),
+    /// A unix socket: its path, or empty.
+    Unix(String),
+}
+
+impl SockName {
+    /// The port, for addresses that have one.
+    pub fn port(&self) -> Option<u16> {
+        match self {
+            SockName::Ip(addr) => Some(addr.port()),
+            SockName::Unix(_) => None,
+        }
+    }
+
+    /// The IP address, for addresses that have one.
+    pub fn ip(&self) -> Option<IpAddr> {
+        match self {
+            SockName::Ip(addr) => Some(addr.ip()),
+            SockName::Unix(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for SockName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SockName::Ip(addr) => write!(f, "{addr}"),
+            SockName::Unix(path) => write!(f, "unix:{path}"),
+        }
+    }
+}
+
+/// The good answer to a query.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Granted {
+    /// The name that every later message about this listener uses.
+    pub listener: ListenerId,
+    /// Where it listens.
+    pub sockname: SockName,
+    /// True: one handle travels with this message, and the worker accepts for itself.
+    /// False: connections come by `NewConn`.
+    pub shared: bool,
+    /// What the first worker said in its query; goes to all.
+    pub data: Vec<u8>,
+}
+
+/// A worker's message to the primary.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum FromWorker {
+    /// The program runs and speaks the protocol. The first message.
+    Online,
+    /// Listen on this address for me.
+    Query {
+        /// The number that the reply names.
+        seq: Seq,
+        /// What to listen on.
+        key: Box<ListenKey>,
+        /// The wanted backlog of listen(2); 0 means the default. The first worker's wish counts.
+        backlog: u32,
+        /// Opaque; the first worker's value goes to all.
+        data: Vec<u8>,
+    },
+    /// My server on this listener is up. The first one makes the worker ready.
+    Listening {
+        /// The listener of the reply.
+        listener: ListenerId,
+    },
+    /// The answer to one handed-off connection.
+    Ack {
+        /// The number of that connection.
+        ack: Seq,
+        /// True: it is mine. False: give it to another.
+        accepted: bool,
+    },
+    /// No more connections from this listener.
+    Close {
+        /// The listener.
+        listener: ListenerId,
+    },
+    /// I am failing: start my replacement now, hand me nothing more; I finish what I have and exit.
+    Suicide {
+        /// The number that the primary's [`ToWorker::Ack`] names once the replacement was started.
+        seq: Seq,
+    },
+    /// I leave of my own will: my end is no crash.
+    ExitedAfterDisconnect {
+        /// The number that the primary's [`ToWorker::Ack`] names.
+        seq: Seq,
+    },
+    /// The answer to a ping.
+    Pong {
+        /// The ping's number.
+        ack: Seq,
+    },
+    /// How many connections are open at me. Sent within 50 ms of a change, to primaries that ask.
+    Load {
+        /// Open connections.
+        open: u32,
+    },
+}
+
+/// The primary's message to a worker.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum ToWorker {
+    /// The answer to a query. Carries one handle if it grants a shared listener.
+    QueryReply {
+        /// The query's number.
+        ack: Seq,
+        /// The listener, or why there is none.
+        result: Result<Box<Granted>, Errno>,
+    },
+    /// Here are `count` connections, as as many handles.
+    NewConn {
+        /// The number of the first one; the others count up from it.
+        first_seq: Seq,
+        /// The listener they came from.
+        listener: ListenerId,
+        /// How many. At least 1.
+        count: u32,
+    },
+    /// Your message was received.
+    Ack {
+        /// Its number.
+        ack: Seq,
+    },
+    /// Leave: close your listeners, finish your connections, close the channel, exit.
+    Disconnect,
+    /// Leave within this time; what lives after it is killed.
+    Drain {
+        /// Milliseconds from now.
+        deadline_ms: u64,
+    },
+    /// Answer with a pong.
+    Ping {
+        /// The number that the pong names.
+        seq: Seq,
+    },
+}
+
+impl ToWorker {
+    /// How many handles travel with this message.
+    pub fn handles(&self) -> u32 {
+        match self {
+            ToWorker::NewConn { count, .. } => *count,
+            ToWorker::QueryReply { result: Ok(granted), .. } if granted.shared => 1,
+            ToWorker::QueryReply { .. }
+            | ToWorker::Ack { .. }
+            | ToWorker::Disconnect
+            | ToWorker::Drain { .. }
+            | ToWorker::Ping { .. } => 0,
+        }
+    }
+}
