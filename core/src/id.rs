@@ -81,9 +81,7 @@ impl Seq {
 }
 
 /// A place for a worker, from 0 up to the wanted number of workers. A respawn fills the same slot.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Slot(pub u32);
 
 impl fmt::Display for Slot {

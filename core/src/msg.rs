@@ -73,7 +73,8 @@ impl Address {
         if own != asked {
             return false;
         }
-        let dual_stack = |addr: &SocketAddr| addr.is_ipv6() && addr.ip().is_unspecified() && !v6_only;
+        let dual_stack =
+            |addr: &SocketAddr| addr.is_ipv6() && addr.ip().is_unspecified() && !v6_only;
         match (self, ask) {
             (Address::Any { .. }, _) => true,
             (Address::Ip(own), Address::Any { .. }) => dual_stack(own),

@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 ///
 /// The clock behind it must not go back. A `now` that does is read as the latest one seen, so it
 /// harms nothing but precision. Adapters use `CLOCK_MONOTONIC` (clock_gettime(2)).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct Time(u64);
 
 impl Time {

@@ -1,0 +1,264 @@
+//! What an embedder or operator chooses. Valid by construction.
+
+use alloc::vec::Vec;
+use core::fmt;
+use core::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Address, ListenKey};
+
+/// Who accepts connections, and who gets the next one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Policy {
+    /// The primary accepts and hands off: to the worker with the fewest in flight, among equals
+    /// to the one that has been there longest.
+    #[default]
+    RoundRobin,
+    /// Workers accept on one shared listener; the kernel wakes whom it likes.
+    Shared,
+}
+
+impl Policy {
+    /// As the command line and `status` write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Policy::RoundRobin => "round-robin",
+            Policy::Shared => "shared",
+        }
+    }
+}
+
+/// What happens to a connection when a listener has as many pending as it may.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Overflow {
+    /// Stop accepting: the kernel's backlog takes over.
+    #[default]
+    Wait,
+    /// Accept and close, counted.
+    Refuse,
+}
+
+/// Which exits are followed by a new worker in the slot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Respawn {
+    /// Every exit that the primary did not ask for.
+    #[default]
+    Always,
+    /// Not a voluntary leave, nor exit code 0.
+    OnFailure,
+    /// None.
+    Never,
+}
+
+macro_rules! config {
+    ($($(#[$doc:meta])* $name:ident: $type:ty = $default:expr;)*) => {
+        /// A valid configuration. Made by [`Config::builder`]; the defaults are those of the
+        /// command line.
+        #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        pub struct Config {
+            $(pub(crate) $name: $type,)*
+        }
+
+        /// Collects choices; [`build`](ConfigBuilder::build) checks them together.
+        #[derive(Clone, Debug)]
+        pub struct ConfigBuilder(Config);
+
+        impl ConfigBuilder {
+            $($(#[$doc])*
+            #[must_use]
+            pub fn $name(mut self, $name: $type) -> Self {
+                self.0.$name = $name;
+                self
+            })*
+        }
+
+        impl Config {
+            /// Begins with the defaults.
+            pub fn builder() -> ConfigBuilder {
+                ConfigBuilder(Config { $($name: $default,)* })
+            }
+
+            $($(#[$doc])*
+            pub fn $name(&self) -> &$type {
+                &self.$name
+            })*
+        }
+    };
+}
+
+config! {
+    /// How many workers to keep. 1 to 10,000, default 1.
+    workers: u32 = 1;
+    /// Listeners that the operator gives, bound before the first worker starts. Default none.
+    listeners: Vec<ListenKey> = Vec::new();
+    /// The scheduling policy for streams; datagram sockets are always shared.
+    policy: Policy = Policy::RoundRobin;
+    /// Connections in flight at one native worker. 1 to 1,024, default 1.
+    window: u32 = 1;
+    /// Connections pending at one listener before [`Overflow`] applies; one accept batch may go
+    /// past it. 1 to 16,777,216, default 1,024.
+    max_pending: u32 = 1_024;
+    /// Connections pending and in flight together before accepting stops everywhere. Adapters
+    /// derive it from the limit on open files. At least 1, default 16,777,216.
+    max_held: u32 = 16_777_216;
+    /// What to do at `max_pending`.
+    overflow: Overflow = Overflow::Wait;
+    /// How long a worker may have something in flight and answer nothing, before it is killed.
+    /// `None` means for ever. Default 60 s.
+    ack_timeout: Option<Duration> = Some(Duration::from_secs(60));
+    /// How long after a granted query a worker may take to become ready, before it is killed.
+    /// `None` means for ever. Default 30 s.
+    ready_timeout: Option<Duration> = Some(Duration::from_secs(30));
+    /// How long a drain, and so the shutdown, may take. More than zero, default 30 s.
+    drain_timeout: Duration = Duration::from_secs(30);
+    /// How long a worker may say nothing at all before that is reported, once. Default 30 s.
+    silent_after: Duration = Duration::from_secs(30);
+    /// How many early failures a slot may have within `restart_period` and still be respawned.
+    /// Default 5.
+    restart_intensity: u32 = 5;
+    /// See `restart_intensity`. More than zero, default 10 s.
+    restart_period: Duration = Duration::from_secs(10);
+    /// The delay before a slot's first respawn after an early failure; doubles each time. Default
+    /// 100 ms.
+    respawn_delay: Duration = Duration::from_millis(100);
+    /// Where that delay stops growing. Default 5 s.
+    respawn_delay_max: Duration = Duration::from_secs(5);
+    /// Which exits are followed by a respawn.
+    respawn: Respawn = Respawn::Always;
+    /// How long a worker that declined gets nothing from that listener; doubles with each decline
+    /// in a row. More than zero, default 5 ms.
+    cooldown: Duration = Duration::from_millis(5);
+    /// Where that time stops growing. Default 250 ms.
+    cooldown_max: Duration = Duration::from_millis(250);
+    /// At how many dead workers a connection may have been in flight before it is refused. At
+    /// least 1, default 5.
+    max_attempts: u8 = 5;
+    /// How many acks that answer nothing a worker may send between two valid ones. Default 1,000.
+    max_stray_acks: u32 = 1_000;
+    /// Listeners that one worker may hold. Default 64.
+    max_listeners_per_worker: u32 = 64;
+    /// Listeners in all. Default 1,024.
+    max_listeners: u32 = 1_024;
+    /// How long a listener that workers asked for outlives its last holder. Default 1 s.
+    unheld_timeout: Duration = Duration::from_secs(1);
+    /// The longest frame of the native codec in bytes. 1,024 to 16,777,216, default 1 MiB.
+    max_frame: u32 = 1 << 20;
+    /// How long a begun frame may take to complete. Default 10 s.
+    frame_timeout: Duration = Duration::from_secs(10);
+    /// How long after SIGKILL the channel of a worker is fenced. Default 1 s.
+    fence_timeout: Duration = Duration::from_secs(1);
+}
+
+/// Messages that an adapter reads from one worker before it turns to the next one.
+pub const MESSAGES_PER_TURN: u32 = 64;
+/// Bytes that an adapter reads from one worker before it turns to the next one.
+pub const BYTES_PER_TURN: usize = 256 * 1024;
+/// Connections that an adapter accepts from one listener before it turns to the next one.
+pub const ACCEPTS_PER_TURN: u32 = 64;
+
+impl ConfigBuilder {
+    /// Checks the choices.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the first field that is outside its bounds.
+    pub fn build(self) -> Result<Config, ConfigError> {
+        let config = self.0;
+        let within = |field, value: u64, min: u64, max: u64| {
+            if (min..=max).contains(&value) {
+                Ok(())
+            } else {
+                Err(ConfigError::OutOfBounds { field, value, min, max })
+            }
+        };
+        within("workers", config.workers.into(), 1, 10_000)?;
+        within("window", config.window.into(), 1, 1_024)?;
+        within("max_pending", config.max_pending.into(), 1, 1 << 24)?;
+        within("max_held", config.max_held.into(), 1, u32::MAX.into())?;
+        within("max_attempts", config.max_attempts.into(), 1, u8::MAX.into())?;
+        within("max_frame", config.max_frame.into(), 1_024, 1 << 24)?;
+        within("max_listeners", config.max_listeners.into(), 1, 1_024)?;
+        within("max_listeners_per_worker", config.max_listeners_per_worker.into(), 1, 1_024)?;
+        within("listeners", config.listeners.len() as u64, 0, config.max_listeners.into())?;
+        for (field, span) in [
+            ("drain_timeout", config.drain_timeout),
+            ("restart_period", config.restart_period),
+            ("respawn_delay", config.respawn_delay),
+            ("cooldown", config.cooldown),
+            ("frame_timeout", config.frame_timeout),
+            ("fence_timeout", config.fence_timeout),
+            ("unheld_timeout", config.unheld_timeout),
+            ("silent_after", config.silent_after),
+            ("ack_timeout", config.ack_timeout.unwrap_or(Duration::MAX)),
+            ("ready_timeout", config.ready_timeout.unwrap_or(Duration::MAX)),
+        ] {
+            if span.is_zero() {
+                return Err(ConfigError::Zero { field });
+            }
+        }
+        if config.cooldown_max < config.cooldown {
+            return Err(ConfigError::Order { low: "cooldown", high: "cooldown_max" });
+        }
+        if config.respawn_delay_max < config.respawn_delay {
+            return Err(ConfigError::Order { low: "respawn_delay", high: "respawn_delay_max" });
+        }
+        for (nth, key) in config.listeners.iter().enumerate() {
+            if matches!(key.address, Address::Nth(_)) {
+                return Err(ConfigError::NthListener { nth });
+            }
+        }
+        Ok(config)
+    }
+}
+
+/// Why a configuration was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// A number is not between its bounds.
+    OutOfBounds {
+        /// The field.
+        field: &'static str,
+        /// What it was.
+        value: u64,
+        /// The smallest allowed value.
+        min: u64,
+        /// The largest allowed value.
+        max: u64,
+    },
+    /// A time span is zero where that makes no sense.
+    Zero {
+        /// The field.
+        field: &'static str,
+    },
+    /// A start value is larger than the value it grows to.
+    Order {
+        /// The start value's field.
+        low: &'static str,
+        /// The end value's field.
+        high: &'static str,
+    },
+    /// An operator's listener refers to an operator's listener.
+    NthListener {
+        /// Which one, counted from 0.
+        nth: usize,
+    },
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ConfigError::OutOfBounds { field, value, min, max } => {
+                write!(f, "{field} is {value}, which is not between {min} and {max}")
+            }
+            ConfigError::Zero { field } => write!(f, "{field} must be longer than zero"),
+            ConfigError::Order { low, high } => write!(f, "{high} must not be less than {low}"),
+            ConfigError::NthListener { nth } => {
+                write!(f, "listener {nth} names another listener instead of an address")
+            }
+        }
+    }
+}
+
+impl core::error::Error for ConfigError {}
