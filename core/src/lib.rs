@@ -6,16 +6,57 @@ extern crate alloc;
 
 mod config;
 mod custody;
+mod error;
 mod id;
+mod journal;
+mod lists;
 mod msg;
+mod primary;
+mod ring;
 mod table;
 mod time;
+mod timers;
+mod transitions;
 
 pub use config::{
     ACCEPTS_PER_TURN, BYTES_PER_TURN, Config, ConfigBuilder, ConfigError, MESSAGES_PER_TURN,
     Overflow, Policy, Respawn,
 };
 pub use custody::{ConnRange, Custody, Leftover};
+pub use error::Misuse;
 pub use id::{ConnId, ListenerId, Seq, Slot, WorkerId};
+pub use journal::Journal;
 pub use msg::{Address, Errno, FromWorker, Granted, ListenKey, SockName, ToWorker, Transport};
+pub use primary::{
+    Attach, Broken, Canonical, Command, ConnEnd, Event, ExitClass, ExitStatus, Input, LastExit,
+    ListenerStatus, Output, Primary, Refusal, Signal, SpawnError, Totals, Verdict, Violation,
+    WorkerStatus,
+};
 pub use time::Time;
+pub use timers::{Deadline, Timer};
+pub use transitions::{Life, life_diagram};
+// TEMPORARY until the codec lands.
+mod wire_stub {
+    use serde::{Deserialize, Serialize};
+    /// Codec.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+    pub enum Codec {
+        /// N
+        Native,
+        /// J
+        Node,
+    }
+    /// Err
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+    pub enum DecodeError {
+        /// x
+        BadMagic,
+    }
+    impl DecodeError {
+        /// name
+        pub fn name(&self) -> &'static str {
+            "bad_magic"
+        }
+    }
+}
+pub use wire_stub::{Codec, DecodeError};

@@ -1,0 +1,38 @@
+//! What an embedder can do wrong.
+
+use core::fmt;
+
+use crate::{ConnId, ListenerId, WorkerId};
+
+/// An input that can't be: a fault in the embedder, never in a worker. The state is unchanged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Misuse {
+    /// No worker was ever given this id.
+    UnknownWorker(WorkerId),
+    /// `Spawned` or `SpawnFailed` for a worker whose start is not awaited.
+    NotStarting(WorkerId),
+    /// `Incoming` at a listener that is not bound.
+    ListenerNotOpen(ListenerId),
+    /// `Bound` for a listener whose bind is not awaited.
+    NotBinding(ListenerId),
+    /// `Unbound` for a listener whose close is not awaited.
+    NotUnbinding(ListenerId),
+    /// A connection that was given in before, or out of order.
+    ConnNotRising(ConnId),
+}
+
+impl fmt::Display for Misuse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Misuse::UnknownWorker(id) => write!(f, "{id} was never minted"),
+            Misuse::NotStarting(id) => write!(f, "the start of {id} is not awaited"),
+            Misuse::ListenerNotOpen(id) => write!(f, "{id} is not open"),
+            Misuse::NotBinding(id) => write!(f, "the bind of {id} is not awaited"),
+            Misuse::NotUnbinding(id) => write!(f, "the close of {id} is not awaited"),
+            Misuse::ConnNotRising(id) => write!(f, "{id} does not come after the last connection"),
+        }
+    }
+}
+
+impl core::error::Error for Misuse {}

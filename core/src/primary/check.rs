@@ -1,0 +1,173 @@
+//! What must hold after every input. For tests and for reading snapshots; costs a walk over all.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+use core::fmt;
+
+use super::Primary;
+use super::records::{SlotState, Worker};
+use crate::timers::Due;
+use crate::transitions::Life;
+use crate::{ConnId, WorkerId};
+
+/// An invariant that does not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Broken(pub &'static str);
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl core::error::Error for Broken {}
+
+fn ensure(holds: bool, what: &'static str) -> Result<(), Broken> {
+    if holds { Ok(()) } else { Err(Broken(what)) }
+}
+
+impl Primary {
+    /// Checks every invariant of the state.
+    ///
+    /// # Errors
+    /// The first one that does not hold: then there is a fault in this crate, or the state was
+    /// read from a damaged snapshot.
+    pub fn check(&self) -> Result<(), Broken> {
+        self.check_connections()?;
+        self.check_workers()?;
+        self.check_ring()?;
+        self.check_work_conservation()?;
+        self.check_slots()?;
+        self.check_listeners()
+    }
+
+    /// Every connection that is held, in the order of the ids, twice if it is held twice.
+    pub fn held(&self) -> Vec<ConnId> {
+        let flying = self.workers.iter().flat_map(|(_, w)| w.in_flight.iter().map(|e| e.conn));
+        let pending = self.listeners.iter().flat_map(|(_, l)| l.pending.iter().map(|p| p.conn));
+        let mut held: Vec<ConnId> = flying.chain(pending).collect();
+        held.sort_unstable();
+        held
+    }
+
+    fn check_connections(&self) -> Result<(), Broken> {
+        let held = self.held();
+        let distinct: BTreeSet<ConnId> = held.iter().copied().collect();
+        ensure(distinct.len() == held.len(), "a connection is in two places")?;
+        ensure(
+            held.last().is_none_or(|last| last.get() <= self.last_conn),
+            "a connection is held that was never given in",
+        )?;
+        let flying: usize = self.workers.iter().map(|(_, worker)| worker.in_flight.len()).sum();
+        ensure(flying == self.flying as usize, "the count in flight is wrong")?;
+        let pending: usize = self.listeners.iter().map(|(_, record)| record.pending.len()).sum();
+        ensure(pending == self.pending as usize, "the count of pending is wrong")?;
+        for (_, record) in self.listeners.iter() {
+            let sorted = record.pending.iter().is_sorted_by(|a, b| a.conn < b.conn);
+            ensure(sorted, "a queue is not in the order of the ids")?;
+        }
+        Ok(())
+    }
+
+    fn check_workers(&self) -> Result<(), Broken> {
+        for (id, worker) in self.workers.iter() {
+            ensure(id < self.next_worker, "a worker id was never minted")?;
+            ensure(worker.life != Life::Dead, "a dead worker is kept")?;
+            ensure(worker.flying() <= worker.window, "a worker has more than its window")?;
+            let sorted = worker.in_flight.iter().is_sorted_by(|a, b| a.seq < b.seq);
+            ensure(sorted, "a worker's numbers are not in order")?;
+            let numbered = worker.in_flight.back().is_none_or(|e| e.seq < worker.next_seq);
+            ensure(numbered, "a number in flight was never given out")?;
+            ensure(
+                !worker.channel_closed || (worker.in_flight.is_empty() && worker.shares.is_empty()),
+                "a worker without a channel holds something",
+            )?;
+            ensure(
+                !(worker.channel_closed && worker.exit.is_some()),
+                "a worker that has ended is kept",
+            )?;
+            let gone = worker.exit.is_some() || worker.channel_closed;
+            ensure(!gone || worker.life == Life::Leaving, "a worker that is gone is not leaving")?;
+            self.check_ack_timer(id, worker)?;
+        }
+        Ok(())
+    }
+
+    fn check_ack_timer(&self, id: WorkerId, worker: &Worker) -> Result<(), Broken> {
+        let Some(index) = self.workers.position(id) else { return Err(Broken("a lost index")) };
+        let timed = self.ack_order.list_of(index).is_some();
+        let wanted = !worker.in_flight.is_empty()
+            && worker.killed_as.is_none()
+            && self.config.ack_timeout.is_some();
+        ensure(timed == wanted, "an ack timer runs, or does not, against the rule")
+    }
+
+    fn check_ring(&self) -> Result<(), Broken> {
+        let mut filed = BTreeMap::new();
+        for index in self.ring.iter() {
+            let twice = filed.insert(index, self.ring.level_of(index)).is_some();
+            ensure(!twice, "a worker is in the ring twice")?;
+            ensure(self.workers.at(index).is_some(), "the ring has nobody at an index")?;
+        }
+        for (id, worker) in self.workers.iter() {
+            let index = self.workers.position(id);
+            let level = index.and_then(|index| filed.get(&index).copied().flatten());
+            let wanted = worker.has_credit().then(|| worker.flying());
+            ensure(level == wanted, "a worker is filed wrongly in the ring")?;
+        }
+        let due: Vec<_> = self.ack_order.iter(0).filter_map(|i| self.workers.at(i)).collect();
+        let sorted = due.iter().is_sorted_by(|a, b| a.ack_due <= b.ack_due);
+        ensure(sorted, "the ack timers are out of order")
+    }
+
+    /// Guarantee 5: nothing is pending that an eligible worker could have.
+    fn check_work_conservation(&self) -> Result<(), Broken> {
+        let turns: BTreeSet<_> = self.backlog.iter().copied().collect();
+        ensure(turns.len() == self.backlog.len(), "a listener has two turns")?;
+        for (id, record) in self.listeners.iter() {
+            let waits = !record.pending.is_empty();
+            ensure(waits == turns.contains(&id), "a listener's turn is missing or needless")?;
+            if !waits {
+                continue;
+            }
+            let idle = self.workers.iter().any(|(_, w)| w.has_credit() && w.takes(id));
+            ensure(!idle, "a connection waits although a worker is eligible")?;
+        }
+        Ok(())
+    }
+
+    fn check_slots(&self) -> Result<(), Broken> {
+        for (at, slot) in self.slots.iter().enumerate() {
+            let timed = self.timers.is_set(Due::Respawn(crate::Slot(at as u32)));
+            let waits = slot.state == SlotState::Waiting && !self.is_draining();
+            ensure(waits == timed, "a slot waits without a timer, or has one")?;
+            if let SlotState::Filled(id) = slot.state
+                && let Some(worker) = self.workers.get(id)
+            {
+                ensure(worker.slot.0 as usize == at, "a worker is in another's slot")?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_listeners(&self) -> Result<(), Broken> {
+        for (id, record) in self.listeners.iter() {
+            ensure(id < self.next_listener, "a listener id was never minted")?;
+            ensure(!record.accepting || record.is_open(), "a closed listener accepts")?;
+            ensure(!record.accepting || !record.shared, "a shared listener is accepted from")?;
+            ensure(!record.accepting || !self.pressed, "accepting goes on under pressure")?;
+            for holder in &record.holders {
+                let shares = self.workers.get(*holder).is_some_and(|w| w.share(id).is_some());
+                ensure(shares, "a holder does not share its listener")?;
+            }
+        }
+        for (id, worker) in self.workers.iter() {
+            let held = |share: &super::records::Share| {
+                let record = self.listeners.get(share.listener);
+                record.is_none_or(|record| record.holders.contains(&id))
+            };
+            ensure(worker.shares.iter().all(held), "a share is not held")?;
+        }
+        Ok(())
+    }
+}

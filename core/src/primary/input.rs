@@ -1,0 +1,176 @@
+//! What an embedder tells the primary.
+
+use core::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Codec, ConnId, DecodeError, Errno, FromWorker, ListenerId, Seq, SockName, WorkerId};
+
+/// Something that happened outside the machine.
+///
+/// Anything about a worker or listener that is gone by now is ignored: reports may be late. An id
+/// that was never minted is [`Misuse`](crate::Misuse).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Input {
+    /// The clock was looked at. Deadlines act only here. Send it after each turn, when every
+    /// channel was read to would-block (or to its budget) under the same `now`; it is always
+    /// safe to send.
+    Wake,
+    /// A worker's process runs.
+    Spawned {
+        /// Which one.
+        worker: WorkerId,
+        /// Its process id.
+        pid: i32,
+    },
+    /// A worker's process could not be started.
+    SpawnFailed {
+        /// Which one.
+        worker: WorkerId,
+        /// Why.
+        cause: SpawnError,
+    },
+    /// The first byte of a worker's channel told its codec.
+    Hello {
+        /// Which one.
+        worker: WorkerId,
+        /// What it speaks.
+        codec: Codec,
+    },
+    /// A message arrived.
+    Message {
+        /// From whom.
+        worker: WorkerId,
+        /// What it said.
+        msg: FromWorker,
+    },
+    /// After a read, an unfinished frame is left over. Say it after every such read.
+    FrameBegun {
+        /// Whose.
+        worker: WorkerId,
+    },
+    /// What a worker sent, or did, is outside the protocol.
+    Violation {
+        /// Who.
+        worker: WorkerId,
+        /// What.
+        what: Violation,
+    },
+    /// A worker's channel was read to its end: end of file or ECONNRESET. EPIPE on a send does
+    /// not count, as acks may still be unread.
+    ChannelClosed {
+        /// Whose.
+        worker: WorkerId,
+    },
+    /// A worker's process has ended and was reaped.
+    Exited {
+        /// Which one.
+        worker: WorkerId,
+        /// How.
+        status: ExitStatus,
+    },
+    /// The answer to [`Output::Bind`](crate::Output::Bind).
+    Bound {
+        /// Which listener.
+        listener: ListenerId,
+        /// Where it is bound, or why not.
+        result: Result<SockName, Errno>,
+    },
+    /// The answer to [`Output::Unbind`](crate::Output::Unbind): everything that could be accepted
+    /// was given in, and the listener is closed.
+    Unbound {
+        /// Which listener.
+        listener: ListenerId,
+    },
+    /// A connection was accepted and is in custody. Ids rise from one to the next.
+    Incoming {
+        /// The listener that it came to.
+        listener: ListenerId,
+        /// The connection.
+        conn: ConnId,
+    },
+    /// A handoff could not be sent at all, and never will be: not one byte of it is in the
+    /// channel. Would-block and ETOOMANYREFS are no failures, nor is EPIPE.
+    HandoffFailed {
+        /// To whom.
+        worker: WorkerId,
+        /// Its number.
+        seq: Seq,
+        /// Why.
+        errno: Errno,
+    },
+    /// The operator or embedder wants something.
+    Command(Command),
+}
+
+/// What an operator or embedder can want.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Command {
+    /// Shut down gracefully: serve what has been accepted, drain the workers, end within the
+    /// drain timeout.
+    Stop,
+    /// Shut down at once: close what is held, kill the workers.
+    StopNow,
+    /// Ask a worker for a sign of life; its answer is an event. A worker that can't be asked is
+    /// passed over.
+    Ping(WorkerId),
+}
+
+/// Why a process could not be started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum SpawnError {
+    /// There is no such program.
+    NotFound,
+    /// Anything else.
+    Other(Errno),
+}
+
+/// How a process ended, as waitpid(2) tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum ExitStatus {
+    /// It exited with this code.
+    Code(i32),
+    /// This signal killed it.
+    Signal(i32),
+}
+
+impl fmt::Display for ExitStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ExitStatus::Code(code) => write!(f, "code {code}"),
+            ExitStatus::Signal(signal) => write!(f, "signal {signal}"),
+        }
+    }
+}
+
+/// Why a worker is ended for what it sent.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Violation {
+    /// Its bytes are no message.
+    Decode(DecodeError),
+    /// Its first byte belongs to no codec that is spoken here.
+    UnknownCodec,
+    /// A begun frame did not complete in time.
+    FrameTimeout,
+    /// A message that its state does not allow, such as anything before `online`.
+    UnexpectedMessage,
+    /// Too many messages that answer or name nothing.
+    StrayMessages,
+}
+
+impl Violation {
+    /// As `status` and the event log write it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Violation::Decode(error) => error.name(),
+            Violation::UnknownCodec => "unknown_codec",
+            Violation::FrameTimeout => "frame_timeout",
+            Violation::UnexpectedMessage => "unexpected_message",
+            Violation::StrayMessages => "stray_messages",
+        }
+    }
+}

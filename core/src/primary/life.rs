@@ -1,0 +1,243 @@
+//! A worker's life: from its spawn to the end of both its process and its channel.
+
+use super::Primary;
+use super::input::{ExitStatus, Violation};
+use super::output::{Event, ExitClass, Output, Signal};
+use super::records::LastExit;
+use crate::timers::Due;
+use crate::transitions::Step;
+use crate::{Codec, Time, ToWorker, WorkerId};
+
+/// How late an answer to a deadline may be before it means that the primary was stopped, or that
+/// the machine slept.
+const LATE: core::time::Duration = core::time::Duration::from_secs(1);
+
+impl Primary {
+    /// Moves a worker on by the table; false if the table has no such step.
+    pub(super) fn step(&mut self, id: WorkerId, step: Step) -> bool {
+        let Some(index) = self.workers.position(id) else { return false };
+        let Some(worker) = self.workers.at_mut(index) else { return false };
+        let Some(life) = worker.life.after(step) else { return false };
+        worker.life = life;
+        self.file(index);
+        true
+    }
+
+    pub(super) fn on_spawned(&mut self, id: WorkerId, pid: i32) {
+        let Some(worker) = self.workers.get_mut(id) else { return };
+        worker.pid = Some(pid);
+        let (slot, generation) = (worker.slot, worker.generation);
+        if worker.life.is_staying() {
+            self.timers.set(Due::Silent(id), self.now.after(self.config.silent_after));
+        }
+        self.event(Event::Spawned { worker: id, slot, generation, pid });
+    }
+
+    pub(super) fn on_hello(&mut self, id: WorkerId, codec: Codec) {
+        let Some(worker) = self.workers.get_mut(id) else { return };
+        worker.codec = Some(codec);
+        worker.window = self.config.window;
+    }
+
+    pub(super) fn on_frame_begun(&mut self, id: WorkerId) {
+        let due = Due::Frame(id);
+        if self.workers.contains(id) && !self.timers.is_set(due) {
+            self.timers.set(due, self.now.after(self.config.frame_timeout));
+        }
+    }
+
+    pub(super) fn on_violation(&mut self, id: WorkerId, what: Violation) {
+        self.kill(id, ExitClass::Violations, Some(what));
+    }
+
+    /// Kills a worker, once. What is in flight there stays until its channel has been read to
+    /// its end: an ack may still be in it.
+    pub(super) fn kill(&mut self, id: WorkerId, class: ExitClass, violation: Option<Violation>) {
+        let Some(index) = self.workers.position(id) else { return };
+        let Some(worker) = self.workers.at_mut(index) else { return };
+        if worker.killed_as.is_some() || worker.exit.is_some() {
+            return;
+        }
+        worker.killed_as = Some(class);
+        self.ack_order.remove(index);
+        self.step(id, Step::Leave);
+        self.timers.clear_worker(id);
+        self.timers.set(Due::Fence(id), self.now.after(self.config.fence_timeout));
+        self.event(Event::Killing { worker: id, class, violation });
+        self.emit(Output::Kill { worker: id, signal: Signal::Kill });
+    }
+
+    /// Tells a worker to leave within `deadline`. One that has not spoken yet gets SIGTERM.
+    pub(super) fn drain(&mut self, id: WorkerId, deadline: Time) {
+        let now = self.now;
+        if !self.step(id, Step::Drain) {
+            return;
+        }
+        let Some(worker) = self.workers.get_mut(id) else { return };
+        worker.voluntary = true;
+        let codec = worker.codec;
+        let within = deadline.since(now);
+        self.timers.clear(Due::Ready(id));
+        self.timers.set(Due::Drain(id), deadline);
+        self.event(Event::Draining { worker: id, within });
+        if codec.is_some() {
+            let deadline_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
+            self.emit(Output::Send {
+                worker: id,
+                msg: ToWorker::Drain { deadline_ms },
+                attach: None,
+            });
+        } else {
+            self.emit(Output::Kill { worker: id, signal: Signal::Term });
+        }
+    }
+
+    pub(super) fn on_channel_closed(&mut self, id: WorkerId) {
+        let Some(worker) = self.workers.get_mut(id) else { return };
+        if worker.channel_closed {
+            return;
+        }
+        worker.channel_closed = true;
+        worker.queries = 0;
+        let in_flight = worker.flying();
+        let (killed, native) = (worker.killed_as.is_some(), worker.codec == Some(Codec::Native));
+        let (voluntary, exited) = (worker.voluntary, worker.exit.is_some());
+        self.timers.clear(Due::Fence(id));
+        self.timers.clear(Due::Frame(id));
+        self.timers.clear(Due::Ready(id));
+        self.step(id, Step::Leave);
+        self.event(Event::ChannelClosed { worker: id, in_flight });
+        self.drop_shares(id);
+        self.take_back_all(id);
+        if exited {
+            self.bury(id);
+        } else if killed || (native && !voluntary) {
+            // Mostly the exit follows at once. If not, the process hangs in the kernel, or lives
+            // on without a channel, which a native worker can't serve without.
+            self.timers.set(Due::Orphan(id), self.now.after(self.config.fence_timeout));
+        }
+        self.review_unheld();
+    }
+
+    pub(super) fn on_exited(&mut self, id: WorkerId, status: ExitStatus) {
+        let Some(worker) = self.workers.get_mut(id) else { return };
+        if worker.exit.is_some() {
+            return;
+        }
+        worker.exit = Some(status);
+        let class = match (worker.killed_as, worker.voluntary, status) {
+            (Some(class), ..) => class,
+            (None, true, _) => ExitClass::Voluntary,
+            (None, false, ExitStatus::Code(0)) => ExitClass::Clean,
+            (None, false, ExitStatus::Code(_)) => ExitClass::Crashed,
+            (None, false, ExitStatus::Signal(_)) => ExitClass::Killed,
+        };
+        let (slot, closed, fenced) = (worker.slot, worker.channel_closed, worker.fenced);
+        worker.fenced = true;
+        self.timers.clear_worker(id);
+        self.step(id, Step::Leave);
+        self.event(Event::Exited { worker: id, slot, status, class });
+        self.vacate(id, LastExit { status: Some(status), class });
+        if closed {
+            self.bury(id);
+        } else if !fenced {
+            // A grandchild may hold the other end open for ever.
+            self.emit(Output::Fence { worker: id });
+        }
+        self.fill_crowded();
+        self.review_unheld();
+    }
+
+    /// Process and channel have ended, or the process never will.
+    fn bury(&mut self, id: WorkerId) {
+        self.step(id, Step::Bury);
+        self.timers.clear_worker(id);
+        if let Some(index) = self.workers.position(id) {
+            self.ring.leave(index);
+            self.ack_order.remove(index);
+        }
+        self.workers.remove(id);
+        self.emit(Output::Forget { worker: id });
+    }
+
+    pub(super) fn on_wake(&mut self) {
+        let now = self.now;
+        if self.poll_timeout().is_some_and(|first| now.since(first.at) > LATE) {
+            self.renew_patience();
+        }
+        while let Some(due) = self.timers.pop(now) {
+            match due {
+                Due::Ready(id) => self.kill(id, ExitClass::NeverReady, None),
+                Due::Silent(id) => self.event(Event::Silent { worker: id }),
+                Due::Frame(id) => {
+                    self.kill(id, ExitClass::Violations, Some(Violation::FrameTimeout));
+                }
+                Due::Cooldown(id, listener) => self.on_cooled(id, listener),
+                Due::Drain(id) => self.kill(id, ExitClass::Overdue, None),
+                Due::Fence(id) => self.on_fence_due(id),
+                Due::Orphan(id) => self.on_orphan_due(id),
+                Due::Respawn(slot) => self.spawn_again(slot),
+                Due::Unheld(listener) => self.on_unheld_due(listener),
+                Due::StopWaiting => self.on_stop_due(),
+            }
+        }
+        while let Some(index) = self.ack_order.first(0) {
+            match (self.workers.key_at(index), self.workers.at(index)) {
+                (Some(id), Some(worker)) if worker.ack_due <= now => {
+                    self.kill(id, ExitClass::Unresponsive, None);
+                    // Also where a kill changes nothing, so that the loop ends.
+                    self.ack_order.remove(index);
+                }
+                _ => break,
+            }
+        }
+    }
+
+    /// The primary could not read what workers may have said long ago: they get their time anew.
+    fn renew_patience(&mut self) {
+        if let Some(timeout) = self.config.ack_timeout {
+            let due = self.now.after(timeout);
+            let waiting: alloc::vec::Vec<u32> = self.ack_order.iter(0).collect();
+            for index in waiting {
+                if let Some(worker) = self.workers.at_mut(index) {
+                    worker.ack_due = due;
+                }
+            }
+        }
+        if let Some(timeout) = self.config.ready_timeout {
+            let due = self.now.after(timeout);
+            let waiting: alloc::vec::Vec<Due> = self
+                .timers
+                .iter()
+                .map(|(_, due)| due)
+                .filter(|due| matches!(due, Due::Ready(_)))
+                .collect();
+            for ready in waiting {
+                self.timers.set(ready, due);
+            }
+        }
+    }
+
+    fn on_fence_due(&mut self, id: WorkerId) {
+        let Some(worker) = self.workers.get_mut(id) else { return };
+        if !worker.channel_closed && !worker.fenced {
+            worker.fenced = true;
+            self.emit(Output::Fence { worker: id });
+        }
+    }
+
+    fn on_orphan_due(&mut self, id: WorkerId) {
+        let Some(worker) = self.workers.get(id) else { return };
+        if let Some(class) = worker.killed_as {
+            // Stuck in the kernel: its connections are elsewhere, nothing is left to wait for.
+            self.vacate(id, LastExit { status: None, class });
+            self.bury(id);
+            self.fill_crowded();
+        } else {
+            self.replace_early(id);
+            if !self.timers.is_set(Due::Drain(id)) {
+                self.timers.set(Due::Drain(id), self.now.after(self.config.drain_timeout));
+            }
+        }
+    }
+}

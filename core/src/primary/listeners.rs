@@ -1,0 +1,310 @@
+//! Listeners: who asks, who holds, when they are bound and closed.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use super::Primary;
+use super::output::{Attach, Event, Output, Refusal, Verdict};
+use super::records::{Asker, Listener, ListenerState, Share, SlotState};
+use crate::timers::Due;
+use crate::transitions::{Life, Step};
+use crate::{
+    Address, Errno, Granted, ListenKey, ListenerId, Policy, Seq, SockName, ToWorker, Transport,
+    WorkerId,
+};
+
+impl Primary {
+    /// The first thing a primary does. The workers start once all are bound.
+    pub(super) fn bind_operator(&mut self) {
+        for key in self.config.listeners.clone() {
+            let id = self.bind(key, true, 0);
+            self.operator.push(id);
+        }
+        if self.operator.is_empty() {
+            self.start_workers();
+        }
+    }
+
+    fn bind(&mut self, key: ListenKey, operator: bool, backlog: u32) -> ListenerId {
+        let listener = self.next_listener;
+        self.next_listener = listener.next();
+        let shared = key.transport == Transport::Datagram || self.config.policy == Policy::Shared;
+        let record = Listener::new(key, operator, shared);
+        self.emit(Output::Bind { listener, key: record.boxed_key(), backlog });
+        self.listeners.insert(listener, record);
+        listener
+    }
+
+    pub(super) fn on_bound(&mut self, id: ListenerId, result: Result<SockName, Errno>) {
+        let stopping = self.stop.is_some();
+        let Some(record) = self.listeners.get_mut(id) else { return };
+        let operator = record.operator;
+        let ListenerState::Binding(askers) =
+            core::mem::replace(&mut record.state, ListenerState::Open)
+        else {
+            return;
+        };
+        match result {
+            Ok(sockname) => {
+                record.sockname = Some(sockname.clone());
+                self.event(Event::Bound { listener: id, sockname });
+                for Asker { worker, seq } in askers {
+                    self.forget_query(worker);
+                    self.grant(worker, seq, id);
+                }
+                if stopping {
+                    return self.unbind(id);
+                }
+                self.resume_if_allowed(id);
+                if operator && self.operator_is_open() {
+                    self.start_workers();
+                }
+            }
+            Err(errno) => {
+                let address = record.key.address.clone();
+                self.listeners.remove(id);
+                self.event(Event::BindFailed { address: address.clone(), errno });
+                for Asker { worker, seq } in askers {
+                    self.forget_query(worker);
+                    self.reply(worker, seq, Err(errno));
+                }
+                if operator {
+                    self.stop_now(Verdict::CannotBind { address, errno });
+                }
+            }
+        }
+        self.review_unheld();
+    }
+
+    fn operator_is_open(&self) -> bool {
+        self.operator.iter().all(|&id| self.listeners.get(id).is_some_and(Listener::is_open))
+    }
+
+    pub(super) fn on_query(
+        &mut self,
+        id: WorkerId,
+        seq: Seq,
+        key: ListenKey,
+        backlog: u32,
+        data: Vec<u8>,
+    ) {
+        let Some(worker) = self.workers.get(id) else { return };
+        if !matches!(worker.life, Life::Online | Life::Ready) || self.stop.is_some() {
+            return self.reply(id, seq, Err(Errno::ECANCELED));
+        }
+        let held = worker.shares.len() as u64 + u64::from(worker.queries);
+        if worker.life == Life::Online
+            && !self.timers.is_set(Due::Ready(id))
+            && let Some(timeout) = self.config.ready_timeout
+        {
+            self.timers.set(Due::Ready(id), self.now.after(timeout));
+        }
+        if held >= u64::from(self.config.max_listeners_per_worker) {
+            return self.reply(id, seq, Err(Errno::EMFILE));
+        }
+        let listener = match self.find(&key) {
+            Ok(Some(found)) => found,
+            Ok(None) if self.listeners.len() >= self.config.max_listeners as usize => {
+                return self.reply(id, seq, Err(Errno::EMFILE));
+            }
+            Ok(None) => self.bind(key, false, backlog),
+            Err(errno) => return self.reply(id, seq, Err(errno)),
+        };
+        let Some(record) = self.listeners.get_mut(listener) else { return };
+        record.data.get_or_insert(data);
+        match &mut record.state {
+            ListenerState::Binding(askers) => {
+                askers.push(Asker { worker: id, seq });
+                if let Some(worker) = self.workers.get_mut(id) {
+                    worker.queries += 1;
+                }
+            }
+            ListenerState::Open => {
+                self.grant(id, seq, listener);
+                self.review_unheld();
+            }
+            ListenerState::Closing | ListenerState::Closed => {
+                self.reply(id, seq, Err(Errno::ECANCELED));
+            }
+        }
+    }
+
+    /// The listener that serves a query, if there is one; an error if there can't be one.
+    fn find(&self, key: &ListenKey) -> Result<Option<ListenerId>, Errno> {
+        if let Address::Nth(nth) = key.address {
+            let found = self.operator.get(nth as usize).copied();
+            return found.map(Some).ok_or(Errno::EINVAL);
+        }
+        for &id in &self.operator {
+            let Some(record) = self.listeners.get(id) else { continue };
+            if record.key.transport != key.transport {
+                continue;
+            }
+            let own = record.effective_address();
+            let v6_only = record.key.v6_only;
+            // Port 0 asks for a port of its own, unless the operator said just the same.
+            let fixed = key.address.port() != Some(0);
+            if record.key.address == key.address || (fixed && own.covers(v6_only, &key.address)) {
+                // A worker's second server on one address can't share its first one's.
+                return if key.index == 0 { Ok(Some(id)) } else { Err(Errno::EADDRINUSE) };
+            }
+            if fixed && own.collides(v6_only, &key.address, key.v6_only) {
+                return Err(Errno::EADDRINUSE);
+            }
+        }
+        let same = |record: &Listener| !record.operator && record.key == *key;
+        // Listeners are few, queries rare: the first in the order of the ids, for determinism.
+        let found = self
+            .listeners
+            .iter()
+            .filter(|(_, record)| same(record) && record.state != ListenerState::Closing)
+            .map(|(id, _)| id)
+            .min();
+        Ok(found)
+    }
+
+    fn grant(&mut self, id: WorkerId, seq: Seq, listener: ListenerId) {
+        let stays = self.workers.get(id).is_some_and(|w| w.life.is_staying());
+        let Some(record) = self.listeners.get_mut(listener) else { return };
+        let Some(sockname) = record.sockname.clone() else { return };
+        if !stays || self.stop.is_some() {
+            return self.reply(id, seq, Err(Errno::ECANCELED));
+        }
+        if !record.holders.insert(id) {
+            return self.reply(id, seq, Err(Errno::EADDRINUSE));
+        }
+        let shared = record.shared;
+        let data = record.data.clone().unwrap_or_default();
+        if let Some(worker) = self.workers.get_mut(id) {
+            worker.shares.push(Share { listener, listening: false, cool: None });
+        }
+        self.reply(id, seq, Ok(Box::new(Granted { listener, sockname, shared, data })));
+    }
+
+    fn reply(&mut self, id: WorkerId, ack: Seq, result: Result<Box<Granted>, Errno>) {
+        let attach = match &result {
+            Ok(granted) if granted.shared => Some(Attach::Listener(granted.listener)),
+            _ => None,
+        };
+        let msg = ToWorker::QueryReply { ack, result };
+        self.emit(Output::Send { worker: id, msg, attach });
+    }
+
+    fn forget_query(&mut self, id: WorkerId) {
+        if let Some(worker) = self.workers.get_mut(id) {
+            worker.queries = worker.queries.saturating_sub(1);
+        }
+    }
+
+    pub(super) fn on_listening(&mut self, id: WorkerId, listener: ListenerId) {
+        let now = self.now;
+        let Some(index) = self.workers.position(id) else { return };
+        let Some(worker) = self.workers.at_mut(index) else { return };
+        let Some(share) = worker.share_mut(listener) else { return self.stray(id) };
+        share.listening = true;
+        if self.step(id, Step::Listening) {
+            if let Some(worker) = self.workers.at_mut(index) {
+                worker.ready_at = Some(now);
+            }
+            self.timers.clear(Due::Ready(id));
+            self.event(Event::Ready { worker: id });
+        }
+        self.serve(index);
+    }
+
+    pub(super) fn on_close(&mut self, id: WorkerId, listener: ListenerId) {
+        let Some(worker) = self.workers.get_mut(id) else { return };
+        let before = worker.shares.len();
+        worker.shares.retain(|share| share.listener != listener);
+        if worker.shares.len() == before {
+            return self.stray(id);
+        }
+        self.timers.clear(Due::Cooldown(id, listener));
+        if let Some(record) = self.listeners.get_mut(listener) {
+            record.holders.remove(&id);
+        }
+        self.review_unheld();
+    }
+
+    /// A worker's channel is gone: it holds nothing any more.
+    pub(super) fn drop_shares(&mut self, id: WorkerId) {
+        let Some(worker) = self.workers.get_mut(id) else { return };
+        for share in core::mem::take(&mut worker.shares) {
+            self.timers.clear(Due::Cooldown(id, share.listener));
+            if let Some(record) = self.listeners.get_mut(share.listener) {
+                record.holders.remove(&id);
+            }
+        }
+    }
+
+    /// Looks which worker-asked listeners nobody holds. They are kept while somebody may come
+    /// back for them.
+    pub(super) fn review_unheld(&mut self) {
+        if self.stop.is_some() {
+            return;
+        }
+        let keep = self.somebody_may_come();
+        for id in self.listeners.keys_sorted() {
+            let Some(record) = self.listeners.get(id) else { continue };
+            let unheld = record.holders.is_empty() && record.is_open() && !record.operator;
+            let due = Due::Unheld(id);
+            if !unheld || keep {
+                self.timers.clear(due);
+            } else if !self.timers.is_set(due) {
+                self.timers.set(due, self.now.after(self.config.unheld_timeout));
+            }
+        }
+    }
+
+    /// Whether a worker is starting or leaving, a slot waits for one, or none lives.
+    fn somebody_may_come(&self) -> bool {
+        let on_the_way = |life: Life| !matches!(life, Life::Online | Life::Ready);
+        self.workers.is_empty()
+            || self.workers.iter().any(|(_, worker)| on_the_way(worker.life))
+            || self
+                .slots
+                .iter()
+                .any(|slot| matches!(slot.state, SlotState::Waiting | SlotState::Crowded))
+    }
+
+    pub(super) fn on_unheld_due(&mut self, id: ListenerId) {
+        self.refuse_pending(id, Refusal::Closed);
+        self.unbind(id);
+    }
+
+    /// Has an open listener emptied and closed.
+    pub(super) fn unbind(&mut self, id: ListenerId) {
+        let Some(record) = self.listeners.get_mut(id) else { return };
+        if record.is_open() {
+            record.state = ListenerState::Closing;
+            record.accepting = false;
+            self.emit(Output::Unbind { listener: id });
+        }
+    }
+
+    pub(super) fn on_unbound(&mut self, id: ListenerId) {
+        let Some(record) = self.listeners.get_mut(id) else { return };
+        if self.stop.is_some() {
+            // Its queue is still to be handed out.
+            record.state = ListenerState::Closed;
+        } else {
+            self.listeners.remove(id);
+        }
+        self.event(Event::Unbound { listener: id });
+    }
+}
+
+impl Listener {
+    /// Its address with the port that it really has.
+    fn effective_address(&self) -> Address {
+        match (&self.key.address, &self.sockname) {
+            (Address::Any { port: 0 }, Some(name)) => {
+                Address::Any { port: name.port().unwrap_or(0) }
+            }
+            (Address::Ip(addr), Some(SockName::Ip(real))) if addr.port() == 0 => Address::Ip(*real),
+            (Address::Fd(_), Some(SockName::Ip(real))) => Address::Ip(*real),
+            (Address::Fd(_), Some(SockName::Unix(path))) => Address::Unix(path.clone()),
+            (address, _) => address.clone(),
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! What workers say, apart from listening and answering.
+
+use super::Primary;
+use super::input::Violation;
+use super::output::Event;
+use crate::timers::Due;
+use crate::transitions::{Life, Step};
+use crate::{FromWorker, Seq, ToWorker, WorkerId};
+
+impl Primary {
+    pub(super) fn on_message(&mut self, id: WorkerId, msg: FromWorker) {
+        let Some(worker) = self.workers.get(id) else { return };
+        let life = worker.life;
+        let killed = worker.killed_as.is_some();
+        if !matches!(msg, FromWorker::Ack { .. }) && killed {
+            return;
+        }
+        if self.timers.is_set(Due::Frame(id)) {
+            self.timers.clear(Due::Frame(id));
+        }
+        match msg {
+            FromWorker::Ack { ack, accepted } => self.on_ack(id, ack, accepted),
+            FromWorker::Online => self.on_online(id),
+            _ if life == Life::Starting => self.on_violation(id, Violation::UnexpectedMessage),
+            FromWorker::Query { seq, key, backlog, data } => {
+                self.on_query(id, seq, *key, backlog, data);
+            }
+            FromWorker::Listening { listener } => self.on_listening(id, listener),
+            FromWorker::Close { listener } => self.on_close(id, listener),
+            FromWorker::Suicide { seq } => self.on_suicide(id, seq),
+            FromWorker::ExitedAfterDisconnect { seq } => self.on_leave(id, seq),
+            FromWorker::Pong { ack } => self.event(Event::Pong { worker: id, seq: ack }),
+            // For policies that look at it.
+            FromWorker::Load { .. } => {}
+        }
+    }
+
+    fn on_online(&mut self, id: WorkerId) {
+        let Some(worker) = self.workers.get(id) else { return };
+        match worker.life {
+            Life::Starting => {
+                let Some(codec) = worker.codec else {
+                    return self.on_violation(id, Violation::UnknownCodec);
+                };
+                self.step(id, Step::Online);
+                self.ever_online = true;
+                self.timers.clear(Due::Silent(id));
+                self.event(Event::Online { worker: id, codec });
+            }
+            Life::Online | Life::Ready => self.on_violation(id, Violation::UnexpectedMessage),
+            // It was told to leave before it could speak.
+            Life::Draining | Life::Leaving | Life::Dead => {}
+        }
+    }
+
+    fn on_suicide(&mut self, id: WorkerId, seq: Seq) {
+        let staying = self.workers.get(id).is_some_and(|worker| worker.life.is_staying());
+        if self.step(id, Step::Leave) {
+            self.event(Event::Suicide { worker: id });
+            if staying {
+                self.timers.set(Due::Drain(id), self.now.after(self.config.drain_timeout));
+            }
+            self.replace_early(id);
+            self.review_unheld();
+        }
+        self.confirm(id, seq);
+    }
+
+    fn on_leave(&mut self, id: WorkerId, seq: Seq) {
+        let Some(worker) = self.workers.get_mut(id) else { return };
+        let staying = worker.life.is_staying();
+        // Who said `suicide` first is failing, whatever it says later.
+        worker.voluntary |= worker.life != Life::Leaving;
+        if self.step(id, Step::Leave) {
+            self.event(Event::Leaving { worker: id });
+            if staying {
+                self.timers.set(Due::Drain(id), self.now.after(self.config.drain_timeout));
+            }
+            self.review_unheld();
+        }
+        self.confirm(id, seq);
+    }
+
+    fn confirm(&mut self, id: WorkerId, seq: Seq) {
+        let msg = ToWorker::Ack { ack: seq };
+        self.emit(super::Output::Send { worker: id, msg, attach: None });
+    }
+
+    /// Counts a message that answers or names nothing, and ends a worker that does not stop.
+    pub(super) fn stray(&mut self, id: WorkerId) {
+        let max = self.config.max_stray_acks;
+        let Some(worker) = self.workers.get_mut(id) else { return };
+        worker.strays = worker.strays.saturating_add(1);
+        self.totals.stray += 1;
+        if worker.strays > max {
+            self.on_violation(id, Violation::StrayMessages);
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! The primary: one door in, one door out, one hand on the clock.
+
+mod canonical;
+mod check;
+mod dispatch;
+mod input;
+mod life;
+mod listeners;
+mod messages;
+mod output;
+mod pressure;
+mod records;
+mod shutdown;
+mod slots;
+mod status;
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+pub use canonical::Canonical;
+pub use check::Broken;
+pub use input::{Command, ExitStatus, Input, SpawnError, Violation};
+pub use output::{Attach, ConnEnd, Event, ExitClass, Output, Refusal, Signal, Verdict};
+pub use records::LastExit;
+pub use status::{ListenerStatus, Totals, WorkerStatus};
+
+use crate::lists::Lists;
+use crate::ring::Ring;
+use crate::table::Table;
+use crate::timers::Timers;
+use crate::{Config, Deadline, ListenerId, Misuse, Slot, Time, Timer, WorkerId};
+use records::{Listener, SlotRecord, SlotState, Worker};
+use shutdown::Stop;
+
+/// The primary's protocol and scheduling, as a value.
+///
+/// Feed it what happened with [`handle_input`](Primary::handle_input), do what
+/// [`poll_output`](Primary::poll_output) says in that order, and wake it at
+/// [`poll_timeout`](Primary::poll_timeout). Any number of inputs may come before the outputs are
+/// polled: they are the same.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Primary {
+    config: Config,
+    now: Time,
+    workers: Table<WorkerId, Worker>,
+    slots: Vec<SlotRecord>,
+    listeners: Table<ListenerId, Listener>,
+    /// The operator's listeners, in the order of the configuration.
+    operator: Vec<ListenerId>,
+    /// Workers with credit, in the order of service.
+    ring: Ring,
+    /// Workers with something in flight, by ack deadline: all have the same time-out, so the one
+    /// that answered longest ago is first.
+    ack_order: Lists,
+    /// Open listeners with pending connections, by turn.
+    backlog: VecDeque<ListenerId>,
+    timers: Timers,
+    outputs: VecDeque<Output>,
+    next_worker: WorkerId,
+    next_listener: ListenerId,
+    /// The number of the last connection given in.
+    last_conn: u64,
+    /// Connections pending.
+    pending: u32,
+    /// Connections in flight.
+    flying: u32,
+    /// Accepting stopped everywhere because too many are held.
+    pressed: bool,
+    /// Some worker has spoken the protocol: the program is there.
+    ever_online: bool,
+    stop: Option<Stop>,
+    totals: Totals,
+}
+
+impl Primary {
+    /// A primary that has not begun: its first outputs bind the operator's listeners, or start
+    /// the workers if there are none.
+    pub fn new(config: Config) -> Self {
+        let slot = SlotRecord {
+            state: SlotState::Empty,
+            restarts: 0,
+            failures: VecDeque::new(),
+            delay: config.respawn_delay,
+            last_exit: None,
+        };
+        let mut primary = Primary {
+            now: Time::ZERO,
+            workers: Table::new(),
+            slots: alloc::vec![slot; config.workers as usize],
+            listeners: Table::new(),
+            operator: Vec::new(),
+            ring: Ring::default(),
+            ack_order: Lists::default(),
+            backlog: VecDeque::new(),
+            timers: Timers::default(),
+            outputs: VecDeque::new(),
+            next_worker: WorkerId::FIRST,
+            next_listener: ListenerId::FIRST,
+            last_conn: 0,
+            pending: 0,
+            flying: 0,
+            pressed: false,
+            ever_online: false,
+            stop: None,
+            totals: Totals::default(),
+            config,
+        };
+        primary.bind_operator();
+        primary
+    }
+
+    /// Tells the machine what happened at `now`.
+    ///
+    /// # Errors
+    /// [`Misuse`] if the embedder said what can't be; the state is then unchanged.
+    pub fn handle_input(&mut self, now: Time, input: Input) -> Result<(), Misuse> {
+        self.permit(&input)?;
+        // A clock that goes back is read as one that stands still.
+        self.now = self.now.max(now);
+        match input {
+            Input::Incoming { listener, conn } => self.on_incoming(listener, conn),
+            Input::Message { worker, msg } => self.on_message(worker, msg),
+            Input::Wake => self.on_wake(),
+            Input::Spawned { worker, pid } => self.on_spawned(worker, pid),
+            Input::SpawnFailed { worker, cause } => self.on_spawn_failed(worker, cause),
+            Input::Hello { worker, codec } => self.on_hello(worker, codec),
+            Input::FrameBegun { worker } => self.on_frame_begun(worker),
+            Input::Violation { worker, what } => self.on_violation(worker, what),
+            Input::ChannelClosed { worker } => self.on_channel_closed(worker),
+            Input::Exited { worker, status } => self.on_exited(worker, status),
+            Input::Bound { listener, result } => self.on_bound(listener, result),
+            Input::Unbound { listener } => self.on_unbound(listener),
+            Input::HandoffFailed { worker, seq, errno } => {
+                self.on_handoff_failed(worker, seq, errno);
+            }
+            Input::Command(command) => self.on_command(command),
+        }
+        if self.stop.is_some() {
+            self.advance_stop();
+        }
+        Ok(())
+    }
+
+    /// The next thing to do; first in, first out.
+    #[must_use]
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When the machine next wants [`Input::Wake`]. After a `Wake` this is `None` or later than
+    /// the `Wake`'s time.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Deadline> {
+        let other = self.timers.first().map(|(at, due)| Deadline { at, timer: due.timer() });
+        let ack = self.ack_order.first(0).and_then(|index| self.workers.at(index));
+        let ack = ack.map(|worker| Deadline { at: worker.ack_due, timer: Timer::Ack });
+        match (ack, other) {
+            (Some(ack), Some(other)) if other.at < ack.at => Some(other),
+            (Some(ack), _) => Some(ack),
+            (None, other) => other,
+        }
+    }
+
+    /// The configuration it was made with.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Refuses what can't be, before anything has changed.
+    fn permit(&self, input: &Input) -> Result<(), Misuse> {
+        match input {
+            Input::Wake => Ok(()),
+            Input::Incoming { listener, conn } => {
+                match self.listeners.get(*listener).map(|record| &record.state) {
+                    Some(records::ListenerState::Open | records::ListenerState::Closing) => {}
+                    Some(records::ListenerState::Binding(_) | records::ListenerState::Closed)
+                    | None => {
+                        return Err(Misuse::ListenerNotOpen(*listener));
+                    }
+                }
+                if conn.get() <= self.last_conn {
+                    return Err(Misuse::ConnNotRising(*conn));
+                }
+                Ok(())
+            }
+            Input::Bound { listener, .. } => match self.listeners.get(*listener) {
+                Some(Listener { state: records::ListenerState::Binding(_), .. }) => Ok(()),
+                _ => Err(Misuse::NotBinding(*listener)),
+            },
+            Input::Unbound { listener } => match self.listeners.get(*listener) {
+                Some(Listener { state: records::ListenerState::Closing, .. }) => Ok(()),
+                _ => Err(Misuse::NotUnbinding(*listener)),
+            },
+            Input::Spawned { worker, .. } | Input::SpawnFailed { worker, .. } => {
+                match self.workers.get(*worker) {
+                    Some(Worker { pid: None, exit: None, .. }) => Ok(()),
+                    _ => Err(Misuse::NotStarting(*worker)),
+                }
+            }
+            Input::Hello { worker, .. }
+            | Input::Message { worker, .. }
+            | Input::FrameBegun { worker }
+            | Input::Violation { worker, .. }
+            | Input::ChannelClosed { worker }
+            | Input::Exited { worker, .. }
+            | Input::HandoffFailed { worker, .. }
+            | Input::Command(Command::Ping(worker)) => {
+                if *worker < self.next_worker {
+                    Ok(())
+                } else {
+                    Err(Misuse::UnknownWorker(*worker))
+                }
+            }
+            Input::Command(Command::Stop | Command::StopNow) => Ok(()),
+        }
+    }
+
+    fn emit(&mut self, output: Output) {
+        self.outputs.push_back(output);
+    }
+
+    fn event(&mut self, event: Event) {
+        self.outputs.push_back(Output::Event(event));
+    }
+
+    fn slot_mut(&mut self, slot: Slot) -> Option<&mut SlotRecord> {
+        self.slots.get_mut(slot.0 as usize)
+    }
+}

@@ -1,0 +1,307 @@
+//! What the primary wants done.
+
+use alloc::boxed::Box;
+use core::fmt;
+use core::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Address, Codec, ConnId, Errno, ExitStatus, ListenKey, ListenerId, Seq, Slot, SockName,
+    SpawnError, Time, ToWorker, Violation, WorkerId,
+};
+
+/// Something to do, in the order in which it was polled. None of it may wait.
+///
+/// An output for a worker or listener that is gone is to be passed over.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Output {
+    /// Start a worker process with a channel. Answer: `Spawned` or `SpawnFailed`.
+    Spawn {
+        /// Its id.
+        worker: WorkerId,
+        /// Its slot.
+        slot: Slot,
+        /// Its generation, from 1; a reload begins a new one.
+        generation: u32,
+    },
+    /// Send a signal to the worker's process; with [`Signal::Kill`], to its whole process group.
+    Kill {
+        /// Whom.
+        worker: WorkerId,
+        /// What.
+        signal: Signal,
+    },
+    /// Shut down the receiving side of our end of the channel (shutdown(2), SHUT_RD), read what
+    /// is there to its end, then say `ChannelClosed`. Nothing else closes a channel before its
+    /// end of file.
+    Fence {
+        /// Whose.
+        worker: WorkerId,
+    },
+    /// The worker's channel and process have ended: forget what belongs to it.
+    Forget {
+        /// Whom.
+        worker: WorkerId,
+    },
+    /// Bind and listen, but do not accept yet. Answer: `Bound`.
+    Bind {
+        /// The name of the new listener.
+        listener: ListenerId,
+        /// Where and what.
+        key: Box<ListenKey>,
+        /// For listen(2); 0 means the default.
+        backlog: u32,
+    },
+    /// Accept until nothing is left (if connections are handed off), close the listener, then say
+    /// `Unbound`.
+    Unbind {
+        /// Which one.
+        listener: ListenerId,
+    },
+    /// Begin or go on to accept, and say `Incoming` for each connection.
+    ResumeAccept {
+        /// Which one.
+        listener: ListenerId,
+    },
+    /// Stop accepting.
+    PauseAccept {
+        /// Which one.
+        listener: ListenerId,
+    },
+    /// Send a message, behind everything that was sent to this worker before.
+    Send {
+        /// To whom.
+        worker: WorkerId,
+        /// What.
+        msg: ToWorker,
+        /// The handle that travels on its first byte.
+        attach: Option<Attach>,
+    },
+    /// The connection is over for the primary: take it out of custody and close this copy.
+    /// Exactly one of these ends each connection.
+    Release {
+        /// Which one.
+        conn: ConnId,
+        /// Why.
+        end: ConnEnd,
+    },
+    /// For the log.
+    Event(Event),
+    /// The last output: everything has ended.
+    Stopped(Verdict),
+}
+
+/// A handle that travels with a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Attach {
+    /// A connection in custody.
+    Conn(ConnId),
+    /// A listener.
+    Listener(ListenerId),
+}
+
+/// How a connection ended for the primary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ConnEnd {
+    /// This worker has it now.
+    AcceptedBy(WorkerId),
+    /// Nobody does: closing it tells the client.
+    Refused(Refusal),
+}
+
+/// Why a connection is served by nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// Its listener had as many pending as it may.
+    Overflow,
+    /// Too many workers died while it was in flight at them.
+    Attempts,
+    /// Its listener was closed.
+    Closed,
+    /// The shutdown's deadline passed.
+    Shutdown,
+}
+
+impl Refusal {
+    /// As the event log writes it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Refusal::Overflow => "overflow",
+            Refusal::Attempts => "attempts",
+            Refusal::Closed => "closed",
+            Refusal::Shutdown => "shutdown",
+        }
+    }
+}
+
+/// The signals that the primary sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Signal {
+    /// SIGTERM, to the process.
+    Term,
+    /// SIGKILL, to the process group.
+    Kill,
+}
+
+/// How a worker ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum ExitClass {
+    /// It had announced that it leaves, or the primary had told it to.
+    Voluntary,
+    /// Code 0 without a word.
+    Clean,
+    /// Another code.
+    Crashed,
+    /// A signal that the primary did not send.
+    Killed,
+    /// The primary killed it: it never became ready.
+    NeverReady,
+    /// The primary killed it: it did not answer.
+    Unresponsive,
+    /// The primary killed it for what it sent.
+    Violations,
+    /// The primary killed it: it did not leave in time.
+    Overdue,
+    /// It was never started.
+    SpawnFailed,
+}
+
+impl ExitClass {
+    /// As `status` and the event log write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            ExitClass::Voluntary => "voluntary",
+            ExitClass::Clean => "clean",
+            ExitClass::Crashed => "crashed",
+            ExitClass::Killed => "killed",
+            ExitClass::NeverReady => "never_ready",
+            ExitClass::Unresponsive => "unresponsive",
+            ExitClass::Violations => "violations",
+            ExitClass::Overdue => "overdue",
+            ExitClass::SpawnFailed => "spawn_failed",
+        }
+    }
+}
+
+/// Why the primary ends.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Verdict {
+    /// It was asked to, or no worker is to be started again.
+    Stopped,
+    /// Every slot was given up.
+    CrashLoop,
+    /// An operator's listener could not be bound.
+    CannotBind {
+        /// Where.
+        address: Address,
+        /// Why.
+        errno: Errno,
+    },
+    /// The program to run does not exist.
+    ProgramMissing,
+}
+
+/// Something worth telling. What happens to single connections is in [`Output::Send`] and
+/// [`Output::Release`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "the fields are what their types say")]
+pub enum Event {
+    /// A worker's process runs.
+    Spawned { worker: WorkerId, slot: Slot, generation: u32, pid: i32 },
+    /// A worker's process could not be started.
+    SpawnFailed { worker: WorkerId, slot: Slot, cause: SpawnError },
+    /// A worker speaks the protocol.
+    Online { worker: WorkerId, codec: Codec },
+    /// A worker serves.
+    Ready { worker: WorkerId },
+    /// A worker has said nothing for a long time.
+    Silent { worker: WorkerId },
+    /// A worker is failing and was, or will be, replaced.
+    Suicide { worker: WorkerId },
+    /// A worker announced that it leaves.
+    Leaving { worker: WorkerId },
+    /// A worker was told to leave.
+    Draining { worker: WorkerId, within: Duration },
+    /// A worker answered a ping.
+    Pong { worker: WorkerId, seq: Seq },
+    /// A worker is being killed, as its end in `class` says; `violation` says more.
+    Killing { worker: WorkerId, class: ExitClass, violation: Option<Violation> },
+    /// A worker's channel ended with this many connections in flight.
+    ChannelClosed { worker: WorkerId, in_flight: u32 },
+    /// A worker's process ended.
+    Exited { worker: WorkerId, slot: Slot, status: ExitStatus, class: ExitClass },
+    /// A connection goes back to its queue because its worker died.
+    Redispatched { conn: ConnId, worker: WorkerId, attempts: u8 },
+    /// A connection goes back to its queue because the worker declined it.
+    Declined { conn: ConnId, worker: WorkerId },
+    /// A connection goes back to its queue because it could not be sent.
+    HandoffFailed { conn: ConnId, worker: WorkerId, errno: Errno },
+    /// A slot waits before its next worker is started.
+    RespawnDelayed { slot: Slot, delay: Duration },
+    /// A slot failed too often.
+    GivenUp { slot: Slot, failures: u32 },
+    /// A slot's worker ended and is not replaced.
+    Ended { slot: Slot },
+    /// A listener is bound.
+    Bound { listener: ListenerId, sockname: SockName },
+    /// A listener could not be bound.
+    BindFailed { address: Address, errno: Errno },
+    /// A listener is closed.
+    Unbound { listener: ListenerId },
+    /// Accepting stopped at a listener.
+    AcceptPaused { listener: ListenerId },
+    /// Accepting goes on at a listener.
+    AcceptResumed { listener: ListenerId },
+    /// The shutdown began.
+    Stopping { deadline: Time },
+}
+
+impl Event {
+    /// As the event log writes it: stable names in snake case.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Event::Spawned { .. } => "spawned",
+            Event::SpawnFailed { .. } => "spawn_failed",
+            Event::Online { .. } => "online",
+            Event::Ready { .. } => "ready",
+            Event::Silent { .. } => "silent",
+            Event::Suicide { .. } => "suicide",
+            Event::Leaving { .. } => "leaving",
+            Event::Draining { .. } => "draining",
+            Event::Pong { .. } => "pong",
+            Event::Killing { .. } => "killing",
+            Event::ChannelClosed { .. } => "channel_closed",
+            Event::Exited { .. } => "exited",
+            Event::Redispatched { .. } => "redispatched",
+            Event::Declined { .. } => "declined",
+            Event::HandoffFailed { .. } => "handoff_failed",
+            Event::RespawnDelayed { .. } => "respawn_delayed",
+            Event::GivenUp { .. } => "given_up",
+            Event::Ended { .. } => "ended",
+            Event::Bound { .. } => "bound",
+            Event::BindFailed { .. } => "bind_failed",
+            Event::Unbound { .. } => "unbound",
+            Event::AcceptPaused { .. } => "accept_paused",
+            Event::AcceptResumed { .. } => "accept_resumed",
+            Event::Stopping { .. } => "stopping",
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Verdict::Stopped => f.write_str("stopped"),
+            Verdict::CrashLoop => f.write_str("every worker slot failed too often"),
+            Verdict::CannotBind { address, errno } => write!(f, "cannot bind {address}: {errno}"),
+            Verdict::ProgramMissing => f.write_str("the program does not exist"),
+        }
+    }
+}

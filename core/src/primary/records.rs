@@ -1,0 +1,265 @@
+//! What the primary knows of each worker, slot and listener.
+
+use alloc::boxed::Box;
+use alloc::collections::{BTreeSet, VecDeque};
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::output::ExitClass;
+use crate::transitions::Life;
+use crate::{
+    Codec, ConnId, ExitStatus, ListenKey, ListenerId, Seq, Slot, SockName, Time, WorkerId,
+};
+
+/// A worker: one process and its channel.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct Worker {
+    pub(crate) slot: Slot,
+    pub(crate) generation: u32,
+    pub(crate) pid: Option<i32>,
+    pub(crate) codec: Option<Codec>,
+    pub(crate) life: Life,
+    pub(crate) spawned_at: Time,
+    pub(crate) ready_at: Option<Time>,
+    pub(crate) window: u32,
+    pub(crate) next_seq: Seq,
+    /// In the order of their numbers, which is the order of handoff.
+    pub(crate) in_flight: VecDeque<InFlight>,
+    /// When it must have answered something; says something only while it is in the ack order.
+    pub(crate) ack_due: Time,
+    pub(crate) shares: Vec<Share>,
+    /// Queries whose bind is not done.
+    pub(crate) queries: u32,
+    pub(crate) accepted: u64,
+    pub(crate) declined: u64,
+    /// Stray messages since the last valid ack.
+    pub(crate) strays: u32,
+    /// It announced its leave, or was told to leave: its end is no crash.
+    pub(crate) voluntary: bool,
+    /// Why the primary killed it, once it has.
+    pub(crate) killed_as: Option<ExitClass>,
+    /// Its slot has, or waits for, another worker.
+    pub(crate) replaced: bool,
+    pub(crate) fenced: bool,
+    pub(crate) channel_closed: bool,
+    pub(crate) exit: Option<ExitStatus>,
+}
+
+impl Worker {
+    pub(crate) fn new(slot: Slot, generation: u32, now: Time) -> Self {
+        Worker {
+            slot,
+            generation,
+            pid: None,
+            codec: None,
+            life: Life::Starting,
+            spawned_at: now,
+            ready_at: None,
+            window: 1,
+            next_seq: Seq::FIRST,
+            in_flight: VecDeque::new(),
+            ack_due: Time::ZERO,
+            shares: Vec::new(),
+            queries: 0,
+            accepted: 0,
+            declined: 0,
+            strays: 0,
+            voluntary: false,
+            killed_as: None,
+            replaced: false,
+            fenced: false,
+            channel_closed: false,
+            exit: None,
+        }
+    }
+
+    pub(crate) fn flying(&self) -> u32 {
+        self.in_flight.len() as u32
+    }
+
+    pub(crate) fn has_credit(&self) -> bool {
+        self.life == Life::Ready && self.flying() < self.window
+    }
+
+    pub(crate) fn share(&self, listener: ListenerId) -> Option<&Share> {
+        self.shares.iter().find(|share| share.listener == listener)
+    }
+
+    pub(crate) fn share_mut(&mut self, listener: ListenerId) -> Option<&mut Share> {
+        self.shares.iter_mut().find(|share| share.listener == listener)
+    }
+
+    /// Whether a connection of this listener may go to the worker, apart from its credit.
+    pub(crate) fn takes(&self, listener: ListenerId) -> bool {
+        let Some(share) = self.share(listener) else { return false };
+        match share.cool {
+            None => share.listening,
+            Some(Cool { until: Some(_), .. }) => false,
+            // Declined before: one at a time until it accepts.
+            Some(Cool { until: None, .. }) => {
+                share.listening && !self.in_flight.iter().any(|entry| entry.listener == listener)
+            }
+        }
+    }
+
+    /// Ended too early to be a service that crashed: never ready, or no connection in the first
+    /// second of being ready.
+    pub(crate) fn failed_early(&self, now: Time) -> bool {
+        match self.ready_at {
+            None => true,
+            Some(at) => now.since(at) < Duration::from_secs(1) && self.accepted == 0,
+        }
+    }
+
+    pub(crate) fn take_seq(&mut self) -> Seq {
+        let seq = self.next_seq;
+        self.next_seq = seq.next();
+        seq
+    }
+}
+
+/// A connection that was handed off and not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct InFlight {
+    pub(crate) seq: Seq,
+    pub(crate) conn: ConnId,
+    pub(crate) listener: ListenerId,
+    pub(crate) attempts: u8,
+}
+
+/// A worker's part in a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct Share {
+    pub(crate) listener: ListenerId,
+    /// Its server is up: connections may go to it.
+    pub(crate) listening: bool,
+    pub(crate) cool: Option<Cool>,
+}
+
+/// Set by a decline, ended by an accept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct Cool {
+    /// Nothing goes to it until then; `None` once that has passed.
+    pub(crate) until: Option<Time>,
+    /// How long the next decline cools.
+    pub(crate) next: Duration,
+}
+
+/// A place for a worker.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct SlotRecord {
+    pub(crate) state: SlotState,
+    pub(crate) restarts: u64,
+    /// When its workers failed early, within the period that counts.
+    pub(crate) failures: VecDeque<Time>,
+    /// The delay before the next respawn after an early failure.
+    pub(crate) delay: Duration,
+    pub(crate) last_exit: Option<LastExit>,
+}
+
+/// Who is, or will be, in a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) enum SlotState {
+    /// Nobody yet: the listeners are being bound.
+    Empty,
+    /// This worker.
+    Filled(WorkerId),
+    /// The next worker, after a delay.
+    Waiting,
+    /// The next worker, once a process has ended: there are twice as many as wanted.
+    Crowded,
+    /// Nobody any more: its workers failed too often.
+    GivenUp,
+    /// Nobody any more: it ended and is not respawned.
+    Ended,
+}
+
+/// How the last worker of a slot ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct LastExit {
+    /// How the process ended; `None` if it was never started, or is stuck in the kernel.
+    pub status: Option<ExitStatus>,
+    /// What that means.
+    pub class: ExitClass,
+}
+
+/// A listener.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct Listener {
+    pub(crate) key: ListenKey,
+    /// Given by the operator: lives as long as the primary.
+    pub(crate) operator: bool,
+    /// Workers get the listener itself, not its connections.
+    pub(crate) shared: bool,
+    pub(crate) state: ListenerState,
+    pub(crate) sockname: Option<SockName>,
+    /// The first worker's; goes to all.
+    pub(crate) data: Option<Vec<u8>>,
+    pub(crate) holders: BTreeSet<WorkerId>,
+    /// Ordered by id.
+    pub(crate) pending: VecDeque<Pending>,
+    /// Accepting was resumed and not paused since.
+    pub(crate) accepting: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) enum ListenerState {
+    /// These ask for it.
+    Binding(Vec<Asker>),
+    Open,
+    /// Being emptied and closed.
+    Closing,
+    /// Closed, in a shutdown: its queue is still there.
+    Closed,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct Asker {
+    pub(crate) worker: WorkerId,
+    pub(crate) seq: Seq,
+}
+
+/// A connection that waits for a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct Pending {
+    pub(crate) conn: ConnId,
+    pub(crate) attempts: u8,
+}
+
+impl Listener {
+    pub(crate) fn new(key: ListenKey, operator: bool, shared: bool) -> Self {
+        Listener {
+            key,
+            operator,
+            shared,
+            state: ListenerState::Binding(Vec::new()),
+            sockname: None,
+            data: None,
+            holders: BTreeSet::new(),
+            pending: VecDeque::new(),
+            accepting: false,
+        }
+    }
+
+    /// A bind output for it.
+    pub(crate) fn boxed_key(&self) -> Box<ListenKey> {
+        Box::new(self.key.clone())
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.state == ListenerState::Open
+    }
+
+    /// Puts a connection at its place in the queue.
+    pub(crate) fn enqueue(&mut self, entry: Pending) {
+        match self.pending.back() {
+            Some(last) if last.conn > entry.conn => {
+                let at = self.pending.partition_point(|other| other.conn < entry.conn);
+                self.pending.insert(at, entry);
+            }
+            _ => self.pending.push_back(entry),
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! The end: empty the listeners, hand out what is pending, drain the workers, kill what is left.
+
+use serde::{Deserialize, Serialize};
+
+use super::Primary;
+use super::input::Command;
+use super::output::{Event, ExitClass, Output, Refusal, Verdict};
+use super::records::ListenerState;
+use crate::timers::Due;
+use crate::{Time, ToWorker};
+
+/// A shutdown that has begun.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct Stop {
+    deadline: Time,
+    phase: Phase,
+    verdict: Verdict,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+enum Phase {
+    /// Accepting what is left, handing it out, waiting for the answers.
+    Emptying,
+    /// The workers were told to leave.
+    Draining,
+    /// The deadline passed: what is held is refused, who lives is killed.
+    Killing,
+    /// Nothing more will happen.
+    Over,
+}
+
+impl Stop {
+    pub(super) fn is_past_deadline(&self) -> bool {
+        self.phase >= Phase::Killing
+    }
+
+    pub(super) fn deadline(&self) -> Time {
+        self.deadline
+    }
+
+    /// What it is apart from its deadline.
+    pub(super) fn without_time(&self) -> impl core::fmt::Debug + use<> {
+        (self.phase, self.verdict.clone())
+    }
+}
+
+impl Primary {
+    pub(super) fn on_command(&mut self, command: Command) {
+        match command {
+            Command::Stop => self.begin_stop(),
+            Command::StopNow => self.stop_now(Verdict::Stopped),
+            Command::Ping(id) => {
+                let Some(worker) = self.workers.get_mut(id) else { return };
+                if worker.codec.is_some() && !worker.channel_closed && worker.exit.is_none() {
+                    let seq = worker.take_seq();
+                    self.emit(Output::Send {
+                        worker: id,
+                        msg: ToWorker::Ping { seq },
+                        attach: None,
+                    });
+                }
+            }
+        }
+    }
+
+    /// Whether workers are no longer started, only ended.
+    pub(super) fn is_draining(&self) -> bool {
+        self.stop.as_ref().is_some_and(|stop| stop.phase >= Phase::Draining)
+    }
+
+    fn begin_stop(&mut self) {
+        if self.stop.is_some() {
+            return;
+        }
+        let deadline = self.now.after(self.config.drain_timeout);
+        let half = self.now.after(self.config.drain_timeout / 2);
+        self.stop = Some(Stop { deadline, phase: Phase::Emptying, verdict: Verdict::Stopped });
+        self.timers.set(Due::StopWaiting, half);
+        self.event(Event::Stopping { deadline });
+        self.unbind_all();
+    }
+
+    /// Skips to the deadline. The first verdict stands.
+    pub(super) fn stop_now(&mut self, verdict: Verdict) {
+        if self.stop.is_none() {
+            let deadline = self.now;
+            self.stop = Some(Stop { deadline, phase: Phase::Emptying, verdict });
+            self.event(Event::Stopping { deadline });
+            self.unbind_all();
+        }
+        self.enter_killing();
+    }
+
+    fn unbind_all(&mut self) {
+        for id in self.listeners.keys_sorted() {
+            self.timers.clear(Due::Unheld(id));
+            self.unbind(id);
+        }
+    }
+
+    pub(super) fn on_stop_due(&mut self) {
+        let Some(stop) = &self.stop else { return };
+        match stop.phase {
+            Phase::Emptying => self.enter_draining(),
+            Phase::Draining => self.enter_killing(),
+            Phase::Killing | Phase::Over => {}
+        }
+    }
+
+    fn enter_draining(&mut self) {
+        let Some(stop) = &mut self.stop else { return };
+        stop.phase = Phase::Draining;
+        let deadline = stop.deadline;
+        self.timers.set(Due::StopWaiting, deadline);
+        self.cancel_respawns();
+        for id in self.workers.keys_sorted() {
+            self.drain(id, deadline);
+        }
+    }
+
+    fn enter_killing(&mut self) {
+        let Some(stop) = &mut self.stop else { return };
+        if stop.phase >= Phase::Killing {
+            return;
+        }
+        stop.phase = Phase::Killing;
+        self.timers.clear(Due::StopWaiting);
+        self.cancel_respawns();
+        for listener in self.listeners.keys_sorted() {
+            self.refuse_pending(listener, Refusal::Shutdown);
+        }
+        for id in self.workers.keys_sorted() {
+            self.kill(id, ExitClass::Overdue, None);
+        }
+    }
+
+    fn cancel_respawns(&mut self) {
+        for slot in 0..self.slots.len() as u32 {
+            self.timers.clear(Due::Respawn(crate::Slot(slot)));
+        }
+    }
+
+    /// Looks whether the shutdown can go on to its next phase.
+    pub(super) fn advance_stop(&mut self) {
+        let Some(stop) = &self.stop else { return };
+        let closed = |state: &ListenerState| matches!(state, ListenerState::Closed);
+        let unbound = self.listeners.iter().all(|(_, record)| closed(&record.state));
+        if stop.phase == Phase::Emptying && unbound && self.pending == 0 && self.flying == 0 {
+            self.enter_draining();
+        }
+        if self.is_draining() && unbound && self.workers.is_empty() {
+            self.finish_stop();
+        }
+    }
+
+    fn finish_stop(&mut self) {
+        let Some(stop) = &mut self.stop else { return };
+        if stop.phase == Phase::Over {
+            return;
+        }
+        stop.phase = Phase::Over;
+        let verdict = stop.verdict.clone();
+        self.timers.clear(Due::StopWaiting);
+        // Declined while the workers were leaving: nobody is left to take it.
+        for listener in self.listeners.keys_sorted() {
+            self.refuse_pending(listener, Refusal::Shutdown);
+        }
+        self.emit(Output::Stopped(verdict));
+    }
+}

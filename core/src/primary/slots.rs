@@ -1,0 +1,174 @@
+//! Slots: who comes after whom, how soon, and when to give up.
+
+use super::Primary;
+use super::input::SpawnError;
+use super::output::{Event, ExitClass, Output, Verdict};
+use super::records::{LastExit, SlotState, Worker};
+use crate::timers::Due;
+use crate::transitions::Life;
+use crate::{Respawn, Slot, WorkerId};
+
+impl Primary {
+    /// The first worker of every slot.
+    pub(super) fn start_workers(&mut self) {
+        for slot in 0..self.slots.len() as u32 {
+            self.spawn(Slot(slot));
+        }
+    }
+
+    fn spawn(&mut self, slot: Slot) {
+        let worker = self.next_worker;
+        self.next_worker = worker.next();
+        let generation = 1;
+        self.workers.insert(worker, Worker::new(slot, generation, self.now));
+        if let Some(record) = self.slot_mut(slot) {
+            record.state = SlotState::Filled(worker);
+        }
+        self.emit(Output::Spawn { worker, slot, generation });
+    }
+
+    pub(super) fn spawn_again(&mut self, slot: Slot) {
+        if self.is_draining() {
+            return;
+        }
+        if let Some(record) = self.slot_mut(slot) {
+            record.restarts += 1;
+        }
+        self.spawn(slot);
+    }
+
+    pub(super) fn on_spawn_failed(&mut self, id: WorkerId, cause: SpawnError) {
+        let Some(worker) = self.workers.get(id) else { return };
+        let slot = worker.slot;
+        self.event(Event::SpawnFailed { worker: id, slot, cause });
+        if cause == SpawnError::NotFound && !self.ever_online {
+            // Trying again would not bring the program. Later it may have been replaced badly,
+            // and is then a failure like others.
+            self.workers.remove(id);
+            return self.stop_now(Verdict::ProgramMissing);
+        }
+        self.vacate(id, LastExit { status: None, class: ExitClass::SpawnFailed });
+        self.timers.clear_worker(id);
+        self.workers.remove(id);
+        self.review_unheld();
+    }
+
+    /// A worker's process is gone: decides who follows it in its slot.
+    pub(super) fn vacate(&mut self, id: WorkerId, last_exit: LastExit) {
+        let now = self.now;
+        let Some(worker) = self.workers.get_mut(id) else { return };
+        let early = worker.failed_early(now) && !worker.replaced;
+        let replaced = core::mem::replace(&mut worker.replaced, true);
+        let slot = worker.slot;
+        // Whoever was ready for as long as the budget looks back has shown that it works.
+        let proven = worker.ready_at.is_some_and(|at| now.since(at) >= self.config.restart_period);
+        let delay = self.config.respawn_delay;
+        let Some(record) = self.slot_mut(slot) else { return };
+        record.last_exit = Some(last_exit);
+        if proven {
+            record.delay = delay;
+        }
+        if replaced || self.is_draining() {
+            return;
+        }
+        let ends = match self.config.respawn {
+            Respawn::Always => false,
+            Respawn::OnFailure => {
+                matches!(last_exit.class, ExitClass::Voluntary | ExitClass::Clean)
+            }
+            Respawn::Never => true,
+        };
+        if ends {
+            self.close_slot(slot, SlotState::Ended);
+            self.event(Event::Ended { slot });
+        } else if early {
+            self.delay_respawn(slot);
+        } else {
+            self.spawn_again(slot);
+        }
+        self.judge();
+    }
+
+    /// Counts an early failure: the slot waits longer each time, and is given up after too many.
+    fn delay_respawn(&mut self, slot: Slot) {
+        let now = self.now;
+        let period = self.config.restart_period;
+        let intensity = self.config.restart_intensity;
+        let max = self.config.respawn_delay_max;
+        let Some(record) = self.slot_mut(slot) else { return };
+        while record.failures.front().is_some_and(|&at| now.since(at) >= period) {
+            record.failures.pop_front();
+        }
+        record.failures.push_back(now);
+        let failures = record.failures.len() as u32;
+        if failures > intensity {
+            self.close_slot(slot, SlotState::GivenUp);
+            return self.event(Event::GivenUp { slot, failures });
+        }
+        let delay = record.delay;
+        record.delay = (delay * 2).min(max);
+        record.state = SlotState::Waiting;
+        self.timers.set(Due::Respawn(slot), now.after(delay));
+        self.event(Event::RespawnDelayed { slot, delay });
+    }
+
+    fn close_slot(&mut self, slot: Slot, state: SlotState) {
+        if let Some(record) = self.slot_mut(slot) {
+            record.state = state;
+        }
+    }
+
+    /// Starts a failing worker's replacement while it still lives, if it may have one.
+    pub(super) fn replace_early(&mut self, id: WorkerId) {
+        let now = self.now;
+        let barred = self.is_draining() || self.config.respawn == Respawn::Never;
+        let Some(worker) = self.workers.get_mut(id) else { return };
+        // Who fails at once would otherwise be replaced at once, again and again.
+        if barred || worker.replaced || worker.failed_early(now) {
+            return;
+        }
+        worker.replaced = true;
+        let slot = worker.slot;
+        if self.processes() < self.slots.len() * 2 {
+            return self.spawn_again(slot);
+        }
+        if let Some(record) = self.slot_mut(slot) {
+            record.state = SlotState::Crowded;
+        }
+        let oldest = self
+            .workers
+            .keys_sorted()
+            .into_iter()
+            .find(|&id| self.workers.get(id).is_some_and(|w| w.life == Life::Leaving));
+        if let Some(oldest) = oldest {
+            self.kill(oldest, ExitClass::Overdue, None);
+        }
+    }
+
+    /// A process has ended: whoever waited for its place comes in.
+    pub(super) fn fill_crowded(&mut self) {
+        while self.processes() < self.slots.len() * 2 {
+            let crowded = self.slots.iter().position(|slot| slot.state == SlotState::Crowded);
+            let Some(slot) = crowded else { return };
+            self.close_slot(Slot(slot as u32), SlotState::Empty);
+            self.spawn_again(Slot(slot as u32));
+        }
+    }
+
+    /// Worker processes that have not ended.
+    fn processes(&self) -> usize {
+        self.workers.iter().filter(|(_, worker)| worker.exit.is_none()).count()
+    }
+
+    /// Ends the primary when no slot will have a worker again.
+    fn judge(&mut self) {
+        let closed = |slot: &super::records::SlotRecord| {
+            matches!(slot.state, SlotState::GivenUp | SlotState::Ended)
+        };
+        if self.stop.is_some() || !self.slots.iter().all(closed) {
+            return;
+        }
+        let given_up = self.slots.iter().any(|slot| slot.state == SlotState::GivenUp);
+        self.stop_now(if given_up { Verdict::CrashLoop } else { Verdict::Stopped });
+    }
+}

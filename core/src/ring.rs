@@ -1,0 +1,49 @@
+//! Who gets the next connection: the fewest in flight, among equals who has been there longest.
+
+use serde::{Deserialize, Serialize};
+
+use crate::lists::Lists;
+
+/// Workers with credit left, by the table index of their record: one list for each number in
+/// flight, each in the order in which workers came to that number.
+///
+/// With a window of 1 there is one list, and it rotates: Node's own algorithm. Who is full, not
+/// ready or on its way out is in no list.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct Ring {
+    levels: Lists,
+}
+
+impl Ring {
+    /// Says that a worker's number in flight is now `in_flight`: it enters that level last.
+    pub(crate) fn enter(&mut self, worker: u32, in_flight: u32) {
+        self.levels.push_back(in_flight, worker);
+    }
+
+    pub(crate) fn leave(&mut self, worker: u32) {
+        self.levels.remove(worker);
+    }
+
+    pub(crate) fn contains(&self, worker: u32) -> bool {
+        self.levels.list_of(worker).is_some()
+    }
+
+    /// The number in flight under which a worker is filed.
+    pub(crate) fn level_of(&self, worker: u32) -> Option<u32> {
+        self.levels.list_of(worker)
+    }
+
+    /// The first worker, in the order of service, that `may` take a connection.
+    ///
+    /// Walks past those that may not, so it is short where all workers share all listeners.
+    pub(crate) fn pick(&self, mut may: impl FnMut(u32) -> bool) -> Option<u32> {
+        (0..self.levels.count())
+            .flat_map(|level| self.levels.iter(level))
+            .find(|&worker| may(worker))
+    }
+
+    /// All workers in the order of service.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = u32> {
+        (0..self.levels.count()).flat_map(|level| self.levels.iter(level))
+    }
+}

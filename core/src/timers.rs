@@ -1,0 +1,147 @@
+//! Deadlines: which, when, and which comes first.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use core::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ListenerId, Slot, Time, WorkerId};
+
+/// What a deadline is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Timer {
+    /// A worker has connections in flight and must answer one.
+    Ack,
+    /// A worker was granted a listener and must become ready.
+    Ready,
+    /// A worker that has said nothing yet is reported.
+    Silent,
+    /// A begun frame must complete.
+    Frame,
+    /// A worker that declined is asked again.
+    Cooldown,
+    /// A leaving worker is killed.
+    Drain,
+    /// The channel of a killed worker is fenced.
+    Fence,
+    /// A worker that lost its channel, but lives, is replaced.
+    Orphan,
+    /// A slot gets its next worker.
+    Respawn,
+    /// A listener that nobody holds is closed.
+    Unheld,
+    /// A shutdown stops waiting for answers, or for workers.
+    Shutdown,
+}
+
+/// When the machine next wants a `Wake`, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Deadline {
+    /// When.
+    pub at: Time,
+    /// Why: for traces only.
+    pub timer: Timer,
+}
+
+impl fmt::Display for Deadline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} at {}", self.timer, self.at)
+    }
+}
+
+/// One deadline and whom it is about. Ack deadlines are not here: they are on the path of a
+/// connection and keep their own order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub(crate) enum Due {
+    Ready(WorkerId),
+    Silent(WorkerId),
+    Frame(WorkerId),
+    Cooldown(WorkerId, ListenerId),
+    Drain(WorkerId),
+    Fence(WorkerId),
+    Orphan(WorkerId),
+    Respawn(Slot),
+    Unheld(ListenerId),
+    StopWaiting,
+}
+
+impl Due {
+    pub(crate) const fn timer(self) -> Timer {
+        match self {
+            Due::Ready(_) => Timer::Ready,
+            Due::Silent(_) => Timer::Silent,
+            Due::Frame(_) => Timer::Frame,
+            Due::Cooldown(..) => Timer::Cooldown,
+            Due::Drain(_) => Timer::Drain,
+            Due::Fence(_) => Timer::Fence,
+            Due::Orphan(_) => Timer::Orphan,
+            Due::Respawn(_) => Timer::Respawn,
+            Due::Unheld(_) => Timer::Unheld,
+            Due::StopWaiting => Timer::Shutdown,
+        }
+    }
+}
+
+/// The deadlines that are set.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct Timers {
+    order: BTreeSet<(Time, Due)>,
+    at: BTreeMap<Due, Time>,
+    /// The first of `order`, so that asking after each step costs nothing.
+    first: Option<(Time, Due)>,
+}
+
+impl Timers {
+    /// Sets a deadline, replacing the one that was set for the same thing.
+    pub(crate) fn set(&mut self, due: Due, at: Time) {
+        if let Some(before) = self.at.insert(due, at) {
+            self.order.remove(&(before, due));
+        }
+        self.order.insert((at, due));
+        self.first = self.order.first().copied();
+    }
+
+    pub(crate) fn clear(&mut self, due: Due) {
+        if let Some(before) = self.at.remove(&due) {
+            self.order.remove(&(before, due));
+            self.first = self.order.first().copied();
+        }
+    }
+
+    pub(crate) fn clear_worker(&mut self, worker: WorkerId) {
+        for due in [
+            Due::Ready(worker),
+            Due::Silent(worker),
+            Due::Frame(worker),
+            Due::Drain(worker),
+            Due::Fence(worker),
+            Due::Orphan(worker),
+        ] {
+            self.clear(due);
+        }
+    }
+
+    pub(crate) fn is_set(&self, due: Due) -> bool {
+        self.at.contains_key(&due)
+    }
+
+    pub(crate) fn first(&self) -> Option<(Time, Due)> {
+        self.first
+    }
+
+    /// Takes the first deadline if it is due.
+    pub(crate) fn pop(&mut self, now: Time) -> Option<Due> {
+        let (at, due) = self.first?;
+        if at > now {
+            return None;
+        }
+        self.clear(due);
+        Some(due)
+    }
+
+    /// Every deadline, the first one first.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Time, Due)> {
+        self.order.iter().copied()
+    }
+}
