@@ -78,6 +78,12 @@ impl Seq {
     pub(crate) const fn plus(self, n: u32) -> Self {
         Seq(self.0.saturating_add(n as u64))
     }
+
+    /// This number and the ones after it, `count` in all: those of a handoff of several
+    /// connections.
+    pub fn following(self, count: u32) -> impl Iterator<Item = Seq> {
+        (0..count).map(move |n| self.plus(n))
+    }
 }
 
 /// A place for a worker, from 0 up to the wanted number of workers. A respawn fills the same slot.

@@ -8,6 +8,7 @@ mod config;
 mod custody;
 mod error;
 mod id;
+mod inbox;
 mod journal;
 mod lists;
 mod msg;
@@ -17,6 +18,7 @@ mod table;
 mod time;
 mod timers;
 mod transitions;
+pub mod wire;
 
 pub use config::{
     ACCEPTS_PER_TURN, BYTES_PER_TURN, Config, ConfigBuilder, ConfigError, MESSAGES_PER_TURN,
@@ -25,6 +27,7 @@ pub use config::{
 pub use custody::{ConnRange, Custody, Leftover};
 pub use error::Misuse;
 pub use id::{ConnId, ListenerId, Seq, Slot, WorkerId};
+pub use inbox::{Inbox, Received};
 pub use journal::Journal;
 pub use msg::{Address, Errno, FromWorker, Granted, ListenKey, SockName, ToWorker, Transport};
 pub use primary::{
@@ -35,28 +38,4 @@ pub use primary::{
 pub use time::Time;
 pub use timers::{Deadline, Timer};
 pub use transitions::{Life, life_diagram};
-// TEMPORARY until the codec lands.
-mod wire_stub {
-    use serde::{Deserialize, Serialize};
-    /// Codec.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-    pub enum Codec {
-        /// N
-        Native,
-        /// J
-        Node,
-    }
-    /// Err
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-    pub enum DecodeError {
-        /// x
-        BadMagic,
-    }
-    impl DecodeError {
-        /// name
-        pub fn name(&self) -> &'static str {
-            "bad_magic"
-        }
-    }
-}
-pub use wire_stub::{Codec, DecodeError};
+pub use wire::{Codec, DecodeError};

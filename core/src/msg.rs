@@ -281,6 +281,23 @@ pub enum ToWorker {
 }
 
 impl ToWorker {
+    /// Takes the handoff that follows into this one, if both are handoffs of one listener with
+    /// numbers in a row, so that they travel as one message. True if it did.
+    ///
+    /// For embedders that have not begun to send the first one. Stops at 64 connections: more
+    /// would not fit in one sendmsg(2) everywhere (SCM_MAX_FD is 253 on Linux).
+    pub fn merge(&mut self, next: &ToWorker) -> bool {
+        let ToWorker::NewConn { first_seq, listener, count } = self else { return false };
+        let ToWorker::NewConn { first_seq: seq, listener: same, count: more } = next else {
+            return false;
+        };
+        let fits = *listener == *same && first_seq.plus(*count) == *seq && *count + *more <= 64;
+        if fits {
+            *count += *more;
+        }
+        fits
+    }
+
     /// How many handles travel with this message.
     pub fn handles(&self) -> u32 {
         match self {

@@ -149,6 +149,11 @@ impl Primary {
         self.outputs.pop_front()
     }
 
+    /// Whether there is something to do.
+    pub fn has_output(&self) -> bool {
+        !self.outputs.is_empty()
+    }
+
     /// When the machine next wants [`Input::Wake`]. After a `Wake` this is `None` or later than
     /// the `Wake`'s time.
     #[must_use]

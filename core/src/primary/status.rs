@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::Primary;
 use super::records::LastExit;
 use crate::transitions::Life;
-use crate::{Codec, ListenKey, ListenerId, Policy, Slot, SockName, Time, Transport, WorkerId};
+use crate::{Codec, ListenKey, ListenerId, Policy, Slot, SockName, Time, WorkerId};
 
 /// Counters since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -113,17 +113,21 @@ impl Primary {
         })
     }
 
+    /// Whether workers accept from this listener themselves. False for one that is gone.
+    pub fn is_shared(&self, listener: ListenerId) -> bool {
+        self.listeners.get(listener).is_some_and(|record| record.shared)
+    }
+
     /// The listeners, in the order of their ids.
     pub fn listeners(&self) -> impl Iterator<Item = ListenerStatus<'_>> {
         let ids = self.listeners.keys_sorted().into_iter();
         ids.filter_map(|id| {
             let record = self.listeners.get(id)?;
-            let shared = record.shared || record.key.transport == Transport::Datagram;
             Some(ListenerStatus {
                 id,
                 key: &record.key,
                 sockname: record.sockname.as_ref(),
-                policy: if shared { Policy::Shared } else { self.config.policy },
+                policy: if record.shared { Policy::Shared } else { self.config.policy },
                 pending: record.pending.len() as u32,
                 accepting: record.accepting,
             })

@@ -1,0 +1,408 @@
+//! The native codec: a hello, then frames of a length and a bincode body.
+//!
+//! | part | bytes |
+//! |---|---|
+//! | hello | `FF 52 4E 44 4C` (`\xFFRNDL`), version as u16 little-endian, one zero |
+//! | frame | length of the body as u32 little-endian, body |
+//!
+//! Each direction begins with a hello. No text in UTF-8, and so no JSON, begins with `FF`: the
+//! first byte of a channel tells its codec. The body is bincode's standard configuration
+//! (variable-length integers), and must be used up by its message. bincode is named here and
+//! nowhere else.
+
+use alloc::vec::Vec;
+use core::fmt;
+use core::marker::PhantomData;
+use core::ops::Range;
+
+use bincode::config::{self, Configuration, Limit, LittleEndian, Varint};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::{FromWorker, ToWorker};
+
+/// The version of the protocol that this crate speaks.
+pub const VERSION: u16 = 1;
+
+const MAGIC: [u8; 5] = *b"\xFFRNDL";
+const HELLO: usize = 8;
+const HEADER: usize = 4;
+
+/// bincode must not claim more than this for one message; the frame's length is checked before.
+const CLAIM: usize = 1 << 24;
+const BODY: Configuration<LittleEndian, Varint, Limit<CLAIM>> =
+    config::standard().with_limit::<CLAIM>();
+
+/// What is spoken on a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Codec {
+    /// This crate's own.
+    Native,
+    /// Node's `child_process` and `cluster`: JSON lines.
+    Node,
+}
+
+impl Codec {
+    /// The codec of a channel, by the first byte that the worker sends; `None` for a byte that
+    /// begins neither.
+    pub const fn detect(first: u8) -> Option<Codec> {
+        match first {
+            0xFF => Some(Codec::Native),
+            b'{' | b'[' | b'"' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n' | b' ' => {
+                Some(Codec::Node)
+            }
+            _ => None,
+        }
+    }
+
+    /// As `status` and the event log write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Codec::Native => "native",
+            Codec::Node => "node",
+        }
+    }
+}
+
+/// A message that travels in frames.
+pub trait Message: Serialize + DeserializeOwned + sealed::Sealed {}
+
+impl Message for FromWorker {}
+impl Message for ToWorker {}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for crate::FromWorker {}
+    impl Sealed for crate::ToWorker {}
+}
+
+/// Appends the hello that begins each direction.
+pub fn encode_hello(bytes: &mut Vec<u8>) {
+    bytes.extend_from_slice(&MAGIC);
+    bytes.extend_from_slice(&VERSION.to_le_bytes());
+    bytes.push(0);
+}
+
+/// Appends a message as a frame.
+///
+/// # Errors
+/// [`DecodeError::FrameTooLong`] if the body is longer than `max_frame` bytes, as the receiver
+/// would say; nothing is appended then.
+pub fn encode<M: Message>(msg: &M, max_frame: u32, bytes: &mut Vec<u8>) -> Result<(), DecodeError> {
+    let start = bytes.len();
+    bytes.extend_from_slice(&[0; HEADER]);
+    let written = bincode::serde::encode_into_writer(msg, Appender(bytes), BODY);
+    let body = bytes.len() - start - HEADER;
+    if written.is_err() || body > max_frame as usize {
+        bytes.truncate(start);
+        return Err(DecodeError::FrameTooLong);
+    }
+    if let Some(header) = bytes.get_mut(start..start + HEADER) {
+        header.copy_from_slice(&(body as u32).to_le_bytes());
+    }
+    Ok(())
+}
+
+struct Appender<'a>(&'a mut Vec<u8>);
+
+impl bincode::enc::write::Writer for Appender<'_> {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), bincode::error::EncodeError> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
+/// Why bytes are no message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// The hello does not begin as it must.
+    BadMagic,
+    /// The other side speaks another version.
+    BadVersion,
+    /// A frame is longer than allowed.
+    FrameTooLong,
+    /// A body is no message.
+    BadMessage,
+    /// A body goes on after its message.
+    TrailingBytes,
+    /// Handles came that no message announced.
+    UnexpectedHandles,
+}
+
+impl DecodeError {
+    /// As `status` and the event log write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            DecodeError::BadMagic => "bad_magic",
+            DecodeError::BadVersion => "bad_version",
+            DecodeError::FrameTooLong => "frame_too_long",
+            DecodeError::BadMessage => "bad_message",
+            DecodeError::TrailingBytes => "trailing_bytes",
+            DecodeError::UnexpectedHandles => "unexpected_handles",
+        }
+    }
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            DecodeError::BadMagic => "the stream does not begin with the hello",
+            DecodeError::BadVersion => "the other side speaks another version",
+            DecodeError::FrameTooLong => "a frame is longer than allowed",
+            DecodeError::BadMessage => "a frame is no message",
+            DecodeError::TrailingBytes => "a frame goes on after its message",
+            DecodeError::UnexpectedHandles => "handles came that no message announced",
+        })
+    }
+}
+
+impl core::error::Error for DecodeError {}
+
+/// Turns bytes into messages, however they are cut. After an error every call returns it again.
+#[derive(Clone, Debug)]
+pub struct Decoder<M> {
+    max_frame: u32,
+    buffer: Vec<u8>,
+    /// What of `buffer` is used up.
+    used: usize,
+    /// The position of the start of `buffer` in the stream.
+    offset: u64,
+    greeted: bool,
+    error: Option<DecodeError>,
+    message: PhantomData<M>,
+}
+
+impl<M: Message> Decoder<M> {
+    /// A decoder at the start of a stream.
+    pub const fn new(max_frame: u32) -> Self {
+        Decoder {
+            max_frame,
+            buffer: Vec::new(),
+            used: 0,
+            offset: 0,
+            greeted: false,
+            error: None,
+            message: PhantomData,
+        }
+    }
+
+    /// Takes bytes in. Poll until nothing comes before feeding more, and no more is kept than an
+    /// unfinished frame and the last feed.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        if self.error.is_some() {
+            return;
+        }
+        self.buffer.drain(..self.used);
+        self.offset += self.used as u64;
+        self.used = 0;
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// The next message, and the bytes of the stream that its frame takes up; `None` if it is not
+    /// there entirely.
+    ///
+    /// # Errors
+    /// [`DecodeError`], for good.
+    pub fn poll(&mut self) -> Result<Option<(M, Range<u64>)>, DecodeError> {
+        match self.error {
+            Some(error) => Err(error),
+            None => self.step().inspect_err(|error| {
+                self.error = Some(*error);
+                self.buffer = Vec::new();
+                self.used = 0;
+            }),
+        }
+    }
+
+    /// Whether an unfinished hello or frame is there.
+    pub fn is_mid_frame(&self) -> bool {
+        self.error.is_none() && self.used < self.buffer.len()
+    }
+
+    fn step(&mut self) -> Result<Option<(M, Range<u64>)>, DecodeError> {
+        if !self.greeted && !self.greet()? {
+            return Ok(None);
+        }
+        let Some((header, rest)) =
+            self.buffer.get(self.used..).and_then(|unread| unread.split_first_chunk::<HEADER>())
+        else {
+            return Ok(None);
+        };
+        let length = u32::from_le_bytes(*header);
+        if length > self.max_frame {
+            return Err(DecodeError::FrameTooLong);
+        }
+        let Some(body) = rest.get(..length as usize) else { return Ok(None) };
+        let (msg, taken) =
+            bincode::serde::decode_from_slice(body, BODY).map_err(|_| DecodeError::BadMessage)?;
+        if taken != body.len() {
+            return Err(DecodeError::TrailingBytes);
+        }
+        let start = self.offset + self.used as u64;
+        let size = HEADER + body.len();
+        self.used += size;
+        Ok(Some((msg, start..start + size as u64)))
+    }
+
+    /// Reads the hello; false if it is not there entirely. A wrong one is told at its first wrong
+    /// byte.
+    fn greet(&mut self) -> Result<bool, DecodeError> {
+        let magic = self.buffer.iter().zip(&MAGIC);
+        if magic.into_iter().any(|(got, wanted)| got != wanted) {
+            return Err(DecodeError::BadMagic);
+        }
+        let Some(&[.., low, high, reserved]) = self.buffer.first_chunk::<HELLO>() else {
+            return Ok(false);
+        };
+        if u16::from_le_bytes([low, high]) != VERSION || reserved != 0 {
+            return Err(DecodeError::BadVersion);
+        }
+        self.used = HELLO;
+        self.greeted = true;
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::boxed::Box;
+
+    use super::*;
+    use crate::{Address, Errno, Granted, ListenKey, ListenerId, Seq, SockName};
+
+    const MAX: u32 = 1 << 20;
+
+    fn seq(n: u64) -> Seq {
+        Seq::from_raw(n).unwrap()
+    }
+
+    fn listener(n: u64) -> ListenerId {
+        ListenerId::from_raw(n).unwrap()
+    }
+
+    pub(crate) fn from_worker() -> Vec<FromWorker> {
+        let key = ListenKey::stream(Address::Unix("/run/some path".into()));
+        alloc::vec![
+            FromWorker::Online,
+            FromWorker::Query {
+                seq: seq(1),
+                key: Box::new(key),
+                backlog: 511,
+                data: alloc::vec![7; 300],
+            },
+            FromWorker::Listening { listener: listener(3) },
+            FromWorker::Ack { ack: seq(u64::MAX), accepted: false },
+            FromWorker::Close { listener: listener(3) },
+            FromWorker::Suicide { seq: seq(2) },
+            FromWorker::ExitedAfterDisconnect { seq: seq(3) },
+            FromWorker::Pong { ack: seq(4) },
+            FromWorker::Load { open: 9 },
+        ]
+    }
+
+    fn to_worker() -> Vec<ToWorker> {
+        let granted = Granted {
+            listener: listener(1),
+            sockname: SockName::Ip("[::1]:80".parse().unwrap()),
+            shared: true,
+            data: alloc::vec![1, 2],
+        };
+        alloc::vec![
+            ToWorker::QueryReply { ack: seq(1), result: Ok(Box::new(granted)) },
+            ToWorker::QueryReply { ack: seq(1), result: Err(Errno::EADDRINUSE) },
+            ToWorker::NewConn { first_seq: seq(5), listener: listener(1), count: 3 },
+            ToWorker::Ack { ack: seq(1) },
+            ToWorker::Disconnect,
+            ToWorker::Drain { deadline_ms: 30_000 },
+            ToWorker::Ping { seq: seq(1) },
+        ]
+    }
+
+    fn stream<M: Message>(messages: &[M]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        encode_hello(&mut bytes);
+        for msg in messages {
+            encode(msg, MAX, &mut bytes).unwrap();
+        }
+        bytes
+    }
+
+    fn decode<M: Message>(bytes: &[u8], step: usize) -> Result<Vec<M>, DecodeError> {
+        let mut decoder = Decoder::new(MAX);
+        let mut messages = Vec::new();
+        for part in bytes.chunks(step) {
+            decoder.feed(part);
+            while let Some((msg, _)) = decoder.poll()? {
+                messages.push(msg);
+            }
+        }
+        assert!(!decoder.is_mid_frame());
+        Ok(messages)
+    }
+
+    #[test]
+    fn every_message_comes_back_however_it_is_cut() {
+        for step in [1, 2, 3, 7, 64, usize::MAX >> 1] {
+            assert_eq!(decode(&stream(&from_worker()), step).as_ref(), Ok(&from_worker()));
+            assert_eq!(decode(&stream(&to_worker()), step).as_ref(), Ok(&to_worker()));
+        }
+    }
+
+    #[test]
+    fn the_positions_tile_the_stream() {
+        let bytes = stream(&from_worker());
+        let mut decoder = Decoder::<FromWorker>::new(MAX);
+        let mut end = HELLO as u64;
+        for part in bytes.chunks(5) {
+            decoder.feed(part);
+            while let Some((_, range)) = decoder.poll().unwrap() {
+                assert_eq!(range.start, end);
+                end = range.end;
+            }
+        }
+        assert_eq!(end, bytes.len() as u64);
+    }
+
+    fn error(bytes: &[u8]) -> DecodeError {
+        let mut decoder = Decoder::<FromWorker>::new(MAX);
+        decoder.feed(bytes);
+        let error = loop {
+            match decoder.poll() {
+                Ok(Some(_)) => {}
+                Ok(None) => panic!("no error"),
+                Err(error) => break error,
+            }
+        };
+        decoder.feed(&stream(&from_worker()));
+        assert_eq!(decoder.poll(), Err(error), "an error is for good");
+        error
+    }
+
+    #[test]
+    fn wrong_bytes_are_named() {
+        let good = stream(&[FromWorker::Online]);
+        assert_eq!(error(b"\xFFRNDX"), DecodeError::BadMagic);
+        assert_eq!(error(b"\xFFRNDL\x02\x00\x00"), DecodeError::BadVersion);
+        assert_eq!(error(&[&good[..], &[1, 0, 0, 0, 250]].concat()), DecodeError::BadMessage);
+        assert_eq!(error(&[&good[..], &[2, 0, 0, 0, 0, 0]].concat()), DecodeError::TrailingBytes);
+        let long = (MAX + 1).to_le_bytes();
+        assert_eq!(error(&[&good[..], &long].concat()), DecodeError::FrameTooLong);
+        // A length inside the body that claims more than there is.
+        let claim = [&good[..], &[12, 0, 0, 0, 1, 1, 0, 0, 1, 253, 255, 255, 255, 255, 0, 0]];
+        assert_eq!(error(&claim.concat()), DecodeError::BadMessage);
+    }
+
+    #[test]
+    fn what_the_other_side_would_refuse_is_not_sent() {
+        let query = FromWorker::Query {
+            seq: seq(1),
+            key: Box::new(ListenKey::stream(Address::Any { port: 80 })),
+            backlog: 0,
+            data: alloc::vec![0; MAX as usize],
+        };
+        let mut bytes = alloc::vec![1];
+        assert_eq!(encode(&query, MAX, &mut bytes), Err(DecodeError::FrameTooLong));
+        assert_eq!(bytes, [1]);
+    }
+}

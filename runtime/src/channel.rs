@@ -1,0 +1,142 @@
+//! A channel: one `SOCK_STREAM` socket pair, on which descriptors travel with the bytes.
+
+use std::io::{self, IoSlice};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, recv as nix_recv,
+    sendmsg, shutdown, socketpair,
+};
+
+pub use crate::sys::Received;
+
+/// A new channel: the primary's end, which does not block, and the worker's, which blocks until
+/// the worker decides. Both are close-on-exec.
+///
+/// # Errors
+/// As socketpair(2): mostly for want of descriptors.
+pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (ours, theirs) =
+        socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)?;
+    set_nonblocking(&ours)?;
+    Ok((ours, theirs))
+}
+
+/// Makes reads and writes return instead of waiting, for everybody who shares the open file
+/// description (fcntl(2)).
+pub(crate) fn set_nonblocking(fd: &OwnedFd) -> io::Result<()> {
+    let flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL)?);
+    fcntl(fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+    Ok(())
+}
+
+/// Reads bytes alone; 0 is end of file. Descriptors that come with them are discarded by the
+/// kernel, as there is no room for them (recvmsg(2)).
+///
+/// # Errors
+/// As recv(2); `WouldBlock` when nothing is there.
+pub fn recv(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
+    retry(|| nix_recv(fd.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT).map_err(io::Error::from))
+}
+
+/// Reads bytes and the descriptors that come with them, which are appended to `handles`,
+/// close-on-exec. One read has the descriptors of at most one message.
+///
+/// # Errors
+/// As recvmsg(2); `WouldBlock` when nothing is there.
+pub fn recv_handles(
+    fd: BorrowedFd<'_>,
+    buffer: &mut [u8],
+    handles: &mut Vec<OwnedFd>,
+) -> io::Result<Received> {
+    retry(|| crate::sys::recv_handles(fd, buffer, handles))
+}
+
+/// Sends bytes, with descriptors on the first of them. Tells how many bytes went; if any did, the
+/// descriptors are gone with them.
+///
+/// # Errors
+/// As sendmsg(2); `WouldBlock` when the channel is full.
+pub fn send(fd: BorrowedFd<'_>, bytes: &[u8], handles: &[BorrowedFd<'_>]) -> Result<usize, Errno> {
+    let part = [IoSlice::new(bytes)];
+    let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+    loop {
+        let result = if handles.is_empty() {
+            sendmsg::<()>(fd.as_raw_fd(), &part, &[], flags, None)
+        } else {
+            let raw: Vec<_> = handles.iter().map(AsRawFd::as_raw_fd).collect();
+            let rights = [ControlMessage::ScmRights(&raw)];
+            sendmsg::<()>(fd.as_raw_fd(), &part, &rights, flags, None)
+        };
+        match result {
+            Err(Errno::EINTR) => {}
+            other => return other,
+        }
+    }
+}
+
+/// Has reads end after what was written so far; later writes at the other end get EPIPE.
+///
+/// # Errors
+/// As shutdown(2): ENOTCONN if the other end is closed.
+pub fn fence(fd: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(shutdown(fd.as_raw_fd(), Shutdown::Read)?)
+}
+
+fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    fn fd_count() -> usize {
+        crate::limits::open_fds().unwrap()
+    }
+
+    #[test]
+    fn descriptors_come_with_the_first_byte_and_nobody_elses() {
+        let (ours, theirs) = pair().unwrap();
+        let (cargo, _peer) = pair().unwrap();
+        send(theirs.as_fd(), b"plain", &[]).unwrap();
+        send(theirs.as_fd(), b"laden", &[cargo.as_fd(), cargo.as_fd()]).unwrap();
+        send(theirs.as_fd(), b"after", &[]).unwrap();
+        let mut buffer = [0; 64];
+        let mut handles = Vec::new();
+        let received = recv_handles(ours.as_fd(), &mut buffer, &mut handles).unwrap();
+        assert_eq!((received.len, handles.len()), (10, 2), "the read ends with the laden send");
+        let received = recv_handles(ours.as_fd(), &mut buffer, &mut handles).unwrap();
+        assert_eq!((received.len, handles.len()), (5, 2));
+    }
+
+    #[test]
+    fn a_plain_read_discards_descriptors() {
+        let (ours, theirs) = pair().unwrap();
+        let (cargo, _peer) = pair().unwrap();
+        let before = fd_count();
+        send(theirs.as_fd(), b"x", &[cargo.as_fd()]).unwrap();
+        assert_eq!(recv(ours.as_fd(), &mut [0; 8]).unwrap(), 1);
+        assert_eq!(fd_count(), before);
+    }
+
+    #[test]
+    fn a_fence_keeps_what_was_written_before_it() {
+        let (ours, theirs) = pair().unwrap();
+        send(theirs.as_fd(), b"before", &[]).unwrap();
+        fence(ours.as_fd()).unwrap();
+        assert_eq!(send(theirs.as_fd(), b"after", &[]), Err(Errno::EPIPE));
+        let mut buffer = [0; 64];
+        assert_eq!(recv(ours.as_fd(), &mut buffer).unwrap(), 6);
+        assert_eq!(recv(ours.as_fd(), &mut buffer).unwrap(), 0);
+    }
+}

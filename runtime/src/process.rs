@@ -1,0 +1,127 @@
+//! Worker processes: start, signal, reap.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use roundel_core::{ExitStatus, Slot, WorkerId};
+
+use crate::channel;
+use crate::limits::OpenFiles;
+
+/// The number of the channel's descriptor in a worker.
+pub const CHANNEL_VAR: &str = "ROUNDEL_CHANNEL_FD";
+/// The worker's id, counting from 1, never reused.
+pub const WORKER_VAR: &str = "ROUNDEL_WORKER_ID";
+/// The worker's slot, counting from 0; a respawn has the same one.
+pub const SLOT_VAR: &str = "ROUNDEL_SLOT";
+/// The slot again, under the name that PM2 made common.
+pub const INSTANCE_VAR: &str = "NODE_APP_INSTANCE";
+
+/// What the workers run.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// A path, or a name that is looked for in `PATH`.
+    pub path: OsString,
+    /// Its arguments.
+    pub args: Vec<OsString>,
+    /// Variables added to the environment that the primary was started with.
+    pub env: Vec<(OsString, OsString)>,
+}
+
+/// A started worker.
+#[derive(Debug)]
+pub struct Spawned {
+    /// Its process.
+    pub pid: i32,
+    /// The primary's end of its channel.
+    pub channel: OwnedFd,
+}
+
+/// Why a worker could not be started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpawnError {
+    /// There is no such program.
+    NotFound,
+    /// An error number of fork(2), execve(2) or socketpair(2).
+    Other(i32),
+}
+
+impl From<io::Error> for SpawnError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::NotFound => SpawnError::NotFound,
+            _ => SpawnError::Other(error.raw_os_error().unwrap_or(0)),
+        }
+    }
+}
+
+/// Starts a worker: stdin null, stdout and stderr inherited, empty signal mask, default signal
+/// actions, working directory and environment kept, a process group of its own, the soft limit on
+/// open files as the primary found it.
+///
+/// # Errors
+/// [`SpawnError`].
+pub fn spawn(
+    program: &Program,
+    worker: WorkerId,
+    slot: Slot,
+    files: &OpenFiles,
+) -> Result<Spawned, SpawnError> {
+    let (ours, theirs) = channel::pair()?;
+    let number = theirs.as_raw_fd();
+    let mut command = Command::new(&program.path);
+    command
+        .args(&program.args)
+        .envs(program.env.iter().map(|(name, value)| (name, value)))
+        .env(CHANNEL_VAR, number.to_string())
+        .env(WORKER_VAR, worker.get().to_string())
+        .env(SLOT_VAR, slot.to_string())
+        .env(INSTANCE_VAR, slot.to_string())
+        .stdin(Stdio::null())
+        .process_group(0);
+    crate::sys::prepare_child(&mut command, number, files.found());
+    // Reaping is done for all children together, so std's handle is let go.
+    let child = command.spawn()?;
+    let pid = i32::try_from(child.id()).map_err(|_| SpawnError::Other(0))?;
+    Ok(Spawned { pid, channel: ours })
+}
+
+/// The children that have ended, strangers included, which process 1 gets. Does not wait.
+pub fn reap() -> impl Iterator<Item = (i32, ExitStatus)> {
+    std::iter::from_fn(|| {
+        loop {
+            match waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(pid, code)) => {
+                    return Some((pid.as_raw(), ExitStatus::Code(code)));
+                }
+                Ok(WaitStatus::Signaled(pid, signal, _)) => {
+                    return Some((pid.as_raw(), ExitStatus::Signal(signal as i32)));
+                }
+                Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return None,
+                // Not an end, or interrupted: look again.
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(_) => return None,
+            }
+        }
+    })
+}
+
+/// Kills a worker's process group with SIGKILL. One that has ended is no error.
+pub fn kill_group(pid: i32) {
+    let pid = Pid::from_raw(pid);
+    // Before its exec the child may not have its group yet.
+    let _ = killpg(pid, Signal::SIGKILL);
+    let _ = kill(pid, Signal::SIGKILL);
+}
+
+/// Asks a worker's process to end with SIGTERM. One that has ended is no error.
+pub fn terminate(pid: i32) {
+    let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+}

@@ -1,0 +1,93 @@
+//! What a primary is started with, whether by the command line or by a program's own code.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use roundel_core::{Config, ConfigBuilder, ConfigError};
+
+use crate::control::ControlError;
+use crate::eventlog::Target;
+use crate::limits::OpenFiles;
+use crate::process::Program;
+
+/// A primary to be started.
+#[derive(Debug)]
+pub struct Setup {
+    /// What the workers run.
+    pub program: Program,
+    /// The configuration of the machine; `max_held` is set from the limit on open files.
+    pub config: ConfigBuilder,
+    /// Where the control socket is; `None` for the default place.
+    pub control: Option<PathBuf>,
+    /// Where the event log goes, if there is to be one.
+    pub events: Option<Target>,
+    /// Whether nothing is said on standard error.
+    pub quiet: bool,
+}
+
+/// Descriptors that the primary keeps free besides eight for each worker: its own sockets and
+/// logs, and what a respawn opens for a moment.
+const RESERVE: u64 = 32;
+
+impl Setup {
+    /// The checked configuration.
+    ///
+    /// # Errors
+    /// [`StartError`] if it is not valid, or if the limit on open files leaves no room.
+    pub(crate) fn config(&self, files: &OpenFiles) -> Result<Config, StartError> {
+        let draft = self.config.clone().build().map_err(StartError::Config)?;
+        let workers = u64::from(*draft.workers());
+        let limit = files.soft();
+        // Each worker's channel takes one; the rest of the reserve shrinks where it must.
+        let room = limit.saturating_sub(RESERVE + 8 * workers);
+        let tight = limit.saturating_sub(RESERVE / 2 + 2 * workers).min(8);
+        let held = room.max(tight);
+        if held == 0 {
+            return Err(StartError::TooFewFiles { limit, workers });
+        }
+        let held = u32::try_from(held).unwrap_or(u32::MAX).min(*draft.max_held());
+        self.config.clone().max_held(held).build().map_err(StartError::Config)
+    }
+}
+
+/// Why a primary could not be started.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The configuration is not valid.
+    Config(ConfigError),
+    /// The limit on open files leaves no room for connections.
+    TooFewFiles {
+        /// The limit.
+        limit: u64,
+        /// The wanted number of workers.
+        workers: u64,
+    },
+    /// Signals could not be taken over.
+    Signals(io::Error),
+    /// The limit on open files could not be read.
+    Limits(io::Error),
+    /// The control socket could not be made.
+    Control(ControlError),
+    /// The event log could not be opened.
+    Events(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Config(error) => error.fmt(f),
+            StartError::TooFewFiles { limit, workers } => write!(
+                f,
+                "the limit of {limit} open files is too low for {workers} workers (ulimit -n)"
+            ),
+            StartError::Signals(error) => write!(f, "cannot take over signals: {error}"),
+            StartError::Limits(error) => write!(f, "cannot read the limit on open files: {error}"),
+            StartError::Control(error) => error.fmt(f),
+            StartError::Events(error) => write!(f, "--events: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}

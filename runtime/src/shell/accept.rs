@@ -1,0 +1,173 @@
+//! Listeners of the primary: bind, accept, pause, empty, close.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use roundel_core::{ACCEPTS_PER_TURN, Errno, Input, ListenKey, ListenerId};
+
+use super::{Change, Shell, Source};
+use crate::socket::{self, Bound};
+
+/// How many connections a listener is emptied of before it is closed, however many more arrive.
+const MAX_EMPTIED: u32 = 65_536;
+
+/// A listener and what the primary does with it.
+#[derive(Debug)]
+pub(super) struct Door {
+    bound: Bound,
+    fd: Arc<OwnedFd>,
+    state: DoorState,
+    /// Out of descriptors: not accepted from until the next retry.
+    starved: bool,
+    watched: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum DoorState {
+    Paused,
+    Accepting,
+    /// Being emptied, so many connections so far.
+    Emptying(u32),
+}
+
+impl Door {
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Shell {
+    pub(super) fn bind(&mut self, listener: ListenerId, key: &ListenKey, backlog: u32) {
+        let result = match socket::bind(key, backlog, &self.inherited) {
+            Ok((fd, bound)) => {
+                let sockname = bound.sockname.clone();
+                let fd = Arc::new(fd);
+                let state = DoorState::Paused;
+                self.doors.insert(listener, Door { bound, fd, state, starved: false, watched: false });
+                Ok(sockname)
+            }
+            Err(errno) => Err(Errno(errno)),
+        };
+        self.input(Input::Bound { listener, result });
+    }
+
+    pub(super) fn resume(&mut self, listener: ListenerId) {
+        self.set_state(listener, DoorState::Paused, DoorState::Accepting);
+    }
+
+    pub(super) fn pause(&mut self, listener: ListenerId) {
+        self.set_state(listener, DoorState::Accepting, DoorState::Paused);
+    }
+
+    /// Begins to empty a listener, which ends with its close.
+    pub(super) fn empty(&mut self, listener: ListenerId) {
+        self.pause(listener);
+        self.set_state(listener, DoorState::Paused, DoorState::Emptying(0));
+    }
+
+    fn set_state(&mut self, listener: ListenerId, from: DoorState, to: DoorState) {
+        let Some(door) = self.doors.get_mut(&listener) else { return };
+        if door.state == from {
+            door.state = to;
+            self.watch_door(listener);
+            self.ready.insert(Source::Listener(listener));
+        }
+    }
+
+    /// Watches a listener while it is accepted from and descriptors are to be had: else each
+    /// connection that arrives would wake the primary for nothing.
+    fn watch_door(&mut self, listener: ListenerId) {
+        let Some(door) = self.doors.get_mut(&listener) else { return };
+        let watched = door.state == DoorState::Accepting && !door.starved;
+        if std::mem::replace(&mut door.watched, watched) == watched {
+            return;
+        }
+        let source = Source::Listener(listener);
+        self.changes.push_back(if watched {
+            Change::Watch { source, fd: door.fd.clone(), writable: false }
+        } else {
+            Change::Unwatch { source }
+        });
+    }
+
+    /// Accepts within the budget of a turn.
+    pub(super) fn accept(&mut self, listener: ListenerId) {
+        for _ in 0..ACCEPTS_PER_TURN {
+            // Between two connections the machine may have said to pause.
+            let Some(door) = self.doors.get_mut(&listener) else { return };
+            match &mut door.state {
+                DoorState::Paused => return,
+                _ if door.starved => return,
+                DoorState::Accepting => {}
+                DoorState::Emptying(count) => {
+                    *count += 1;
+                    if *count > MAX_EMPTIED {
+                        return self.close_door(listener);
+                    }
+                }
+            }
+            // Shared listeners are the workers' to accept from.
+            let accepted =
+                if self.is_shared(listener) { Ok(None) } else { self.accept_one(listener) };
+            match accepted {
+                Ok(Some(fd)) => {
+                    let conn = self.custody.admit(fd);
+                    self.input(Input::Incoming { listener, conn });
+                }
+                Ok(None) => {
+                    let Some(door) = self.doors.get(&listener) else { return };
+                    if matches!(door.state, DoorState::Emptying(_)) {
+                        self.close_door(listener);
+                    }
+                    return;
+                }
+                Err(errno) => return self.starve(listener, errno),
+            }
+        }
+        self.ready.insert(Source::Listener(listener));
+    }
+
+    fn accept_one(&self, listener: ListenerId) -> Result<Option<OwnedFd>, i32> {
+        match self.doors.get(&listener) {
+            Some(door) => socket::accept(door.as_fd()),
+            None => Ok(None),
+        }
+    }
+
+    fn is_shared(&self, listener: ListenerId) -> bool {
+        self.core.is_shared(listener)
+    }
+
+    /// Out of descriptors or memory: waits for the retry instead of spinning.
+    fn starve(&mut self, listener: ListenerId, errno: i32) {
+        let Some(door) = self.doors.get_mut(&listener) else { return };
+        door.starved = true;
+        self.watch_door(listener);
+        self.retry_later();
+        let cause = super::report::explain(errno);
+        self.log(|at| {
+            super::report::Line::new(at, "accept_failed")
+                .with("listener", listener.get())
+                .with("cause", cause)
+        });
+    }
+
+    pub(super) fn retry_doors(&mut self) {
+        let starved: Vec<ListenerId> =
+            self.doors.iter().filter(|(_, door)| door.starved).map(|(id, _)| *id).collect();
+        for listener in starved {
+            let Some(door) = self.doors.get_mut(&listener) else { continue };
+            door.starved = false;
+            self.watch_door(listener);
+            self.ready.insert(Source::Listener(listener));
+        }
+    }
+
+    fn close_door(&mut self, listener: ListenerId) {
+        if let Some(door) = self.doors.remove(&listener) {
+            door.bound.unlink();
+            drop(door.fd);
+        }
+        self.input(Input::Unbound { listener });
+    }
+}

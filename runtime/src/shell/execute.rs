@@ -1,0 +1,103 @@
+//! Outputs of the machine, turned into system calls.
+
+use roundel_core::{Attach, Event, Input, Output, Signal, Slot, ToWorker, WorkerId};
+
+use super::link::Link;
+use super::{Shell, Source, report};
+use crate::process::{self, SpawnError};
+
+impl Shell {
+    pub(super) fn execute(&mut self, output: Output) {
+        match output {
+            Output::Send { worker, msg, attach } => self.send(worker, msg, attach),
+            Output::Release { conn, end } => {
+                self.log(|at| report::released(at, conn, end));
+                // Dropping it closes the primary's copy.
+                drop(self.custody.release(conn));
+            }
+            Output::Event(event) => self.report(&event),
+            Output::Spawn { worker, slot, generation: _ } => self.spawn(worker, slot),
+            Output::Kill { worker, signal } => self.kill(worker, signal),
+            Output::Fence { worker } => {
+                if let Some(link) = self.links.get_mut(&worker) {
+                    link.fence();
+                    self.ready.insert(Source::Channel(worker));
+                }
+            }
+            Output::Forget { worker } => {
+                self.close_link(worker);
+                self.pids.remove(&worker);
+            }
+            Output::Bind { listener, key, backlog } => self.bind(listener, &key, backlog),
+            Output::Unbind { listener } => self.empty(listener),
+            Output::ResumeAccept { listener } => self.resume(listener),
+            Output::PauseAccept { listener } => self.pause(listener),
+            Output::Stopped(verdict) => self.verdict = Some(verdict),
+            other => debug_assert!(false, "an output that nobody carries out: {other:?}"),
+        }
+    }
+
+    fn send(&mut self, worker: WorkerId, msg: ToWorker, attach: Option<Attach>) {
+        if let (ToWorker::NewConn { listener, .. }, Some(Attach::Conn(conn))) = (&msg, attach) {
+            let listener = *listener;
+            self.log(|at| report::handed_off(at, worker, listener, conn));
+        }
+        if let Some(link) = self.links.get_mut(&worker) {
+            link.push(msg, attach);
+            self.unsent.insert(worker);
+        }
+    }
+
+    fn spawn(&mut self, worker: WorkerId, slot: Slot) {
+        match process::spawn(&self.program, worker, slot, &self.files) {
+            Ok(process::Spawned { pid, channel }) => {
+                let link = Link::new(channel);
+                self.watch(Source::Channel(worker), link.fd.clone());
+                self.links.insert(worker, link);
+                self.pids.insert(worker, pid);
+                self.workers_by_pid.insert(pid, worker);
+                self.input(Input::Spawned { worker, pid });
+            }
+            Err(error) => {
+                let cause = match error {
+                    SpawnError::NotFound => roundel_core::SpawnError::NotFound,
+                    SpawnError::Other(errno) => {
+                        roundel_core::SpawnError::Other(roundel_core::Errno(errno))
+                    }
+                };
+                self.input(Input::SpawnFailed { worker, cause });
+            }
+        }
+    }
+
+    /// Only a process that was not reaped yet is sent anything: its number can't be another's.
+    fn kill(&mut self, worker: WorkerId, signal: Signal) {
+        let Some(&pid) = self.pids.get(&worker) else { return };
+        if self.workers_by_pid.get(&pid) != Some(&worker) {
+            return;
+        }
+        match signal {
+            Signal::Kill => process::kill_group(pid),
+            _ => process::terminate(pid),
+        }
+    }
+
+    fn report(&mut self, event: &Event) {
+        let worker = match event {
+            Event::Spawned { worker, .. }
+            | Event::Online { worker, .. }
+            | Event::Ready { worker }
+            | Event::Silent { worker }
+            | Event::Suicide { worker }
+            | Event::Leaving { worker }
+            | Event::Killing { worker, .. }
+            | Event::Exited { worker, .. } => Some(*worker),
+            _ => None,
+        };
+        let pid = worker.and_then(|worker| self.pids.get(&worker).copied());
+        self.log(|at| report::event(at, event, pid));
+        if let Some(words) = report::words(event, pid) {
+            self.say(&words);
+        }
+    }
+}

@@ -1,0 +1,377 @@
+//! The primary's body: it owns the machine, the descriptors and the processes, carries out every
+//! output in order, and turns readiness into inputs. It never waits; an adapter does that.
+//!
+//! An adapter's loop is: take the [`Change`]s of what to watch, stop when
+//! [`finished`](Shell::finished) says so, wait for readiness or until the
+//! [`deadline`](Shell::deadline), name what is ready with [`on_ready`](Shell::on_ready), and call
+//! [`turn`](Shell::turn).
+
+mod accept;
+mod control;
+mod execute;
+mod link;
+mod report;
+mod source;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use roundel_core::{
+    Attach, Custody, Input, ListenerId, Output, Primary, Time, ToWorker, Verdict, WorkerId,
+};
+
+pub use source::{Change, Source};
+
+use crate::clock;
+use crate::control::ControlServer;
+use crate::eventlog::EventLog;
+use crate::exit::Exit;
+use crate::limits::OpenFiles;
+use crate::outbox::Flush;
+use crate::process::{self, Program};
+use crate::setup::{Setup, StartError};
+use crate::signals::{Signal, Signals};
+use crate::socket::Inherited;
+use accept::Door;
+use link::{Heard, Link, ReadState};
+
+/// How soon something that failed for want of descriptors or memory is tried again.
+const RETRY: std::time::Duration = std::time::Duration::from_millis(100);
+
+/// A primary with its sockets, channels and processes.
+#[derive(Debug)]
+pub struct Shell {
+    core: Primary,
+    now: Time,
+    started: Time,
+    custody: Custody<OwnedFd>,
+    program: Program,
+    inherited: Inherited,
+    files: OpenFiles,
+    signals: Signals,
+    control: Option<ControlServer>,
+    events: Option<EventLog>,
+    quiet: bool,
+    links: BTreeMap<WorkerId, Link>,
+    doors: BTreeMap<ListenerId, Door>,
+    pids: BTreeMap<WorkerId, i32>,
+    workers_by_pid: BTreeMap<i32, WorkerId>,
+    changes: VecDeque<Change>,
+    ready: BTreeSet<Source>,
+    /// Workers to whom something is to be sent.
+    unsent: BTreeSet<WorkerId>,
+    /// When to try again what failed for want of descriptors or memory.
+    retry_at: Option<Time>,
+    read_buffer: Box<[u8]>,
+    stop_asked: bool,
+    verdict: Option<Verdict>,
+    exit: Option<Exit>,
+}
+
+impl Shell {
+    /// Takes over the process: signals, limits, control socket. Then binds the operator's
+    /// listeners and starts the workers.
+    ///
+    /// # Errors
+    /// [`StartError`] names what could not be set up. Listeners that can't be bound and programs
+    /// that do not exist are told by [`finished`](Shell::finished) instead.
+    pub fn start(setup: Setup) -> Result<Shell, StartError> {
+        let inherited = Inherited::snapshot();
+        let signals = Signals::block().map_err(StartError::Signals)?;
+        let files = OpenFiles::raise().map_err(StartError::Limits)?;
+        let config = setup.config(&files)?;
+        let control = ControlServer::bind(setup.control.as_deref()).map_err(StartError::Control)?;
+        let events = match &setup.events {
+            Some(target) => Some(EventLog::open(target).map_err(StartError::Events)?),
+            None => None,
+        };
+        let now = clock::now();
+        let mut shell = Shell {
+            core: Primary::new(config),
+            now,
+            started: now,
+            custody: Custody::new(),
+            program: setup.program,
+            inherited,
+            files,
+            signals,
+            control: Some(control),
+            events,
+            quiet: setup.quiet,
+            links: BTreeMap::new(),
+            doors: BTreeMap::new(),
+            pids: BTreeMap::new(),
+            workers_by_pid: BTreeMap::new(),
+            changes: VecDeque::new(),
+            ready: BTreeSet::new(),
+            unsent: BTreeSet::new(),
+            retry_at: None,
+            read_buffer: vec![0; 64 * 1024].into_boxed_slice(),
+            stop_asked: false,
+            verdict: None,
+            exit: None,
+        };
+        shell.watch(Source::Signals, shell.signals.fd());
+        shell.watch_control();
+        shell.carry_out();
+        Ok(shell)
+    }
+
+    /// The next change in what to watch.
+    pub fn next_change(&mut self) -> Option<Change> {
+        self.changes.pop_front()
+    }
+
+    /// Says that a source is ready, or may be.
+    pub fn on_ready(&mut self, source: Source) {
+        self.ready.insert(source);
+    }
+
+    /// Whether there is work that needs no readiness: the next wait is to be a mere look.
+    pub fn has_work(&self) -> bool {
+        !self.ready.is_empty() || self.exit.is_some()
+    }
+
+    /// When the next turn is due at the latest.
+    pub fn deadline(&self) -> Option<Time> {
+        let core = self.core.poll_timeout().map(|deadline| deadline.at);
+        let control = self.control.as_ref().and_then(ControlServer::deadline);
+        [core, control, self.retry_at].into_iter().flatten().min()
+    }
+
+    /// How the primary ended, once it has.
+    pub fn finished(&self) -> Option<Exit> {
+        self.exit
+    }
+
+    /// Does what is due: first the workers' answers, then the rest, each within a budget.
+    pub fn turn(&mut self) {
+        self.now = clock::now();
+        let ready = std::mem::take(&mut self.ready);
+        // Answers before anything else: the copy that the primary keeps of an accepted connection
+        // delays the worker's close.
+        for &source in &ready {
+            if let Source::Channel(id) = source {
+                self.read_channel(id);
+            }
+        }
+        self.carry_out();
+        for source in ready {
+            match source {
+                Source::Channel(_) => {}
+                Source::Signals => self.on_signals(),
+                Source::Listener(id) => self.accept(id),
+                Source::Control => self.accept_control(),
+                Source::ControlClient(client) => self.on_control(client),
+            }
+        }
+        if self.retry_at.is_some_and(|at| at <= self.now) {
+            self.retry();
+        }
+        self.expire_control();
+        self.input(Input::Wake);
+        self.carry_out();
+        self.end_if_stopped();
+    }
+
+    fn read_channel(&mut self, id: WorkerId) {
+        let max_frame = *self.core.config().max_frame();
+        let Some(link) = self.links.get_mut(&id) else { return };
+        // What was blocked may go now: the adapter does not say for which of the two it is ready.
+        if link.has_unsent() {
+            self.unsent.insert(id);
+        }
+        let (core, now) = (&mut self.core, self.now);
+        let state = link.read(&mut self.read_buffer, max_frame, |heard| {
+            let input = match heard {
+                Heard::Hello(codec) => Input::Hello { worker: id, codec },
+                Heard::Message(msg) => Input::Message { worker: id, msg },
+                Heard::Violation(what) => Input::Violation { worker: id, what },
+                Heard::FrameBegun => Input::FrameBegun { worker: id },
+                Heard::Closed => Input::ChannelClosed { worker: id },
+            };
+            feed(core, now, input);
+        });
+        match state {
+            ReadState::Empty | ReadState::Held => {}
+            ReadState::More => {
+                self.ready.insert(Source::Channel(id));
+            }
+            ReadState::Closed => self.close_link(id),
+        }
+    }
+
+    /// Sends to every worker what waits for it.
+    fn flush(&mut self) {
+        for id in std::mem::take(&mut self.unsent) {
+            self.flush_link(id);
+        }
+    }
+
+    fn flush_link(&mut self, id: WorkerId) {
+        loop {
+            let Some(link) = self.links.get_mut(&id) else { return };
+            let (custody, doors) = (&self.custody, &self.doors);
+            let flush = link.flush(|attach| match attach {
+                Attach::Conn(conn) => custody.get(*conn).map(std::os::fd::AsFd::as_fd),
+                Attach::Listener(listener) => doors.get(listener).map(Door::as_fd),
+            });
+            let blocked = match flush {
+                Flush::Done => false,
+                Flush::Blocked => true,
+                Flush::TooManyRefs => {
+                    // No readiness tells when it is over; an ack of any worker may.
+                    self.retry_later();
+                    false
+                }
+                Flush::Closed => {
+                    // End of file, and acks before it, are still to be read.
+                    self.ready.insert(Source::Channel(id));
+                    false
+                }
+                Flush::Failed { errno, msg, .. } => {
+                    self.on_send_failed(id, &msg, errno);
+                    continue;
+                }
+            };
+            let Some(link) = self.links.get_mut(&id) else { return };
+            if link.watched_for_write != blocked {
+                link.watched_for_write = blocked;
+                let source = Source::Channel(id);
+                self.changes.push_back(Change::Rewatch { source, writable: blocked });
+            }
+            return;
+        }
+    }
+
+    fn on_send_failed(&mut self, worker: WorkerId, msg: &ToWorker, errno: i32) {
+        let errno = roundel_core::Errno(errno);
+        if let ToWorker::NewConn { first_seq, count, .. } = msg {
+            for seq in first_seq.following(*count) {
+                self.input(Input::HandoffFailed { worker, seq, errno });
+            }
+        }
+    }
+
+    fn retry_later(&mut self) {
+        self.retry_at.get_or_insert(self.now.after(RETRY));
+    }
+
+    /// Tries again whatever failed for want of descriptors or memory.
+    fn retry(&mut self) {
+        self.retry_at = None;
+        self.unsent.extend(self.links.iter().filter(|(_, l)| l.has_unsent()).map(|(id, _)| *id));
+        self.retry_doors();
+    }
+
+    fn on_signals(&mut self) {
+        while let Some(signal) = self.signals.read() {
+            match signal {
+                Signal::Child => self.reap(),
+                Signal::Terminate | Signal::Interrupt => self.ask_to_stop(),
+                Signal::ReopenLogs => {
+                    if let Some(events) = &mut self.events {
+                        events.reopen();
+                    }
+                }
+                Signal::Hangup => self.say("reload is not available yet; SIGHUP is ignored"),
+                Signal::MoreWorkers | Signal::FewerWorkers => {
+                    self.say("scaling is not available yet; SIGTTIN and SIGTTOU are ignored");
+                }
+            }
+        }
+    }
+
+    fn ask_to_stop(&mut self) {
+        use roundel_core::Command;
+        let again = std::mem::replace(&mut self.stop_asked, true);
+        self.input(Input::Command(if again { Command::StopNow } else { Command::Stop }));
+    }
+
+    fn reap(&mut self) {
+        for (pid, status) in process::reap() {
+            // A stranger may be here because the primary is process 1.
+            if let Some(worker) = self.workers_by_pid.remove(&pid) {
+                self.input(Input::Exited { worker, status });
+            }
+        }
+    }
+
+    fn input(&mut self, input: Input) {
+        feed(&mut self.core, self.now, input);
+    }
+
+    /// Carries out all outputs, with what they bring about, then sends what is to be sent.
+    fn carry_out(&mut self) {
+        loop {
+            while let Some(output) = self.core.poll_output() {
+                self.execute(output);
+            }
+            self.flush();
+            if !self.core.has_output() {
+                return;
+            }
+        }
+    }
+
+    fn watch(&mut self, source: Source, fd: Arc<OwnedFd>) {
+        self.changes.push_back(Change::Watch { source, fd, writable: false });
+    }
+
+    fn close_link(&mut self, id: WorkerId) {
+        if self.links.remove(&id).is_some() {
+            self.changes.push_back(Change::Unwatch { source: Source::Channel(id) });
+        }
+    }
+
+    fn at_ms(&self) -> u64 {
+        self.now.since(self.started).as_millis() as u64
+    }
+
+    fn log(&mut self, line: impl FnOnce(u64) -> report::Line) {
+        let at_ms = self.at_ms();
+        if let Some(events) = &mut self.events {
+            events.write(line(at_ms).finish());
+        }
+    }
+
+    fn say(&self, words: &str) {
+        if !self.quiet {
+            // A terminal that is gone is no reason to stop serving.
+            let _ = io::Write::write_fmt(&mut io::stderr(), format_args!("roundel: {words}\n"));
+        }
+    }
+
+    fn end_if_stopped(&mut self) {
+        let Some(verdict) = self.verdict.take() else { return };
+        if let Some(events) = self.events.take() {
+            events.finish(std::time::Duration::from_secs(1));
+        }
+        self.control = None;
+        self.exit = Some(match verdict {
+            Verdict::Stopped => Exit::Stopped,
+            Verdict::CrashLoop => {
+                self.say("crash loop: every worker slot failed too often; giving up");
+                Exit::CrashLoop
+            }
+            Verdict::CannotBind { .. } => Exit::CannotBind,
+            Verdict::ProgramMissing => Exit::ProgramMissing,
+            other => {
+                self.say(&other.to_string());
+                Exit::Failure
+            }
+        });
+    }
+}
+
+/// Gives the machine an input. A refusal is a fault of the shell: it changes nothing, and is said
+/// where tests see it.
+fn feed(core: &mut Primary, now: Time, input: Input) {
+    if let Err(misuse) = core.handle_input(now, input) {
+        debug_assert!(false, "misuse: {misuse}");
+        let words = format_args!("roundel: internal error: {misuse}\n");
+        let _ = io::Write::write_fmt(&mut io::stderr(), words);
+    }
+}

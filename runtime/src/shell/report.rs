@@ -1,0 +1,192 @@
+//! Events as lines: JSON for the event log, plain words for the terminal.
+
+use roundel_core::{
+    ConnEnd, ConnId, Event, ExitStatus, Life, ListenerId, Slot, SpawnError, Time, WorkerId,
+};
+use serde_json::{Map, Value, json};
+
+/// An event-log line under construction: `{at_ms, event, worker, ...}`.
+pub(super) struct Line(Map<String, Value>);
+
+impl Line {
+    /// `at` counts from the start of the primary.
+    pub(super) fn new(at_ms: u64, event: &str) -> Self {
+        let mut fields = Map::new();
+        fields.insert("at_ms".into(), at_ms.into());
+        fields.insert("event".into(), event.into());
+        Line(fields)
+    }
+
+    pub(super) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.0.insert(name.into(), value.into());
+        self
+    }
+
+    pub(super) fn worker(self, worker: WorkerId) -> Self {
+        self.with("worker", worker.get())
+    }
+
+    fn slot(self, slot: Slot) -> Self {
+        self.with("slot", slot.0)
+    }
+
+    fn conn(self, conn: ConnId) -> Self {
+        self.with("conn", conn.get())
+    }
+
+    fn listener(self, listener: ListenerId) -> Self {
+        self.with("listener", listener.get())
+    }
+
+    pub(super) fn finish(self) -> String {
+        Value::Object(self.0).to_string()
+    }
+}
+
+/// A handoff of `count` connections that begins with `conn`.
+pub(super) fn handed_off(at_ms: u64, worker: WorkerId, listener: ListenerId, conn: ConnId) -> Line {
+    Line::new(at_ms, "handed_off").worker(worker).listener(listener).conn(conn)
+}
+
+/// The end of a connection for the primary.
+pub(super) fn released(at_ms: u64, conn: ConnId, end: ConnEnd) -> Line {
+    match end {
+        ConnEnd::AcceptedBy(worker) => Line::new(at_ms, "accepted").worker(worker).conn(conn),
+        ConnEnd::Refused(why) => {
+            Line::new(at_ms, "refused").conn(conn).with("reason", why.name())
+        }
+    }
+}
+
+fn status_json(status: ExitStatus) -> Value {
+    match status {
+        ExitStatus::Code(code) => json!({ "code": code }),
+        ExitStatus::Signal(signal) => json!({ "signal": signal }),
+    }
+}
+
+/// An event of the core as a line.
+pub(super) fn event(at_ms: u64, event: &Event, pid: Option<i32>) -> Line {
+    let line = Line::new(at_ms, event.name());
+    match event {
+        Event::Spawned { worker, slot, generation, pid } => line
+            .worker(*worker)
+            .slot(*slot)
+            .with("generation", *generation)
+            .with("pid", *pid),
+        Event::SpawnFailed { worker, slot, cause } => {
+            let cause = match cause {
+                SpawnError::NotFound => "not found".into(),
+                SpawnError::Other(errno) => explain(errno.0),
+                other => format!("{other:?}"),
+            };
+            line.worker(*worker).slot(*slot).with("cause", cause)
+        }
+        Event::Online { worker, codec } => {
+            line.worker(*worker).with("pid", pid).with("codec", codec.name())
+        }
+        Event::Ready { worker } | Event::Silent { worker } => {
+            line.worker(*worker).with("pid", pid)
+        }
+        Event::Suicide { worker } | Event::Leaving { worker } => {
+            line.worker(*worker).with("pid", pid)
+        }
+        Event::Draining { worker, within } => {
+            line.worker(*worker).with("within_ms", within.as_millis() as u64)
+        }
+        Event::Pong { worker, seq } => line.worker(*worker).with("seq", seq.get()),
+        Event::Killing { worker, class, violation } => line
+            .worker(*worker)
+            .with("pid", pid)
+            .with("class", class.name())
+            .with("reason", violation.as_ref().map(|what| what.name())),
+        Event::ChannelClosed { worker, in_flight } => {
+            line.worker(*worker).with("in_flight", *in_flight)
+        }
+        Event::Exited { worker, slot, status, class } => line
+            .worker(*worker)
+            .slot(*slot)
+            .with("pid", pid)
+            .with("status", status_json(*status))
+            .with("class", class.name()),
+        Event::Redispatched { conn, worker, attempts } => {
+            line.worker(*worker).conn(*conn).with("attempts", *attempts)
+        }
+        Event::Declined { conn, worker } => line.worker(*worker).conn(*conn),
+        Event::HandoffFailed { conn, worker, errno } => {
+            line.worker(*worker).conn(*conn).with("cause", explain(errno.0))
+        }
+        Event::RespawnDelayed { slot, delay } => {
+            line.slot(*slot).with("delay_ms", delay.as_millis() as u64)
+        }
+        Event::GivenUp { slot, failures } => line.slot(*slot).with("failures", *failures),
+        Event::Ended { slot } => line.slot(*slot),
+        Event::Bound { listener, sockname } => {
+            line.listener(*listener).with("address", sockname.to_string())
+        }
+        Event::BindFailed { address, errno } => {
+            line.with("address", address.to_string()).with("cause", explain(errno.0))
+        }
+        Event::Unbound { listener }
+        | Event::AcceptPaused { listener }
+        | Event::AcceptResumed { listener } => line.listener(*listener),
+        Event::Stopping { deadline: _ } => line,
+        _ => line,
+    }
+}
+
+/// An event in words, if it is one that whoever looks at the terminal wants to see.
+pub(super) fn words(event: &Event, pid: Option<i32>) -> Option<String> {
+    let process = |worker: &WorkerId| match pid {
+        Some(pid) => format!("worker {} (pid {pid})", worker.get()),
+        None => format!("worker {}", worker.get()),
+    };
+    Some(match event {
+        Event::Ready { worker } => format!("{} is ready", process(worker)),
+        Event::Silent { worker } => {
+            format!("{} has not spoken on its channel yet", process(worker))
+        }
+        Event::Suicide { worker } => {
+            format!("{} is failing; its replacement takes over", process(worker))
+        }
+        Event::Killing { worker, class, violation } => match violation {
+            Some(what) => {
+                format!("{} is killed: {} ({})", process(worker), class.name(), what.name())
+            }
+            None => format!("{} is killed: {}", process(worker), class.name()),
+        },
+        Event::Exited { worker, status, class, .. } => {
+            format!("{} has ended: {} ({status})", process(worker), class.name())
+        }
+        Event::SpawnFailed { worker, cause, .. } => {
+            let cause = match cause {
+                SpawnError::NotFound => "the program does not exist".into(),
+                SpawnError::Other(errno) => explain(errno.0),
+                other => format!("{other:?}"),
+            };
+            format!("worker {} could not be started: {cause}", worker.get())
+        }
+        Event::RespawnDelayed { slot, delay } => {
+            format!("slot {slot}: next worker in {} ms", delay.as_millis())
+        }
+        Event::GivenUp { slot, failures } => {
+            format!("slot {slot} is given up: {failures} failures within the restart period")
+        }
+        Event::Bound { sockname, .. } => format!("listening on {sockname}"),
+        Event::BindFailed { address, errno } => {
+            format!("cannot listen on {address}: {}", explain(errno.0))
+        }
+        Event::Stopping { .. } => "stopping".into(),
+        _ => return None,
+    })
+}
+
+/// An error number in words, as strerror(3) has them.
+pub(crate) fn explain(errno: i32) -> String {
+    nix::errno::Errno::from_raw(errno).desc().to_string()
+}
+
+/// The state's name in `status`: a draining worker of which the channel is gone is leaving.
+pub(super) fn state_name(life: Life) -> String {
+    life.name().to_string()
+}

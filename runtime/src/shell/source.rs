@@ -1,0 +1,97 @@
+//! What an adapter watches for the shell.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use roundel_core::{ListenerId, WorkerId};
+
+/// Something with a descriptor that can become ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Source {
+    /// The signals of the primary.
+    Signals,
+    /// The control socket.
+    Control,
+    /// A client of the control socket.
+    ControlClient(u32),
+    /// A listener.
+    Listener(ListenerId),
+    /// A worker's channel.
+    Channel(WorkerId),
+}
+
+impl Source {
+    /// A number that stands for the source, such as a token of mio.
+    pub fn to_token(self) -> u64 {
+        match self {
+            Source::Signals => 0,
+            Source::Control => 1,
+            Source::ControlClient(client) => (u64::from(client) << 3) | 2,
+            Source::Listener(id) => (id.get() << 3) | 3,
+            Source::Channel(id) => (id.get() << 3) | 4,
+        }
+    }
+
+    /// The source behind such a number.
+    pub fn from_token(token: u64) -> Option<Source> {
+        let rest = token >> 3;
+        match token & 7 {
+            0 => Some(Source::Signals),
+            1 => Some(Source::Control),
+            2 => u32::try_from(rest).ok().map(Source::ControlClient),
+            3 => ListenerId::from_raw(rest).map(Source::Listener),
+            4 => WorkerId::from_raw(rest).map(Source::Channel),
+            _ => None,
+        }
+    }
+}
+
+/// A change in what an adapter has to watch.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// Watch a descriptor for readiness to read and, if `writable`, to write.
+    ///
+    /// It is shared, so that it is closed only when both sides have let go of it: a listener that
+    /// a worker holds too would otherwise stay in an epoll set after its close (epoll(7)).
+    Watch {
+        /// Whose.
+        source: Source,
+        /// The descriptor.
+        fd: Arc<OwnedFd>,
+        /// Whether readiness to write matters too.
+        writable: bool,
+    },
+    /// Watch the same descriptor for something else. Readiness to write is asked for only while
+    /// something waits for it: each read at the other end would wake the primary.
+    Rewatch {
+        /// Whose.
+        source: Source,
+        /// Whether readiness to write matters too.
+        writable: bool,
+    },
+    /// Watch it no longer, and let go of the descriptor.
+    Unwatch {
+        /// Whose.
+        source: Source,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_go_there_and_back() {
+        let worker = WorkerId::from_raw(7).unwrap();
+        let listener = ListenerId::from_raw(1).unwrap();
+        for source in [
+            Source::Signals,
+            Source::Control,
+            Source::ControlClient(63),
+            Source::Listener(listener),
+            Source::Channel(worker),
+        ] {
+            assert_eq!(Source::from_token(source.to_token()), Some(source));
+        }
+    }
+}

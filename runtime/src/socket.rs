@@ -1,0 +1,333 @@
+//! Listening sockets: bind, take over, accept.
+
+use std::fs;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, SockaddrIn6, SockaddrStorage, UnixAddr,
+    bind as nix_bind, connect, getsockname, getsockopt, listen, setsockopt, socket, sockopt,
+};
+use roundel_core::{Address, ListenKey, SockName, Transport};
+
+use crate::channel::set_nonblocking;
+
+/// The backlog of listen(2) when nobody says another: Node's.
+const DEFAULT_BACKLOG: i32 = 511;
+
+/// Where a socket is bound, and the path to remove when it is closed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// Its address.
+    pub sockname: SockName,
+    path: Option<BoundPath>,
+}
+
+/// A path of a unix socket, with what tells whether it is still ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct BoundPath {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl BoundPath {
+    pub(crate) fn of(path: &Path) -> Option<Self> {
+        let found = fs::symlink_metadata(path).ok()?;
+        Some(BoundPath { path: path.to_owned(), device: found.dev(), inode: found.ino() })
+    }
+
+    /// Removes the path, unless somebody else has taken it over.
+    pub(crate) fn unlink(&self) {
+        if BoundPath::of(&self.path).as_ref() == Some(self) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+impl Bound {
+    /// Removes the path of a unix socket, unless somebody else has taken it over.
+    pub fn unlink(&self) {
+        if let Some(path) = &self.path {
+            path.unlink();
+        }
+    }
+}
+
+/// The descriptors that this process was started with, besides the standard three.
+#[derive(Clone, Debug, Default)]
+pub struct Inherited(Vec<RawFd>);
+
+impl Inherited {
+    /// Notes those that are open and not close-on-exec, and makes them close-on-exec: workers get
+    /// what is meant for them, not what lies around. Call it once, before anything is opened.
+    pub fn snapshot() -> Inherited {
+        let entries = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        let numbers: Vec<RawFd> = names.filter(|&number: &RawFd| number > 2).collect();
+        let mut inherited = Vec::new();
+        for number in numbers {
+            let Ok(flags) = fs::read_to_string(format!("/proc/self/fdinfo/{number}")) else {
+                continue;
+            };
+            let octal = flags.lines().find_map(|line| line.strip_prefix("flags:"));
+            let bits = octal.and_then(|text| u32::from_str_radix(text.trim(), 8).ok());
+            // O_CLOEXEC stands among the flags in fdinfo (proc(5)).
+            if bits.is_some_and(|bits| bits & 0o2_000_000 == 0) {
+                crate::sys::close_on_exec(number);
+                inherited.push(number);
+            }
+        }
+        Inherited(inherited)
+    }
+}
+
+/// Binds what a key asks for and, for streams, listens. Not blocking, close-on-exec,
+/// `SO_REUSEADDR`. A backlog of 0 means 511.
+///
+/// # Errors
+/// The errno of the call that failed: EADDRINUSE also for a unix path that somebody listens on or
+/// that is no socket, EBADF for a descriptor that was not inherited or is no socket.
+pub fn bind(
+    key: &ListenKey,
+    backlog: u32,
+    inherited: &Inherited,
+) -> Result<(OwnedFd, Bound), Errno> {
+    let kind = match key.transport {
+        Transport::Datagram => SockType::Datagram,
+        _ => SockType::Stream,
+    };
+    let (fd, path) = match &key.address {
+        Address::Any { port } => (bind_any(*port, kind, key.v6_only)?, None),
+        Address::Ip(addr) => (bind_ip(addr, kind, key.v6_only)?, None),
+        Address::Unix(path) => {
+            let (fd, path) = bind_unix(Path::new(path), kind)?;
+            (fd, Some(path))
+        }
+        Address::Fd(number) => (take_inherited(*number, kind, inherited)?, None),
+        _ => return Err(Errno::EINVAL),
+    };
+    if kind == SockType::Stream {
+        let wanted = match i32::try_from(backlog) {
+            Ok(0) => DEFAULT_BACKLOG,
+            other => other.unwrap_or(i32::MAX),
+        };
+        let max = i32::from(Backlog::MAXCONN);
+        listen(&fd, Backlog::new(wanted.min(max)).map_err(|_| Errno::EINVAL)?)?;
+    }
+    let sockname = sockname(&fd)?;
+    Ok((fd, Bound { sockname, path }))
+}
+
+fn open(family: AddressFamily, kind: SockType) -> Result<OwnedFd, Errno> {
+    let fd = socket(family, kind, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
+    if kind == SockType::Stream {
+        setsockopt(&fd, sockopt::ReuseAddr, &true)?;
+    }
+    Ok(fd)
+}
+
+fn bind_ip(addr: &SocketAddr, kind: SockType, v6_only: bool) -> Result<OwnedFd, Errno> {
+    match addr {
+        SocketAddr::V4(addr) => {
+            let fd = open(AddressFamily::Inet, kind)?;
+            nix_bind(fd.as_raw_fd(), &SockaddrIn::from(*addr))?;
+            Ok(fd)
+        }
+        SocketAddr::V6(addr) => {
+            let fd = open(AddressFamily::Inet6, kind)?;
+            setsockopt(&fd, sockopt::Ipv6V6Only, &v6_only)?;
+            nix_bind(fd.as_raw_fd(), &SockaddrIn6::from(*addr))?;
+            Ok(fd)
+        }
+    }
+}
+
+/// `::` with IPv4, or `0.0.0.0` on a machine without IPv6.
+fn bind_any(port: u16, kind: SockType, v6_only: bool) -> Result<OwnedFd, Errno> {
+    let all = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+    match bind_ip(&all, kind, v6_only) {
+        Err(Errno::EAFNOSUPPORT | Errno::EADDRNOTAVAIL | Errno::EINVAL) => {
+            bind_ip(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)), kind, false)
+        }
+        other => other,
+    }
+}
+
+fn bind_unix(path: &Path, kind: SockType) -> Result<(OwnedFd, BoundPath), Errno> {
+    let addr = UnixAddr::new(path)?;
+    let fd = socket(
+        AddressFamily::Unix,
+        kind,
+        SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
+        None,
+    )?;
+    match nix_bind(fd.as_raw_fd(), &addr) {
+        Err(Errno::EADDRINUSE) if is_stale(path, kind) => {
+            let _ = fs::remove_file(path);
+            nix_bind(fd.as_raw_fd(), &addr)?;
+        }
+        other => other?,
+    }
+    let path = BoundPath::of(path).ok_or(Errno::ENOENT)?;
+    Ok((fd, path))
+}
+
+/// Whether a path is a socket that nobody listens on.
+pub(crate) fn is_stale(path: &Path, kind: SockType) -> bool {
+    let is_socket =
+        fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
+    let Ok(addr) = UnixAddr::new(path) else { return false };
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let Ok(probe) = socket(AddressFamily::Unix, kind, flags, None) else { return false };
+    is_socket && connect(probe.as_raw_fd(), &addr) == Err(Errno::ECONNREFUSED)
+}
+
+fn take_inherited(
+    number: RawFd,
+    kind: SockType,
+    inherited: &Inherited,
+) -> Result<OwnedFd, Errno> {
+    if !inherited.0.contains(&number) {
+        return Err(Errno::EBADF);
+    }
+    let errno = |error: io::Error| Errno::from_raw(error.raw_os_error().unwrap_or(0));
+    // A copy, so that the number stays what it is for the next one who names it.
+    let fd = crate::sys::duplicate(number).map_err(errno)?;
+    if getsockopt(&fd, sockopt::SockType)? != kind {
+        return Err(Errno::EINVAL);
+    }
+    set_nonblocking(&fd).map_err(errno)?;
+    Ok(fd)
+}
+
+/// The local address of a socket, as getsockname(2) tells it.
+///
+/// # Errors
+/// The errno of the call; EAFNOSUPPORT for an address that is neither IP nor unix.
+pub fn sockname(fd: &OwnedFd) -> Result<SockName, Errno> {
+    let found: SockaddrStorage = getsockname(fd.as_raw_fd())?;
+    if let Some(addr) = found.as_sockaddr_in() {
+        return Ok(SockName::Ip(SocketAddr::V4((*addr).into())));
+    }
+    if let Some(addr) = found.as_sockaddr_in6() {
+        return Ok(SockName::Ip(SocketAddr::V6((*addr).into())));
+    }
+    if let Some(addr) = found.as_unix_addr() {
+        let path = addr.path().map(|path| path.to_string_lossy().into_owned());
+        return Ok(SockName::Unix(path.unwrap_or_default()));
+    }
+    Err(Errno::EAFNOSUPPORT)
+}
+
+/// Accepts one connection, not blocking and close-on-exec; `None` if none is there. Connections
+/// that failed before they could be accepted are passed over (accept(2), "Error handling").
+///
+/// # Errors
+/// What is not about one connection: mostly EMFILE, ENFILE, ENOBUFS, ENOMEM.
+pub fn accept(fd: BorrowedFd<'_>) -> Result<Option<OwnedFd>, i32> {
+    loop {
+        let error = match crate::sys::accept(fd) {
+            Ok(conn) => return Ok(Some(conn)),
+            Err(error) => Errno::from_raw(error.raw_os_error().unwrap_or(0)),
+        };
+        match error {
+            Errno::EAGAIN => return Ok(None),
+            Errno::EINTR
+            | Errno::ECONNABORTED
+            | Errno::EPROTO
+            | Errno::ENETDOWN
+            | Errno::ENOPROTOOPT
+            | Errno::EHOSTDOWN
+            | Errno::ENONET
+            | Errno::EHOSTUNREACH
+            | Errno::EOPNOTSUPP
+            | Errno::ENETUNREACH
+            | Errno::EPERM => {}
+            other => return Err(other as i32),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+    use std::os::fd::AsFd;
+    use std::os::unix::net::{UnixListener, UnixStream};
+
+    use super::*;
+
+    fn bind_at(address: Address) -> Result<(OwnedFd, Bound), Errno> {
+        bind(&ListenKey::stream(address), 0, &Inherited::default())
+    }
+
+    fn path(name: &str) -> PathBuf {
+        std::env::temp_dir().join(format!("roundel-test-{}-{name}", std::process::id()))
+    }
+
+    #[test]
+    fn any_takes_both_families() {
+        let (fd, bound) = bind_at(Address::Any { port: 0 }).unwrap();
+        let port = bound.sockname.port().unwrap();
+        for host in ["127.0.0.1", "::1"] {
+            if let Ok(_client) = TcpStream::connect((host, port)) {
+                // The handshake is over when connect returns, so the connection is there.
+                assert!(accept(fd.as_fd()).unwrap().is_some());
+            } else {
+                assert_eq!(host, "::1", "IPv4 is always there");
+            }
+        }
+        assert!(accept(fd.as_fd()).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_port_in_use_is_told() {
+        let (_fd, bound) = bind_at(Address::Ip("127.0.0.1:0".parse().unwrap())).unwrap();
+        let SockName::Ip(addr) = bound.sockname else { panic!("not an IP address") };
+        assert_eq!(bind_at(Address::Ip(addr)).unwrap_err(), Errno::EADDRINUSE);
+    }
+
+    #[test]
+    fn a_stale_path_is_taken_over_and_a_live_one_is_not() {
+        let path = path("stale");
+        let address = Address::Unix(path.to_str().unwrap().to_owned());
+        drop(UnixListener::bind(&path).unwrap());
+        let (fd, bound) = bind_at(address.clone()).unwrap();
+        let _client = UnixStream::connect(&path).unwrap();
+        assert!(accept(fd.as_fd()).unwrap().is_some());
+        assert_eq!(bind_at(address).unwrap_err(), Errno::EADDRINUSE);
+        bound.unlink();
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_path_that_is_no_socket_or_no_longer_ours_stays() {
+        let path = path("file");
+        fs::write(&path, "kept").unwrap();
+        let address = Address::Unix(path.to_str().unwrap().to_owned());
+        assert_eq!(bind_at(address.clone()).unwrap_err(), Errno::EADDRINUSE);
+        assert_eq!(fs::read(&path).unwrap(), b"kept");
+        fs::remove_file(&path).unwrap();
+        let (_fd, bound) = bind_at(address).unwrap();
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "another's").unwrap();
+        bound.unlink();
+        assert!(path.exists());
+        fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn only_inherited_descriptors_can_be_named() {
+        let (fd, _) = bind_at(Address::Ip("127.0.0.1:0".parse().unwrap())).unwrap();
+        let number = fd.as_raw_fd();
+        assert_eq!(bind_at(Address::Fd(number)).unwrap_err(), Errno::EBADF);
+        let key = ListenKey::stream(Address::Fd(number));
+        let (copy, bound) = bind(&key, 0, &Inherited(vec![number])).unwrap();
+        assert_ne!(copy.as_raw_fd(), number);
+        assert_eq!(Ok(bound.sockname), sockname(&fd));
+    }
+}

@@ -1,0 +1,149 @@
+//! The system calls that safe libraries do not cover. The only file with `unsafe`.
+#![expect(unsafe_code, reason = "descriptors that arrive as numbers, and the time between fork and exec")]
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use nix::libc;
+
+/// Descriptors that one message can carry: SCM_MAX_FD of the kernel, see unix(7).
+pub(crate) const MAX_HANDLES: usize = 253;
+
+/// Space for the control data of a full message: CMSG_SPACE(MAX_HANDLES * 4), in u64s for its
+/// alignment.
+const CONTROL_WORDS: usize = (16 + MAX_HANDLES * 4).div_ceil(8);
+
+/// What recvmsg(2) brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// How many bytes; 0 is end of file.
+    pub len: usize,
+    /// The kernel could not install all descriptors (`MSG_CTRUNC`).
+    pub truncated: bool,
+}
+
+/// recvmsg(2) with room for all descriptors that a message can carry, which are appended to
+/// `handles`, close-on-exec.
+pub(crate) fn recv_handles(
+    fd: BorrowedFd<'_>,
+    buffer: &mut [u8],
+    handles: &mut Vec<OwnedFd>,
+) -> io::Result<Received> {
+    let mut control = [0_u64; CONTROL_WORDS];
+    let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    // SAFETY: a msghdr of zeros is valid; the pointers set below outlive the call.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = control.as_mut_ptr().cast();
+    message.msg_controllen = size_of_val(&control) as _;
+    // SAFETY: the message points to a buffer and control space of the lengths that it states.
+    let len = unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC) };
+    let len = usize::try_from(len).map_err(|_| io::Error::last_os_error())?;
+    // SAFETY: the kernel filled in the control data and its length.
+    let mut header = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
+    while !header.is_null() {
+        // SAFETY: CMSG_FIRSTHDR and CMSG_NXTHDR return headers inside the control data.
+        let (level, kind, bytes) =
+            unsafe { ((*header).cmsg_level, (*header).cmsg_type, (*header).cmsg_len as usize) };
+        if level == libc::SOL_SOCKET && kind == libc::SCM_RIGHTS {
+            // SAFETY: the length of an empty header is a constant.
+            let data = bytes.saturating_sub(unsafe { libc::CMSG_LEN(0) } as usize);
+            for at in 0..data / size_of::<RawFd>() {
+                // SAFETY: the data of this header has that many descriptors, which the kernel
+                // has just installed for this process and nobody else owns.
+                let handle = unsafe {
+                    let raw = libc::CMSG_DATA(header).cast::<RawFd>().add(at).read_unaligned();
+                    OwnedFd::from_raw_fd(raw)
+                };
+                handles.push(handle);
+            }
+        }
+        // SAFETY: as above.
+        header = unsafe { libc::CMSG_NXTHDR(&raw const message, header) };
+    }
+    Ok(Received { len, truncated: message.msg_flags & libc::MSG_CTRUNC != 0 })
+}
+
+/// accept4(2), non-blocking and close-on-exec.
+pub(crate) fn accept(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    // SAFETY: no address is asked for; the descriptor is open.
+    let raw = unsafe {
+        libc::accept4(fd.as_raw_fd(), std::ptr::null_mut(), std::ptr::null_mut(), flags)
+    };
+    if raw < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made it, nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(raw) })
+}
+
+/// Takes over a descriptor that this process was started with. The caller says that nobody else
+/// in this process owns that number.
+///
+/// # Errors
+/// EBADF if it is not open.
+pub(crate) fn adopt(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: asks about a number, touches no memory.
+    if number < 0 || unsafe { libc::fcntl(number, libc::F_GETFD) } < 0 {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
+    // SAFETY: it is open; it was inherited under this number for this purpose.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Marks every inherited descriptor in the list close-on-exec.
+pub(crate) fn close_on_exec(number: RawFd) {
+    // SAFETY: changes a flag of a descriptor; touches no memory.
+    unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
+}
+
+/// A copy of a descriptor known only by number, close-on-exec.
+pub(crate) fn duplicate(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: makes a new descriptor or fails; touches no memory.
+    let raw = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) };
+    if raw < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made it, nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(raw) })
+}
+
+/// SIGCHLD may have been inherited as ignored, and then children can't be waited for
+/// (waitpid(2)).
+pub(crate) fn default_child_signal() {
+    // SAFETY: sets an action that has no handler.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+}
+
+/// Has the child, between fork and exec, keep `channel`, restore the soft limit on open files,
+/// and start with default signal actions and an empty signal mask.
+pub(crate) fn prepare_child(command: &mut Command, channel: RawFd, soft_files: u64) {
+    let prepare = move || {
+        // Only calls that signal-safety(7) allows, and no allocation.
+        for signal in 1..=64 {
+            // SAFETY: sets actions without handlers; fails harmlessly where that is not allowed.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
+        // SAFETY: a set on the stack, emptied before it is used; the limit as well.
+        unsafe {
+            let mut none: libc::sigset_t = std::mem::zeroed();
+            libc::sigemptyset(&raw mut none);
+            libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+            let mut limit: libc::rlimit = std::mem::zeroed();
+            if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 {
+                limit.rlim_cur = soft_files.min(limit.rlim_max);
+                libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
+            }
+            if libc::fcntl(channel, libc::F_SETFD, 0) < 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        Ok(())
+    };
+    // SAFETY: the closure keeps to async-signal-safe calls.
+    unsafe { command.pre_exec(prepare) };
+}
