@@ -21,6 +21,8 @@ impl Errno {
     pub const EINVAL: Errno = Errno(22);
     /// The worker, or all together, hold as many listeners as the limits allow.
     pub const EMFILE: Errno = Errno(24);
+    /// The data of a query is longer than half a frame may be.
+    pub const EMSGSIZE: Errno = Errno(90);
     /// Somebody else listens there, or the operator's listener there is narrower than the ask.
     pub const EADDRINUSE: Errno = Errno(98);
     /// The worker, or the whole cluster, is leaving.

@@ -1,1 +1,3 @@
-//! Placeholder.
+//! Roundel on mio.
+
+pub mod reactor;

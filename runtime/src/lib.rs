@@ -1,1 +1,15 @@
-//! Placeholder.
+//! What every Roundel adapter shares: sockets, channels with SCM_RIGHTS, processes, command line.
+//! Nothing here waits; an adapter brings the event loop.
+
+pub mod channel;
+pub mod clock;
+pub mod eventlog;
+pub mod exit;
+pub mod limits;
+pub mod outbox;
+pub mod process;
+pub mod setup;
+pub mod shell;
+pub mod signals;
+pub mod socket;
+mod sys;

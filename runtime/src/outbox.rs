@@ -293,7 +293,9 @@ mod tests {
         outbox.push(Fill(1, 10), [7]);
         outbox.push(Fill(2, 10), []);
         let flush = outbox.flush(ours.as_fd(), encode, |_: &i32| None, |_| {});
-        assert!(matches!(flush, Flush::Failed { msg: Fill(1, _), errno, .. } if errno == Errno::EBADF as i32));
+        assert!(
+            matches!(flush, Flush::Failed { msg: Fill(1, _), errno, .. } if errno == Errno::EBADF as i32)
+        );
         assert!(matches!(outbox.flush(ours.as_fd(), encode, |_| None, |_| {}), Flush::Done));
         let (mut got, mut laden) = (Vec::new(), Vec::new());
         drain(&theirs, &mut got, &mut laden);

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 
 use roundel_core::{Config, ConfigBuilder, ConfigError};
 
-use crate::control::ControlError;
 use crate::eventlog::Target;
 use crate::limits::OpenFiles;
 use crate::process::Program;
@@ -68,8 +67,6 @@ pub enum StartError {
     Signals(io::Error),
     /// The limit on open files could not be read.
     Limits(io::Error),
-    /// The control socket could not be made.
-    Control(ControlError),
     /// The event log could not be opened.
     Events(io::Error),
 }
@@ -84,7 +81,6 @@ impl fmt::Display for StartError {
             ),
             StartError::Signals(error) => write!(f, "cannot take over signals: {error}"),
             StartError::Limits(error) => write!(f, "cannot read the limit on open files: {error}"),
-            StartError::Control(error) => error.fmt(f),
             StartError::Events(error) => write!(f, "--events: {error}"),
         }
     }

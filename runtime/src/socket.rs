@@ -160,12 +160,8 @@ fn bind_any(port: u16, kind: SockType, v6_only: bool) -> Result<OwnedFd, Errno> 
 
 fn bind_unix(path: &Path, kind: SockType) -> Result<(OwnedFd, BoundPath), Errno> {
     let addr = UnixAddr::new(path)?;
-    let fd = socket(
-        AddressFamily::Unix,
-        kind,
-        SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
-        None,
-    )?;
+    let fd =
+        socket(AddressFamily::Unix, kind, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
     match nix_bind(fd.as_raw_fd(), &addr) {
         Err(Errno::EADDRINUSE) if is_stale(path, kind) => {
             let _ = fs::remove_file(path);
@@ -179,19 +175,14 @@ fn bind_unix(path: &Path, kind: SockType) -> Result<(OwnedFd, BoundPath), Errno>
 
 /// Whether a path is a socket that nobody listens on.
 pub(crate) fn is_stale(path: &Path, kind: SockType) -> bool {
-    let is_socket =
-        fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
+    let is_socket = fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
     let Ok(addr) = UnixAddr::new(path) else { return false };
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let Ok(probe) = socket(AddressFamily::Unix, kind, flags, None) else { return false };
     is_socket && connect(probe.as_raw_fd(), &addr) == Err(Errno::ECONNREFUSED)
 }
 
-fn take_inherited(
-    number: RawFd,
-    kind: SockType,
-    inherited: &Inherited,
-) -> Result<OwnedFd, Errno> {
+fn take_inherited(number: RawFd, kind: SockType, inherited: &Inherited) -> Result<OwnedFd, Errno> {
     if !inherited.0.contains(&number) {
         return Err(Errno::EBADF);
     }

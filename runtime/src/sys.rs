@@ -1,5 +1,8 @@
 //! The system calls that safe libraries do not cover. The only file with `unsafe`.
-#![expect(unsafe_code, reason = "descriptors that arrive as numbers, and the time between fork and exec")]
+#![expect(
+    unsafe_code,
+    reason = "descriptors that arrive as numbers, and the time between fork and exec"
+)]
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -71,9 +74,8 @@ pub(crate) fn recv_handles(
 pub(crate) fn accept(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
     // SAFETY: no address is asked for; the descriptor is open.
-    let raw = unsafe {
-        libc::accept4(fd.as_raw_fd(), std::ptr::null_mut(), std::ptr::null_mut(), flags)
-    };
+    let raw =
+        unsafe { libc::accept4(fd.as_raw_fd(), std::ptr::null_mut(), std::ptr::null_mut(), flags) };
     if raw < 0 {
         return Err(io::Error::last_os_error());
     }

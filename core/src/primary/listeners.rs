@@ -99,6 +99,9 @@ impl Primary {
         {
             self.timers.set(Due::Ready(id), self.now.after(timeout));
         }
+        if data.len() > self.config.max_frame as usize / 2 {
+            return self.reply(id, seq, Err(Errno::EMSGSIZE));
+        }
         if held >= u64::from(self.config.max_listeners_per_worker) {
             return self.reply(id, seq, Err(Errno::EMFILE));
         }

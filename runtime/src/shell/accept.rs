@@ -43,10 +43,11 @@ impl Shell {
                 let sockname = bound.sockname.clone();
                 let fd = Arc::new(fd);
                 let state = DoorState::Paused;
-                self.doors.insert(listener, Door { bound, fd, state, starved: false, watched: false });
+                self.doors
+                    .insert(listener, Door { bound, fd, state, starved: false, watched: false });
                 Ok(sockname)
             }
-            Err(errno) => Err(Errno(errno)),
+            Err(errno) => Err(Errno(errno as i32)),
         };
         self.input(Input::Bound { listener, result });
     }

@@ -23,7 +23,6 @@ pub(super) struct Link {
     pub(super) fd: Arc<OwnedFd>,
     reading: Reading,
     outbox: Outbox<ToWorker, Attach>,
-    hello_sent: bool,
     /// Whether the adapter was asked to watch for readiness to write.
     pub(super) watched_for_write: bool,
     /// The other end is closed: nothing more can be sent, but acks may still be unread.
@@ -68,7 +67,6 @@ impl Link {
             fd: Arc::new(fd),
             reading: Reading::Fresh,
             outbox: Outbox::new(),
-            hello_sent: false,
             watched_for_write: false,
             deaf: false,
             fenced: false,
@@ -128,6 +126,9 @@ impl Link {
         {
             match Codec::detect(first) {
                 Some(Codec::Native) => {
+                    let mut hello = Vec::new();
+                    wire::encode_hello(&mut hello);
+                    self.outbox.greet(&hello);
                     heard(Heard::Hello(Codec::Native));
                     self.reading = Reading::Native(Decoder::new(max_frame));
                 }
@@ -180,16 +181,14 @@ impl Link {
     /// Sends what can be sent now.
     pub(super) fn flush<'a>(
         &mut self,
+        max_frame: u32,
         resolve: impl FnMut(&Attach) -> Option<std::os::fd::BorrowedFd<'a>>,
     ) -> Flush<ToWorker, Attach> {
-        let hello_sent = &mut self.hello_sent;
         let encode = |msg: &ToWorker, bytes: &mut Vec<u8>| {
-            if !core::mem::replace(hello_sent, true) {
-                wire::encode_hello(bytes);
-            }
-            wire::encode(msg, bytes);
+            // It can't be too long: what workers give the primary to send back is bounded.
+            let _ = wire::encode(msg, max_frame, bytes);
         };
-        let flush = self.outbox.flush(self.fd.as_fd(), encode, resolve);
+        let flush = self.outbox.flush(self.fd.as_fd(), encode, resolve, |_| {});
         if matches!(flush, Flush::Closed) {
             self.deaf = true;
             self.outbox.clear();

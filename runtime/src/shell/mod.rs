@@ -7,7 +7,6 @@
 //! [`turn`](Shell::turn).
 
 mod accept;
-mod control;
 mod execute;
 mod link;
 mod report;
@@ -19,13 +18,12 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use roundel_core::{
-    Attach, Custody, Input, ListenerId, Output, Primary, Time, ToWorker, Verdict, WorkerId,
+    Attach, Custody, Input, ListenerId, Primary, Time, ToWorker, Verdict, WorkerId,
 };
 
 pub use source::{Change, Source};
 
 use crate::clock;
-use crate::control::ControlServer;
 use crate::eventlog::EventLog;
 use crate::exit::Exit;
 use crate::limits::OpenFiles;
@@ -51,7 +49,6 @@ pub struct Shell {
     inherited: Inherited,
     files: OpenFiles,
     signals: Signals,
-    control: Option<ControlServer>,
     events: Option<EventLog>,
     quiet: bool,
     links: BTreeMap<WorkerId, Link>,
@@ -82,7 +79,6 @@ impl Shell {
         let signals = Signals::block().map_err(StartError::Signals)?;
         let files = OpenFiles::raise().map_err(StartError::Limits)?;
         let config = setup.config(&files)?;
-        let control = ControlServer::bind(setup.control.as_deref()).map_err(StartError::Control)?;
         let events = match &setup.events {
             Some(target) => Some(EventLog::open(target).map_err(StartError::Events)?),
             None => None,
@@ -97,7 +93,6 @@ impl Shell {
             inherited,
             files,
             signals,
-            control: Some(control),
             events,
             quiet: setup.quiet,
             links: BTreeMap::new(),
@@ -113,8 +108,8 @@ impl Shell {
             verdict: None,
             exit: None,
         };
-        shell.watch(Source::Signals, shell.signals.fd());
-        shell.watch_control();
+        let signals = shell.signals.fd().map_err(StartError::Signals)?;
+        shell.watch(Source::Signals, signals);
         shell.carry_out();
         Ok(shell)
     }
@@ -137,8 +132,7 @@ impl Shell {
     /// When the next turn is due at the latest.
     pub fn deadline(&self) -> Option<Time> {
         let core = self.core.poll_timeout().map(|deadline| deadline.at);
-        let control = self.control.as_ref().and_then(ControlServer::deadline);
-        [core, control, self.retry_at].into_iter().flatten().min()
+        [core, self.retry_at].into_iter().flatten().min()
     }
 
     /// How the primary ended, once it has.
@@ -163,14 +157,12 @@ impl Shell {
                 Source::Channel(_) => {}
                 Source::Signals => self.on_signals(),
                 Source::Listener(id) => self.accept(id),
-                Source::Control => self.accept_control(),
-                Source::ControlClient(client) => self.on_control(client),
+                Source::Control | Source::ControlClient(_) => {}
             }
         }
         if self.retry_at.is_some_and(|at| at <= self.now) {
             self.retry();
         }
-        self.expire_control();
         self.input(Input::Wake);
         self.carry_out();
         self.end_if_stopped();
@@ -211,10 +203,11 @@ impl Shell {
     }
 
     fn flush_link(&mut self, id: WorkerId) {
+        let max_frame = *self.core.config().max_frame();
         loop {
             let Some(link) = self.links.get_mut(&id) else { return };
             let (custody, doors) = (&self.custody, &self.doors);
-            let flush = link.flush(|attach| match attach {
+            let flush = link.flush(max_frame, |attach| match attach {
                 Attach::Conn(conn) => custody.get(*conn).map(std::os::fd::AsFd::as_fd),
                 Attach::Listener(listener) => doors.get(listener).map(Door::as_fd),
             });
@@ -349,7 +342,6 @@ impl Shell {
         if let Some(events) = self.events.take() {
             events.finish(std::time::Duration::from_secs(1));
         }
-        self.control = None;
         self.exit = Some(match verdict {
             Verdict::Stopped => Exit::Stopped,
             Verdict::CrashLoop => {

@@ -1,8 +1,6 @@
 //! Events as lines: JSON for the event log, plain words for the terminal.
 
-use roundel_core::{
-    ConnEnd, ConnId, Event, ExitStatus, Life, ListenerId, Slot, SpawnError, Time, WorkerId,
-};
+use roundel_core::{ConnEnd, ConnId, Event, ExitStatus, ListenerId, Slot, SpawnError, WorkerId};
 use serde_json::{Map, Value, json};
 
 /// An event-log line under construction: `{at_ms, event, worker, ...}`.
@@ -52,9 +50,7 @@ pub(super) fn handed_off(at_ms: u64, worker: WorkerId, listener: ListenerId, con
 pub(super) fn released(at_ms: u64, conn: ConnId, end: ConnEnd) -> Line {
     match end {
         ConnEnd::AcceptedBy(worker) => Line::new(at_ms, "accepted").worker(worker).conn(conn),
-        ConnEnd::Refused(why) => {
-            Line::new(at_ms, "refused").conn(conn).with("reason", why.name())
-        }
+        ConnEnd::Refused(why) => Line::new(at_ms, "refused").conn(conn).with("reason", why.name()),
     }
 }
 
@@ -69,11 +65,9 @@ fn status_json(status: ExitStatus) -> Value {
 pub(super) fn event(at_ms: u64, event: &Event, pid: Option<i32>) -> Line {
     let line = Line::new(at_ms, event.name());
     match event {
-        Event::Spawned { worker, slot, generation, pid } => line
-            .worker(*worker)
-            .slot(*slot)
-            .with("generation", *generation)
-            .with("pid", *pid),
+        Event::Spawned { worker, slot, generation, pid } => {
+            line.worker(*worker).slot(*slot).with("generation", *generation).with("pid", *pid)
+        }
         Event::SpawnFailed { worker, slot, cause } => {
             let cause = match cause {
                 SpawnError::NotFound => "not found".into(),
@@ -85,9 +79,7 @@ pub(super) fn event(at_ms: u64, event: &Event, pid: Option<i32>) -> Line {
         Event::Online { worker, codec } => {
             line.worker(*worker).with("pid", pid).with("codec", codec.name())
         }
-        Event::Ready { worker } | Event::Silent { worker } => {
-            line.worker(*worker).with("pid", pid)
-        }
+        Event::Ready { worker } | Event::Silent { worker } => line.worker(*worker).with("pid", pid),
         Event::Suicide { worker } | Event::Leaving { worker } => {
             line.worker(*worker).with("pid", pid)
         }
@@ -184,9 +176,4 @@ pub(super) fn words(event: &Event, pid: Option<i32>) -> Option<String> {
 /// An error number in words, as strerror(3) has them.
 pub(crate) fn explain(errno: i32) -> String {
     nix::errno::Errno::from_raw(errno).desc().to_string()
-}
-
-/// The state's name in `status`: a draining worker of which the channel is gone is leaving.
-pub(super) fn state_name(life: Life) -> String {
-    life.name().to_string()
 }
