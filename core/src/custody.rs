@@ -99,6 +99,11 @@ impl ConnRange {
     pub fn is_empty(&self) -> bool {
         self.next >= self.end
     }
+
+    /// The number of the last one.
+    pub(crate) fn last_raw(&self) -> Option<u64> {
+        if self.is_empty() { None } else { self.end.get().checked_sub(1) }
+    }
 }
 
 impl Iterator for ConnRange {

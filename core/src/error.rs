@@ -20,6 +20,10 @@ pub enum Misuse {
     NotUnbinding(ListenerId),
     /// A connection that was given in before, or out of order.
     ConnNotRising(ConnId),
+    /// `Sent` while no polled `Send` of a worker is unconfirmed.
+    NothingSent,
+    /// `Listen` under the number of an ask that has no answer yet.
+    AskPending(u32),
 }
 
 impl fmt::Display for Misuse {
@@ -31,6 +35,8 @@ impl fmt::Display for Misuse {
             Misuse::NotBinding(id) => write!(f, "the bind of {id} is not awaited"),
             Misuse::NotUnbinding(id) => write!(f, "the close of {id} is not awaited"),
             Misuse::ConnNotRising(id) => write!(f, "{id} does not come after the last connection"),
+            Misuse::NothingSent => f.write_str("nothing polled waits to be sent"),
+            Misuse::AskPending(ask) => write!(f, "ask {ask} has no answer yet"),
         }
     }
 }

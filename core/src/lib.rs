@@ -19,6 +19,7 @@ mod time;
 mod timers;
 mod transitions;
 pub mod wire;
+mod worker;
 
 pub use config::{
     ACCEPTS_PER_TURN, BYTES_PER_TURN, Config, ConfigBuilder, ConfigError, MESSAGES_PER_TURN,
@@ -39,3 +40,4 @@ pub use time::Time;
 pub use timers::{Deadline, Timer};
 pub use transitions::{Life, life_diagram};
 pub use wire::{Codec, DecodeError};
+pub use worker::{Worker, WorkerInput, WorkerOutput};

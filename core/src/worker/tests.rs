@@ -1,0 +1,462 @@
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec;
+use alloc::vec::Vec;
+
+use proptest::prelude::*;
+
+use super::{Worker, WorkerInput as In, WorkerOutput as Out};
+use crate::{
+    Address, ConnId, ConnRange, Custody, Errno, FromWorker, Granted, ListenKey, ListenerId, Misuse,
+    Seq, SockName, Time, ToWorker,
+};
+
+fn key() -> Box<ListenKey> {
+    Box::new(ListenKey::stream(Address::Any { port: 80 }))
+}
+
+fn listener(n: u64) -> ListenerId {
+    ListenerId::from_raw(n).unwrap()
+}
+
+fn seq(n: u64) -> Seq {
+    Seq::from_raw(n).unwrap()
+}
+
+fn conn(n: u64) -> ConnId {
+    ConnId::from_raw(n).unwrap()
+}
+
+fn granted(n: u64, shared: bool) -> ToWorker {
+    let sockname = SockName::Ip("127.0.0.1:80".parse().unwrap());
+    let granted = Granted { listener: listener(n), sockname, shared, data: vec![] };
+    ToWorker::QueryReply { ack: seq(n), result: Ok(Box::new(granted)) }
+}
+
+fn new_conn(first: u64, at: u64, count: u32) -> ToWorker {
+    ToWorker::NewConn { first_seq: seq(first), listener: listener(at), count }
+}
+
+fn say(worker: &mut Worker, input: In) {
+    worker.handle_input(Time::ZERO, input).unwrap();
+    worker.check().unwrap();
+}
+
+fn tell(worker: &mut Worker, msg: ToWorker, handles: ConnRange) {
+    say(worker, In::Message { msg, handles });
+}
+
+fn outputs(worker: &mut Worker) -> Vec<Out> {
+    core::iter::from_fn(|| worker.poll_output()).collect()
+}
+
+/// Polls everything, and says of every message that it was sent.
+fn settle(worker: &mut Worker) -> Vec<Out> {
+    let mut all = Vec::new();
+    while let Some(output) = worker.poll_output() {
+        if matches!(output, Out::Send(_)) {
+            say(worker, In::Sent);
+        }
+        all.push(output);
+    }
+    all
+}
+
+fn ack(n: u64, accepted: bool) -> Out {
+    Out::Send(FromWorker::Ack { ack: seq(n), accepted })
+}
+
+/// A worker that listens at l1 and has said all there is to say.
+fn serving() -> Worker {
+    let mut worker = Worker::new();
+    say(&mut worker, In::Listen { ask: 7, key: key(), backlog: 0, data: vec![] });
+    tell(&mut worker, granted(1, false), ConnRange::EMPTY);
+    settle(&mut worker);
+    worker
+}
+
+#[test]
+fn the_first_words() {
+    let mut worker = Worker::new();
+    say(&mut worker, In::Listen { ask: 7, key: key(), backlog: 9, data: vec![1] });
+    let query = FromWorker::Query { seq: seq(1), key: key(), backlog: 9, data: vec![1] };
+    assert_eq!(settle(&mut worker), [Out::Send(FromWorker::Online), Out::Send(query)]);
+    tell(&mut worker, granted(1, false), ConnRange::EMPTY);
+    let sockname = SockName::Ip("127.0.0.1:80".parse().unwrap());
+    let id = listener(1);
+    let grant = Out::Granted { ask: 7, listener: id, sockname, handle: None, data: vec![] };
+    let listening = Out::Send(FromWorker::Listening { listener: id });
+    assert_eq!(settle(&mut worker), [grant, listening]);
+}
+
+#[test]
+fn delivery_waits_for_the_acknowledgement_to_be_sent() {
+    let mut worker = serving();
+    let mut custody = Custody::new();
+    tell(&mut worker, new_conn(1, 1, 2), custody.admit_all([(), ()]));
+    assert_eq!(outputs(&mut worker), []);
+    say(&mut worker, In::Take { listener: None });
+    say(&mut worker, In::Take { listener: None });
+    assert_eq!(outputs(&mut worker), [ack(1, true), ack(2, true)]);
+    say(&mut worker, In::Sent);
+    let id = listener(1);
+    assert_eq!(outputs(&mut worker), [Out::Deliver { conn: conn(1), listener: id }]);
+    say(&mut worker, In::ChannelClosed);
+    assert_eq!(outputs(&mut worker), [Out::Discard { conn: conn(2) }, Out::PrimaryGone]);
+}
+
+#[test]
+fn a_take_with_nothing_there_is_not_remembered() {
+    let mut worker = serving();
+    say(&mut worker, In::Take { listener: None });
+    tell(&mut worker, new_conn(1, 1, 1), Custody::new().admit_all([()]));
+    assert_eq!(settle(&mut worker), []);
+    assert_eq!((worker.untaken(), worker.untaken_at(listener(1))), (1, 1));
+}
+
+#[test]
+fn missing_handles_are_declined_and_extra_ones_discarded() {
+    let mut worker = serving();
+    let mut custody = Custody::new();
+    tell(&mut worker, new_conn(1, 1, 3), custody.admit_all([()]));
+    assert_eq!(settle(&mut worker), [ack(2, false), ack(3, false)]);
+    tell(&mut worker, new_conn(4, 1, 1), custody.admit_all([(), ()]));
+    assert_eq!(settle(&mut worker), [Out::Discard { conn: conn(3) }]);
+    assert_eq!(worker.untaken(), 2);
+    // A count that no message can carry makes no more work than one that can.
+    tell(&mut worker, new_conn(5, 1, u32::MAX), ConnRange::EMPTY);
+    assert_eq!((settle(&mut worker).len(), worker.strays()), (253, 1));
+}
+
+#[test]
+fn the_oldest_of_all_listeners_comes_first() {
+    let mut worker = serving();
+    say(&mut worker, In::Listen { ask: 8, key: key(), backlog: 0, data: vec![] });
+    let asked = settle(&mut worker);
+    let second =
+        |output: &Out| matches!(output, Out::Send(FromWorker::Query { key, .. }) if key.index == 1);
+    assert!(asked.iter().any(second), "a second server on the address");
+    tell(&mut worker, granted(2, false), ConnRange::EMPTY);
+    let mut custody = Custody::new();
+    tell(&mut worker, new_conn(1, 2, 1), custody.admit_all([()]));
+    tell(&mut worker, new_conn(2, 1, 1), custody.admit_all([()]));
+    tell(&mut worker, new_conn(3, 2, 1), custody.admit_all([()]));
+    settle(&mut worker);
+    for (wanted, expected) in [(None, 1), (Some(listener(2)), 3), (None, 2)] {
+        say(&mut worker, In::Take { listener: wanted });
+        assert!(settle(&mut worker).contains(&ack(expected, true)));
+    }
+    say(&mut worker, In::CloseListener { listener: listener(1) });
+    say(&mut worker, In::Listen { ask: 9, key: key(), backlog: 0, data: vec![] });
+    let again = FromWorker::Query { seq: seq(3), key: key(), backlog: 0, data: vec![] };
+    assert_eq!(settle(&mut worker).last(), Some(&Out::Send(again)), "index 0 is free again");
+}
+
+#[test]
+fn who_leaves_by_itself_declines_what_it_has_and_what_comes() {
+    for (input, is_suicide) in [(In::Suicide, true), (In::Leave, false)] {
+        let mut worker = serving();
+        let mut custody = Custody::new();
+        tell(&mut worker, new_conn(1, 1, 1), custody.admit_all([()]));
+        say(&mut worker, input.clone());
+        say(&mut worker, input);
+        let said = seq(2);
+        let farewell = if is_suicide {
+            FromWorker::Suicide { seq: said }
+        } else {
+            FromWorker::ExitedAfterDisconnect { seq: said }
+        };
+        let declined = [ack(1, false), Out::Discard { conn: conn(1) }];
+        assert_eq!(settle(&mut worker), [&[Out::Send(farewell)], &declined[..]].concat());
+        tell(&mut worker, new_conn(2, 1, 1), custody.admit_all([()]));
+        assert_eq!(settle(&mut worker), [ack(2, false), Out::Discard { conn: conn(2) }]);
+        tell(&mut worker, ToWorker::Ack { ack: said }, ConnRange::EMPTY);
+        tell(&mut worker, ToWorker::Ack { ack: said }, ConnRange::EMPTY);
+        let end = if is_suicide { Out::SuicideAcked } else { Out::CloseChannel };
+        assert_eq!((settle(&mut worker), worker.strays()), (vec![end], 1));
+    }
+}
+
+#[test]
+fn a_drained_worker_takes_what_arrived_and_nothing_new() {
+    let mut worker = serving();
+    let mut custody = Custody::new();
+    tell(&mut worker, new_conn(1, 1, 1), custody.admit_all([()]));
+    let now = Time::from_millis(5);
+    let msg = ToWorker::Drain { deadline_ms: 10 };
+    worker.handle_input(now, In::Message { msg, handles: ConnRange::EMPTY }).unwrap();
+    tell(&mut worker, new_conn(2, 1, 1), custody.admit_all([()]));
+    say(&mut worker, In::Take { listener: None });
+    say(&mut worker, In::Listen { ask: 1, key: key(), backlog: 0, data: vec![] });
+    let deadline = Some(Time::from_millis(15));
+    let expected = [
+        Out::Draining { deadline },
+        ack(2, false),
+        Out::Discard { conn: conn(2) },
+        ack(1, true),
+        Out::Refused { ask: 1, errno: Errno::ECANCELED },
+        Out::Deliver { conn: conn(1), listener: listener(1) },
+    ];
+    assert_eq!(settle(&mut worker), expected);
+}
+
+#[test]
+fn a_shared_listener_needs_its_handle() {
+    let mut worker = Worker::new();
+    let mut custody = Custody::new();
+    for ask in 1..=2 {
+        say(&mut worker, In::Listen { ask, key: key(), backlog: 0, data: vec![] });
+    }
+    tell(&mut worker, granted(1, true), custody.admit_all([(), ()]));
+    tell(&mut worker, granted(2, true), ConnRange::EMPTY);
+    let all = settle(&mut worker);
+    assert!(all.iter().any(|o| matches!(o, Out::Granted { ask: 1, handle: Some(_), .. })));
+    assert!(all.contains(&Out::Discard { conn: conn(2) }));
+    assert!(all.contains(&Out::Refused { ask: 2, errno: Errno::EMFILE }));
+    assert!(all.contains(&Out::Send(FromWorker::Close { listener: listener(2) })));
+}
+
+#[test]
+fn without_a_primary_every_input_is_harmless() {
+    let mut worker = serving();
+    say(&mut worker, In::Listen { ask: 1, key: key(), backlog: 0, data: vec![] });
+    settle(&mut worker);
+    say(&mut worker, In::ChannelClosed);
+    let refused = Out::Refused { ask: 1, errno: Errno::ECANCELED };
+    assert_eq!(settle(&mut worker), [refused.clone(), Out::PrimaryGone]);
+    for input in [
+        In::ChannelClosed,
+        In::Sent,
+        In::Take { listener: None },
+        In::Decline { listener: None },
+        In::Suicide,
+        In::Leave,
+        In::Load { open: 1 },
+        In::CloseListener { listener: listener(1) },
+        In::Message { msg: ToWorker::Ping { seq: seq(1) }, handles: ConnRange::EMPTY },
+        In::Message { msg: ToWorker::Disconnect, handles: ConnRange::EMPTY },
+    ] {
+        say(&mut worker, input);
+        assert_eq!(settle(&mut worker), []);
+    }
+    say(&mut worker, In::Listen { ask: 1, key: key(), backlog: 0, data: vec![] });
+    tell(&mut worker, new_conn(1, 1, 1), Custody::new().admit_all([()]));
+    assert_eq!(settle(&mut worker), [refused, Out::Discard { conn: conn(1) }]);
+}
+
+/// What may happen; the numbers pick among what there is.
+#[derive(Clone, Debug)]
+enum Op {
+    NewConn { at: u64, count: u32, handles: usize },
+    Sent(usize),
+    Take(Option<u64>),
+    Decline(Option<u64>),
+    Listen,
+    Reply { shared: bool, fails: bool, handles: usize },
+    Close(u64),
+    Suicide,
+    Leave,
+    Ack(u64),
+    Drain,
+    Ping,
+    Closed,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let at = || prop::option::of(1..4_u64);
+    prop_oneof![
+        8 => (1..4_u64, 1..4_u32, 0..5_usize)
+            .prop_map(|(at, count, handles)| Op::NewConn { at, count, handles }),
+        8 => (1..6_usize).prop_map(Op::Sent),
+        8 => at().prop_map(Op::Take),
+        2 => at().prop_map(Op::Decline),
+        4 => Just(Op::Listen),
+        4 => (any::<bool>(), any::<bool>(), 0..2_usize)
+            .prop_map(|(shared, fails, handles)| Op::Reply { shared, fails, handles }),
+        1 => (1..4_u64).prop_map(Op::Close),
+        1 => Just(Op::Suicide),
+        1 => Just(Op::Leave),
+        1 => (1..8_u64).prop_map(Op::Ack),
+        1 => Just(Op::Drain),
+        1 => Just(Op::Ping),
+        1 => Just(Op::Closed),
+    ]
+}
+
+/// An embedder and a primary, and what they remember.
+#[derive(Default)]
+struct World {
+    worker: Worker,
+    custody: Custody<()>,
+    handed: u64,
+    replied: u64,
+    asks: u32,
+    /// The connection behind each number that has one.
+    conn_of: BTreeMap<Seq, ConnId>,
+    /// Polled and unconfirmed.
+    sending: alloc::collections::VecDeque<FromWorker>,
+    /// Connections whose acceptance was confirmed as sent.
+    sure: BTreeSet<ConnId>,
+    answered: BTreeMap<Seq, bool>,
+    transcript: Vec<Out>,
+    gone: bool,
+}
+
+impl World {
+    fn input(&mut self, input: In) {
+        self.worker.handle_input(Time::ZERO, input).unwrap();
+        self.worker.check().unwrap();
+    }
+
+    fn tell(&mut self, msg: ToWorker, handles: usize) {
+        let handles = self.custody.admit_all(core::iter::repeat_n((), handles));
+        self.input(In::Message { msg, handles });
+    }
+
+    fn apply(&mut self, op: &Op) {
+        match *op {
+            Op::NewConn { at, count, handles } => {
+                let first = self.handed + 1;
+                self.handed += u64::from(count);
+                let handles = self.custody.admit_all(core::iter::repeat_n((), handles));
+                self.conn_of.extend((first..=self.handed).map(seq).zip(handles));
+                self.input(In::Message { msg: new_conn(first, at, count), handles });
+            }
+            Op::Sent(count) => {
+                self.drain();
+                for _ in 0..count {
+                    let Some(msg) = self.sending.pop_front() else { break };
+                    if let FromWorker::Ack { ack, accepted: true } = msg {
+                        self.sure.insert(self.conn_of[&ack]);
+                    }
+                    self.input(In::Sent);
+                }
+            }
+            Op::Take(at) => self.input(In::Take { listener: at.map(listener) }),
+            Op::Decline(at) => self.input(In::Decline { listener: at.map(listener) }),
+            Op::Listen => {
+                self.asks += 1;
+                self.input(In::Listen { ask: self.asks, key: key(), backlog: 0, data: vec![] });
+            }
+            Op::Reply { shared, fails, handles } => {
+                self.replied += 1;
+                let msg = if fails {
+                    ToWorker::QueryReply { ack: seq(self.replied), result: Err(Errno::EMFILE) }
+                } else {
+                    granted(self.replied, shared)
+                };
+                self.tell(msg, handles);
+            }
+            Op::Close(at) => self.input(In::CloseListener { listener: listener(at) }),
+            Op::Suicide => self.input(In::Suicide),
+            Op::Leave => self.input(In::Leave),
+            Op::Ack(n) => self.tell(ToWorker::Ack { ack: seq(n) }, 0),
+            Op::Drain => self.tell(ToWorker::Drain { deadline_ms: 1 }, 0),
+            Op::Ping => self.tell(ToWorker::Ping { seq: seq(1) }, 1),
+            Op::Closed => {
+                self.gone = true;
+                self.input(In::ChannelClosed);
+            }
+        }
+    }
+
+    /// Polls everything and checks it against what is remembered.
+    fn drain(&mut self) {
+        while let Some(output) = self.worker.poll_output() {
+            match &output {
+                Out::Send(msg) => {
+                    if let FromWorker::Ack { ack, accepted } = *msg {
+                        let twice = self.answered.insert(ack, accepted);
+                        assert_eq!(twice, None, "{ack} was answered twice");
+                    }
+                    self.sending.push_back(msg.clone());
+                }
+                Out::Deliver { conn, .. } => {
+                    assert!(self.sure.contains(conn), "{conn} before its acceptance was sent");
+                    assert!(self.custody.release(*conn).is_some(), "{conn} ended twice");
+                }
+                Out::Discard { conn } => {
+                    assert!(!self.sure.contains(conn), "{conn} was accepted, then discarded");
+                    assert!(self.custody.release(*conn).is_some(), "{conn} ended twice");
+                }
+                Out::Granted { handle, .. } => {
+                    assert!(handle.is_none_or(|conn| self.custody.release(conn).is_some()));
+                }
+                Out::Refused { .. }
+                | Out::Draining { .. }
+                | Out::SuicideAcked
+                | Out::CloseChannel
+                | Out::PrimaryGone => {}
+            }
+            self.transcript.push(output);
+        }
+        assert_eq!(self.custody.len(), self.worker.held().len(), "something was forgotten");
+        if !self.gone {
+            let open = self.handed as usize - self.answered.len();
+            assert_eq!(open, self.worker.untaken(), "each number has one answer, or waits");
+        }
+    }
+
+    fn misuse_changes_nothing(&mut self) {
+        let before = self.worker.clone();
+        let mut wrong = vec![];
+        if before.last_conn > 0 {
+            // Made by another custody, so that it begins again at c1.
+            let handles = Custody::new().admit_all([()]);
+            wrong.push(In::Message { msg: ToWorker::Disconnect, handles });
+        }
+        if before.polled == 0 && !before.is_alone() {
+            wrong.push(In::Sent);
+        }
+        if let Some(ask) = before.asks.first() {
+            let ask = ask.ask;
+            wrong.push(In::Listen { ask, key: key(), backlog: 0, data: vec![] });
+        }
+        for input in wrong {
+            let result: Result<(), Misuse> =
+                self.worker.handle_input(Time::from_millis(9), input.clone());
+            assert!(result.is_err(), "{input:?}");
+            assert_eq!(self.worker, before, "{input:?}");
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_connection_ends_once_and_every_number_is_answered_once(
+        ops in prop::collection::vec(op(), 0..80),
+    ) {
+        let mut world = World::default();
+        for op in &ops {
+            world.apply(op);
+            world.drain();
+        }
+        world.gone = true;
+        world.input(In::ChannelClosed);
+        world.drain();
+        prop_assert!(world.custody.is_empty());
+    }
+
+    #[test]
+    fn a_batch_of_inputs_is_the_same_as_one_by_one(ops in prop::collection::vec(op(), 0..80)) {
+        let (mut batch, mut single) = (World::default(), World::default());
+        for op in &ops {
+            batch.apply(op);
+            single.apply(op);
+            single.drain();
+        }
+        batch.drain();
+        single.drain();
+        prop_assert_eq!(batch.transcript, single.transcript);
+        prop_assert_eq!(batch.worker, single.worker);
+    }
+
+    #[test]
+    fn misuse_leaves_the_state_as_it_was(ops in prop::collection::vec(op(), 0..40)) {
+        let mut world = World::default();
+        for op in &ops {
+            world.apply(op);
+            world.misuse_changes_nothing();
+        }
+    }
+}
