@@ -2,7 +2,9 @@
 //! Nothing here waits; an adapter brings the event loop.
 
 pub mod channel;
+pub mod cli;
 pub mod clock;
+pub mod control;
 pub mod eventlog;
 pub mod exit;
 pub mod limits;
@@ -12,4 +14,5 @@ pub mod setup;
 pub mod shell;
 pub mod signals;
 pub mod socket;
+pub mod status;
 mod sys;

@@ -1,0 +1,171 @@
+//! The shape of the command line, and its help texts.
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::TypedValueParser;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Arg, Args, Parser, Subcommand};
+use roundel_core::{Address, Overflow, Policy, Respawn};
+
+use super::values::{self, ForcedCodec, OrNever};
+
+/// A cluster primary: shares listening sockets among worker processes, hands every connection to
+/// one of them, and loses none when a worker dies.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    disable_help_subcommand = true,
+    arg_required_else_help = false,
+    max_term_width = 100,
+    after_help = "Exit codes: 0 stopped or done, 1 failure, 2 usage, 3 crash loop, 4 cannot bind, \
+                  127 program missing."
+)]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub(super) command: CommandArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum CommandArgs {
+    /// Run a program as a cluster of workers
+    ///
+    /// Everything after PROGRAM is given to it untouched. A .js, .mjs or .cjs file is run with
+    /// node.
+    #[command(
+        disable_help_subcommand = true,
+        arg_required_else_help = false,
+        subcommand_required = true
+    )]
+    Run {
+        #[command(flatten)]
+        options: Box<OptionArgs>,
+        #[command(subcommand)]
+        program: ProgramArgs,
+    },
+    /// Run a built-in HTTP worker, on 127.0.0.1:8080 unless told otherwise
+    Demo {
+        #[command(flatten)]
+        options: Box<OptionArgs>,
+    },
+    /// Show a running primary and its workers
+    Status {
+        #[command(flatten)]
+        socket: SocketArgs,
+        /// Print one JSON object instead of tables
+        #[arg(long)]
+        json: bool,
+    },
+    /// Stop a running primary: drain its workers, and return once it has ended
+    Stop {
+        #[command(flatten)]
+        socket: SocketArgs,
+    },
+}
+
+/// As an external subcommand, since only that leaves all that follows the program alone.
+#[derive(Debug, Subcommand)]
+pub(super) enum ProgramArgs {
+    #[command(external_subcommand)]
+    Argv(Vec<OsString>),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SocketArgs {
+    /// The primary's control socket [default: that of the only primary running]
+    #[arg(long, value_name = "PATH")]
+    pub(super) control: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct OptionArgs {
+    /// Workers to keep, 1 to 10000; auto is the available parallelism [env: WEB_CONCURRENCY]
+    /// [default: auto]
+    #[arg(short, long, value_name = "N|auto", value_parser = Value(values::workers), allow_hyphen_values = true)]
+    pub(super) workers: Option<u32>,
+
+    /// Listen on an address: host:port, *:port, [::]:port (IPv4 too), unix:PATH or fd:N;
+    /// repeatable [default: none; demo 127.0.0.1:8080]
+    #[arg(short, long, value_name = "ADDR", value_parser = Value(values::address), allow_hyphen_values = true)]
+    pub(super) bind: Vec<Address>,
+
+    /// Who gets the next connection: round-robin or shared (workers accept by themselves)
+    #[arg(long, value_name = "POLICY", default_value = "round-robin", value_parser = Value(values::policy), allow_hyphen_values = true)]
+    pub(super) policy: Policy,
+
+    /// Connections in flight a worker, 1 to 1024 [default: 1 native, 4 Node]
+    #[arg(long, value_name = "N", value_parser = Value(values::window), allow_hyphen_values = true)]
+    pub(super) window: Option<u32>,
+
+    /// Connections pending a listener, 1 to 16777216, before --overflow applies
+    #[arg(long, value_name = "N", default_value = "1024", value_parser = Value(values::max_pending), allow_hyphen_values = true)]
+    pub(super) max_pending: u32,
+
+    /// At --max-pending: wait (stop accepting) or refuse (accept and close)
+    #[arg(long, value_name = "wait|refuse", default_value = "wait", value_parser = Value(values::overflow), allow_hyphen_values = true)]
+    pub(super) overflow: Overflow,
+
+    /// How long a worker may leave connections unanswered before it is killed: 500ms, 10s, 2m, 1h;
+    /// 0 is never
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = Value(values::or_never), allow_hyphen_values = true)]
+    pub(super) ack_timeout: OrNever,
+
+    /// How long a worker may take to become ready: 500ms, 10s, 2m, 1h; 0 is never
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = Value(values::or_never), allow_hyphen_values = true)]
+    pub(super) ready_timeout: OrNever,
+
+    /// How long workers may take to finish when they leave, before they are killed: 500ms, 10s,
+    /// 2m, 1h
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = Value(values::duration), allow_hyphen_values = true)]
+    pub(super) drain_timeout: Duration,
+
+    /// Early failures that a worker slot may have within a number of seconds before it is given up
+    #[arg(long, value_name = "N/SECONDS", default_value = "5/10", value_parser = Value(values::intensity), allow_hyphen_values = true)]
+    pub(super) restart_intensity: (u32, Duration),
+
+    /// Which exits are followed by a new worker: always, on-failure or never
+    #[arg(long, value_name = "WHEN", default_value = "always", value_parser = Value(values::respawn), allow_hyphen_values = true)]
+    pub(super) respawn: Respawn,
+
+    /// The control socket to make [default: $XDG_RUNTIME_DIR/roundel-PID.sock, else in the
+    /// temporary directory]
+    #[arg(long, value_name = "PATH")]
+    pub(super) control: Option<PathBuf>,
+
+    /// Write events, one JSON object a line, to a file or to standard output (-) [default: off]
+    #[arg(long, value_name = "PATH|-")]
+    pub(super) events: Option<PathBuf>,
+
+    /// What workers speak: auto (each says it itself), native or node
+    #[arg(long, value_name = "CODEC", default_value = "auto", value_parser = Value(values::codec), allow_hyphen_values = true)]
+    pub(super) codec: ForcedCodec,
+}
+
+/// A parser of [`values`]; its cause is kept for the one line that is made of the error.
+#[derive(Clone, Copy)]
+struct Value<T>(fn(&str) -> Result<T, String>);
+
+impl<T: Clone + Send + Sync + 'static> TypedValueParser for Value<T> {
+    type Value = T;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        arg: Option<&Arg>,
+        value: &OsStr,
+    ) -> Result<T, clap::Error> {
+        let parsed = match value.to_str() {
+            Some(text) => (self.0)(text),
+            None => Err("is not valid UTF-8".into()),
+        };
+        parsed.map_err(|cause| {
+            let mut error = clap::Error::new(ErrorKind::ValueValidation).with_cmd(command);
+            let option = arg.map(Arg::to_string).unwrap_or_default();
+            error.insert(ContextKind::InvalidArg, ContextValue::String(option));
+            error.insert(ContextKind::InvalidValue, ContextValue::String(format!("{value:?}")));
+            error.insert(ContextKind::Custom, ContextValue::String(cause));
+            error
+        })
+    }
+}

@@ -1,0 +1,183 @@
+//! The command line, the same for every adapter's binary.
+
+mod args;
+mod client;
+mod complaint;
+mod options;
+mod values;
+
+#[cfg(test)]
+mod tests;
+
+use std::ffi::{OsStr, OsString};
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, FromArgMatches};
+use roundel_core::Address;
+
+use crate::exit::Exit;
+use args::{Cli, CommandArgs, OptionArgs, ProgramArgs};
+
+pub use client::run_client;
+pub use options::Options;
+
+/// The environment variable that gives the number of workers where no option does.
+const WORKERS_VARIABLE: &str = "WEB_CONCURRENCY";
+
+/// What the command line asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Be the primary of a program.
+    Run {
+        /// How.
+        options: Options,
+        /// The program and its arguments; never empty.
+        program: Vec<OsString>,
+    },
+    /// Be the primary of the built-in worker.
+    Demo {
+        /// How.
+        options: Options,
+    },
+    /// Ask something of a running primary: see [`run_client`].
+    Client(ClientCommand),
+}
+
+/// A command to a running primary.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientCommand {
+    /// Show its state.
+    Status {
+        /// Its control socket; `None` for that of the only primary running.
+        control: Option<PathBuf>,
+        /// Whether to print JSON.
+        json: bool,
+    },
+    /// Stop it.
+    Stop {
+        /// As for `Status`.
+        control: Option<PathBuf>,
+    },
+}
+
+/// Reads the command line of the binary called `name`; `args` begins with the program's own name,
+/// as [`std::env::args_os`] does. `WEB_CONCURRENCY` stands in for `--workers`; empty is as unset.
+///
+/// # Errors
+/// There is nothing more to do: help or the version was printed to standard output
+/// ([`Exit::Stopped`]), or the one line that says what is wrong to standard error
+/// ([`Exit::Usage`]).
+pub fn parse(
+    name: &'static str,
+    args: impl IntoIterator<Item = OsString>,
+) -> Result<Command, Exit> {
+    parse_with(name, args, std::env::var_os(WORKERS_VARIABLE)).map_err(|early| {
+        // Nobody is left to be told that this could not be written.
+        let _ = match early.exit {
+            Exit::Stopped => std::io::stdout().write_all(early.text.as_bytes()),
+            _ => std::io::stderr().write_all(early.text.as_bytes()),
+        };
+        early.exit
+    })
+}
+
+/// An end before anything began.
+#[derive(Debug, PartialEq, Eq)]
+struct Early {
+    exit: Exit,
+    text: String,
+}
+
+impl Early {
+    fn usage(name: &str, complaint: &str) -> Self {
+        Early { exit: Exit::Usage, text: format!("{name}: {complaint}\n") }
+    }
+}
+
+/// `workers` is the value of `WEB_CONCURRENCY`.
+fn parse_with(
+    name: &'static str,
+    args: impl IntoIterator<Item = OsString>,
+    workers: Option<OsString>,
+) -> Result<Command, Early> {
+    let matches = command(name).try_get_matches_from(args);
+    let cli = matches.and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches));
+    let cli = cli.map_err(|error| match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            Early { exit: Exit::Stopped, text: error.to_string() }
+        }
+        _ => Early::usage(name, &complaint::complaint(&error)),
+    })?;
+    let options = |args| options(args, workers).map_err(|line| Early::usage(name, &line));
+    Ok(match cli.command {
+        CommandArgs::Run { options: args, program: ProgramArgs::Argv(program) } => {
+            let program = with_interpreter(program);
+            if program.first().is_none_or(|first| first.is_empty()) {
+                return Err(Early::usage(name, "PROGRAM: \"\" is no program"));
+            }
+            Command::Run { options: options(*args)?, program }
+        }
+        CommandArgs::Demo { options: args } => {
+            let mut options = options(*args)?;
+            if options.bind.is_empty() {
+                let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
+                options.bind.push(Address::Ip(SocketAddr::new(ip, 8080)));
+            }
+            Command::Demo { options }
+        }
+        CommandArgs::Status { socket, json } => {
+            Command::Client(ClientCommand::Status { control: socket.control, json })
+        }
+        CommandArgs::Stop { socket } => {
+            Command::Client(ClientCommand::Stop { control: socket.control })
+        }
+    })
+}
+
+/// The command line as clap sees it, under the name of this binary.
+fn command(name: &'static str) -> clap::Command {
+    Cli::command().name(name).mut_subcommand("run", |run| {
+        run.override_usage(format!("{name} run [OPTIONS] PROGRAM [ARGS...]"))
+    })
+}
+
+/// Puts `node` before a script of Node's.
+fn with_interpreter(mut program: Vec<OsString>) -> Vec<OsString> {
+    let extension = program.first().and_then(|first| Path::new(first).extension());
+    if extension.and_then(OsStr::to_str).is_some_and(|ext| matches!(ext, "js" | "mjs" | "cjs")) {
+        program.insert(0, "node".into());
+    }
+    program
+}
+
+fn options(args: OptionArgs, workers: Option<OsString>) -> Result<Options, String> {
+    let workers = match (args.workers, workers) {
+        (Some(workers), _) => workers,
+        (None, Some(value)) if !value.is_empty() => {
+            let text = value.to_str().ok_or_else(|| "is not valid UTF-8".to_owned());
+            text.and_then(values::workers)
+                .map_err(|cause| format!("{WORKERS_VARIABLE}: {value:?} {cause}"))?
+        }
+        (None, _) => values::workers("auto")?,
+    };
+    Ok(Options {
+        workers,
+        bind: args.bind,
+        policy: args.policy,
+        window: args.window,
+        max_pending: args.max_pending,
+        overflow: args.overflow,
+        ack_timeout: args.ack_timeout.0,
+        ready_timeout: args.ready_timeout.0,
+        drain_timeout: args.drain_timeout,
+        restart_intensity: args.restart_intensity.0,
+        restart_period: args.restart_intensity.1,
+        respawn: args.respawn,
+        control: args.control,
+        events: args.events.map(values::events),
+        codec: args.codec.0,
+    })
+}

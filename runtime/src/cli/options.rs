@@ -1,0 +1,65 @@
+//! What the command line says, as plain data.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use roundel_core::{Address, Codec, Config, ConfigBuilder, ListenKey, Overflow, Policy, Respawn};
+
+use crate::eventlog::Target;
+
+/// The options of `run` and `demo`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// How many workers to keep; `auto` is already counted out.
+    pub workers: u32,
+    /// The operator's listeners, in the order given.
+    pub bind: Vec<Address>,
+    /// The scheduling policy.
+    pub policy: Policy,
+    /// Connections in flight a worker; `None` leaves it to the codec.
+    pub window: Option<u32>,
+    /// Connections pending at one listener.
+    pub max_pending: u32,
+    /// What happens beyond `max_pending`.
+    pub overflow: Overflow,
+    /// How long a worker may leave connections unanswered; `None` is for ever.
+    pub ack_timeout: Option<Duration>,
+    /// How long a worker may take to become ready; `None` is for ever.
+    pub ready_timeout: Option<Duration>,
+    /// How long a drain may take; never zero.
+    pub drain_timeout: Duration,
+    /// Early failures of a slot within `restart_period` before it is given up.
+    pub restart_intensity: u32,
+    /// See `restart_intensity`; never zero.
+    pub restart_period: Duration,
+    /// Which exits are followed by a new worker.
+    pub respawn: Respawn,
+    /// Where the control socket is; `None` is the default place.
+    pub control: Option<PathBuf>,
+    /// Where the event log goes; `None` is nowhere.
+    pub events: Option<Target>,
+    /// The codec that workers must speak; `None` lets each worker choose.
+    pub codec: Option<Codec>,
+}
+
+impl Options {
+    /// The configuration of the primary that these options ask for.
+    pub fn config(&self) -> ConfigBuilder {
+        let config = Config::builder()
+            .workers(self.workers)
+            .listeners(self.bind.iter().cloned().map(ListenKey::stream).collect())
+            .policy(self.policy)
+            .max_pending(self.max_pending)
+            .overflow(self.overflow)
+            .ack_timeout(self.ack_timeout)
+            .ready_timeout(self.ready_timeout)
+            .drain_timeout(self.drain_timeout)
+            .restart_intensity(self.restart_intensity)
+            .restart_period(self.restart_period)
+            .respawn(self.respawn);
+        match self.window {
+            Some(window) => config.window(window),
+            None => config,
+        }
+    }
+}

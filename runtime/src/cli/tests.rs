@@ -1,0 +1,296 @@
+use std::os::unix::ffi::OsStringExt;
+use std::time::Duration;
+
+use roundel_core::{Codec, Config, Overflow, Policy, Respawn};
+
+use super::*;
+use crate::eventlog::Target;
+
+/// The whole command line in one text, as no argument here has a space in it.
+fn parse(line: &str) -> Result<Command, Early> {
+    parse_with("roundel", line.split_whitespace().map(OsString::from), None)
+}
+
+fn demo(line: &str) -> Options {
+    match parse(&format!("roundel demo {line}")) {
+        Ok(Command::Demo { options }) => options,
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+fn program(line: &str) -> Vec<OsString> {
+    match parse(line) {
+        Ok(Command::Run { program, .. }) => program,
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+/// What is printed, which must be one line, exit 2.
+fn refused(args: &[&str]) -> String {
+    let args = args.iter().map(OsString::from);
+    let early = parse_with("roundel", args, None).unwrap_err();
+    assert_eq!(early.exit, Exit::Usage);
+    let line = early.text.strip_prefix("roundel: ").unwrap().strip_suffix('\n').unwrap();
+    assert!(!line.contains('\n'), "{line:?}");
+    line.to_owned()
+}
+
+#[test]
+fn defaults_are_those_of_the_core() {
+    let options = demo("-w 1");
+    let (ours, core) = (options.config().build().unwrap(), Config::builder().build().unwrap());
+    assert_eq!(ours.policy(), core.policy());
+    assert_eq!(ours.window(), core.window());
+    assert_eq!(ours.max_pending(), core.max_pending());
+    assert_eq!(ours.overflow(), core.overflow());
+    assert_eq!(ours.ack_timeout(), core.ack_timeout());
+    assert_eq!(ours.ready_timeout(), core.ready_timeout());
+    assert_eq!(ours.drain_timeout(), core.drain_timeout());
+    assert_eq!(ours.restart_intensity(), core.restart_intensity());
+    assert_eq!(ours.restart_period(), core.restart_period());
+    assert_eq!(ours.respawn(), core.respawn());
+    assert_eq!((options.control, options.events, options.codec), (None, None, None));
+}
+
+#[test]
+fn only_the_demo_has_an_address_by_itself() {
+    let expected = Address::Ip("127.0.0.1:8080".parse().unwrap());
+    assert_eq!(demo("").bind, [expected]);
+    assert_eq!(demo("-b fd:3").bind, [Address::Fd(3)]);
+    let Ok(Command::Run { options, .. }) = parse("roundel run prog") else { panic!() };
+    assert_eq!(options.bind, []);
+}
+
+#[test]
+fn every_option_is_read() {
+    let options = demo(
+        "-w 3 -b unix:/a --bind *:81 --policy shared --window 7 --max-pending 9 --overflow refuse \
+         --ack-timeout 0 --ready-timeout 500ms --drain-timeout 2m --restart-intensity 3/4 \
+         --respawn on-failure --control /c --events - --codec native",
+    );
+    let expected = Options {
+        workers: 3,
+        bind: vec![Address::Unix("/a".into()), Address::Any { port: 81 }],
+        policy: Policy::Shared,
+        window: Some(7),
+        max_pending: 9,
+        overflow: Overflow::Refuse,
+        ack_timeout: None,
+        ready_timeout: Some(Duration::from_millis(500)),
+        drain_timeout: Duration::from_secs(120),
+        restart_intensity: 3,
+        restart_period: Duration::from_secs(4),
+        respawn: Respawn::OnFailure,
+        control: Some("/c".into()),
+        events: Some(Target::Stdout),
+        codec: Some(Codec::Native),
+    };
+    assert_eq!(options, expected);
+    let config = options.config().build().unwrap();
+    assert_eq!((*config.workers(), *config.window(), *config.max_pending()), (3, 7, 9));
+    assert_eq!(config.listeners().len(), 2);
+    assert_eq!(*config.ack_timeout(), None);
+    assert_eq!(*config.restart_period(), Duration::from_secs(4));
+    assert_eq!(demo("--workers=5 --events=e.log").workers, 5);
+    assert_eq!(demo("--events=e.log").events, Some(Target::Path("e.log".into())));
+}
+
+#[test]
+fn what_follows_the_program_is_its_own() {
+    assert_eq!(
+        program("roundel run prog -w 9 --bind x -- --help"),
+        ["prog", "-w", "9", "--bind", "x", "--", "--help"]
+    );
+    assert_eq!(program("roundel run -w 2 prog run"), ["prog", "run"]);
+    assert_eq!(program("roundel run -- prog -x"), ["prog", "-x"]);
+    assert_eq!(program("roundel run help"), ["help"]);
+    let bytes = OsString::from_vec(vec![b'a', 0xff]);
+    let args = [OsString::from("roundel"), "run".into(), "prog".into(), bytes.clone()];
+    let Ok(Command::Run { program, .. }) = parse_with("roundel", args, None) else { panic!() };
+    assert_eq!(program, [OsString::from("prog"), bytes]);
+}
+
+#[test]
+fn scripts_of_node_are_run_with_node() {
+    for script in ["a.js", "./b.mjs", "/c/d.cjs"] {
+        assert_eq!(program(&format!("roundel run {script} -x")), ["node", script, "-x"]);
+    }
+    for other in ["a.jsx", "js", ".js", "a.js/b", "a.JS"] {
+        assert_eq!(program(&format!("roundel run {other}")), [other]);
+    }
+}
+
+#[test]
+fn workers_come_from_the_option_or_the_variable() {
+    let workers = |line: &str, variable: Option<&str>| {
+        let args = line.split(' ').map(OsString::from);
+        match parse_with("roundel", args, variable.map(OsString::from)) {
+            Ok(Command::Demo { options }) => Ok(options.workers),
+            Ok(other) => panic!("{other:?}"),
+            Err(early) => Err(early.text),
+        }
+    };
+    let auto = values::workers("auto").unwrap();
+    assert_eq!(workers("roundel demo", Some("3")), Ok(3));
+    assert_eq!(workers("roundel demo", Some("auto")), Ok(auto));
+    assert_eq!(workers("roundel demo", Some("")), Ok(auto));
+    assert_eq!(workers("roundel demo", None), Ok(auto));
+    assert_eq!(workers("roundel demo -w 2", Some("3")), Ok(2));
+    assert_eq!(workers("roundel demo -w 2", Some("many")), Ok(2));
+    let line = "roundel: WEB_CONCURRENCY: \"many\" is neither auto nor a whole number from 1 to \
+                10000\n";
+    assert_eq!(workers("roundel demo", Some("many")), Err(line.into()));
+    let bytes = Some(OsString::from_vec(vec![0xff]));
+    let args = ["roundel", "demo"].map(OsString::from);
+    let early = parse_with("roundel", args, bytes).unwrap_err();
+    assert_eq!(early.text, "roundel: WEB_CONCURRENCY: \"\\xFF\" is not valid UTF-8\n");
+}
+
+#[test]
+fn commands_to_a_primary() {
+    let client = |line| match parse(line) {
+        Ok(Command::Client(command)) => command,
+        other => panic!("{line}: {other:?}"),
+    };
+    let control = Some(PathBuf::from("/c"));
+    assert_eq!(client("roundel status"), ClientCommand::Status { control: None, json: false });
+    assert_eq!(
+        client("roundel status --json --control /c"),
+        ClientCommand::Status { control: control.clone(), json: true }
+    );
+    assert_eq!(client("roundel stop --control=/c"), ClientCommand::Stop { control });
+}
+
+/// Every option with every way to get it wrong: one line with the option, the value and the cause.
+#[test]
+fn a_bad_value_is_one_line() {
+    let bad = [
+        ("--workers", "0", "is neither auto nor a whole number from 1 to 10000"),
+        ("--bind", "8080", "is not host:port, [IPv6]:port, *:port, unix:PATH or fd:N"),
+        ("--policy", "kernel", "is not available yet"),
+        ("--policy", "fair", "is neither round-robin nor shared"),
+        ("--window", "-1", "is not a whole number from 1 to 1024"),
+        ("--max-pending", "1k", "is not a whole number from 1 to 16777216"),
+        ("--overflow", "drop", "is neither wait nor refuse"),
+        ("--ack-timeout", "10", "has no unit: write ms, s, m or h behind the number"),
+        ("--ready-timeout", "soon", "is not a duration such as 500ms, 10s, 2m or 1h"),
+        ("--drain-timeout", "0", "must be longer than zero"),
+        ("--restart-intensity", "5", "is not N/SECONDS, two whole numbers such as 5/10"),
+        ("--respawn", "no", "is none of always, on-failure and never"),
+        ("--codec", "node", "is not available yet"),
+    ];
+    for (option, value, cause) in bad {
+        for args in [["roundel", "demo", option, value], ["roundel", "run", option, value]] {
+            assert_eq!(refused(&args), format!("{option}: {value:?} {cause}"));
+        }
+    }
+    assert!(refused(&["roundel", "demo", "-w", "x"]).starts_with("--workers: \"x\" is neither"));
+    let line = refused(&["roundel", "demo", "--overflow", "a\nb\x1b[1m"]);
+    assert_eq!(line, "--overflow: \"a\\nb\\u{1b}[1m\" is neither wait nor refuse");
+}
+
+#[test]
+fn every_option_needs_its_value_once() {
+    let command = super::command("roundel");
+    let mut options = 0;
+    for (name, of) in command.get_subcommands().map(|it| (it.get_name(), it)) {
+        for arg in of.get_arguments() {
+            let Some(long) = arg.get_long().filter(|long| *long != "help") else { continue };
+            let long = format!("--{long}");
+            if arg.get_action().takes_values() {
+                options += 1;
+                let line = refused(&["roundel", name, &long]);
+                assert_eq!(line, format!("{long}: a value is missing"));
+                // An empty value is refused too.
+                let line = refused(&["roundel", name, &format!("{long}=")]);
+                assert!(line.starts_with(&format!("{long}: ")), "{line}");
+            } else {
+                let line = refused(&["roundel", name, &format!("{long}=1")]);
+                assert_eq!(line, format!("{long}: takes no value"));
+            }
+        }
+    }
+    assert_eq!(options, 14 + 14 + 1 + 1);
+    let twice = refused(&["roundel", "demo", "--window", "1", "--window", "2"]);
+    assert_eq!(twice, "--window: given more than once");
+    let twice = refused(&["roundel", "status", "--json", "--json"]);
+    assert_eq!(twice, "--json: given more than once");
+}
+
+#[test]
+fn other_mistakes_are_one_line_too() {
+    let cases: [(&[&str], &str); 13] = [
+        (&["roundel"], "a command is missing (see --help)"),
+        (&["roundel", "run"], "run: PROGRAM is missing (see run --help)"),
+        (&["roundel", "run", "-w", "2"], "run: PROGRAM is missing (see run --help)"),
+        (&["roundel", "run", ""], "PROGRAM: \"\" is no program"),
+        (&["roundel", "walk"], "\"walk\" is no command (see --help)"),
+        (&["roundel", "rum"], "\"rum\" is no command (see --help)"),
+        (&["roundel", "demo\n"], "\"demo\\n\" is no command (see --help)"),
+        (
+            &["roundel", "demo", "--windows", "1"],
+            "\"--windows\" is no option (did you mean --window?)",
+        ),
+        (&["roundel", "run", "--bogus", "prog"], "\"--bogus\" is no option (see --help)"),
+        (&["roundel", "demo", "-x"], "\"-x\" is no option (see --help)"),
+        (&["roundel", "demo", "prog"], "\"prog\" is not expected here (see --help)"),
+        (&["roundel", "status", "now"], "\"now\" is not expected here (see --help)"),
+        (&["roundel", "demo", "--journal", "x"], "\"--journal\" is no option (see --help)"),
+    ];
+    for (args, expected) in cases {
+        assert_eq!(refused(args), expected, "{args:?}");
+    }
+}
+
+#[test]
+fn bytes_that_are_no_text_are_shown_escaped() {
+    let bytes = || OsString::from_vec(vec![0xff]);
+    let args = || ["roundel", "demo", "--window"].map(OsString::from).into_iter();
+    let early = parse_with("roundel", args().chain([bytes()]), None).unwrap_err();
+    assert_eq!(early.text, "roundel: --window: \"\\xFF\" is not valid UTF-8\n");
+    // As an argument or a command there is no name to give.
+    for before in [1, 2] {
+        let early = parse_with("roundel", args().take(before).chain([bytes()]), None).unwrap_err();
+        assert_eq!((early.exit, early.text.lines().count()), (Exit::Usage, 1), "{early:?}");
+    }
+}
+
+#[test]
+fn help_and_version_end_well() {
+    let version = parse("roundel --version").unwrap_err();
+    let expected = format!("roundel {}\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!(version, Early { exit: Exit::Stopped, text: expected });
+    for line in ["roundel --help", "roundel -h", "roundel run --help", "roundel demo -h"] {
+        let help = parse(line).unwrap_err();
+        assert_eq!(help.exit, Exit::Stopped);
+        assert!(help.text.contains("Usage: roundel"), "{}", help.text);
+    }
+    let run = parse("roundel run --help").unwrap_err().text;
+    assert!(run.contains("Usage: roundel run [OPTIONS] PROGRAM [ARGS...]\n"), "{run}");
+}
+
+#[test]
+fn every_option_says_its_default() {
+    let command = super::command("roundel");
+    for name in ["run", "demo"] {
+        for arg in command.find_subcommand(name).unwrap().get_arguments() {
+            let help = arg.get_help().unwrap().to_string();
+            let is_told = help.contains("[default: ") || !arg.get_default_values().is_empty();
+            assert!(is_told || arg.get_id() == "help", "{arg}: {help}");
+        }
+    }
+}
+
+#[test]
+fn only_the_name_differs_between_the_binaries() {
+    for page in [vec!["--help"], vec!["run", "--help"], vec!["stop", "-h"], vec!["--version"]] {
+        let text = |name: &'static str| {
+            let args = [name].into_iter().chain(page.iter().copied()).map(OsString::from);
+            parse_with(name, args, None).unwrap_err().text
+        };
+        assert_eq!(text("roundel-x").replace("roundel-x", "roundel"), text("roundel"));
+    }
+    let args = ["roundel-x", "walk"].map(OsString::from);
+    let early = parse_with("roundel-x", args, None).unwrap_err();
+    assert!(early.text.starts_with("roundel-x: "));
+}

@@ -1,0 +1,340 @@
+//! Option values: from text to what it means, or to the cause why it means nothing.
+//!
+//! A cause reads on after the value: `--window "many"` *is not a whole number from 1 to 1024*.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use roundel_core::{Address, Codec, Overflow, Policy, Respawn};
+
+use crate::eventlog::Target;
+
+/// The most workers that a primary keeps.
+const MAX_WORKERS: u32 = 10_000;
+/// The longest duration, a year: longer ones are taken for a slip of the hand.
+const MAX_DURATION: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+/// The longest path of a unix socket in bytes: `sun_path` without its closing zero (unix(7)).
+const MAX_UNIX_PATH: usize = 107;
+
+pub(super) fn workers(text: &str) -> Result<u32, String> {
+    if text == "auto" {
+        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        return Ok(u32::try_from(cores).unwrap_or(MAX_WORKERS).min(MAX_WORKERS));
+    }
+    number(text, 1, MAX_WORKERS)
+        .map_err(|_| format!("is neither auto nor a whole number from 1 to {MAX_WORKERS}"))
+}
+
+pub(super) fn window(text: &str) -> Result<u32, String> {
+    number(text, 1, 1_024)
+}
+
+pub(super) fn max_pending(text: &str) -> Result<u32, String> {
+    number(text, 1, 1 << 24)
+}
+
+/// Digits only: what `u32::from_str` takes beyond them (`+5`) is more likely a mistake.
+fn number(text: &str, min: u32, max: u32) -> Result<u32, String> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    match text.parse() {
+        Ok(number) if digits && (min..=max).contains(&number) => Ok(number),
+        _ => Err(format!("is not a whole number from {min} to {max}")),
+    }
+}
+
+/// A duration that may be `0`, which means never.
+pub(super) fn duration_or_never(text: &str) -> Result<Option<Duration>, String> {
+    let duration = any_duration(text)?;
+    Ok(Some(duration).filter(|duration| !duration.is_zero()))
+}
+
+/// A duration longer than zero.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    match any_duration(text)? {
+        Duration::ZERO => Err("must be longer than zero".into()),
+        duration => Ok(duration),
+    }
+}
+
+fn any_duration(text: &str) -> Result<Duration, String> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    if number.is_empty() {
+        return Err("is not a duration such as 500ms, 10s, 2m or 1h".into());
+    }
+    let too_long = || "is longer than a year".to_owned();
+    let number: u64 = number.parse().map_err(|_| too_long())?;
+    let millis = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "" if number == 0 => 1,
+        "" => return Err("has no unit: write ms, s, m or h behind the number".into()),
+        _ => return Err("is not a duration such as 500ms, 10s, 2m or 1h".into()),
+    };
+    let duration = number.checked_mul(millis).map(Duration::from_millis);
+    duration.filter(|duration| *duration <= MAX_DURATION).ok_or_else(too_long)
+}
+
+/// `N/SECONDS`.
+pub(super) fn intensity(text: &str) -> Result<(u32, Duration), String> {
+    let cause = "is not N/SECONDS, two whole numbers such as 5/10";
+    let (count, seconds) = text.split_once('/').ok_or(cause)?;
+    let count = number(count, 0, u32::MAX).map_err(|_| cause)?;
+    let seconds = number(seconds, 0, u32::MAX).map_err(|_| cause)?;
+    match Duration::from_secs(seconds.into()) {
+        Duration::ZERO => Err("has a period of 0 seconds; it must be at least 1".into()),
+        period if period > MAX_DURATION => Err("has a period longer than a year".into()),
+        period => Ok((count, period)),
+    }
+}
+
+pub(super) fn policy(text: &str) -> Result<Policy, String> {
+    match text {
+        "round-robin" => Ok(Policy::RoundRobin),
+        "shared" => Ok(Policy::Shared),
+        "least-connections" | "kernel" | "reuseport" => Err("is not available yet".into()),
+        _ => Err("is neither round-robin nor shared".into()),
+    }
+}
+
+pub(super) fn overflow(text: &str) -> Result<Overflow, String> {
+    match text {
+        "wait" => Ok(Overflow::Wait),
+        "refuse" => Ok(Overflow::Refuse),
+        _ => Err("is neither wait nor refuse".into()),
+    }
+}
+
+pub(super) fn respawn(text: &str) -> Result<Respawn, String> {
+    match text {
+        "always" => Ok(Respawn::Always),
+        "on-failure" => Ok(Respawn::OnFailure),
+        "never" => Ok(Respawn::Never),
+        _ => Err("is none of always, on-failure and never".into()),
+    }
+}
+
+/// The codec to force; `None` is `auto`.
+pub(super) fn codec(text: &str) -> Result<ForcedCodec, String> {
+    match text {
+        "auto" => Ok(ForcedCodec(None)),
+        "native" => Ok(ForcedCodec(Some(Codec::Native))),
+        "node" => Err("is not available yet".into()),
+        _ => Err("is none of auto, native and node".into()),
+    }
+}
+
+/// Wrapped, since clap reads an `Option` as an option that may be absent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ForcedCodec(pub(super) Option<Codec>);
+
+/// Wrapped for the same reason.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OrNever(pub(super) Option<Duration>);
+
+pub(super) fn or_never(text: &str) -> Result<OrNever, String> {
+    duration_or_never(text).map(OrNever)
+}
+
+/// Where the event log goes.
+pub(super) fn events(path: PathBuf) -> Target {
+    if path.as_os_str() == "-" { Target::Stdout } else { Target::Path(path) }
+}
+
+/// A bind address. A host name is looked up, and the first address found is taken.
+pub(super) fn address(text: &str) -> Result<Address, String> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        return unix(path);
+    }
+    if let Some(fd) = text.strip_prefix("fd:") {
+        let fd = number(fd, 0, i32::MAX.unsigned_abs())
+            .map_err(|_| "has no descriptor number behind fd:")?;
+        return Ok(Address::Fd(fd.cast_signed()));
+    }
+    let forms = "is not host:port, [IPv6]:port, *:port, unix:PATH or fd:N";
+    let (host, port) = text.rsplit_once(':').ok_or(forms)?;
+    let port = number(port, 0, u16::MAX.into()).ok().and_then(|port| u16::try_from(port).ok());
+    let port = port.ok_or_else(|| format!("has no port from 0 to {}", u16::MAX))?;
+    match host {
+        "" | "*" => Ok(Address::Any { port }),
+        _ if host.starts_with('[') => bracketed(text, host, port),
+        _ if host.contains(':') => Err("is an IPv6 address without [ ] around it".into()),
+        _ => look_up(host, port),
+    }
+}
+
+fn unix(path: &str) -> Result<Address, String> {
+    if path.is_empty() {
+        return Err("has no path behind unix:".into());
+    }
+    if path.contains('\0') {
+        return Err("has a zero byte in its path".into());
+    }
+    if path.len() > MAX_UNIX_PATH {
+        return Err(format!("has a path of more than {MAX_UNIX_PATH} bytes"));
+    }
+    Ok(Address::Unix(path.to_owned()))
+}
+
+/// The whole text is parsed where it can be, for the scope of `[fe80::1%2]:80`.
+fn bracketed(text: &str, host: &str, port: u16) -> Result<Address, String> {
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return Ok(Address::Ip(address));
+    }
+    let inner = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let ip = inner.and_then(|inner| inner.parse::<Ipv6Addr>().ok());
+    let ip = ip.ok_or("has no IPv6 address between [ and ]")?;
+    Ok(Address::Ip(SocketAddr::new(IpAddr::V6(ip), port)))
+}
+
+fn look_up(host: &str, port: u16) -> Result<Address, String> {
+    if let Ok(ip) = host.parse::<IpAddr>() {
+        return Ok(Address::Ip(SocketAddr::new(ip, port)));
+    }
+    let mut found = (host, port)
+        .to_socket_addrs()
+        .map_err(|error| format!("has a host that cannot be looked up: {error}"))?;
+    found.next().map(Address::Ip).ok_or_else(|| "has a host without an address".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> Address {
+        Address::Ip(text.parse().unwrap())
+    }
+
+    #[test]
+    fn durations() {
+        let millis = |text| any_duration(text).map(|duration| duration.as_millis());
+        assert_eq!(millis("500ms"), Ok(500));
+        assert_eq!(millis("10s"), Ok(10_000));
+        assert_eq!(millis("2m"), Ok(120_000));
+        assert_eq!(millis("1h"), Ok(3_600_000));
+        assert_eq!(millis("0"), Ok(0));
+        assert_eq!(millis("8760h"), Ok(31_536_000_000));
+        for bad in ["", "s", "-1s", "+1s", "1.5s", "1d", "10 s", " 1s", "1S", "1ms2", "٣s"] {
+            let cause = millis(bad).unwrap_err();
+            assert!(cause.starts_with("is not a duration"), "{bad:?}: {cause}");
+        }
+        assert!(millis("10").unwrap_err().starts_with("has no unit"));
+        for long in ["8761h", "99999999999999999999s", "18446744073709551615h"] {
+            assert_eq!(millis(long).unwrap_err(), "is longer than a year", "{long}");
+        }
+    }
+
+    #[test]
+    fn zero_is_never_or_refused() {
+        assert_eq!(duration_or_never("0"), Ok(None));
+        assert_eq!(duration_or_never("0s"), Ok(None));
+        assert_eq!(duration_or_never("1ms"), Ok(Some(Duration::from_millis(1))));
+        assert_eq!(duration("0"), Err("must be longer than zero".into()));
+        assert_eq!(duration("0h"), Err("must be longer than zero".into()));
+        assert_eq!(duration("1s"), Ok(Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn numbers() {
+        assert_eq!(workers("1"), Ok(1));
+        assert_eq!(workers("10000"), Ok(10_000));
+        assert!(workers("auto").is_ok_and(|count| count >= 1));
+        for bad in ["0", "10001", "-1", "+1", "", "1.0", "Auto", " 1", "99999999999"] {
+            assert!(workers(bad).is_err(), "{bad:?}");
+        }
+        assert_eq!(window("1024"), Ok(1024));
+        assert!(window("0").is_err() && window("1025").is_err());
+        assert_eq!(max_pending("16777216"), Ok(1 << 24));
+        assert!(max_pending("0").is_err() && max_pending("16777217").is_err());
+    }
+
+    #[test]
+    fn intensities() {
+        assert_eq!(intensity("5/10"), Ok((5, Duration::from_secs(10))));
+        assert_eq!(intensity("0/1"), Ok((0, Duration::from_secs(1))));
+        for bad in ["", "5", "5/", "/10", "5/10s", "a/b", "5/10/2", "-1/2", "5 / 10"] {
+            assert!(intensity(bad).unwrap_err().starts_with("is not N/SECONDS"), "{bad:?}");
+        }
+        assert!(intensity("5/0").unwrap_err().contains("0 seconds"));
+        assert!(intensity("5/4294967295").unwrap_err().contains("a year"));
+    }
+
+    #[test]
+    fn words() {
+        assert_eq!(policy("round-robin"), Ok(Policy::RoundRobin));
+        assert_eq!(policy("shared"), Ok(Policy::Shared));
+        for later in ["least-connections", "kernel", "reuseport"] {
+            assert_eq!(policy(later), Err("is not available yet".into()));
+        }
+        assert!(policy("rr").unwrap_err().contains("neither"));
+        assert_eq!(overflow("wait"), Ok(Overflow::Wait));
+        assert_eq!(overflow("refuse"), Ok(Overflow::Refuse));
+        assert!(overflow("drop").is_err());
+        assert_eq!(respawn("always"), Ok(Respawn::Always));
+        assert_eq!(respawn("on-failure"), Ok(Respawn::OnFailure));
+        assert_eq!(respawn("never"), Ok(Respawn::Never));
+        assert!(respawn("").is_err());
+        assert_eq!(codec("auto").unwrap().0, None);
+        assert_eq!(codec("native").unwrap().0, Some(Codec::Native));
+        assert_eq!(codec("node").unwrap_err(), "is not available yet");
+        assert!(codec("json").unwrap_err().starts_with("is none of"));
+    }
+
+    #[test]
+    fn addresses() {
+        let good = [
+            ("127.0.0.1:8080", ip("127.0.0.1:8080")),
+            ("0.0.0.0:0", ip("0.0.0.0:0")),
+            ("[::]:80", ip("[::]:80")),
+            ("[::1]:65535", ip("[::1]:65535")),
+            ("[fe80::1%2]:80", ip("[fe80::1%2]:80")),
+            ("*:80", Address::Any { port: 80 }),
+            (":80", Address::Any { port: 80 }),
+            ("unix:/run/app.sock", Address::Unix("/run/app.sock".into())),
+            ("unix:a:b", Address::Unix("a:b".into())),
+            ("fd:3", Address::Fd(3)),
+        ];
+        for (text, expected) in good {
+            assert_eq!(address(text), Ok(expected), "{text}");
+        }
+        let bad = [
+            ("", "is not host:port"),
+            ("8080", "is not host:port"),
+            ("localhost", "is not host:port"),
+            ("127.0.0.1:", "has no port"),
+            ("127.0.0.1:65536", "has no port"),
+            ("127.0.0.1:http", "has no port"),
+            ("127.0.0.1:+80", "has no port"),
+            ("*:", "has no port"),
+            ("::1:80", "is an IPv6 address without"),
+            ("[::1]x:80", "has no IPv6 address"),
+            ("[::1:80", "has no IPv6 address"),
+            ("[127.0.0.1]:80", "has no IPv6 address"),
+            ("[::1]", "has no port"),
+            ("unix:", "has no path"),
+            ("fd:", "has no descriptor"),
+            ("fd:-1", "has no descriptor"),
+            ("fd:2147483648", "has no descriptor"),
+            ("fd:three", "has no descriptor"),
+            ("nth:0", "has a host that cannot be looked up"),
+        ];
+        for (text, cause) in bad {
+            let found = address(text).unwrap_err();
+            assert!(found.starts_with(cause), "{text:?}: {found}");
+        }
+        assert!(address(&format!("unix:{}", "x".repeat(107))).is_ok());
+        assert!(address(&format!("unix:{}", "x".repeat(108))).is_err());
+        assert!(address("unix:a\0b").is_err());
+    }
+
+    #[test]
+    fn a_host_name_is_looked_up() {
+        let Ok(Address::Ip(found)) = address("localhost:81") else { panic!("no address") };
+        assert!(found.ip().is_loopback());
+        assert_eq!(found.port(), 81);
+    }
+}

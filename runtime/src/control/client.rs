@@ -1,0 +1,179 @@
+//! The commands' side of the control socket. Waits, but never for ever unless asked to.
+
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::unistd::geteuid;
+
+use super::path::{self, dial};
+use super::{Failed, Request};
+
+/// The longest answer in bytes: a status of 10,000 workers is about 3 MB.
+const MAX_ANSWER: u64 = 64 * 1024 * 1024;
+
+/// The control socket to use: `path` if there is one, else that of the only primary that runs
+/// under this user.
+///
+/// # Errors
+/// One line that says that no primary is running, or which ones are.
+pub fn find(path: Option<&Path>) -> Result<PathBuf, String> {
+    match path {
+        Some(path) => Ok(path.to_owned()),
+        None => find_in(&path::directories()),
+    }
+}
+
+pub(super) fn find_in(directories: &[PathBuf]) -> Result<PathBuf, String> {
+    let listed = directories.iter().filter_map(|directory| std::fs::read_dir(directory).ok());
+    let paths = listed.flatten().filter_map(|entry| entry.ok().map(|entry| entry.path()));
+    let mut live: Vec<PathBuf> = paths.filter(|path| is_ours(path) && is_live(path)).collect();
+    live.sort();
+    match live.as_slice() {
+        [path] => Ok(path.clone()),
+        [] => Err(format!("no primary is running (looked in {})", list(directories))),
+        several => Err(format!("--control: several primaries are running: {}", list(several))),
+    }
+}
+
+fn list(paths: &[PathBuf]) -> String {
+    let quoted: Vec<String> = paths.iter().map(|path| format!("{path:?}")).collect();
+    quoted.join(", ")
+}
+
+/// Anybody can put a socket into the temporary directory, so only one's own are looked at.
+fn is_ours(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    name.starts_with("roundel-")
+        && name.ends_with(".sock")
+        && std::fs::symlink_metadata(path).is_ok_and(|metadata| {
+            metadata.file_type().is_socket() && metadata.uid() == geteuid().as_raw()
+        })
+}
+
+fn is_live(path: &Path) -> bool {
+    matches!(dial(path), Ok(_) | Err(Errno::EAGAIN))
+}
+
+/// A connection to a primary.
+#[derive(Debug)]
+pub struct Connection {
+    path: PathBuf,
+    stream: UnixStream,
+}
+
+impl Connection {
+    /// Connects to the control socket at `path`.
+    ///
+    /// # Errors
+    /// One line that names the path and the cause.
+    pub fn open(path: &Path) -> Result<Self, String> {
+        let stream = dial(path).map_err(|error| match error {
+            Errno::ENOENT | Errno::ECONNREFUSED => {
+                format!("--control: {path:?}: no primary is running there")
+            }
+            Errno::EAGAIN => format!("--control: {path:?}: the primary does not answer"),
+            error => format!("--control: {path:?}: {}", io::Error::from(error)),
+        })?;
+        let waiting = stream.set_nonblocking(false);
+        waiting.map_err(|error| format!("--control: {path:?}: {error}"))?;
+        Ok(Connection { path: path.to_owned(), stream })
+    }
+
+    /// The primary's process; `None` where it cannot be seen from here.
+    pub fn pid(&self) -> Option<i32> {
+        path::peer(&self.stream).ok().map(|peer| peer.pid()).filter(|pid| *pid > 0)
+    }
+
+    /// Asks, and waits up to `patience` for the answer: one JSON object, without its line break.
+    ///
+    /// # Errors
+    /// One line that says why there is no answer, or what the primary objects to.
+    pub fn ask(&mut self, request: &Request, patience: Duration) -> Result<String, String> {
+        let deadline = Instant::now() + patience;
+        let mut line = serde_json::to_vec(request).map_err(|error| error.to_string())?;
+        line.push(b'\n');
+        let sent = self.stream.set_write_timeout(Some(patience));
+        let sent = sent.and_then(|()| self.stream.write_all(&line));
+        // A primary that turned us away has closed, but its reason may be there to be read.
+        let answer = self.read_line(deadline);
+        let line = match (answer, sent) {
+            (Ok(line), _) => line,
+            (Err(error), Ok(())) | (Err(_), Err(error)) => return Err(self.explain(&error)),
+        };
+        match serde_json::from_str::<Failed>(&line) {
+            Ok(failed) if !failed.ok => Err(format!("the primary says: {:?}", failed.error)),
+            _ => Ok(line),
+        }
+    }
+
+    /// Waits for the end of file, up to `patience`; true once it came.
+    pub fn wait_for_end(&mut self, patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
+        let mut chunk = [0; 512];
+        loop {
+            match self.read_some(&mut chunk, deadline) {
+                Ok(0) => return true,
+                Ok(_) => {}
+                Err(error) if is_timeout(&error) => return false,
+                Err(_) => return true,
+            }
+        }
+    }
+
+    fn read_line(&mut self, deadline: Instant) -> io::Result<String> {
+        let mut line = Vec::new();
+        let mut chunk = [0; 64 * 1024];
+        loop {
+            let count = self.read_some(&mut chunk, deadline)?;
+            let fresh = chunk.get(..count).unwrap_or_default();
+            let end = fresh.iter().position(|byte| *byte == b'\n');
+            line.extend_from_slice(fresh.get(..end.unwrap_or(count)).unwrap_or_default());
+            if end.is_some() {
+                let text = String::from_utf8(line);
+                return text.map_err(|_| io::ErrorKind::InvalidData.into());
+            }
+            if count == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            if line.len() as u64 > MAX_ANSWER {
+                return Err(io::ErrorKind::InvalidData.into());
+            }
+        }
+    }
+
+    /// One read, within what is left until the deadline.
+    fn read_some(&mut self, chunk: &mut [u8], deadline: Instant) -> io::Result<usize> {
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            self.stream.set_read_timeout(Some(left))?;
+            match self.stream.read(chunk) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    fn explain(&self, error: &io::Error) -> String {
+        let cause = match error.kind() {
+            _ if is_timeout(error) => "the primary does not answer".to_owned(),
+            io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::BrokenPipe => "the primary closed the connection".to_owned(),
+            io::ErrorKind::InvalidData => "the answer is not a primary's".to_owned(),
+            _ => error.to_string(),
+        };
+        format!("--control: {:?}: {cause}", self.path)
+    }
+}
+
+/// A read timeout is either of the two (socket(7), `SO_RCVTIMEO`).
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock)
+}

@@ -1,0 +1,180 @@
+//! One client's connection, seen from the primary. Never waits.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, recv, send};
+use roundel_core::Time;
+use serde::Serialize;
+
+use super::{Failed, Request};
+
+/// The longest request in bytes, its line break included.
+pub(super) const MAX_REQUEST: usize = 64 * 1024;
+/// How long a begun request may take to arrive, and an answer to make any way.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Bytes read at once.
+const CHUNK: usize = 4 * 1024;
+
+#[derive(Debug)]
+pub(super) struct Conversation {
+    fd: Arc<OwnedFd>,
+    input: Vec<u8>,
+    /// How much of the input is known to have no line break.
+    scanned: usize,
+    output: Vec<u8>,
+    sent: usize,
+    /// A request was given out, and its answer has not come.
+    is_asking: bool,
+    /// Nothing more will come from the client.
+    has_ended: bool,
+    /// Nothing more is to be read: it is over when the output is sent.
+    is_closing: bool,
+    deadline: Option<Time>,
+}
+
+/// What a step led to.
+#[derive(Debug)]
+pub(super) enum Step {
+    Request(Request),
+    Wait,
+    Over,
+}
+
+impl Conversation {
+    pub(super) fn new(fd: OwnedFd) -> Self {
+        Conversation {
+            fd: Arc::new(fd),
+            input: Vec::new(),
+            scanned: 0,
+            output: Vec::new(),
+            sent: 0,
+            is_asking: false,
+            has_ended: false,
+            is_closing: false,
+            deadline: None,
+        }
+    }
+
+    pub(super) fn fd(&self) -> &Arc<OwnedFd> {
+        &self.fd
+    }
+
+    pub(super) fn deadline(&self) -> Option<Time> {
+        self.deadline
+    }
+
+    /// While an answer waits to be sent nothing is read, so what is kept for a client is bounded
+    /// by one request and one answer.
+    pub(super) fn wants_write(&self) -> bool {
+        self.sent < self.output.len()
+    }
+
+    /// Sends what waits, then reads on, up to the next request.
+    pub(super) fn advance(&mut self, now: Time) -> Step {
+        match self.flush(now) {
+            Step::Wait if !self.wants_write() && !self.is_asking => {}
+            step => return step,
+        }
+        loop {
+            if let Some(line) = self.take_line() {
+                self.deadline = None;
+                return match serde_json::from_slice(&line) {
+                    Ok(request) => {
+                        self.is_asking = true;
+                        Step::Request(request)
+                    }
+                    Err(error) => self.fail(&format!("not a request: {error}"), now),
+                };
+            }
+            if self.input.len() >= MAX_REQUEST {
+                return self.fail("a request is longer than 64 KiB", now);
+            }
+            if self.has_ended {
+                return Step::Over;
+            }
+            match self.read() {
+                Ok(()) => {}
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => {
+                    if self.input.is_empty() {
+                        self.deadline = None;
+                    } else {
+                        self.deadline.get_or_insert(now.after(PATIENCE));
+                    }
+                    return Step::Wait;
+                }
+                Err(_) => return Step::Over,
+            }
+        }
+    }
+
+    /// Answers the request that was given out.
+    pub(super) fn answer(&mut self, answer: &impl Serialize, now: Time) -> Step {
+        self.is_asking = false;
+        let Ok(line) = serde_json::to_vec(answer) else { return Step::Over };
+        self.output.extend_from_slice(&line);
+        self.output.push(b'\n');
+        self.flush(now)
+    }
+
+    /// Says what was wrong, and ends the conversation.
+    pub(super) fn fail(&mut self, why: &str, now: Time) -> Step {
+        self.is_closing = true;
+        self.answer(&Failed::because(why), now)
+    }
+
+    /// The deadline has passed: tells the client if that can be done now.
+    pub(super) fn expire(&mut self, now: Time) {
+        if !self.wants_write() {
+            self.fail("the request was not complete within 10 s", now);
+        }
+    }
+
+    fn flush(&mut self, now: Time) -> Step {
+        while let Some(rest) = self.output.get(self.sent..).filter(|rest| !rest.is_empty()) {
+            let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+            match send(self.fd.as_raw_fd(), rest, flags) {
+                Ok(count) => {
+                    self.sent += count;
+                    self.deadline = Some(now.after(PATIENCE));
+                }
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => {
+                    self.deadline.get_or_insert(now.after(PATIENCE));
+                    return Step::Wait;
+                }
+                Err(_) => return Step::Over,
+            }
+        }
+        if self.sent > 0 {
+            self.output = Vec::new();
+            self.sent = 0;
+            self.deadline = None;
+        }
+        if self.is_closing { Step::Over } else { Step::Wait }
+    }
+
+    fn read(&mut self) -> Result<(), Errno> {
+        let mut chunk = [0; CHUNK];
+        let room = CHUNK.min(MAX_REQUEST.saturating_sub(self.input.len()));
+        let chunk = chunk.get_mut(..room).unwrap_or_default();
+        let count = recv(self.fd.as_raw_fd(), chunk, MsgFlags::MSG_DONTWAIT)?;
+        self.has_ended = count == 0;
+        self.input.extend_from_slice(chunk.get(..count).unwrap_or_default());
+        Ok(())
+    }
+
+    fn take_line(&mut self) -> Option<Vec<u8>> {
+        let fresh = self.input.get(self.scanned..)?;
+        let Some(at) = fresh.iter().position(|byte| *byte == b'\n') else {
+            self.scanned = self.input.len();
+            return None;
+        };
+        let line = self.input.drain(..=self.scanned + at).collect();
+        self.scanned = 0;
+        Some(line)
+    }
+}

@@ -1,0 +1,227 @@
+//! A status for people to read.
+
+use std::fmt;
+
+use super::{ListenerRow, PrimaryRow, Status, WorkerRow};
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.primary.fmt(f)?;
+        f.write_str("\n")?;
+        if self.listeners.is_empty() {
+            writeln!(f, "no listeners")?;
+        } else {
+            write_table(f, &LISTENER_COLUMNS, self.listeners.iter().map(listener_cells))?;
+        }
+        f.write_str("\n")?;
+        if self.workers.is_empty() {
+            writeln!(f, "no workers")
+        } else {
+            write_table(f, &WORKER_COLUMNS, self.workers.iter().map(worker_cells))
+        }
+    }
+}
+
+impl fmt::Display for PrimaryRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "primary {}, up {}, {} open descriptors, {} KiB resident",
+            self.pid,
+            uptime(self.uptime_s),
+            self.open_fds,
+            self.rss_kb
+        )?;
+        writeln!(
+            f,
+            "connections: {} pending, {} in flight, {} accepted, {} redispatched, {} declined, \
+             {} refused, {} unknown",
+            self.pending,
+            self.in_flight,
+            self.accepted_total,
+            self.redispatched_total,
+            self.declined_total,
+            self.refused_total,
+            self.unknown_total
+        )
+    }
+}
+
+/// A heading, and whether the column holds numbers, which end at the right.
+type Column = (&'static str, bool);
+
+const LISTENER_COLUMNS: [Column; 4] =
+    [("LISTENER", false), ("POLICY", false), ("PENDING", true), ("ACCEPTING", false)];
+
+fn listener_cells(row: &ListenerRow) -> [String; 4] {
+    let accepting = if row.accepting { "yes" } else { "no" };
+    [printable(&row.address), printable(&row.policy), row.pending.to_string(), accepting.into()]
+}
+
+const WORKER_COLUMNS: [Column; 12] = [
+    ("WORKER", true),
+    ("SLOT", true),
+    ("PID", true),
+    ("GENERATION", true),
+    ("STATE", false),
+    ("CODEC", false),
+    ("IN FLIGHT", true),
+    ("ACCEPTED", true),
+    ("DECLINED", true),
+    ("RESTARTS", true),
+    ("UPTIME", true),
+    ("LAST EXIT", false),
+];
+
+fn worker_cells(row: &WorkerRow) -> [String; 12] {
+    let or_dash = |text: &Option<String>| printable(text.as_deref().unwrap_or("-"));
+    [
+        row.id.to_string(),
+        row.slot.to_string(),
+        row.pid.map_or_else(|| "-".into(), |pid| pid.to_string()),
+        row.generation.to_string(),
+        printable(&row.state),
+        or_dash(&row.codec),
+        row.in_flight.to_string(),
+        row.accepted.to_string(),
+        row.declined.to_string(),
+        row.restarts.to_string(),
+        uptime(row.uptime_s),
+        or_dash(&row.last_exit),
+    ]
+}
+
+/// A path may hold anything, a line break or an escape sequence of the terminal too.
+fn printable(text: &str) -> String {
+    text.chars()
+        .flat_map(|c| {
+            let escaped = c.is_control().then(|| c.escape_default());
+            let plain = (!c.is_control()).then_some(c);
+            escaped.into_iter().flatten().chain(plain)
+        })
+        .collect()
+}
+
+/// The two largest units: `42s`, `3m 07s`, `2h 05m`, `12d 03h`.
+fn uptime(seconds: u64) -> String {
+    let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
+    match () {
+        () if minutes == 0 => format!("{seconds}s"),
+        () if hours == 0 => format!("{minutes}m {:02}s", seconds % 60),
+        () if days == 0 => format!("{hours}h {:02}m", minutes % 60),
+        () => format!("{days}d {:02}h", hours % 24),
+    }
+}
+
+fn write_table<const N: usize>(
+    f: &mut fmt::Formatter<'_>,
+    columns: &[Column; N],
+    rows: impl Iterator<Item = [String; N]>,
+) -> fmt::Result {
+    let headings = columns.map(|(heading, _)| heading.to_owned());
+    let lines: Vec<[String; N]> = std::iter::once(headings).chain(rows).collect();
+    let mut widths = [0; N];
+    for line in &lines {
+        for (width, cell) in widths.iter_mut().zip(line) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    for line in &lines {
+        let mut text = String::new();
+        for ((cell, width), (_, right)) in line.iter().zip(widths).zip(columns) {
+            let padded = if *right { format!("{cell:>width$}") } else { format!("{cell:<width$}") };
+            text.push_str(&padded);
+            text.push_str("  ");
+        }
+        writeln!(f, "{}", text.trim_end())?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn worker(id: u64) -> WorkerRow {
+        WorkerRow {
+            id,
+            slot: id as u32 - 1,
+            pid: Some(4_000 + id as i32),
+            generation: 1,
+            state: "ready".into(),
+            codec: Some("native".into()),
+            accepted: id * 1_000,
+            uptime_s: id * 61,
+            ..WorkerRow::default()
+        }
+    }
+
+    fn status(workers: u64) -> Status {
+        Status {
+            primary: PrimaryRow { pid: 4_000, uptime_s: 3_725, ..PrimaryRow::default() },
+            listeners: vec![ListenerRow {
+                address: "127.0.0.1:8080".into(),
+                policy: "round-robin".into(),
+                pending: 12,
+                accepting: true,
+            }],
+            workers: (1..=workers).map(worker).collect(),
+        }
+    }
+
+    #[test]
+    fn a_small_cluster() {
+        let mut status = status(2);
+        status.workers[1].last_exit = Some("killed (signal 9)".into());
+        status.workers[0].pid = None;
+        status.workers[0].codec = None;
+        status.workers[0].state = "starting".into();
+        let expected = "\
+primary 4000, up 1h 02m, 0 open descriptors, 0 KiB resident
+connections: 0 pending, 0 in flight, 0 accepted, 0 redispatched, 0 declined, 0 refused, 0 unknown
+
+LISTENER        POLICY       PENDING  ACCEPTING
+127.0.0.1:8080  round-robin       12  yes
+
+WORKER  SLOT   PID  GENERATION  STATE     CODEC   IN FLIGHT  ACCEPTED  DECLINED  RESTARTS  UPTIME  LAST EXIT
+     1     0     -           1  starting  -               0      1000         0         0  1m 01s  -
+     2     1  4002           1  ready     native          0      2000         0         0  2m 02s  killed (signal 9)
+";
+        assert_eq!(status.to_string(), expected);
+    }
+
+    #[test]
+    fn nobody_there() {
+        let status = Status::default().to_string();
+        assert!(status.ends_with("\nno listeners\n\nno workers\n"), "{status}");
+    }
+
+    #[test]
+    fn many_workers_stay_aligned() {
+        let text = status(64).to_string();
+        let table: Vec<&str> =
+            text.lines().skip_while(|line| !line.starts_with("WORKER")).collect();
+        assert_eq!(table.len(), 65);
+        let state = table[0].find("STATE").unwrap();
+        assert!(table[1..].iter().all(|line| line[state..].starts_with("ready ")), "{text}");
+        assert!(text.lines().all(|line| line == line.trim_end()));
+    }
+
+    #[test]
+    fn nothing_reaches_the_terminal_raw() {
+        let mut status = status(0);
+        status.listeners[0].address = "unix:/tmp/a\n\x1b[31mb é".into();
+        let text = status.to_string();
+        assert!(text.contains(r"unix:/tmp/a\n\u{1b}[31mb é"), "{text}");
+        assert!(!text.contains('\x1b'));
+    }
+
+    #[test]
+    fn uptimes() {
+        let shown = [0, 59, 60, 3_599, 3_600, 86_399, 86_400, 1_047_600].map(uptime);
+        assert_eq!(
+            shown,
+            ["0s", "59s", "1m 00s", "59m 59s", "1h 00m", "23h 59m", "1d 00h", "12d 03h"]
+        );
+    }
+}
