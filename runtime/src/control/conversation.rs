@@ -81,12 +81,12 @@ impl Conversation {
         loop {
             if let Some(line) = self.take_line() {
                 self.deadline = None;
-                return match serde_json::from_slice(&line) {
+                return match parse(&line) {
                     Ok(request) => {
                         self.is_asking = true;
                         Step::Request(request)
                     }
-                    Err(error) => self.fail(&format!("not a request: {error}"), now),
+                    Err(cause) => self.fail(&format!("not a request: {cause}"), now),
                 };
             }
             if self.input.len() >= MAX_REQUEST {
@@ -177,4 +177,12 @@ impl Conversation {
         self.scanned = 0;
         Some(line)
     }
+}
+
+/// Only an object is one: serde would also take `["status"]`.
+fn parse(line: &[u8]) -> Result<Request, String> {
+    if line.trim_ascii_start().first() != Some(&b'{') {
+        return Err("it is no JSON object".into());
+    }
+    serde_json::from_slice(line).map_err(|error| error.to_string())
 }

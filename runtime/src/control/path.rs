@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -112,9 +112,7 @@ pub(super) fn directories() -> Vec<PathBuf> {
 
 /// Listens at the default place: in the first of the directories where that is possible, as an
 /// environment that came with another user's `XDG_RUNTIME_DIR` must not keep the primary down.
-pub(super) fn claim_default(
-    directories: &[PathBuf],
-) -> Result<(UnixListener, Place), ControlError> {
+pub(super) fn claim_default(directories: &[PathBuf]) -> Result<(OwnedFd, Place), ControlError> {
     let name = format!("roundel-{}.sock", std::process::id());
     let mut outcome = Err(ControlError::io(Path::new(&name), Errno::ENOENT));
     for directory in directories {
@@ -127,7 +125,7 @@ pub(super) fn claim_default(
 }
 
 /// Listens at a path. A socket that nobody listens on is replaced.
-pub(super) fn claim(path: &Path) -> Result<(UnixListener, Place), ControlError> {
+pub(super) fn claim(path: &Path) -> Result<(OwnedFd, Place), ControlError> {
     match listen_at(path) {
         Ok(claimed) => return Ok(claimed),
         Err(Errno::EADDRINUSE) => {}
@@ -156,7 +154,7 @@ pub(super) fn claim(path: &Path) -> Result<(UnixListener, Place), ControlError> 
     })
 }
 
-fn listen_at(path: &Path) -> Result<(UnixListener, Place), Errno> {
+fn listen_at(path: &Path) -> Result<(OwnedFd, Place), Errno> {
     let address = UnixAddr::new(path)?;
     let fd = stream_socket()?;
     // The file inherits the mode of the socket (less the umask), so it never exists with another
@@ -166,7 +164,7 @@ fn listen_at(path: &Path) -> Result<(UnixListener, Place), Errno> {
     let inode = inode(path).map_err(errno)?;
     let place = Place { path: path.to_owned(), inode };
     listen(&fd, Backlog::new(BACKLOG)?)?;
-    Ok((UnixListener::from(fd), place))
+    Ok((fd, place))
 }
 
 /// Connects without waiting; connecting to a unix socket is either possible at once or not at all.

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -15,6 +14,7 @@ use serde::Serialize;
 use super::conversation::{Conversation, Step};
 use super::path::{self, ControlError, Place};
 use super::{Failed, Request};
+use crate::sys;
 
 /// Clients at the same time.
 pub(super) const MAX_CLIENTS: usize = 64;
@@ -34,8 +34,7 @@ pub struct ClientId(pub u32);
 /// end of file once all holders of their descriptors have let go.
 #[derive(Debug)]
 pub struct ControlServer {
-    listener: UnixListener,
-    fd: Arc<OwnedFd>,
+    listener: Arc<OwnedFd>,
     place: Place,
     clients: BTreeMap<ClientId, Conversation>,
     last: u32,
@@ -53,12 +52,8 @@ impl ControlServer {
             Some(path) => path::claim(path)?,
             None => path::claim_default(&path::directories())?,
         };
-        // A second descriptor of the same socket, since the standard library accepts only on a
-        // listener that it owns alone.
-        let fd = listener.as_fd().try_clone_to_owned();
-        let fd = fd.map_err(|error| ControlError::Io { path: place.path().to_owned(), error })?;
-        let clients = BTreeMap::new();
-        Ok(ControlServer { listener, fd: Arc::new(fd), place, clients, last: 0 })
+        let (listener, clients) = (Arc::new(listener), BTreeMap::new());
+        Ok(ControlServer { listener, place, clients, last: 0 })
     }
 
     /// Where it listens.
@@ -68,7 +63,7 @@ impl ControlServer {
 
     /// What becomes readable when a client connects.
     pub fn fd(&self) -> &Arc<OwnedFd> {
-        &self.fd
+        &self.listener
     }
 
     /// What becomes readable or writable when [`on_ready`](ControlServer::on_ready) is to be
@@ -95,12 +90,9 @@ impl ControlServer {
     /// (accept(2)), leave the connection waiting: try again later.
     pub fn accept(&mut self) -> io::Result<Option<ClientId>> {
         let stream = loop {
-            match self.listener.accept() {
-                Ok((stream, _)) => break stream,
+            match sys::accept(self.listener.as_fd()) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // One that has left already.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-                Err(error) => return Err(error),
+                outcome => break outcome?,
             }
         };
         let is_trusted =
@@ -112,9 +104,8 @@ impl ControlServer {
             turn_away(&stream);
             return Ok(None);
         }
-        stream.set_nonblocking(true)?;
         let client = self.next_id();
-        self.clients.insert(client, Conversation::new(stream.into()));
+        self.clients.insert(client, Conversation::new(stream));
         Ok(Some(client))
     }
 
@@ -176,7 +167,7 @@ fn may_command(peer: Uid, own: Uid) -> bool {
 }
 
 /// Tells one client too many, if that can be done without waiting.
-fn turn_away(stream: &UnixStream) {
+fn turn_away(stream: &OwnedFd) {
     let Ok(mut line) = serde_json::to_vec(&Failed::because("too many clients")) else { return };
     line.push(b'\n');
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
