@@ -7,6 +7,7 @@ pub mod clock;
 pub mod control;
 pub mod eventlog;
 pub mod exit;
+pub mod launch;
 pub mod limits;
 pub mod outbox;
 pub mod process;

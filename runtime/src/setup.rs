@@ -4,8 +4,9 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use roundel_core::{Config, ConfigBuilder, ConfigError};
+use roundel_core::{Codec, Config, ConfigBuilder, ConfigError};
 
+use crate::control::ControlError;
 use crate::eventlog::Target;
 use crate::limits::OpenFiles;
 use crate::process::Program;
@@ -21,8 +22,22 @@ pub struct Setup {
     pub control: Option<PathBuf>,
     /// Where the event log goes, if there is to be one.
     pub events: Option<Target>,
+    /// Said on standard error once all wanted workers are ready for the first time; it is given
+    /// the addresses of the listeners and the place of the control socket.
+    pub welcome: Option<fn(&Welcome) -> String>,
+    /// The codec that workers must speak; `None` lets each one choose.
+    pub codec: Option<Codec>,
     /// Whether nothing is said on standard error.
     pub quiet: bool,
+}
+
+/// What can be said of a primary that has just become ready.
+#[derive(Clone, Debug)]
+pub struct Welcome {
+    /// Where it listens.
+    pub addresses: Vec<String>,
+    /// The processes of its workers.
+    pub pids: Vec<i32>,
 }
 
 /// Descriptors that the primary keeps free besides eight for each worker: its own sockets and
@@ -67,6 +82,8 @@ pub enum StartError {
     Signals(io::Error),
     /// The limit on open files could not be read.
     Limits(io::Error),
+    /// The control socket could not be made.
+    Control(ControlError),
     /// The event log could not be opened.
     Events(io::Error),
 }
@@ -81,6 +98,7 @@ impl fmt::Display for StartError {
             ),
             StartError::Signals(error) => write!(f, "cannot take over signals: {error}"),
             StartError::Limits(error) => write!(f, "cannot read the limit on open files: {error}"),
+            StartError::Control(error) => write!(f, "--control: {error}"),
             StartError::Events(error) => write!(f, "--events: {error}"),
         }
     }

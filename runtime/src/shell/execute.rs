@@ -51,7 +51,7 @@ impl Shell {
     fn spawn(&mut self, worker: WorkerId, slot: Slot) {
         match process::spawn(&self.program, worker, slot, &self.files) {
             Ok(process::Spawned { pid, channel }) => {
-                let link = Link::new(channel);
+                let link = Link::new(channel, self.codec);
                 self.watch(Source::Channel(worker), link.fd.clone());
                 self.links.insert(worker, link);
                 self.pids.insert(worker, pid);
@@ -98,6 +98,9 @@ impl Shell {
         self.log(|at| report::event(at, event, pid));
         if let Some(words) = report::words(event, pid) {
             self.say(&words);
+        }
+        if let Event::Ready { .. } = event {
+            self.welcome();
         }
     }
 }

@@ -21,6 +21,8 @@ const MAX_UNSENT: usize = 256;
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) fd: Arc<OwnedFd>,
+    /// The codec that the worker must speak, if not any.
+    wanted: Option<Codec>,
     reading: Reading,
     outbox: Outbox<ToWorker, Attach>,
     /// Whether the adapter was asked to watch for readiness to write.
@@ -62,9 +64,10 @@ pub(super) enum ReadState {
 }
 
 impl Link {
-    pub(super) fn new(fd: OwnedFd) -> Self {
+    pub(super) fn new(fd: OwnedFd, wanted: Option<Codec>) -> Self {
         Link {
             fd: Arc::new(fd),
+            wanted,
             reading: Reading::Fresh,
             outbox: Outbox::new(),
             watched_for_write: false,
@@ -124,7 +127,8 @@ impl Link {
         if let Reading::Fresh = self.reading
             && let Some(&first) = bytes.first()
         {
-            match Codec::detect(first) {
+            let codec = Codec::detect(first).filter(|codec| self.wanted.is_none_or(|w| w == *codec));
+            match codec {
                 Some(Codec::Native) => {
                     let mut hello = Vec::new();
                     wire::encode_hello(&mut hello);

@@ -7,6 +7,7 @@
 //! [`turn`](Shell::turn).
 
 mod accept;
+mod control;
 mod execute;
 mod link;
 mod report;
@@ -18,18 +19,19 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use roundel_core::{
-    Attach, Custody, Input, ListenerId, Primary, Time, ToWorker, Verdict, WorkerId,
+    Attach, Codec, Custody, Input, Life, ListenerId, Primary, Time, ToWorker, Verdict, WorkerId,
 };
 
 pub use source::{Change, Source};
 
 use crate::clock;
+use crate::control::ControlServer;
 use crate::eventlog::EventLog;
 use crate::exit::Exit;
 use crate::limits::OpenFiles;
 use crate::outbox::Flush;
 use crate::process::{self, Program};
-use crate::setup::{Setup, StartError};
+use crate::setup::{Setup, StartError, Welcome};
 use crate::signals::{Signal, Signals};
 use crate::socket::Inherited;
 use accept::Door;
@@ -49,7 +51,13 @@ pub struct Shell {
     inherited: Inherited,
     files: OpenFiles,
     signals: Signals,
+    control: Option<ControlServer>,
+    /// Its clients could not be accepted for want of descriptors.
+    control_starved: bool,
     events: Option<EventLog>,
+    /// Still to be said.
+    welcome: Option<fn(&Welcome) -> String>,
+    codec: Option<Codec>,
     quiet: bool,
     links: BTreeMap<WorkerId, Link>,
     doors: BTreeMap<ListenerId, Door>,
@@ -79,6 +87,7 @@ impl Shell {
         let signals = Signals::block().map_err(StartError::Signals)?;
         let files = OpenFiles::raise().map_err(StartError::Limits)?;
         let config = setup.config(&files)?;
+        let control = ControlServer::bind(setup.control.as_deref()).map_err(StartError::Control)?;
         let events = match &setup.events {
             Some(target) => Some(EventLog::open(target).map_err(StartError::Events)?),
             None => None,
@@ -93,7 +102,11 @@ impl Shell {
             inherited,
             files,
             signals,
+            control: Some(control),
+            control_starved: false,
             events,
+            welcome: setup.welcome,
+            codec: setup.codec,
             quiet: setup.quiet,
             links: BTreeMap::new(),
             doors: BTreeMap::new(),
@@ -110,6 +123,11 @@ impl Shell {
         };
         let signals = shell.signals.fd().map_err(StartError::Signals)?;
         shell.watch(Source::Signals, signals);
+        if let Some(control) = &shell.control {
+            let fd = control.fd().clone();
+            shell.say(&format!("control socket {}", control.path().display()));
+            shell.watch(Source::Control, fd);
+        }
         shell.carry_out();
         Ok(shell)
     }
@@ -132,7 +150,8 @@ impl Shell {
     /// When the next turn is due at the latest.
     pub fn deadline(&self) -> Option<Time> {
         let core = self.core.poll_timeout().map(|deadline| deadline.at);
-        [core, self.retry_at].into_iter().flatten().min()
+        let control = self.control.as_ref().and_then(ControlServer::deadline);
+        [core, control, self.retry_at].into_iter().flatten().min()
     }
 
     /// How the primary ended, once it has.
@@ -157,12 +176,14 @@ impl Shell {
                 Source::Channel(_) => {}
                 Source::Signals => self.on_signals(),
                 Source::Listener(id) => self.accept(id),
-                Source::Control | Source::ControlClient(_) => {}
+                Source::Control => self.accept_control(),
+                Source::ControlClient(client) => self.on_control(client),
             }
         }
         if self.retry_at.is_some_and(|at| at <= self.now) {
             self.retry();
         }
+        self.expire_control();
         self.input(Input::Wake);
         self.carry_out();
         self.end_if_stopped();
@@ -257,6 +278,9 @@ impl Shell {
         self.retry_at = None;
         self.unsent.extend(self.links.iter().filter(|(_, l)| l.has_unsent()).map(|(id, _)| *id));
         self.retry_doors();
+        if std::mem::take(&mut self.control_starved) {
+            self.ready.insert(Source::Control);
+        }
     }
 
     fn on_signals(&mut self) {
@@ -330,6 +354,23 @@ impl Shell {
         }
     }
 
+    /// Says what there is to say once every wanted worker is ready for the first time.
+    fn welcome(&mut self) {
+        let Some(welcome) = self.welcome else { return };
+        let ready = self.core.workers().filter(|worker| worker.life == Life::Ready);
+        let pids: Vec<i32> = ready.filter_map(|worker| worker.pid).collect();
+        if pids.len() < *self.core.config().workers() as usize {
+            return;
+        }
+        self.welcome = None;
+        let listeners = self.core.listeners();
+        let addresses = listeners.filter_map(|listener| Some(listener.sockname?.to_string()));
+        let welcome = welcome(&Welcome { addresses: addresses.collect(), pids });
+        if !self.quiet {
+            let _ = io::Write::write_all(&mut io::stderr(), welcome.as_bytes());
+        }
+    }
+
     fn say(&self, words: &str) {
         if !self.quiet {
             // A terminal that is gone is no reason to stop serving.
@@ -342,6 +383,7 @@ impl Shell {
         if let Some(events) = self.events.take() {
             events.finish(std::time::Duration::from_secs(1));
         }
+        self.control = None;
         self.exit = Some(match verdict {
             Verdict::Stopped => Exit::Stopped,
             Verdict::CrashLoop => {

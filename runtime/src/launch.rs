@@ -1,0 +1,112 @@
+//! The binaries, apart from their event loop: what each `main` calls.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use roundel_core::Codec;
+
+use crate::cli::{self, Command, EventsTo, Options};
+use crate::eventlog::Target;
+use crate::exit::Exit;
+use crate::process::Program;
+use crate::setup::{Setup, StartError, Welcome};
+use crate::shell::Shell;
+
+/// The first argument of a demo worker: the same executable, run by its own primary.
+const DEMO_WORKER: &str = "demo-worker";
+
+/// What a binary brings: its name, its event loop and its demo worker.
+#[derive(Clone, Copy, Debug)]
+pub struct Adapter {
+    /// The name of the binary.
+    pub name: &'static str,
+    /// Runs a primary to its end.
+    pub run: fn(Shell) -> io::Result<Exit>,
+    /// Is a demo worker that listens on so many listeners of the operator.
+    pub demo_worker: fn(u32) -> ExitCode,
+}
+
+/// The whole of a binary: reads the command line and does what it says.
+pub fn main(adapter: Adapter) -> ExitCode {
+    let mut args = std::env::args_os().skip(1);
+    if args.next().is_some_and(|first| first == DEMO_WORKER) {
+        let count = args.next().and_then(|count| count.to_str()?.parse().ok());
+        return (adapter.demo_worker)(count.unwrap_or(1));
+    }
+    let exit = match cli::parse(adapter.name, std::env::args_os()) {
+        Ok(Command::Run { options, program }) => {
+            let mut words = program.into_iter();
+            let path = words.next().unwrap_or_default();
+            let program = Program { path, args: words.collect(), env: Vec::new() };
+            run(adapter, setup(&options, program, None))
+        }
+        Ok(Command::Demo { options }) => demo(adapter, &options),
+        Ok(Command::Client(command)) => return cli::run_client(adapter.name, &command).into(),
+        Err(exit) => exit,
+    };
+    exit.into()
+}
+
+fn demo(adapter: Adapter, options: &Options) -> Exit {
+    let path = match std::env::current_exe() {
+        Ok(path) => path,
+        Err(error) => return fail(adapter, &format!("cannot find this executable: {error}")),
+    };
+    let args = vec![OsString::from(DEMO_WORKER), options.bind.len().to_string().into()];
+    let program = Program { path: path.into(), args, env: Vec::new() };
+    run(adapter, setup(options, program, Some(welcome)))
+}
+
+fn setup(options: &Options, program: Program, welcome: Option<fn(&Welcome) -> String>) -> Setup {
+    Setup {
+        program,
+        config: options.config(),
+        control: options.control.clone(),
+        events: options.events.clone().map(|to| match to {
+            EventsTo::Stdout => Target::Stdout,
+            EventsTo::File(path) => Target::Path(path),
+        }),
+        welcome,
+        codec: options.codec.filter(|codec| *codec == Codec::Native),
+        quiet: false,
+    }
+}
+
+fn run(adapter: Adapter, setup: Setup) -> Exit {
+    match Shell::start(setup) {
+        Ok(shell) => match (adapter.run)(shell) {
+            Ok(exit) => exit,
+            Err(error) => fail(adapter, &format!("the event loop failed: {error}")),
+        },
+        Err(error) => {
+            let usage = matches!(error, StartError::Config(_) | StartError::TooFewFiles { .. });
+            let exit = fail(adapter, &error.to_string());
+            if usage { Exit::Usage } else { exit }
+        }
+    }
+}
+
+fn fail(adapter: Adapter, words: &str) -> Exit {
+    let _ = writeln!(io::stderr(), "{}: {words}", adapter.name);
+    Exit::Failure
+}
+
+/// What to try next.
+fn welcome(welcome: &Welcome) -> String {
+    let url = match welcome.addresses.first() {
+        Some(address) if !address.starts_with("unix:") => format!("http://{address}"),
+        _ => "http://localhost".into(),
+    };
+    let pid = welcome.pids.first().copied().unwrap_or_default();
+    format!(
+        "\nServing on {url} with {} workers. Try, in another terminal:\n\
+         \x20 curl {url}/                  which worker answers? ask again: they take turns\n\
+         \x20 curl {url}/crash             a worker panics; its replacement is there before it goes\n\
+         \x20 kill -9 {pid}                   a worker dies; nothing that waits is lost\n\
+         \x20 ab -c 10 -n 5000 {url}/      load\n\
+         \x20 roundel status               what the primary knows\n\
+         Ctrl-C stops it gracefully; a second one at once.\n\n",
+        welcome.pids.len()
+    )
+}

@@ -1,0 +1,128 @@
+//! The control socket in the shell: who is watched, and what is answered.
+
+use roundel_core::{Command, Input};
+
+use super::{Change, Shell, Source};
+use crate::control::{ClientId, Request, Stopping};
+use crate::limits;
+use crate::status::{ListenerRow, PrimaryRow, Status, WorkerRow};
+
+impl Shell {
+    pub(super) fn accept_control(&mut self) {
+        while let Some(control) = &mut self.control {
+            match control.accept() {
+                Ok(None) => {}
+                Ok(Some(client)) => {
+                    let fd = control.client_fd(client).cloned();
+                    if let Some(fd) = fd {
+                        self.watch(Source::ControlClient(client.0), fd);
+                    }
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
+                Err(_) => {
+                    // For want of descriptors: the client waits in the backlog.
+                    self.control_starved = true;
+                    return self.retry_later();
+                }
+            }
+        }
+    }
+
+    pub(super) fn on_control(&mut self, client: u32) {
+        let id = ClientId(client);
+        loop {
+            let now = self.now;
+            let Some(control) = &mut self.control else { return };
+            let before = control.wants_write(id);
+            let request = control.on_ready(id, now);
+            match request {
+                Some(Request::Status) => {
+                    let status = self.status();
+                    self.reply(id, &status);
+                }
+                Some(Request::Stop) => {
+                    self.reply(id, &Stopping::YES);
+                    self.stop_asked = true;
+                    self.input(Input::Command(Command::Stop));
+                }
+                Some(_) | None => {
+                    self.rewatch_control(id, before);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn reply(&mut self, client: ClientId, answer: &impl serde::Serialize) {
+        let now = self.now;
+        if let Some(control) = &mut self.control {
+            control.reply(client, answer, now);
+        }
+    }
+
+    fn rewatch_control(&mut self, client: ClientId, before: Option<bool>) {
+        let Some(control) = &self.control else { return };
+        let source = Source::ControlClient(client.0);
+        match control.wants_write(client) {
+            None if before.is_some() => self.changes.push_back(Change::Unwatch { source }),
+            None => {}
+            Some(writable) => self.changes.push_back(Change::Rewatch { source, writable }),
+        }
+    }
+
+    pub(super) fn expire_control(&mut self) {
+        let now = self.now;
+        let Some(control) = &mut self.control else { return };
+        if control.deadline().is_none_or(|at| at > now) {
+            return;
+        }
+        for client in control.expire(now) {
+            let source = Source::ControlClient(client.0);
+            self.changes.push_back(Change::Unwatch { source });
+        }
+    }
+
+    fn status(&self) -> Status {
+        let totals = self.core.totals();
+        let primary = PrimaryRow {
+            pid: std::process::id(),
+            uptime_s: self.now.since(self.started).as_secs(),
+            pending: self.core.pending().into(),
+            in_flight: self.core.in_flight().into(),
+            accepted_total: totals.accepted,
+            redispatched_total: totals.redispatched,
+            declined_total: totals.declined,
+            refused_total: totals.refused,
+            unknown_total: totals.unknown,
+            open_fds: limits::open_fds().map_or(0, |count| count as u64),
+            rss_kb: limits::rss_kb().unwrap_or(0),
+        };
+        let listeners = self.core.listeners().map(|listener| ListenerRow {
+            address: match listener.sockname {
+                Some(name) => name.to_string(),
+                None => listener.key.address.to_string(),
+            },
+            policy: listener.policy.name().into(),
+            pending: listener.pending.into(),
+            accepting: listener.accepting,
+        });
+        let workers = self.core.workers().map(|worker| WorkerRow {
+            id: worker.id.get(),
+            slot: worker.slot.0,
+            pid: worker.pid,
+            generation: worker.generation,
+            state: worker.life.name().into(),
+            codec: worker.codec.map(|codec| codec.name().into()),
+            in_flight: worker.in_flight.into(),
+            accepted: worker.accepted,
+            declined: worker.declined,
+            restarts: worker.restarts,
+            last_exit: worker.last_exit.map(|last| match last.status {
+                Some(status) => format!("{} ({status})", last.class.name()),
+                None => last.class.name().into(),
+            }),
+            uptime_s: self.now.since(worker.spawned_at).as_secs(),
+        });
+        Status { primary, listeners: listeners.collect(), workers: workers.collect() }
+    }
+}

@@ -1,0 +1,101 @@
+//! A connection that the program has taken.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use nix::sys::socket::{MsgFlags, recv, send, shutdown};
+
+/// A connection of this worker: it is acknowledged, and nobody else will get it.
+///
+/// Not blocking, close-on-exec. Dropping it shuts down writing first, so that the client sees the
+/// end at once: the primary may hold its copy of the descriptor for a moment longer, and a socket's
+/// FIN goes out only when the last copy is closed (close(2)). What it is turned into does not do
+/// that.
+#[derive(Debug)]
+pub struct Connection(Option<OwnedFd>);
+
+impl Connection {
+    pub(super) fn new(fd: OwnedFd) -> Self {
+        Connection(Some(fd))
+    }
+
+    /// The TCP stream, blocking as those of the standard library are.
+    ///
+    /// # Errors
+    /// If the mode can't be changed.
+    pub fn into_tcp_stream(self) -> io::Result<TcpStream> {
+        let stream = TcpStream::from(OwnedFd::from(self));
+        stream.set_nonblocking(false)?;
+        Ok(stream)
+    }
+
+    /// The unix stream, blocking as those of the standard library are.
+    ///
+    /// # Errors
+    /// If the mode can't be changed.
+    pub fn into_unix_stream(self) -> io::Result<UnixStream> {
+        let stream = UnixStream::from(OwnedFd::from(self));
+        stream.set_nonblocking(false)?;
+        Ok(stream)
+    }
+
+    /// Shuts down reading, writing, or both.
+    ///
+    /// # Errors
+    /// As shutdown(2).
+    pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        let how = match how {
+            Shutdown::Read => nix::sys::socket::Shutdown::Read,
+            Shutdown::Write => nix::sys::socket::Shutdown::Write,
+            Shutdown::Both => nix::sys::socket::Shutdown::Both,
+        };
+        Ok(shutdown(self.as_fd().as_raw_fd(), how)?)
+    }
+}
+
+impl AsFd for Connection {
+    #[expect(clippy::expect_used, reason = "it is empty only inside `from` and `drop`")]
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_ref().expect("a connection has its descriptor").as_fd()
+    }
+}
+
+impl AsRawFd for Connection {
+    fn as_raw_fd(&self) -> i32 {
+        self.as_fd().as_raw_fd()
+    }
+}
+
+impl From<Connection> for OwnedFd {
+    #[expect(clippy::expect_used, reason = "it is empty only from here on")]
+    fn from(mut connection: Connection) -> OwnedFd {
+        connection.0.take().expect("a connection has its descriptor")
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if let Some(fd) = &self.0 {
+            // It fails only where the client is gone already.
+            let _ = shutdown(fd.as_raw_fd(), nix::sys::socket::Shutdown::Write);
+        }
+    }
+}
+
+impl Read for Connection {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        Ok(recv(self.as_raw_fd(), buffer, MsgFlags::empty())?)
+    }
+}
+
+impl Write for Connection {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(send(self.as_raw_fd(), bytes, MsgFlags::MSG_NOSIGNAL)?)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,395 @@
+//! A worker's machine with its channel and its sockets.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::convert::Infallible;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use roundel_core::wire;
+use roundel_core::{
+    Config, ConnRange, Custody, FromWorker, Inbox, ListenKey, ListenerId, SockName, Time, Worker,
+    WorkerInput, WorkerOutput,
+};
+
+use super::{Connection, environment};
+use crate::outbox::{Flush, Outbox};
+use crate::{channel, clock, socket};
+
+/// Whether a worker goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It serves.
+    Serving,
+    /// The primary wants it to leave: serve what has arrived, finish, exit.
+    Draining {
+        /// It is killed then; `None` if it may take as long as it wants.
+        deadline: Option<Time>,
+    },
+    /// It asked to leave, or fails: finish what there is, exit.
+    Leaving,
+    /// The primary is gone: finish what there is, exit.
+    Alone,
+}
+
+/// Something that a worker listens on.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    from: From,
+    sockname: SockName,
+    data: Vec<u8>,
+}
+
+#[derive(Clone, Debug)]
+enum From {
+    /// The primary hands connections over.
+    Handed(ListenerId),
+    /// The listener itself, shared with others or, outside a cluster, this process's own.
+    Own(Arc<OwnedFd>),
+}
+
+impl Listener {
+    /// Where it listens, with the port that the kernel chose if it had to.
+    pub fn sockname(&self) -> &SockName {
+        &self.sockname
+    }
+
+    /// What the first worker said in its query.
+    pub fn data(&self) -> &[u8] {
+        &self.data
+    }
+
+    /// The descriptor to watch besides the channel, if connections do not come by the channel.
+    pub fn own_fd(&self) -> Option<&Arc<OwnedFd>> {
+        match &self.from {
+            From::Handed(_) => None,
+            From::Own(fd) => Some(fd),
+        }
+    }
+}
+
+/// A process that listens: as a worker of a cluster, or by itself where there is none.
+#[derive(Debug)]
+pub struct Member {
+    core: Worker,
+    channel: Option<Channel>,
+    custody: Custody<OwnedFd>,
+    /// Acknowledged, and not given to the program yet.
+    delivered: VecDeque<(ListenerId, Connection)>,
+    /// Answers to `ask`s.
+    answers: BTreeMap<u32, io::Result<Listener>>,
+    next_ask: u32,
+    draining: Option<Option<Time>>,
+    leaving: bool,
+    suicide_confirmed: bool,
+    /// Outside a cluster: paths to remove at the end.
+    bound: Vec<socket::Bound>,
+}
+
+#[derive(Debug)]
+struct Channel {
+    fd: Arc<OwnedFd>,
+    inbox: Inbox<OwnedFd>,
+    outbox: Outbox<FromWorker, Infallible>,
+    buffer: Box<[u8]>,
+}
+
+impl Member {
+    /// Joins the cluster of which the environment tells, or stands alone.
+    ///
+    /// # Errors
+    /// If the environment names a channel that is none.
+    pub fn join() -> io::Result<Member> {
+        Ok(Member::new(environment::take_channel()?))
+    }
+
+    /// A member on this channel; without one it stands alone.
+    pub fn new(channel: Option<OwnedFd>) -> Member {
+        let channel = channel.map(|fd| {
+            let mut outbox = Outbox::new();
+            let mut hello = Vec::new();
+            wire::encode_hello(&mut hello);
+            outbox.greet(&hello);
+            let max_frame = Config::builder().build().map_or(1 << 20, |config| *config.max_frame());
+            let buffer = vec![0; 16 * 1024].into_boxed_slice();
+            Channel { fd: Arc::new(fd), inbox: Inbox::new(max_frame), outbox, buffer }
+        });
+        let mut member = Member {
+            core: Worker::new(),
+            channel,
+            custody: Custody::new(),
+            delivered: VecDeque::new(),
+            answers: BTreeMap::new(),
+            next_ask: 0,
+            draining: None,
+            leaving: false,
+            suicide_confirmed: false,
+            bound: Vec::new(),
+        };
+        member.carry_out();
+        member
+    }
+
+    /// Whether there is a primary.
+    pub fn is_in_cluster(&self) -> bool {
+        self.channel.is_some()
+    }
+
+    /// The channel, to be watched for readiness to read, and to write while
+    /// [`wants_write`](Member::wants_write).
+    pub fn channel_fd(&self) -> Option<&Arc<OwnedFd>> {
+        self.channel.as_ref().map(|channel| &channel.fd)
+    }
+
+    /// Whether something waits for readiness to write.
+    pub fn wants_write(&self) -> bool {
+        self.channel.as_ref().is_some_and(|channel| !channel.outbox.is_empty())
+    }
+
+    /// Whether the worker goes on.
+    pub fn standing(&self) -> Standing {
+        match (self.draining, self.leaving) {
+            (Some(_), _) if self.core.is_alone() => Standing::Alone,
+            (Some(deadline), _) => Standing::Draining { deadline },
+            (None, true) => Standing::Leaving,
+            (None, false) => Standing::Serving,
+        }
+    }
+
+    /// Whether the worker is leaving and will not get another connection.
+    pub fn is_dry(&self) -> bool {
+        self.standing() != Standing::Serving
+            && self.core.untaken() == 0
+            && self.delivered.is_empty()
+            && !self.core.awaits_delivery()
+    }
+
+    /// Whether the primary has confirmed a suicide, or there is nobody to confirm it.
+    pub fn is_suicide_settled(&self) -> bool {
+        self.suicide_confirmed || self.channel.is_none()
+    }
+
+    /// Asks to listen; [`answer`](Member::answer) tells how it went. Outside a cluster it binds
+    /// at once.
+    pub fn ask(&mut self, key: ListenKey, backlog: u32, data: Vec<u8>) -> u32 {
+        let ask = self.next_ask;
+        self.next_ask = ask.wrapping_add(1);
+        if self.channel.is_some() || self.standing() != Standing::Serving {
+            let key = Box::new(key);
+            self.input(WorkerInput::Listen { ask, key, backlog, data });
+            self.carry_out();
+        } else {
+            let answer = self.bind(&key, backlog, data);
+            self.answers.insert(ask, answer);
+        }
+        ask
+    }
+
+    /// The answer to an ask, once it is there.
+    pub fn answer(&mut self, ask: u32) -> Option<io::Result<Listener>> {
+        self.answers.remove(&ask)
+    }
+
+    fn bind(&mut self, key: &ListenKey, backlog: u32, data: Vec<u8>) -> io::Result<Listener> {
+        let (fd, bound) = socket::bind(key, backlog, &socket::Inherited::default())?;
+        let sockname = bound.sockname.clone();
+        self.bound.push(bound);
+        Ok(Listener { from: From::Own(Arc::new(fd)), sockname, data })
+    }
+
+    /// Reads and writes what is possible now. Call it when the channel is ready.
+    pub fn turn(&mut self) {
+        self.read();
+        self.carry_out();
+    }
+
+    /// The next connection of a listener. Acknowledges it, so from here on it is this worker's.
+    ///
+    /// # Errors
+    /// `WouldBlock` if none is there now. Otherwise as accept(2), for listeners of one's own.
+    pub fn accept(&mut self, listener: &Listener) -> io::Result<Connection> {
+        let id = match &listener.from {
+            From::Own(_) if self.standing() != Standing::Serving => {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            From::Own(fd) => {
+                return match socket::accept(fd.as_fd()) {
+                    Ok(Some(fd)) => Ok(Connection::new(fd)),
+                    Ok(None) => Err(io::ErrorKind::WouldBlock.into()),
+                    Err(errno) => Err(io::Error::from_raw_os_error(errno)),
+                };
+            }
+            From::Handed(id) => *id,
+        };
+        if let Some(connection) = self.take_delivered(id) {
+            return Ok(connection);
+        }
+        if self.core.untaken_at(id) == 0 {
+            self.read();
+        }
+        self.input(WorkerInput::Take { listener: Some(id) });
+        self.carry_out();
+        self.take_delivered(id).ok_or_else(|| io::ErrorKind::WouldBlock.into())
+    }
+
+    /// Gives the oldest connection that waits at a listener back, so that another worker gets it.
+    pub fn decline(&mut self, listener: &Listener) {
+        if let From::Handed(id) = listener.from {
+            self.input(WorkerInput::Decline { listener: Some(id) });
+            self.carry_out();
+        }
+    }
+
+    /// Wants no more connections of a listener.
+    pub fn close(&mut self, listener: Listener) {
+        if let From::Handed(id) = listener.from {
+            self.input(WorkerInput::CloseListener { listener: id });
+            self.carry_out();
+        }
+    }
+
+    /// Tells the primary that this worker fails: the replacement starts, and nothing more comes.
+    /// Does not wait: what does not fit in the channel goes when it is ready to write.
+    pub fn suicide(&mut self) {
+        self.leaving = true;
+        if self.channel.is_some() {
+            self.input(WorkerInput::Suicide);
+            self.carry_out();
+        }
+    }
+
+    /// Tells the primary that this worker leaves of its own will. The channel is closed when the
+    /// primary has confirmed it.
+    pub fn leave(&mut self) {
+        self.leaving = true;
+        if self.channel.is_some() {
+            self.input(WorkerInput::Leave);
+            self.carry_out();
+        }
+    }
+
+    fn take_delivered(&mut self, listener: ListenerId) -> Option<Connection> {
+        let at = self.delivered.iter().position(|(id, _)| *id == listener)?;
+        self.delivered.remove(at).map(|(_, connection)| connection)
+    }
+
+    fn read(&mut self) {
+        let mut handles = Vec::new();
+        while let Some(channel) = &mut self.channel {
+            let received =
+                channel::recv_handles(channel.fd.as_fd(), &mut channel.buffer, &mut handles);
+            match received {
+                Ok(received) if received.len == 0 => return self.channel_closed(),
+                Ok(received) => {
+                    channel.inbox.feed(&channel.buffer[..received.len], handles.drain(..));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(_) => return self.channel_closed(),
+            }
+            self.decode();
+        }
+    }
+
+    fn decode(&mut self) {
+        while let Some(channel) = &mut self.channel {
+            match channel.inbox.poll() {
+                Ok(Some(received)) => {
+                    let fds = (0..received.handles).map_while(|_| channel.inbox.take_handle());
+                    let handles: ConnRange = self.custody.admit_all(fds);
+                    self.input(WorkerInput::Message { msg: received.msg, handles });
+                }
+                Ok(None) => return,
+                // A primary that can't be understood is none.
+                Err(_) => return self.channel_closed(),
+            }
+        }
+    }
+
+    fn channel_closed(&mut self) {
+        if self.channel.take().is_some() {
+            self.input(WorkerInput::ChannelClosed);
+        }
+    }
+
+    fn input(&mut self, input: WorkerInput) {
+        let result = self.core.handle_input(clock::now(), input);
+        debug_assert!(result.is_ok(), "misuse: {result:?}");
+    }
+
+    /// Carries out all outputs, and sends what there is to send. A connection is delivered only
+    /// when its acknowledgement has got into the kernel.
+    fn carry_out(&mut self) {
+        loop {
+            while let Some(output) = self.core.poll_output() {
+                self.execute(output);
+            }
+            if !self.flush() {
+                return;
+            }
+        }
+    }
+
+    /// Sends; true if that brought something about.
+    fn flush(&mut self) -> bool {
+        let Some(channel) = &mut self.channel else { return false };
+        let mut sent = 0;
+        let flush = channel.outbox.flush(
+            channel.fd.as_fd(),
+            |msg, bytes| {
+                // Only a query's data could be too long, which `ask` leaves to the primary.
+                let _ = wire::encode(msg, u32::MAX, bytes);
+            },
+            |never| match *never {},
+            |count| sent += count,
+        );
+        for _ in 0..sent {
+            self.input(WorkerInput::Sent);
+        }
+        let closed = matches!(flush, Flush::Closed);
+        if closed {
+            self.channel_closed();
+        }
+        sent > 0 || closed
+    }
+
+    fn execute(&mut self, output: WorkerOutput) {
+        match output {
+            WorkerOutput::Send(msg) => {
+                if let Some(channel) = &mut self.channel {
+                    channel.outbox.push(msg, []);
+                }
+            }
+            WorkerOutput::Deliver { conn, listener } => {
+                if let Some(fd) = self.custody.release(conn) {
+                    self.delivered.push_back((listener, Connection::new(fd)));
+                }
+            }
+            // A plain close: no shutdown, as another worker may have the same connection.
+            WorkerOutput::Discard { conn } => drop(self.custody.release(conn)),
+            WorkerOutput::Granted { ask, listener, sockname, handle, data } => {
+                let from = match handle.and_then(|handle| self.custody.release(handle)) {
+                    Some(fd) => From::Own(Arc::new(fd)),
+                    None => From::Handed(listener),
+                };
+                self.answers.insert(ask, Ok(Listener { from, sockname, data }));
+            }
+            WorkerOutput::Refused { ask, errno } => {
+                let error = io::Error::from_raw_os_error(errno.0);
+                self.answers.insert(ask, Err(error));
+            }
+            WorkerOutput::Draining { deadline } => self.draining = Some(deadline),
+            WorkerOutput::SuicideAcked => self.suicide_confirmed = true,
+            WorkerOutput::CloseChannel => self.channel = None,
+            WorkerOutput::PrimaryGone => self.draining = Some(None),
+            _ => {}
+        }
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        for bound in &self.bound {
+            bound.unlink();
+        }
+    }
+}
