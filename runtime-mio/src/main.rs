@@ -1,2 +1,13 @@
-//! Placeholder.
-fn main() {}
+//! The binary `roundel`: a cluster primary on mio.
+
+use std::process::ExitCode;
+
+use roundel_runtime::launch::{self, Adapter};
+
+fn main() -> ExitCode {
+    launch::main(Adapter {
+        name: "roundel",
+        run: roundel_mio::reactor::run,
+        demo_worker: roundel_mio::demo::run,
+    })
+}

@@ -4,10 +4,7 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use roundel_core::Codec;
-
-use crate::cli::{self, Command, EventsTo, Options};
-use crate::eventlog::Target;
+use crate::cli::{self, Command, Options};
 use crate::exit::Exit;
 use crate::process::Program;
 use crate::setup::{Setup, StartError, Welcome};
@@ -63,12 +60,9 @@ fn setup(options: &Options, program: Program, welcome: Option<fn(&Welcome) -> St
         program,
         config: options.config(),
         control: options.control.clone(),
-        events: options.events.clone().map(|to| match to {
-            EventsTo::Stdout => Target::Stdout,
-            EventsTo::File(path) => Target::Path(path),
-        }),
+        events: options.events.clone(),
         welcome,
-        codec: options.codec.filter(|codec| *codec == Codec::Native),
+        codec: options.codec,
         quiet: false,
     }
 }

@@ -1,6 +1,7 @@
 //! What every Roundel adapter shares: sockets, channels with SCM_RIGHTS, processes, command line.
 //! Nothing here waits; an adapter brings the event loop.
 
+pub mod address;
 pub mod channel;
 pub mod cli;
 pub mod clock;
@@ -17,3 +18,4 @@ pub mod signals;
 pub mod socket;
 pub mod status;
 mod sys;
+pub mod worker;

@@ -157,6 +157,12 @@ impl Worker {
         self.standing == Standing::Gone
     }
 
+    /// Whether a connection that the program took waits for its acceptance to get into the
+    /// kernel.
+    pub fn awaits_delivery(&self) -> bool {
+        self.unsent.iter().any(|unsent| matches!(unsent, Unsent::Acceptance { .. }))
+    }
+
     /// Whether a suicide was said and the primary has not confirmed it.
     pub fn awaits_suicide_ack(&self) -> bool {
         matches!(self.suicide, Notice::Said(_)) && !self.is_alone()

@@ -87,7 +87,7 @@ pub(super) struct OptionArgs {
 
     /// Listen on an address: host:port, *:port, [::]:port (IPv4 too), unix:PATH or fd:N;
     /// repeatable [default: none; demo 127.0.0.1:8080]
-    #[arg(short, long, value_name = "ADDR", value_parser = Value(values::address), allow_hyphen_values = true)]
+    #[arg(short, long, value_name = "ADDR", value_parser = Value(crate::address::parse), allow_hyphen_values = true)]
     pub(super) bind: Vec<Address>,
 
     /// Who gets the next connection: round-robin or shared (workers accept by themselves)

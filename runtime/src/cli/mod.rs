@@ -21,6 +21,8 @@ use roundel_core::Address;
 use crate::exit::Exit;
 use args::{Cli, CommandArgs, OptionArgs, ProgramArgs};
 
+pub(crate) use values::number;
+
 pub use client::run_client;
 pub use options::Options;
 

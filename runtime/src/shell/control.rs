@@ -45,7 +45,7 @@ impl Shell {
                     self.stop_asked = true;
                     self.input(Input::Command(Command::Stop));
                 }
-                Some(_) | None => {
+                None => {
                     self.rewatch_control(id, before);
                     return;
                 }

@@ -127,7 +127,8 @@ impl Link {
         if let Reading::Fresh = self.reading
             && let Some(&first) = bytes.first()
         {
-            let codec = Codec::detect(first).filter(|codec| self.wanted.is_none_or(|w| w == *codec));
+            let codec =
+                Codec::detect(first).filter(|codec| self.wanted.is_none_or(|w| w == *codec));
             match codec {
                 Some(Codec::Native) => {
                     let mut hello = Vec::new();

@@ -1,0 +1,257 @@
+//! One client of the demo worker: reads requests, acts, writes answers.
+
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::time::{Duration, Instant};
+
+use roundel_runtime::worker::Connection;
+
+use super::http::{self, Parsed, Request, Route, Status};
+
+/// How long a client may take for its next request, or for the rest of one.
+const IDLE: Duration = Duration::from_secs(60);
+/// How long a client that was answered for the last time may take to close.
+const LINGER: Duration = Duration::from_secs(2);
+/// Answers that may wait for a client that does not read, in bytes.
+const MAX_UNSENT: usize = 64 * 1024;
+/// The work of `/spin`.
+const SPINS: u64 = 10_000_000;
+
+/// Who answers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Identity {
+    pub(super) worker: u64,
+    pub(super) pid: u32,
+}
+
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) connection: Connection,
+    /// What was read and not used yet.
+    input: Vec<u8>,
+    /// What of a body is still to be thrown away.
+    body_left: u64,
+    output: Vec<u8>,
+    state: State,
+    /// When the client is closed, or a sleep ends.
+    pub(super) deadline: Instant,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Reading,
+    /// Answers this request at the deadline.
+    Sleeping {
+        keep_alive: bool,
+        head_only: bool,
+    },
+    /// Does this once everything is sent.
+    Ending(Ending),
+    /// Everything is sent; waits for the client to close, as closing first could cut the answer
+    /// off (RFC 9112, 9.6).
+    Lingering,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    Close,
+    Crash,
+    Exit(i32),
+}
+
+/// What becomes of a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    Stay,
+    Close,
+}
+
+impl Client {
+    pub(super) fn new(connection: Connection, now: Instant) -> Self {
+        Client {
+            connection,
+            input: Vec::new(),
+            body_left: 0,
+            output: Vec::new(),
+            state: State::Reading,
+            deadline: now + IDLE,
+        }
+    }
+
+    /// Goes on as far as possible. May panic or end the process, if the client asked for that.
+    pub(super) fn advance(&mut self, who: Identity, leaving: bool, now: Instant) -> Next {
+        let open = match self.fill() {
+            Ok(open) => open,
+            Err(_) => return Next::Close,
+        };
+        loop {
+            self.use_input(who, leaving, now);
+            match self.send() {
+                Ok(true) => {}
+                Ok(false) => return Next::Stay,
+                Err(_) => return Next::Close,
+            }
+            // What held the reading up may be gone now.
+            if self.state != State::Reading || !self.has_request() {
+                break;
+            }
+        }
+        match self.state {
+            State::Ending(ending) => {
+                let _ = self.connection.shutdown(Shutdown::Write);
+                match ending {
+                    Ending::Close => {}
+                    Ending::Crash => panic!("a client asked for /crash"),
+                    Ending::Exit(code) => std::process::exit(code),
+                }
+                self.state = State::Lingering;
+                self.deadline = now + LINGER;
+                if open { Next::Stay } else { Next::Close }
+            }
+            State::Reading | State::Lingering if !open => Next::Close,
+            State::Reading if leaving && self.is_idle() => Next::Close,
+            State::Reading | State::Sleeping { .. } | State::Lingering => Next::Stay,
+        }
+    }
+
+    /// The deadline has passed: a sleeper is answered, others have had their time.
+    pub(super) fn on_deadline(&mut self, who: Identity, leaving: bool, now: Instant) -> Next {
+        let State::Sleeping { keep_alive, head_only } = self.state else { return Next::Close };
+        self.state = State::Reading;
+        self.deadline = now + IDLE;
+        self.answer(Status::Ok, &hello(who), keep_alive && !leaving, head_only);
+        self.advance(who, leaving, now)
+    }
+
+    /// Whether nothing was begun that is worth waiting for.
+    pub(super) fn is_idle(&self) -> bool {
+        self.state == State::Reading
+            && self.input.is_empty()
+            && self.output.is_empty()
+            && self.body_left == 0
+    }
+
+    /// Whether readiness to write matters.
+    pub(super) fn wants_write(&self) -> bool {
+        !self.output.is_empty()
+    }
+
+    /// Reads what is there; false once the client has closed its side.
+    fn fill(&mut self) -> io::Result<bool> {
+        let mut buffer = [0; 4096];
+        loop {
+            // Pipelined requests wait in the kernel while there is enough to do.
+            if self.input.len() > http::MAX_HEAD && self.state != State::Lingering {
+                return Ok(true);
+            }
+            match self.connection.read(&mut buffer) {
+                Ok(0) => return Ok(false),
+                Ok(_) if self.state == State::Lingering => {}
+                Ok(count) => {
+                    self.input.extend_from_slice(&buffer[..count]);
+                    self.skip_body();
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn skip_body(&mut self) {
+        let skipped = self.body_left.min(self.input.len() as u64);
+        self.input.drain(..skipped as usize);
+        self.body_left -= skipped;
+    }
+
+    fn has_request(&self) -> bool {
+        self.body_left == 0 && !self.input.is_empty() && http::parse(&self.input) != Parsed::Partial
+    }
+
+    fn use_input(&mut self, who: Identity, leaving: bool, now: Instant) {
+        while self.state == State::Reading
+            && self.body_left == 0
+            && !self.input.is_empty()
+            && self.output.len() < MAX_UNSENT
+        {
+            match http::parse(&self.input) {
+                Parsed::Partial => return,
+                Parsed::Bad(status) => {
+                    self.input.clear();
+                    self.answer(status, &format!("{}\n", status.line()), false, false);
+                }
+                Parsed::Request(request) => {
+                    self.input.drain(..request.head);
+                    self.body_left = request.body;
+                    self.skip_body();
+                    self.deadline = now + IDLE;
+                    self.act(&request, who, leaving, now);
+                }
+            }
+        }
+    }
+
+    fn act(&mut self, request: &Request, who: Identity, leaving: bool, now: Instant) {
+        let keep_alive = request.keep_alive && !leaving;
+        let head_only = request.head_only;
+        match request.route {
+            Route::Hello => self.answer(Status::Ok, &hello(who), keep_alive, head_only),
+            Route::Spin => {
+                spin();
+                self.answer(Status::Ok, &hello(who), keep_alive, head_only);
+            }
+            Route::Sleep(time) => {
+                self.state = State::Sleeping { keep_alive: request.keep_alive, head_only };
+                self.deadline = now + time;
+            }
+            Route::Crash => {
+                self.answer(Status::Ok, &hello(who), false, head_only);
+                self.state = State::Ending(Ending::Crash);
+            }
+            Route::Exit(code) => {
+                self.answer(Status::Ok, &hello(who), false, head_only);
+                self.state = State::Ending(Ending::Exit(code));
+            }
+            Route::Wrong(status) => {
+                self.answer(status, &format!("{}\n", status.line()), keep_alive, head_only);
+            }
+        }
+    }
+
+    fn answer(&mut self, status: Status, body: &str, keep_alive: bool, head_only: bool) {
+        http::answer(&mut self.output, status, body, keep_alive, head_only);
+        if !keep_alive {
+            self.state = State::Ending(Ending::Close);
+        }
+    }
+
+    /// Sends what waits; true if nothing is left.
+    fn send(&mut self) -> io::Result<bool> {
+        let mut sent = 0;
+        let result = loop {
+            if sent == self.output.len() {
+                break Ok(true);
+            }
+            match self.connection.write(&self.output[sent..]) {
+                Ok(count) => sent += count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => break Err(error),
+            }
+        };
+        self.output.drain(..sent);
+        result
+    }
+}
+
+fn hello(who: Identity) -> String {
+    format!("worker {} pid {}\n", who.worker, who.pid)
+}
+
+/// Work that the compiler can't do in advance.
+fn spin() {
+    let mut state = std::hint::black_box(1_u64);
+    for _ in 0..SPINS {
+        state = std::hint::black_box(state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1));
+    }
+}
