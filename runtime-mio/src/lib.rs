@@ -1,7 +1,31 @@
-//! Roundel on mio.
+//! Roundel on mio: the primary's event loop, and the worker API for programs that wait by
+//! themselves or with mio.
+//!
+//! A program that is its own worker:
+//!
+//! ```no_run
+//! use std::io::Write;
+//! use std::process::ExitCode;
+//!
+//! fn main() -> std::io::Result<ExitCode> {
+//!     if roundel_mio::is_primary() {
+//!         return Ok(roundel_mio::Primary::new()?.workers(4).run()?.into());
+//!     }
+//!     let mut worker = roundel_mio::Worker::join()?;
+//!     let web = worker.listen("127.0.0.1:8080")?;
+//!     while let Some(mut connection) = worker.accept(&web)? {
+//!         connection.write_all(b"hello\n")?;
+//!     }
+//!     Ok(worker.finish())
+//! }
+//! ```
 
 pub mod demo;
+mod primary;
 pub mod reactor;
 mod worker;
 
+pub use primary::{Primary, is_primary};
+pub use roundel_runtime::exit::Exit;
+pub use roundel_runtime::worker::{Connection, Listener, Standing, command, slot, worker_id};
 pub use worker::Worker;

@@ -1,0 +1,138 @@
+//! The primary for programs that are their own workers.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use roundel_core::{Config, ConfigBuilder, ListenKey};
+use roundel_runtime::address;
+use roundel_runtime::eventlog::Target;
+use roundel_runtime::exit::Exit;
+use roundel_runtime::process::Program;
+use roundel_runtime::setup::Setup;
+use roundel_runtime::shell::Shell;
+
+use crate::reactor;
+
+/// Whether this process is to be the primary: no primary has started it.
+pub fn is_primary() -> bool {
+    !roundel_runtime::worker::is_worker()
+}
+
+/// A primary whose workers run this same executable, with the same arguments.
+///
+/// ```no_run
+/// fn main() -> std::io::Result<std::process::ExitCode> {
+///     if roundel_mio::is_primary() {
+///         return Ok(roundel_mio::Primary::new()?.workers(4).run()?.into());
+///     }
+///     // ... be a worker: see `roundel_mio::Worker`
+///     Ok(std::process::ExitCode::SUCCESS)
+/// }
+/// ```
+#[derive(Debug)]
+pub struct Primary {
+    program: Program,
+    config: ConfigBuilder,
+    listeners: Vec<ListenKey>,
+    control: Option<PathBuf>,
+    events: Option<PathBuf>,
+    quiet: bool,
+}
+
+impl Primary {
+    /// A primary of this executable: as many workers as there are cores, everything else as the
+    /// command line has it by default.
+    ///
+    /// # Errors
+    /// If the path of this executable can't be found out.
+    pub fn new() -> io::Result<Primary> {
+        let args = std::env::args_os().skip(1).collect();
+        Ok(Primary::of(std::env::current_exe()?.into_os_string(), args))
+    }
+
+    /// A primary of another program.
+    pub fn of(program: OsString, args: Vec<OsString>) -> Primary {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let workers = u32::try_from(cores).unwrap_or(1).min(10_000);
+        Primary {
+            program: Program { path: program, args, env: Vec::new() },
+            config: Config::builder().workers(workers),
+            listeners: Vec::new(),
+            control: None,
+            events: None,
+            quiet: false,
+        }
+    }
+
+    /// How many workers to keep: 1 to 10,000.
+    #[must_use]
+    pub fn workers(mut self, workers: u32) -> Self {
+        self.config = self.config.workers(workers);
+        self
+    }
+
+    /// Listens on an address before the first worker starts, as `--bind` does.
+    ///
+    /// # Errors
+    /// `InvalidInput` for an address that is none.
+    pub fn bind(mut self, at: &str) -> io::Result<Self> {
+        let invalid = |why| io::Error::new(io::ErrorKind::InvalidInput, format!("{at}: {why}"));
+        self.listeners.push(ListenKey::stream(address::parse(at).map_err(invalid)?));
+        Ok(self)
+    }
+
+    /// How long a drain may take.
+    #[must_use]
+    pub fn drain_timeout(mut self, timeout: Duration) -> Self {
+        self.config = self.config.drain_timeout(timeout);
+        self
+    }
+
+    /// Changes anything else of the configuration.
+    #[must_use]
+    pub fn configure(mut self, change: impl FnOnce(ConfigBuilder) -> ConfigBuilder) -> Self {
+        self.config = change(self.config);
+        self
+    }
+
+    /// Where the control socket is, instead of the default place.
+    #[must_use]
+    pub fn control(mut self, path: impl Into<PathBuf>) -> Self {
+        self.control = Some(path.into());
+        self
+    }
+
+    /// Writes the event log to a file.
+    #[must_use]
+    pub fn events(mut self, path: impl Into<PathBuf>) -> Self {
+        self.events = Some(path.into());
+        self
+    }
+
+    /// Says nothing on standard error.
+    #[must_use]
+    pub fn quiet(mut self) -> Self {
+        self.quiet = true;
+        self
+    }
+
+    /// Is the primary until it has stopped. Call it before other threads exist: it takes over the
+    /// process's signals.
+    ///
+    /// # Errors
+    /// If it can't be started: `Other` with the reason; or if epoll(7) fails.
+    pub fn run(self) -> io::Result<Exit> {
+        let setup = Setup {
+            program: self.program,
+            config: self.config.listeners(self.listeners),
+            control: self.control,
+            events: self.events.map(Target::Path),
+            welcome: None,
+            codec: None,
+            quiet: self.quiet,
+        };
+        reactor::run(Shell::start(setup).map_err(io::Error::other)?)
+    }
+}
