@@ -81,14 +81,25 @@ fn is_running(pid: i32) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead, BufReader, Read};
+    use std::process::{Command, Stdio};
+    use std::sync::mpsc;
+
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use roundel_core::Time;
+
     use super::*;
+    use crate::control::{ControlServer, Stopping};
+
+    /// What a test waits for at most.
+    const LIMIT: Duration = Duration::from_secs(10);
 
     #[test]
     fn processes_that_run_and_that_do_not() {
         assert!(is_running(std::process::id().cast_signed()));
-        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let mut child = Command::new("true").spawn().unwrap();
         let pid = child.id().cast_signed();
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + LIMIT;
         // Unreaped, it is a zombie from its end on.
         while is_running(pid) {
             assert!(Instant::now() < deadline);
@@ -96,5 +107,67 @@ mod tests {
         }
         child.wait().unwrap();
         assert!(!is_running(pid));
+    }
+
+    /// Run in a process of its own by the test after it: a primary that has closed its control
+    /// socket, but lives until its standard input ends.
+    #[test]
+    fn as_a_primary() {
+        let Some(path) = std::env::var_os("ROUNDEL_TEST_PRIMARY") else { return };
+        let mut server = ControlServer::bind(Some(Path::new(&path))).unwrap();
+        println!("\nlistening");
+        wait_readable(server.fd());
+        let client = server.accept().unwrap().unwrap();
+        wait_readable(server.client_fd(client).unwrap());
+        assert_eq!(server.on_ready(client, Time::ZERO), Some(Request::Stop));
+        server.reply(client, &Stopping::YES, Time::ZERO);
+        drop(server);
+        println!("closed");
+        std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
+    }
+
+    fn wait_readable(fd: &std::os::fd::OwnedFd) {
+        let mut fds = [PollFd::new(std::os::fd::AsFd::as_fd(fd), PollFlags::POLLIN)];
+        assert_eq!(poll(&mut fds, PollTimeout::try_from(LIMIT).unwrap()), Ok(1));
+    }
+
+    #[test]
+    fn stop_returns_when_the_process_has_ended() {
+        let name = format!("roundel-stop-test-{}.sock", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "cli::client::tests::as_a_primary", "--nocapture"])
+            .env("ROUNDEL_TEST_PRIMARY", &path)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let pid = child.id().cast_signed();
+        let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        let mut lines = BufReader::new(output).lines().map(Result::unwrap);
+        assert!(lines.any(|line| line == "listening"));
+        let (done, is_done) = mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            let outcome = stop("roundel", Some(&path));
+            done.send((outcome, is_running(pid))).unwrap();
+        });
+        assert!(lines.any(|line| line == "closed"));
+        let early = is_done.recv_timeout(Duration::from_millis(100));
+        drop(input);
+        let outcome = is_done.recv_timeout(LIMIT);
+        let status = child.wait().unwrap();
+        assert_eq!(early, Err(mpsc::RecvTimeoutError::Timeout));
+        assert_eq!(outcome, Ok((Ok(()), false)));
+        assert!(status.success());
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn nobody_to_ask() {
+        let control = Some(std::path::PathBuf::from("/nonexistent/roundel.sock"));
+        let stop = ClientCommand::Stop { control: control.clone() };
+        assert_eq!(run_client("roundel", &stop), Exit::Failure);
+        let status = ClientCommand::Status { control, json: true };
+        assert_eq!(run_client("roundel", &status), Exit::Failure);
     }
 }

@@ -512,7 +512,7 @@ fn sockets_of_other_users_are_not_looked_at() {
         eprintln!("SKIPPED: only root can give files away");
         return;
     }
-    assert!(find_in(&[dir.0.clone()]).is_err());
+    assert!(find_in(std::slice::from_ref(&dir.0)).is_err());
 }
 
 /// A primary on a thread, which answers each line it gets with the next of `answers` and closes.
