@@ -1,4 +1,5 @@
 use std::io::{Read, Write};
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -88,6 +89,13 @@ impl Primary {
     }
 }
 
+/// As closing, but at once: a process that another test forks off has a copy of every descriptor
+/// until it execs.
+fn hang_up(socket: &impl AsRawFd) {
+    let both = nix::sys::socket::Shutdown::Both;
+    nix::sys::socket::shutdown(socket.as_raw_fd(), both).unwrap();
+}
+
 /// What there is until the end of file.
 fn read_all(stream: &mut UnixStream) -> String {
     let mut text = Vec::new();
@@ -136,7 +144,7 @@ fn a_request_and_its_answer_and_the_next_one() {
     assert_eq!(read_line(&mut stream), "{\"ok\":true,\"stopping\":true}\n");
     assert_eq!(primary.server.wants_write(id), Some(false));
     assert_eq!(primary.server.deadline(), None);
-    drop(stream);
+    hang_up(&stream);
     assert_eq!(primary.ready(id), None);
     assert!(primary.is_gone(id) && primary.server.client_fd(id).is_none());
 }
@@ -283,7 +291,7 @@ fn a_reader_that_leaves_is_forgotten() {
     let (mut stream, id) = primary.connect();
     stream.write_all(b"{\"command\":\"status\"}\n").unwrap();
     assert_eq!(primary.ready(id), Some(Request::Status));
-    drop(stream);
+    hang_up(&stream);
     primary.reply(id, &"for nobody");
     assert!(primary.is_gone(id));
     primary.reply(id, &"again");
@@ -308,7 +316,7 @@ fn one_too_many_is_told_so() {
     assert_eq!(primary.server.accept().unwrap(), None);
     assert_eq!(error_of(&read_all(&mut late)), "too many clients");
     let (first, id) = clients.remove(0);
-    drop(first);
+    hang_up(&first);
     assert_eq!(primary.ready(id), None);
     let (_stream, next) = primary.connect();
     assert!(clients.iter().all(|(_, id)| *id != next) && next != id);
@@ -318,8 +326,7 @@ fn one_too_many_is_told_so() {
 fn the_socket_is_readable_when_somebody_comes() {
     let primary = Primary::new();
     let is_ready = || {
-        let mut fds =
-            [PollFd::new(std::os::fd::AsFd::as_fd(primary.server.fd()), PollFlags::POLLIN)];
+        let mut fds = [PollFd::new(primary.server.fd().as_fd(), PollFlags::POLLIN)];
         poll(&mut fds, PollTimeout::ZERO).unwrap() == 1
     };
     assert!(!is_ready());
@@ -371,7 +378,7 @@ fn another_user_is_turned_away_though_the_mode_lets_him_in() {
         .gid(65_534)
         .spawn()
         .unwrap();
-    let mut fds = [PollFd::new(std::os::fd::AsFd::as_fd(server.fd()), PollFlags::POLLIN)];
+    let mut fds = [PollFd::new(server.fd().as_fd(), PollFlags::POLLIN)];
     let came = poll(&mut fds, PollTimeout::try_from(LIMIT).unwrap()).unwrap();
     let accepted = if came == 1 { server.accept().unwrap() } else { Some(ClientId(0)) };
     let status = child.wait().unwrap();
@@ -383,7 +390,7 @@ fn another_user_is_turned_away_though_the_mode_lets_him_in() {
 fn a_stale_path_is_taken_over() {
     let dir = Dir::new();
     let path = dir.socket("1");
-    drop(UnixListener::bind(&path).unwrap());
+    hang_up(&UnixListener::bind(&path).unwrap());
     assert!(path.exists());
     let server = ControlServer::bind(Some(&path)).unwrap();
     UnixStream::connect(&path).unwrap();
@@ -485,7 +492,7 @@ fn the_only_one_running_is_found() {
     let none = find_in(&places).unwrap_err();
     assert!(none.starts_with("no primary is running (looked in \""), "{none}");
     // Neither the dead, nor those of other names, nor what is no socket counts.
-    drop(UnixListener::bind(first.socket("9")).unwrap());
+    hang_up(&UnixListener::bind(first.socket("9")).unwrap());
     let _other = UnixListener::bind(first.0.join("other.sock")).unwrap();
     std::fs::write(first.socket("8"), "").unwrap();
     let one = claim(&second.socket("1")).unwrap();
@@ -526,7 +533,10 @@ fn answering(path: &Path, answers: Vec<String>) -> std::thread::JoinHandle<Vec<S
             stream.write_all(answer.as_bytes()).unwrap();
             line
         };
-        answers.into_iter().map(answer).collect()
+        let lines = answers.into_iter().map(answer).collect();
+        hang_up(&stream);
+        hang_up(&listener);
+        lines
     })
 }
 
