@@ -201,18 +201,20 @@ fn take_inherited(number: RawFd, kind: SockType, inherited: &Inherited) -> Resul
 /// # Errors
 /// The errno of the call; EAFNOSUPPORT for an address that is neither IP nor unix.
 pub fn sockname(fd: &OwnedFd) -> Result<SockName, Errno> {
-    let found: SockaddrStorage = getsockname(fd.as_raw_fd())?;
+    name_of(&getsockname(fd.as_raw_fd())?).ok_or(Errno::EAFNOSUPPORT)
+}
+
+/// `None` for an address that is neither IP nor unix.
+pub(crate) fn name_of(found: &SockaddrStorage) -> Option<SockName> {
     if let Some(addr) = found.as_sockaddr_in() {
-        return Ok(SockName::Ip(SocketAddr::V4((*addr).into())));
+        return Some(SockName::Ip(SocketAddr::V4((*addr).into())));
     }
     if let Some(addr) = found.as_sockaddr_in6() {
-        return Ok(SockName::Ip(SocketAddr::V6((*addr).into())));
+        return Some(SockName::Ip(SocketAddr::V6((*addr).into())));
     }
-    if let Some(addr) = found.as_unix_addr() {
-        let path = addr.path().map(|path| path.to_string_lossy().into_owned());
-        return Ok(SockName::Unix(path.unwrap_or_default()));
-    }
-    Err(Errno::EAFNOSUPPORT)
+    let addr = found.as_unix_addr()?;
+    let path = addr.path().map(|path| path.to_string_lossy().into_owned());
+    Some(SockName::Unix(path.unwrap_or_default()))
 }
 
 /// Accepts one connection, not blocking and close-on-exec; `None` if none is there. Connections

@@ -5,7 +5,14 @@ use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
-use nix::sys::socket::{MsgFlags, recv, send, shutdown};
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockaddrLike, SockaddrStorage, getpeername, getsockname, recv, send,
+    shutdown,
+};
+use roundel_core::SockName;
+
+use crate::socket;
 
 /// A connection of this worker: it is acknowledged, and nobody else will get it.
 ///
@@ -21,11 +28,24 @@ impl Connection {
         Connection(Some(fd))
     }
 
+    /// The client's address; a unix client mostly has an empty path.
+    ///
+    /// # Errors
+    /// As getpeername(2): ENOTCONN if the client has left.
+    pub fn peer_addr(&self) -> io::Result<SockName> {
+        let found: SockaddrStorage = getpeername(self.as_raw_fd())?;
+        socket::name_of(&found).ok_or_else(|| Errno::EAFNOSUPPORT.into())
+    }
+
     /// The TCP stream, blocking as those of the standard library are.
     ///
     /// # Errors
-    /// If the mode can't be changed.
+    /// `InvalidInput` if it is a unix connection, which ends then; or if the mode can't be
+    /// changed.
     pub fn into_tcp_stream(self) -> io::Result<TcpStream> {
+        if self.is_unix()? {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a unix connection"));
+        }
         let stream = TcpStream::from(OwnedFd::from(self));
         stream.set_nonblocking(false)?;
         Ok(stream)
@@ -34,11 +54,20 @@ impl Connection {
     /// The unix stream, blocking as those of the standard library are.
     ///
     /// # Errors
-    /// If the mode can't be changed.
+    /// `InvalidInput` if it is a TCP connection, which ends then; or if the mode can't be
+    /// changed.
     pub fn into_unix_stream(self) -> io::Result<UnixStream> {
+        if !self.is_unix()? {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a TCP connection"));
+        }
         let stream = UnixStream::from(OwnedFd::from(self));
         stream.set_nonblocking(false)?;
         Ok(stream)
+    }
+
+    fn is_unix(&self) -> io::Result<bool> {
+        let own: SockaddrStorage = getsockname(self.as_raw_fd())?;
+        Ok(own.family() == Some(AddressFamily::Unix))
     }
 
     /// Shuts down reading, writing, or both.

@@ -9,14 +9,16 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{IntoRawFd, OwnedFd, RawFd};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use nix::sys::socket::{SockType, getsockopt, sockopt};
+use nix::sys::socket::{
+    AddressFamily, SockType, SockaddrLike, SockaddrStorage, getsockname, getsockopt, sockopt,
+};
 
 use crate::channel::set_nonblocking;
-use crate::process::{CHANNEL_VAR, SLOT_VAR, WORKER_VAR};
+use crate::process::{CHANNEL_VAR, INSTANCE_VAR, SLOT_VAR, WORKER_VAR};
 
 /// Whether this process was started as a worker.
 pub fn is_worker() -> bool {
@@ -37,7 +39,9 @@ pub fn slot() -> Option<u32> {
 /// channel's descriptor is close-on-exec in any case.
 pub fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
-    command.env_remove(CHANNEL_VAR).env_remove(WORKER_VAR).env_remove(SLOT_VAR);
+    for name in [CHANNEL_VAR, WORKER_VAR, SLOT_VAR, INSTANCE_VAR] {
+        command.env_remove(name);
+    }
     command
 }
 
@@ -55,18 +59,31 @@ pub(super) fn take_channel() -> io::Result<Option<OwnedFd>> {
         io::Error::new(io::ErrorKind::InvalidInput, words)
     };
     let number = value.to_str().and_then(|text| text.parse::<i32>().ok());
-    let number = number.filter(|number| *number > 2).ok_or_else(|| invalid("is no descriptor"))?;
+    let number = number.ok_or_else(|| invalid("is no descriptor"))?;
     if TAKEN.set(()).is_err() {
         let words = "this process has joined its cluster already";
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, words));
     }
-    crate::sys::close_on_exec(number);
-    let fd = crate::sys::adopt(number).map_err(|_| invalid("is not open"))?;
-    if getsockopt(&fd, sockopt::SockType) != Ok(SockType::Stream) {
-        // It may be anything, and somebody's: it is not ours to close.
-        std::mem::forget(fd);
-        return Err(invalid("is no stream socket"));
+    adopt(number).map(Some).map_err(invalid)
+}
+
+/// The channel under this number. What else may be there is somebody's, and stays as it is.
+pub(super) fn adopt(number: RawFd) -> Result<OwnedFd, &'static str> {
+    const NO_CHANNEL: &str =
+        "names no channel; helpers of a worker are to be started without the variable";
+    if number <= 2 {
+        return Err(NO_CHANNEL);
     }
-    set_nonblocking(&fd)?;
-    Ok(Some(fd))
+    let own: SockaddrStorage = getsockname(number).map_err(|_| NO_CHANNEL)?;
+    if own.family() != Some(AddressFamily::Unix) {
+        return Err(NO_CHANNEL);
+    }
+    let fd = crate::sys::adopt(number).map_err(|_| NO_CHANNEL)?;
+    if getsockopt(&fd, sockopt::SockType) != Ok(SockType::Stream) {
+        let _ = fd.into_raw_fd();
+        return Err(NO_CHANNEL);
+    }
+    crate::sys::close_on_exec(number);
+    set_nonblocking(&fd).map_err(|_| NO_CHANNEL)?;
+    Ok(fd)
 }

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 
+use nix::sys::socket::{Shutdown, shutdown};
 use roundel_core::wire;
 use roundel_core::{
     Config, ConnRange, Custody, FromWorker, Inbox, ListenKey, ListenerId, SockName, Time, Worker,
@@ -44,8 +45,9 @@ pub struct Listener {
 enum From {
     /// The primary hands connections over.
     Handed(ListenerId),
-    /// The listener itself, shared with others or, outside a cluster, this process's own.
-    Own(Arc<OwnedFd>),
+    /// The listener itself: shared with other workers under its name, or, outside a cluster,
+    /// this process's own.
+    Own(Arc<OwnedFd>, Option<ListenerId>),
 }
 
 impl Listener {
@@ -63,7 +65,7 @@ impl Listener {
     pub fn own_fd(&self) -> Option<&Arc<OwnedFd>> {
         match &self.from {
             From::Handed(_) => None,
-            From::Own(fd) => Some(fd),
+            From::Own(fd, _) => Some(fd),
         }
     }
 }
@@ -82,6 +84,8 @@ pub struct Member {
     draining: Option<Option<Time>>,
     leaving: bool,
     suicide_confirmed: bool,
+    /// The channel closes when everything is sent.
+    closing: bool,
     /// Outside a cluster: paths to remove at the end.
     bound: Vec<socket::Bound>,
 }
@@ -124,6 +128,7 @@ impl Member {
             draining: None,
             leaving: false,
             suicide_confirmed: false,
+            closing: false,
             bound: Vec::new(),
         };
         member.carry_out();
@@ -164,6 +169,11 @@ impl Member {
             && !self.core.awaits_delivery()
     }
 
+    /// Whether a suicide was said that the primary has not confirmed yet.
+    pub fn awaits_suicide_ack(&self) -> bool {
+        self.channel.is_some() && self.core.awaits_suicide_ack()
+    }
+
     /// Whether the primary has confirmed a suicide, or there is nobody to confirm it.
     pub fn is_suicide_settled(&self) -> bool {
         self.suicide_confirmed || self.channel.is_none()
@@ -194,7 +204,7 @@ impl Member {
         let (fd, bound) = socket::bind(key, backlog, &socket::Inherited::default())?;
         let sockname = bound.sockname.clone();
         self.bound.push(bound);
-        Ok(Listener { from: From::Own(Arc::new(fd)), sockname, data })
+        Ok(Listener { from: From::Own(Arc::new(fd), None), sockname, data })
     }
 
     /// Reads and writes what is possible now. Call it when the channel is ready.
@@ -209,10 +219,10 @@ impl Member {
     /// `WouldBlock` if none is there now. Otherwise as accept(2), for listeners of one's own.
     pub fn accept(&mut self, listener: &Listener) -> io::Result<Connection> {
         let id = match &listener.from {
-            From::Own(_) if self.standing() != Standing::Serving => {
+            From::Own(..) if self.standing() != Standing::Serving => {
                 return Err(io::ErrorKind::WouldBlock.into());
             }
-            From::Own(fd) => {
+            From::Own(fd, _) => {
                 return match socket::accept(fd.as_fd()) {
                     Ok(Some(fd)) => Ok(Connection::new(fd)),
                     Ok(None) => Err(io::ErrorKind::WouldBlock.into()),
@@ -227,22 +237,27 @@ impl Member {
         if self.core.untaken_at(id) == 0 {
             self.read();
         }
-        self.input(WorkerInput::Take { listener: Some(id) });
+        // Behind an answer that could not be sent yet, another one would wait as well.
+        if !self.wants_write() {
+            self.input(WorkerInput::Take { listener: Some(id) });
+        }
         self.carry_out();
         self.take_delivered(id).ok_or_else(|| io::ErrorKind::WouldBlock.into())
     }
 
     /// Gives the oldest connection that waits at a listener back, so that another worker gets it.
-    pub fn decline(&mut self, listener: &Listener) {
-        if let From::Handed(id) = listener.from {
-            self.input(WorkerInput::Decline { listener: Some(id) });
-            self.carry_out();
-        }
+    /// False if none waits.
+    pub fn decline(&mut self, listener: &Listener) -> bool {
+        let From::Handed(id) = listener.from else { return false };
+        let waits = self.core.untaken_at(id) > 0;
+        self.input(WorkerInput::Decline { listener: Some(id) });
+        self.carry_out();
+        waits
     }
 
     /// Wants no more connections of a listener.
     pub fn close(&mut self, listener: Listener) {
-        if let From::Handed(id) = listener.from {
+        if let From::Handed(id) | From::Own(_, Some(id)) = listener.from {
             self.input(WorkerInput::CloseListener { listener: id });
             self.carry_out();
         }
@@ -342,10 +357,11 @@ impl Member {
             |never| match *never {},
             |count| sent += count,
         );
+        let all_said = self.closing && channel.outbox.is_empty();
         for _ in 0..sent {
             self.input(WorkerInput::Sent);
         }
-        let closed = matches!(flush, Flush::Closed);
+        let closed = matches!(flush, Flush::Closed) || all_said;
         if closed {
             self.channel_closed();
         }
@@ -368,7 +384,7 @@ impl Member {
             WorkerOutput::Discard { conn } => drop(self.custody.release(conn)),
             WorkerOutput::Granted { ask, listener, sockname, handle, data } => {
                 let from = match handle.and_then(|handle| self.custody.release(handle)) {
-                    Some(fd) => From::Own(Arc::new(fd)),
+                    Some(fd) => From::Own(Arc::new(fd), Some(listener)),
                     None => From::Handed(listener),
                 };
                 self.answers.insert(ask, Ok(Listener { from, sockname, data }));
@@ -379,10 +395,17 @@ impl Member {
             }
             WorkerOutput::Draining { deadline } => self.draining = Some(deadline),
             WorkerOutput::SuicideAcked => self.suicide_confirmed = true,
-            WorkerOutput::CloseChannel => self.channel = None,
+            WorkerOutput::CloseChannel => self.closing = true,
             WorkerOutput::PrimaryGone => self.draining = Some(None),
             _ => {}
         }
+    }
+}
+
+impl Drop for Channel {
+    fn drop(&mut self) {
+        // Whoever else holds the descriptor, such as an event loop, shall not delay the end.
+        let _ = shutdown(self.fd.as_raw_fd(), Shutdown::Both);
     }
 }
 

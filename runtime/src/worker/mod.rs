@@ -4,6 +4,8 @@ mod connection;
 mod environment;
 mod member;
 mod shared;
+#[cfg(test)]
+mod tests;
 
 pub use connection::Connection;
 pub use environment::{command, is_worker, slot, worker_id};

@@ -1,8 +1,12 @@
 //! A member that a panic on any thread can reach.
 
+use std::io;
+use std::os::fd::OwnedFd;
 use std::panic;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+
+use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::Member;
 
@@ -12,23 +16,34 @@ pub struct Shared {
     member: Mutex<Member>,
     /// A panic happened, and is to be told.
     failing: AtomicBool,
+    bell: Arc<OwnedFd>,
 }
 
 impl Shared {
     /// Puts a member behind a lock.
-    pub fn new(member: Member) -> Arc<Shared> {
-        Arc::new(Shared { member: Mutex::new(member), failing: AtomicBool::new(false) })
+    ///
+    /// # Errors
+    /// As eventfd(2): mostly for want of descriptors.
+    pub fn new(member: Member) -> io::Result<Arc<Shared>> {
+        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+        let bell = Arc::new(EventFd::from_value_and_flags(0, flags)?.into());
+        let failing = AtomicBool::new(false);
+        Ok(Arc::new(Shared { member: Mutex::new(member), failing, bell }))
+    }
+
+    /// Becomes ready to read at every panic: an event loop that waits then looks again what it is
+    /// to watch, and whether to leave. Watch it for edges; it is never read.
+    pub fn bell(&self) -> &Arc<OwnedFd> {
+        &self.bell
     }
 
     /// Does something with the member. Nothing in there may wait.
     pub fn with<R>(&self, act: impl FnOnce(&mut Member) -> R) -> R {
-        let result = {
-            let mut member = self.lock();
-            act(&mut member)
-        };
-        // A panic that found the lock taken has left it to us.
-        self.tell_failure();
-        result
+        // Dropped in reverse: the lock is let go first, then the flag is looked at, also when
+        // `act` panics. So a panic that finds the lock taken can leave it to its holder.
+        let _tells = TellsFailure(self);
+        let mut member = self.lock();
+        act(&mut member)
     }
 
     /// Has a panic on any thread of this process start this worker's replacement, in front of the
@@ -39,8 +54,7 @@ impl Shared {
         let previous = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
             if let Some(shared) = shared.upgrade() {
-                shared.failing.store(true, Ordering::SeqCst);
-                shared.tell_failure();
+                shared.fail();
             }
             previous(info);
         }));
@@ -49,6 +63,14 @@ impl Shared {
     /// Whether a panic has happened.
     pub fn is_failing(&self) -> bool {
         self.failing.load(Ordering::SeqCst)
+    }
+
+    /// What a panic does.
+    pub(super) fn fail(&self) {
+        self.failing.store(true, Ordering::SeqCst);
+        self.tell_failure();
+        // Full only after 2^64 panics (eventfd(2)).
+        let _ = nix::unistd::write(&self.bell, &1_u64.to_ne_bytes());
     }
 
     fn tell_failure(&self) {
@@ -64,5 +86,13 @@ impl Shared {
 
     fn lock(&self) -> MutexGuard<'_, Member> {
         self.member.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct TellsFailure<'a>(&'a Shared);
+
+impl Drop for TellsFailure<'_> {
+    fn drop(&mut self) {
+        self.0.tell_failure();
     }
 }
