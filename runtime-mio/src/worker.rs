@@ -6,6 +6,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+#[cfg(test)]
+mod tests;
+
 use mio::event::Source;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token};
@@ -57,14 +60,20 @@ impl Worker {
     /// # Errors
     /// If the environment names a channel that is none, or for want of descriptors.
     pub fn join() -> io::Result<Worker> {
-        let member = Member::join()?;
+        Worker::over(Member::join()?)
+    }
+
+    pub(crate) fn over(member: Member) -> io::Result<Worker> {
         let poll = Poll::new()?;
         if let Some(fd) = member.channel_fd() {
             let raw = fd.as_raw_fd();
             poll.registry().register(&mut SourceFd(&raw), Token(0), Interest::READABLE)?;
         }
+        let shared = Shared::new(member)?;
+        let bell = shared.bell().as_raw_fd();
+        poll.registry().register(&mut SourceFd(&bell), Token(0), Interest::READABLE)?;
         Ok(Worker {
-            shared: Shared::new(member),
+            shared,
             poll,
             events: Events::with_capacity(16),
             own: Vec::new(),
@@ -159,13 +168,19 @@ impl Worker {
     }
 
     /// Gives the oldest connection that waits at a listener back: another worker gets it, and this
-    /// one gets the next one a little later.
-    pub fn decline(&mut self, listener: &Listener) {
-        self.shared.with(|member| member.decline(listener));
+    /// one gets the next one a little later. False if none waits.
+    pub fn decline(&mut self, listener: &Listener) -> bool {
+        self.shared.with(|member| member.decline(listener))
     }
 
     /// Wants no more connections of a listener.
     pub fn close(&mut self, listener: Listener) {
+        if let Some(fd) = listener.own_fd() {
+            let raw = fd.as_raw_fd();
+            // Closed, it would be forgotten as well; but an older copy may live somewhere.
+            let _ = self.poll.registry().deregister(&mut SourceFd(&raw));
+            self.own.retain(|own| own.own_fd().is_none_or(|own| own.as_raw_fd() != raw));
+        }
         self.shared.with(|member| member.close(listener));
     }
 
@@ -213,15 +228,16 @@ impl Worker {
     }
 
     /// The end of a worker: sends what is left to be said and, after a suicide, waits for the
-    /// primary to confirm it (at most 5 s), so that the replacement is there first. The exit code
-    /// is 101 after a panic, else 0.
+    /// primary to confirm it, so that the replacement was started first; at most 5 s in all. The
+    /// exit code is 101 after a panic, else 0.
     pub fn finish(mut self) -> ExitCode {
         let end = Instant::now() + FAREWELL_TIMEOUT;
         let failing = self.is_failing();
         loop {
-            let settled = self
-                .shared
-                .with(|member| !member.wants_write() && (!failing || member.is_suicide_settled()));
+            let settled = self.shared.with(|member| {
+                let said = !failing || member.is_suicide_settled();
+                said && !member.awaits_suicide_ack() && !member.wants_write()
+            });
             let left = end.saturating_duration_since(Instant::now());
             if settled || left.is_zero() || self.wait(Some(left)).is_err() {
                 break;
@@ -265,7 +281,8 @@ impl Worker {
     ) -> io::Result<()> {
         let channel = self.shared.with(|member| member.channel_fd().cloned());
         let own = self.own.iter().filter_map(|listener| listener.own_fd().cloned());
-        for fd in channel.into_iter().chain(own) {
+        let bell = Arc::clone(self.shared.bell());
+        for fd in channel.into_iter().chain(own).chain([bell]) {
             let raw = fd.as_raw_fd();
             act(&mut SourceFd(&raw))?;
         }
@@ -273,7 +290,7 @@ impl Worker {
     }
 }
 
-/// The channel and, where this process accepts by itself, its listeners, all under one token:
+/// The channel, what tells of panics on other threads, and, where this process accepts by itself, its listeners, all under one token:
 /// listen first, then register.
 impl Source for Worker {
     fn register(
