@@ -4,7 +4,8 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use crate::ConnId;
-use crate::table::Table;
+use crate::id::Id;
+use crate::table::IdMap;
 
 /// Holds the payload of each connection (an adapter's descriptor, a test's token) from the moment
 /// it is admitted until the machine releases it.
@@ -13,14 +14,14 @@ use crate::table::Table;
 /// holds; [`finish`](Custody::finish) tells whether something was left.
 #[derive(Debug)]
 pub struct Custody<T> {
-    held: Table<ConnId, T>,
+    held: IdMap<T>,
     next: ConnId,
 }
 
 impl<T> Custody<T> {
     /// An empty custody.
     pub const fn new() -> Self {
-        Custody { held: Table::new(), next: ConnId::FIRST }
+        Custody { held: IdMap::new(), next: ConnId::FIRST }
     }
 
     /// Takes a payload in and mints its id. Feed it to the machine before admitting many more:
@@ -28,7 +29,7 @@ impl<T> Custody<T> {
     pub fn admit(&mut self, payload: T) -> ConnId {
         let id = self.next;
         self.next = id.next();
-        self.held.insert(id, payload);
+        self.held.insert(id.raw(), payload);
         id
     }
 
@@ -43,7 +44,7 @@ impl<T> Custody<T> {
 
     /// Lends a payload, for handing its descriptor on. `None` if it was released.
     pub fn get(&self, conn: ConnId) -> Option<&T> {
-        self.held.get(conn)
+        self.held.get(conn.raw())
     }
 
     /// Gives a payload back for good: what to do with it (close it, or pass it to the program)
@@ -51,7 +52,7 @@ impl<T> Custody<T> {
     /// else. `None` if it was released before.
     #[must_use]
     pub fn release(&mut self, conn: ConnId) -> Option<T> {
-        self.held.remove(conn)
+        self.held.remove(conn.raw())
     }
 
     /// How many payloads are held.
@@ -61,7 +62,7 @@ impl<T> Custody<T> {
 
     /// Whether nothing is held.
     pub fn is_empty(&self) -> bool {
-        self.held.is_empty()
+        self.held.len() == 0
     }
 
     /// Ends the custody.
@@ -69,7 +70,11 @@ impl<T> Custody<T> {
     /// # Errors
     /// [`Leftover`] with what was never released.
     pub fn finish(self) -> Result<(), Leftover<T>> {
-        if self.held.is_empty() { Ok(()) } else { Err(Leftover(self.held.into_sorted())) }
+        if self.is_empty() {
+            return Ok(());
+        }
+        let left = self.held.into_sorted().into_iter();
+        Err(Leftover(left.map(|(raw, payload)| (ConnId::from(raw), payload)).collect()))
     }
 }
 

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 /// What the id tables need to know of an id.
 pub(crate) trait Id: Copy + Eq + Ord {
-    /// The number behind the id; never zero.
-    fn raw(self) -> u64;
+    /// The number behind the id.
+    fn raw(self) -> NonZeroU64;
 }
 
 macro_rules! ids {
@@ -42,9 +42,15 @@ macro_rules! ids {
             }
         }
 
+        impl From<NonZeroU64> for $name {
+            fn from(raw: NonZeroU64) -> Self {
+                $name(raw)
+            }
+        }
+
         impl Id for $name {
-            fn raw(self) -> u64 {
-                self.0.get()
+            fn raw(self) -> NonZeroU64 {
+                self.0
             }
         }
 

@@ -38,28 +38,31 @@ impl Ends {
 
 impl Lists {
     /// Puts an index at the end of a list, taking it out of the list it was in.
+    #[inline(always)]
     pub(crate) fn push_back(&mut self, list: u32, index: u32) {
         self.remove(index);
-        if self.ends.len() <= list as usize {
-            self.ends.resize(list as usize + 1, Ends::EMPTY);
-        }
-        if self.links.len() <= index as usize {
-            self.links.resize(index as usize + 1, Link::FREE);
+        if self.ends.len() <= list as usize || self.links.len() <= index as usize {
+            self.grow(list, index);
         }
         let Some(ends) = self.ends.get_mut(list as usize) else { return };
-        let before = ends.last;
-        ends.last = index;
-        if before == NONE {
-            ends.first = index;
-        } else if let Some(link) = self.links.get_mut(before as usize) {
-            link.after = index;
-        }
+        let before = core::mem::replace(&mut ends.last, index);
         if let Some(link) = self.links.get_mut(index as usize) {
             *link = Link { before, after: NONE, list };
         }
+        match self.links.get_mut(before as usize) {
+            Some(link) => link.after = index,
+            None => ends.first = index,
+        }
+    }
+
+    #[cold]
+    fn grow(&mut self, list: u32, index: u32) {
+        self.ends.resize(self.ends.len().max(list as usize + 1), Ends::EMPTY);
+        self.links.resize(self.links.len().max(index as usize + 1), Link::FREE);
     }
 
     /// Takes an index out of the list it is in, if it is in one.
+    #[inline(always)]
     pub(crate) fn remove(&mut self, index: u32) {
         let Some(link) = self.links.get_mut(index as usize) else { return };
         let Link { before, after, list } = *link;

@@ -16,10 +16,12 @@ pub(crate) struct Ring {
 
 impl Ring {
     /// Says that a worker's number in flight is now `in_flight`: it enters that level last.
+    #[inline(always)]
     pub(crate) fn enter(&mut self, worker: u32, in_flight: u32) {
         self.levels.push_back(in_flight, worker);
     }
 
+    #[inline(always)]
     pub(crate) fn leave(&mut self, worker: u32) {
         self.levels.remove(worker);
     }
@@ -36,10 +38,20 @@ impl Ring {
     /// The first worker, in the order of service, that `may` take a connection.
     ///
     /// Walks past those that may not, so it is short where all workers share all listeners.
+    #[inline(always)]
     pub(crate) fn pick(&self, mut may: impl FnMut(u32) -> bool) -> Option<u32> {
-        (0..self.levels.count())
-            .flat_map(|level| self.levels.iter(level))
-            .find(|&worker| may(worker))
+        let mut level = 0;
+        while level < self.levels.count() {
+            let mut next = self.levels.first(level);
+            while let Some(worker) = next {
+                if may(worker) {
+                    return next;
+                }
+                next = self.levels.after(worker);
+            }
+            level += 1;
+        }
+        None
     }
 
     /// All workers in the order of service.

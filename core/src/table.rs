@@ -7,6 +7,7 @@
 
 use alloc::vec::Vec;
 use core::hash::{Hash, Hasher};
+use core::num::NonZeroU64;
 
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +26,7 @@ pub(crate) struct Table<K, T> {
     entries: Vec<Option<(K, T)>>,
     free: Vec<u32>,
     #[serde(skip)]
-    index: Index,
+    index: IdMap<u32>,
 }
 
 /// What is stored of a table; the index follows from it.
@@ -40,7 +41,7 @@ impl<K: Id, T> TryFrom<Parts<K, T>> for Table<K, T> {
 
     fn try_from(parts: Parts<K, T>) -> Result<Self, Self::Error> {
         let Parts { entries, free } = parts;
-        let mut index = Index::default();
+        let mut index = IdMap::new();
         let mut vacant = 0;
         for (at, entry) in entries.iter().enumerate() {
             let Some((key, _)) = entry else {
@@ -48,7 +49,7 @@ impl<K: Id, T> TryFrom<Parts<K, T>> for Table<K, T> {
                 continue;
             };
             let at = u32::try_from(at).map_err(|_| "table too large")?;
-            if index.find(key.raw()).is_some() {
+            if index.get(key.raw()).is_some() {
                 return Err("an id stands twice in a table");
             }
             index.insert(key.raw(), at);
@@ -66,7 +67,7 @@ impl<K: Id, T> TryFrom<Parts<K, T>> for Table<K, T> {
 
 impl<K: Id, T> Table<K, T> {
     pub(crate) const fn new() -> Self {
-        Table { entries: Vec::new(), free: Vec::new(), index: Index::EMPTY }
+        Table { entries: Vec::new(), free: Vec::new(), index: IdMap::new() }
     }
 
     /// Puts a value in and tells its index. The id must be new.
@@ -97,7 +98,7 @@ impl<K: Id, T> Table<K, T> {
 
     /// The index of a value, for [`at`](Self::at) and for lists of indexes.
     pub(crate) fn position(&self, key: K) -> Option<u32> {
-        self.index.get(key.raw())
+        self.index.get(key.raw()).copied()
     }
 
     pub(crate) fn at(&self, at: u32) -> Option<&T> {
@@ -112,6 +113,10 @@ impl<K: Id, T> Table<K, T> {
         self.entries.get(at as usize)?.as_ref().map(|(key, _)| *key)
     }
 
+    pub(crate) fn entry_mut(&mut self, at: u32) -> Option<(K, &mut T)> {
+        self.entries.get_mut(at as usize)?.as_mut().map(|(key, value)| (*key, value))
+    }
+
     pub(crate) fn get(&self, key: K) -> Option<&T> {
         self.at(self.position(key)?)
     }
@@ -121,16 +126,12 @@ impl<K: Id, T> Table<K, T> {
         self.at_mut(at)
     }
 
-    pub(crate) fn contains(&self, key: K) -> bool {
-        self.position(key).is_some()
-    }
-
     pub(crate) fn len(&self) -> usize {
-        self.index.len
+        self.index.len()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.index.len == 0
+        self.index.len() == 0
     }
 
     /// The values in the order of their index, which is no order of meaning.
@@ -143,13 +144,6 @@ impl<K: Id, T> Table<K, T> {
         let mut keys: Vec<K> = self.iter().map(|(key, _)| key).collect();
         keys.sort_unstable();
         keys
-    }
-
-    /// Takes everything out, in rising order of id.
-    pub(crate) fn into_sorted(self) -> Vec<(K, T)> {
-        let mut all: Vec<(K, T)> = self.entries.into_iter().flatten().collect();
-        all.sort_unstable_by_key(|(key, _)| *key);
-        all
     }
 }
 
@@ -169,40 +163,54 @@ impl<K: Hash, T: Hash> Hash for Table<K, T> {
     }
 }
 
-/// Open addressing with linear probing; key 0 marks an empty place.
-#[derive(Clone, Debug, Default)]
-struct Index {
-    places: Vec<(u64, u32)>,
+/// Values by number, which is never zero: open addressing with linear probing.
+#[derive(Clone, Debug)]
+pub(crate) struct IdMap<V> {
+    /// A power of two, at most half of them taken.
+    places: Vec<Option<(NonZeroU64, V)>>,
     len: usize,
+    /// 64 less the bits of an index into `places`.
+    shift: u32,
 }
 
-impl Index {
-    const EMPTY: Index = Index { places: Vec::new(), len: 0 };
+impl<V> Default for IdMap<V> {
+    fn default() -> Self {
+        IdMap::new()
+    }
+}
 
-    /// Where the search for a key begins. The length is a power of two.
-    fn home(&self, key: u64) -> usize {
-        let bits = self.places.len().trailing_zeros();
-        // The high bits of the product are the well mixed ones; a shift by 64 would overflow.
-        (key.wrapping_mul(0x9E37_79B9_7F4A_7C15).checked_shr(64 - bits)).unwrap_or(0) as usize
+impl<V> IdMap<V> {
+    pub(crate) const fn new() -> Self {
+        IdMap { places: Vec::new(), len: 0, shift: 0 }
     }
 
-    fn find(&self, key: u64) -> Option<usize> {
-        let mask = self.places.len().checked_sub(1)?;
+    /// Where the search for a key begins: the high bits of the product are the well mixed ones.
+    #[inline(always)]
+    fn home(&self, key: NonZeroU64) -> usize {
+        (key.get().wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (self.shift & 63)) as usize
+    }
+
+    #[inline(always)]
+    fn find(&self, key: NonZeroU64) -> Option<usize> {
+        let mask = self.places.len().wrapping_sub(1);
         let mut at = self.home(key);
         loop {
             match self.places.get(at) {
-                Some(&(found, _)) if found == key => return Some(at),
-                Some(&(0, _)) | None => return None,
-                Some(_) => at = (at + 1) & mask,
+                Some(Some((found, _))) if *found == key => return Some(at),
+                Some(None) | None => return None,
+                Some(Some(_)) => at = (at + 1) & mask,
             }
         }
     }
 
-    fn get(&self, key: u64) -> Option<u32> {
-        self.places.get(self.find(key)?).map(|&(_, value)| value)
+    #[inline(always)]
+    pub(crate) fn get(&self, key: NonZeroU64) -> Option<&V> {
+        self.places.get(self.find(key)?)?.as_ref().map(|(_, value)| value)
     }
 
-    fn insert(&mut self, key: u64, value: u32) {
+    /// Puts a value in. The key must be new.
+    #[inline(always)]
+    pub(crate) fn insert(&mut self, key: NonZeroU64, value: V) {
         if (self.len + 1) * 2 > self.places.len() {
             self.grow();
         }
@@ -210,53 +218,57 @@ impl Index {
         self.len += 1;
     }
 
-    fn place(&mut self, key: u64, value: u32) {
-        let mask = self.places.len().saturating_sub(1);
+    #[inline(always)]
+    fn place(&mut self, key: NonZeroU64, value: V) {
+        let mask = self.places.len().wrapping_sub(1);
         let mut at = self.home(key);
         while let Some(place) = self.places.get_mut(at) {
-            if place.0 == 0 {
-                *place = (key, value);
+            if place.is_none() {
+                *place = Some((key, value));
                 return;
             }
             at = (at + 1) & mask;
         }
     }
 
+    #[cold]
     fn grow(&mut self) {
         let wanted = (self.places.len() * 2).max(8);
-        let old = core::mem::replace(&mut self.places, alloc::vec![(0, 0); wanted]);
-        for (key, value) in old {
-            if key != 0 {
-                self.place(key, value);
+        self.shift = 64 - wanted.trailing_zeros();
+        let empty = core::iter::repeat_with(|| None).take(wanted).collect();
+        for (key, value) in core::mem::replace(&mut self.places, empty).into_iter().flatten() {
+            self.place(key, value);
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn remove(&mut self, key: NonZeroU64) -> Option<V> {
+        let mask = self.places.len().wrapping_sub(1);
+        let mut hole = self.find(key)?;
+        let (_, value) = self.places.get_mut(hole)?.take()?;
+        self.len -= 1;
+        let mut at = hole;
+        loop {
+            at = (at + 1) & mask;
+            let Some(Some((next, _))) = self.places.get(at) else { return Some(value) };
+            // An entry may move back only if its home is not inside (hole, at].
+            let from_home = at.wrapping_sub(self.home(*next)) & mask;
+            if from_home >= (at.wrapping_sub(hole) & mask) {
+                self.places.swap(hole, at);
+                hole = at;
             }
         }
     }
 
-    fn remove(&mut self, key: u64) -> Option<u32> {
-        let mut hole = self.find(key)?;
-        let mask = self.places.len() - 1;
-        let value = self.places.get(hole).map(|&(_, value)| value);
-        let mut at = hole;
-        loop {
-            at = (at + 1) & mask;
-            let Some(&(next, next_value)) = self.places.get(at) else { break };
-            if next == 0 {
-                break;
-            }
-            // An entry may move back only if its home is not inside (hole, at].
-            let from_home = at.wrapping_sub(self.home(next)) & mask;
-            if from_home >= (at.wrapping_sub(hole) & mask) {
-                if let Some(place) = self.places.get_mut(hole) {
-                    *place = (next, next_value);
-                }
-                hole = at;
-            }
-        }
-        if let Some(place) = self.places.get_mut(hole) {
-            *place = (0, 0);
-        }
-        self.len -= 1;
-        value
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Takes everything out, in rising order of the keys.
+    pub(crate) fn into_sorted(self) -> Vec<(NonZeroU64, V)> {
+        let mut all: Vec<(NonZeroU64, V)> = self.places.into_iter().flatten().collect();
+        all.sort_unstable_by_key(|(key, _)| *key);
+        all
     }
 }
 

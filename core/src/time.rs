@@ -40,9 +40,9 @@ impl Time {
 
     /// The time `span` later. Saturates at the end of time instead of wrapping.
     #[must_use]
-    pub fn after(self, span: Duration) -> Self {
-        let nanos = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
-        Time(self.0.saturating_add(nanos))
+    pub const fn after(self, span: Duration) -> Self {
+        let nanos = span.as_secs().saturating_mul(1_000_000_000);
+        Time(self.0.saturating_add(nanos.saturating_add(span.subsec_nanos() as u64)))
     }
 
     /// How long it is from `earlier` to `self`; zero if `earlier` is the later one.

@@ -50,10 +50,13 @@ impl fmt::Display for Deadline {
     }
 }
 
-/// One deadline and whom it is about. Ack deadlines are not here: they are on the path of a
-/// connection and keep their own order.
+/// One deadline and whom it is about.
+///
+/// An ack deadline is set once and looked at when it has passed: each answer only notes a later
+/// time in the worker's record. So it may be early, and the path of a connection sets nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) enum Due {
+    Ack(WorkerId),
     Ready(WorkerId),
     Silent(WorkerId),
     Frame(WorkerId),
@@ -69,6 +72,7 @@ pub(crate) enum Due {
 impl Due {
     pub(crate) const fn timer(self) -> Timer {
         match self {
+            Due::Ack(_) => Timer::Ack,
             Due::Ready(_) => Timer::Ready,
             Due::Silent(_) => Timer::Silent,
             Due::Frame(_) => Timer::Frame,
@@ -111,6 +115,7 @@ impl Timers {
 
     pub(crate) fn clear_worker(&mut self, worker: WorkerId) {
         for due in [
+            Due::Ack(worker),
             Due::Ready(worker),
             Due::Silent(worker),
             Due::Frame(worker),

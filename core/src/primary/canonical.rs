@@ -6,7 +6,7 @@ use core::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Primary;
-use super::records::{Listener, ListenerState, SlotState, Worker};
+use super::records::{Listener, SlotState, Worker};
 use super::shutdown::Stop;
 use crate::timers::Due;
 use crate::{ConnId, ListenerId, Time, WorkerId};
@@ -45,7 +45,7 @@ impl Primary {
         };
         for id in view.workers.clone() {
             if let Some(worker) = self.workers.get(id) {
-                view.worker(self, id, worker);
+                view.worker(self, worker);
             }
         }
         for id in view.listeners.clone() {
@@ -55,11 +55,6 @@ impl Primary {
         }
         view.mark('o');
         for index in self.ring.iter() {
-            let rank = self.workers.key_at(index).map(|id| view.rank(id));
-            view.number(rank.unwrap_or(0));
-        }
-        view.mark('a');
-        for index in self.ack_order.iter(0) {
             let rank = self.workers.key_at(index).map(|id| view.rank(id));
             view.number(rank.unwrap_or(0));
         }
@@ -124,7 +119,7 @@ impl View {
         self.conns.binary_search(&id).map_or(0, |at| at as u64 + 1)
     }
 
-    fn worker(&mut self, primary: &Primary, id: WorkerId, worker: &Worker) {
+    fn worker(&mut self, primary: &Primary, worker: &Worker) {
         self.mark('w');
         self.text(&(worker.slot, worker.generation, worker.codec, worker.life));
         self.text(&(worker.pid.is_some(), worker.voluntary, worker.killed_as, worker.replaced));
@@ -135,14 +130,13 @@ impl View {
             self.age(at, primary.config.restart_period.max(Duration::from_secs(1)));
         }
         self.mark('f');
-        for entry in &worker.in_flight {
+        for entry in worker.in_flight.iter() {
             self.number(worker.next_seq.get() - entry.seq.get());
             self.number(self.conn_rank(entry.conn));
             self.number(self.listener_rank(entry.listener));
             self.number(entry.attempts.into());
         }
-        let timed = primary.workers.position(id).and_then(|i| primary.ack_order.list_of(i));
-        self.time(timed.map(|_| worker.ack_due));
+        self.time((!worker.in_flight.is_empty()).then_some(worker.owes_since));
         self.mark('s');
         for share in &worker.shares {
             self.number(self.listener_rank(share.listener));
@@ -156,14 +150,10 @@ impl View {
         self.mark('l');
         self.text(&(&record.key, record.operator, record.shared, record.accepting));
         self.text(&(&record.sockname, &record.data));
-        match &record.state {
-            ListenerState::Binding(askers) => {
-                for asker in askers {
-                    self.number(self.rank(asker.worker));
-                    self.number(asker.seq.get());
-                }
-            }
-            other => self.text(other),
+        self.text(&record.state);
+        for asker in &record.askers {
+            self.number(self.rank(asker.worker));
+            self.number(asker.seq.get());
         }
         self.mark('h');
         for &holder in &record.holders {
@@ -176,6 +166,7 @@ impl View {
         }
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "only this one has an id in it")]
     fn slots(&mut self, primary: &Primary) {
         for slot in &primary.slots {
             self.mark('t');
@@ -195,10 +186,13 @@ impl View {
         let mut facts: Vec<(Time, u8, u64, u64)> = primary
             .timers
             .iter()
+            // An ack timer is only a reminder of what the record says.
+            .filter(|(_, due)| !matches!(due, Due::Ack(_)))
             .map(|(at, due)| {
                 let kind = due.timer() as u8;
                 match due {
-                    Due::Ready(w)
+                    Due::Ack(w)
+                    | Due::Ready(w)
                     | Due::Silent(w)
                     | Due::Frame(w)
                     | Due::Drain(w)

@@ -1,10 +1,12 @@
 //! Connections: from pending to in flight to released, and back to pending.
 
+use super::flights::InFlight;
 use super::output::{Attach, ConnEnd, Event, Output, Refusal};
-use super::records::{Cool, InFlight, ListenerState, Pending};
+use super::records::{Cool, ListenerState, Pending};
 use super::{Primary, shutdown};
 use crate::timers::Due;
-use crate::{ConnId, Errno, ListenerId, Seq, ToWorker, WorkerId};
+use crate::transitions::Life;
+use crate::{ConnId, Errno, ListenerId, Misuse, Overflow, Seq, Time, ToWorker, WorkerId};
 
 /// Why a connection comes back from a worker.
 #[derive(Clone, Copy)]
@@ -15,29 +17,51 @@ enum Back {
 }
 
 impl Primary {
-    pub(super) fn on_incoming(&mut self, listener: ListenerId, conn: ConnId) {
-        self.last_conn = conn.get();
-        if let Some(refusal) = self.refusal_at(listener) {
-            return self.refuse(conn, refusal);
+    /// A new connection. Refuses what can't be before anything has changed.
+    pub(super) fn on_incoming(
+        &mut self,
+        now: Time,
+        listener: ListenerId,
+        conn: ConnId,
+    ) -> Result<(), Misuse> {
+        let not_open = Misuse::ListenerNotOpen(listener);
+        let index = self.listeners.position(listener).ok_or(not_open)?;
+        let Some(record) = self.listeners.at(index) else { return Err(not_open) };
+        if matches!(record.state, ListenerState::Binding | ListenerState::Closed) {
+            return Err(not_open);
         }
-        let waits = self.listeners.get(listener).is_none_or(|record| !record.pending.is_empty());
+        if conn.get() <= self.last_conn {
+            return Err(Misuse::ConnNotRising(conn));
+        }
+        self.now = self.now.max(now);
+        self.last_conn = conn.get();
+        let waiting = record.pending.len();
+        if !record.is_open()
+            && let Some(refusal) = self.refusal_at(listener)
+        {
+            self.refuse(conn, refusal);
+            return Ok(());
+        }
         let entry = Pending { conn, attempts: 0 };
         // Who waits already waits because nobody is eligible, so nobody is for this one.
-        match if waits { None } else { self.pick(listener) } {
+        match if waiting > 0 { None } else { self.pick(listener) } {
             Some(worker) => self.hand_off(worker, listener, entry),
             None => {
-                let full = self
-                    .listeners
-                    .get(listener)
-                    .is_some_and(|record| record.pending.len() >= self.config.max_pending as usize);
-                if full && self.config.overflow == crate::Overflow::Refuse {
-                    return self.refuse(conn, Refusal::Overflow);
+                let full = waiting >= self.config.max_pending as usize;
+                if full && self.config.overflow == Overflow::Refuse {
+                    self.refuse(conn, Refusal::Overflow);
+                    return Ok(());
                 }
-                self.enqueue(listener, entry);
-                self.pause_if_full(listener);
+                self.enqueue(index, listener, entry);
+                if waiting + 1 >= self.config.max_pending as usize {
+                    self.pause_if_full(listener);
+                }
             }
         }
-        self.press();
+        if self.pending + self.flying >= self.config.max_held {
+            self.press();
+        }
+        Ok(())
     }
 
     /// Why a connection that arrives, or comes back, at a listener can't wait there.
@@ -50,7 +74,7 @@ impl Primary {
             Some(ListenerState::Open) => None,
             // In a shutdown the queue outlives its listener.
             Some(ListenerState::Closing | ListenerState::Closed) if stopping.is_some() => None,
-            Some(ListenerState::Closing | ListenerState::Closed | ListenerState::Binding(_))
+            Some(ListenerState::Closing | ListenerState::Closed | ListenerState::Binding)
             | None => Some(Refusal::Closed),
         }
     }
@@ -61,8 +85,8 @@ impl Primary {
         self.relax();
     }
 
-    fn enqueue(&mut self, listener: ListenerId, entry: Pending) {
-        let Some(record) = self.listeners.get_mut(listener) else { return };
+    fn enqueue(&mut self, index: u32, listener: ListenerId, entry: Pending) {
+        let Some(record) = self.listeners.at_mut(index) else { return };
         if record.pending.is_empty() {
             self.backlog.push_back(listener);
         }
@@ -71,28 +95,41 @@ impl Primary {
     }
 
     /// The eligible worker whose turn it is.
+    #[inline(always)]
     fn pick(&self, listener: ListenerId) -> Option<u32> {
         self.ring.pick(|index| self.workers.at(index).is_some_and(|w| w.takes(listener)))
     }
 
+    #[inline(always)]
     fn hand_off(&mut self, index: u32, listener: ListenerId, entry: Pending) {
-        let (Some(id), Some(worker)) = (self.workers.key_at(index), self.workers.at_mut(index))
-        else {
-            return;
-        };
+        let Some((id, worker)) = self.workers.entry_mut(index) else { return };
         let seq = worker.take_seq();
         let Pending { conn, attempts } = entry;
-        worker.in_flight.push_back(InFlight { seq, conn, listener, attempts });
+        worker.in_flight.push(InFlight { seq, conn, listener, attempts });
         self.flying += 1;
-        if worker.flying() == 1
-            && let Some(timeout) = self.config.ack_timeout
-        {
-            worker.ack_due = self.now.after(timeout);
-            self.ack_order.push_back(0, index);
+        let flying = worker.flying();
+        if flying < worker.window {
+            self.ring.enter(index, flying);
+        } else {
+            self.ring.leave(index);
         }
-        self.file(index);
+        if flying == 1 {
+            worker.owes_since = self.now;
+            if !worker.ack_armed {
+                self.arm_ack_timer(id);
+            }
+        }
         let msg = ToWorker::NewConn { first_seq: seq, listener, count: 1 };
         self.emit(Output::Send { worker: id, msg, attach: Some(Attach::Conn(conn)) });
+    }
+
+    #[cold]
+    fn arm_ack_timer(&mut self, id: WorkerId) {
+        let Some(timeout) = self.config.ack_timeout else { return };
+        if let Some(worker) = self.workers.get_mut(id) {
+            worker.ack_armed = true;
+        }
+        self.timers.set(Due::Ack(id), self.now.after(timeout));
     }
 
     /// Files a worker in the ring by what it has in flight, or takes it out.
@@ -113,7 +150,6 @@ impl Primary {
             };
             let Some((listener, entry)) = self.take_turn(turn) else { return };
             self.hand_off(index, listener, entry);
-            self.resume_if_drained(listener);
         }
     }
 
@@ -127,7 +163,6 @@ impl Primary {
                     passed = 0;
                     if let Some((listener, entry)) = self.take_turn(0) {
                         self.hand_off(index, listener, entry);
-                        self.resume_if_drained(listener);
                     }
                 }
                 None => {
@@ -141,69 +176,74 @@ impl Primary {
     /// Takes the first pending connection of the listener with this turn, which goes to the end
     /// of the turns if it has more.
     fn take_turn(&mut self, turn: usize) -> Option<(ListenerId, Pending)> {
-        let listener = self.backlog.remove(turn)?;
+        let listener = *self.backlog.get(turn)?;
         let record = self.listeners.get_mut(listener)?;
         let entry = record.pending.pop_front()?;
-        if !record.pending.is_empty() {
-            self.backlog.push_back(listener);
-        }
+        let (left, accepting) = (record.pending.len(), record.accepting);
         self.pending -= 1;
+        // With one listener its turn stays where it is.
+        if left == 0 || self.backlog.len() > 1 {
+            self.backlog.remove(turn);
+            if left > 0 {
+                self.backlog.push_back(listener);
+            }
+        }
+        if !accepting {
+            self.resume_if_allowed(listener);
+        }
         Some((listener, entry))
     }
 
     /// A worker's answer to a handoff.
     pub(super) fn on_ack(&mut self, id: WorkerId, ack: Seq, accepted: bool) {
         let Some(index) = self.workers.position(id) else { return };
-        let Some(entry) = self.take_in_flight(index, ack) else { return self.stray(id) };
         let Some(worker) = self.workers.at_mut(index) else { return };
-        worker.strays = 0;
-        if accepted {
-            worker.accepted += 1;
-            let cooled = worker.share_mut(entry.listener).and_then(|share| share.cool.take());
-            self.totals.accepted += 1;
-            self.emit(Output::Release { conn: entry.conn, end: ConnEnd::AcceptedBy(id) });
-            if cooled.is_some_and(|cool| cool.until.is_some()) {
-                self.timers.clear(Due::Cooldown(id, entry.listener));
-            }
-            self.relax();
-        } else {
-            worker.declined += 1;
-            self.totals.declined += 1;
-            self.cool_down(id, entry.listener);
-            self.take_back(id, entry, Back::Declined);
+        if worker.mid_frame {
+            worker.mid_frame = false;
+            self.timers.clear(Due::Frame(id));
         }
-        self.restart_ack_timer(index);
+        let Some(entry) = worker.in_flight.answered(ack) else { return self.stray(id) };
+        self.flying -= 1;
+        worker.strays = 0;
+        // Any answer gives the worker its whole time again.
+        worker.owes_since = self.now;
+        if !accepted {
+            return self.on_declined(index, id, entry);
+        }
+        worker.accepted += 1;
+        let cooled = worker.share_mut(entry.listener).and_then(|share| share.cool.take());
+        if worker.life == Life::Ready {
+            self.ring.enter(index, worker.flying());
+        }
+        self.totals.accepted += 1;
+        self.emit(Output::Release { conn: entry.conn, end: ConnEnd::AcceptedBy(id) });
+        if cooled.is_some() {
+            self.timers.clear(Due::Cooldown(id, entry.listener));
+        }
+        if self.pressed {
+            self.relax();
+        }
+        if !self.backlog.is_empty() {
+            self.serve(index);
+        }
+    }
+
+    fn on_declined(&mut self, index: u32, id: WorkerId, entry: InFlight) {
+        if let Some(worker) = self.workers.at_mut(index) {
+            worker.declined += 1;
+        }
+        self.totals.declined += 1;
+        self.come_back(index, id, entry, Back::Declined);
+    }
+
+    /// A connection that a living worker does not have: it goes to another one, and this worker
+    /// gets nothing from its listener for a while.
+    fn come_back(&mut self, index: u32, id: WorkerId, entry: InFlight, why: Back) {
+        self.cool_down(id, entry.listener);
+        self.take_back(id, entry, why);
         self.file(index);
         self.serve(index);
-        if !accepted {
-            self.serve_all();
-        }
-    }
-
-    /// Any answer gives the worker its whole time again.
-    fn restart_ack_timer(&mut self, index: u32) {
-        let Some(worker) = self.workers.at_mut(index) else { return };
-        match self.config.ack_timeout {
-            Some(timeout) if !worker.in_flight.is_empty() => {
-                worker.ack_due = self.now.after(timeout);
-                self.ack_order.push_back(0, index);
-            }
-            _ => self.ack_order.remove(index),
-        }
-    }
-
-    fn take_in_flight(&mut self, index: u32, seq: Seq) -> Option<InFlight> {
-        let worker = self.workers.at_mut(index)?;
-        // Answers mostly come in order.
-        let entry = match worker.in_flight.front() {
-            Some(first) if first.seq == seq => worker.in_flight.pop_front()?,
-            _ => {
-                let at = worker.in_flight.binary_search_by_key(&seq, |entry| entry.seq).ok()?;
-                worker.in_flight.remove(at)?
-            }
-        };
-        self.flying -= 1;
-        Some(entry)
+        self.serve_all();
     }
 
     fn cool_down(&mut self, id: WorkerId, listener: ListenerId) {
@@ -231,25 +271,19 @@ impl Primary {
 
     pub(super) fn on_handoff_failed(&mut self, id: WorkerId, seq: Seq, errno: Errno) {
         let Some(index) = self.workers.position(id) else { return };
-        let Some(entry) = self.take_in_flight(index, seq) else { return };
-        self.cool_down(id, entry.listener);
-        self.take_back(id, entry, Back::NotSent(errno));
-        // It answered nothing: its time goes on, unless nothing is left to answer.
-        if self.workers.at(index).is_some_and(|worker| worker.in_flight.is_empty()) {
-            self.ack_order.remove(index);
-        }
-        self.file(index);
-        self.serve(index);
-        self.serve_all();
+        let Some(worker) = self.workers.at_mut(index) else { return };
+        // It answered nothing, so its time goes on.
+        let Some(entry) = worker.in_flight.answered(seq) else { return };
+        self.flying -= 1;
+        self.come_back(index, id, entry, Back::NotSent(errno));
     }
 
     /// Everything in flight at a worker whose channel has ended goes back.
     pub(super) fn take_back_all(&mut self, id: WorkerId) {
         let Some(index) = self.workers.position(id) else { return };
         self.ring.leave(index);
-        self.ack_order.remove(index);
         let Some(worker) = self.workers.at_mut(index) else { return };
-        for entry in core::mem::take(&mut worker.in_flight) {
+        for &entry in core::mem::take(&mut worker.in_flight).iter() {
             self.flying -= 1;
             self.take_back(id, entry, Back::Died);
         }
@@ -276,9 +310,9 @@ impl Primary {
                 self.event(Event::HandoffFailed { conn, worker: id, errno });
             }
         }
-        match refusal {
-            Some(refusal) => self.refuse(conn, refusal),
-            None => self.enqueue(listener, Pending { conn, attempts }),
+        match (refusal, self.listeners.position(listener)) {
+            (None, Some(index)) => self.enqueue(index, listener, Pending { conn, attempts }),
+            (refusal, _) => self.refuse(conn, refusal.unwrap_or(Refusal::Closed)),
         }
     }
 

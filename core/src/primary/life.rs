@@ -40,9 +40,9 @@ impl Primary {
     }
 
     pub(super) fn on_frame_begun(&mut self, id: WorkerId) {
-        let due = Due::Frame(id);
-        if self.workers.contains(id) && !self.timers.is_set(due) {
-            self.timers.set(due, self.now.after(self.config.frame_timeout));
+        let Some(worker) = self.workers.get_mut(id) else { return };
+        if !core::mem::replace(&mut worker.mid_frame, true) {
+            self.timers.set(Due::Frame(id), self.now.after(self.config.frame_timeout));
         }
     }
 
@@ -53,17 +53,18 @@ impl Primary {
     /// Kills a worker, once. What is in flight there stays until its channel has been read to
     /// its end: an ack may still be in it.
     pub(super) fn kill(&mut self, id: WorkerId, class: ExitClass, violation: Option<Violation>) {
-        let Some(index) = self.workers.position(id) else { return };
-        let Some(worker) = self.workers.at_mut(index) else { return };
+        let Some(worker) = self.workers.get_mut(id) else { return };
         if worker.killed_as.is_some() || worker.exit.is_some() {
             return;
         }
         worker.killed_as = Some(class);
-        self.ack_order.remove(index);
+        let running = worker.pid.is_some();
         self.step(id, Step::Leave);
         self.timers.clear_worker(id);
         self.timers.set(Due::Fence(id), self.now.after(self.config.fence_timeout));
-        self.event(Event::Killing { worker: id, class, violation });
+        if running {
+            self.event(Event::Killing { worker: id, class, violation });
+        }
         self.emit(Output::Kill { worker: id, signal: Signal::Kill });
     }
 
@@ -154,7 +155,6 @@ impl Primary {
         self.timers.clear_worker(id);
         if let Some(index) = self.workers.position(id) {
             self.ring.leave(index);
-            self.ack_order.remove(index);
         }
         self.workers.remove(id);
         self.emit(Output::Forget { worker: id });
@@ -167,6 +167,7 @@ impl Primary {
         }
         while let Some(due) = self.timers.pop(now) {
             match due {
+                Due::Ack(id) => self.on_ack_due(id),
                 Due::Ready(id) => self.kill(id, ExitClass::NeverReady, None),
                 Due::Silent(id) => self.event(Event::Silent { worker: id }),
                 Due::Frame(id) => {
@@ -181,27 +182,27 @@ impl Primary {
                 Due::StopWaiting => self.on_stop_due(),
             }
         }
-        while let Some(index) = self.ack_order.first(0) {
-            match (self.workers.key_at(index), self.workers.at(index)) {
-                (Some(id), Some(worker)) if worker.ack_due <= now => {
-                    self.kill(id, ExitClass::Unresponsive, None);
-                    // Also where a kill changes nothing, so that the loop ends.
-                    self.ack_order.remove(index);
-                }
-                _ => break,
+    }
+
+    fn on_ack_due(&mut self, id: WorkerId) {
+        let Some(worker) = self.workers.get_mut(id) else { return };
+        let due = self.config.ack_timeout.map(|timeout| worker.owes_since.after(timeout));
+        match due {
+            Some(due) if !worker.in_flight.is_empty() && due > self.now => {
+                self.timers.set(Due::Ack(id), due);
             }
+            Some(_) if !worker.in_flight.is_empty() => {
+                self.kill(id, ExitClass::Unresponsive, None);
+            }
+            _ => worker.ack_armed = false,
         }
     }
 
     /// The primary could not read what workers may have said long ago: they get their time anew.
     fn renew_patience(&mut self) {
-        if let Some(timeout) = self.config.ack_timeout {
-            let due = self.now.after(timeout);
-            let waiting: alloc::vec::Vec<u32> = self.ack_order.iter(0).collect();
-            for index in waiting {
-                if let Some(worker) = self.workers.at_mut(index) {
-                    worker.ack_due = due;
-                }
+        for id in self.workers.keys_sorted() {
+            if let Some(worker) = self.workers.get_mut(id) {
+                worker.owes_since = self.now;
             }
         }
         if let Some(timeout) = self.config.ready_timeout {

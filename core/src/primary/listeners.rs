@@ -39,11 +39,8 @@ impl Primary {
         let stopping = self.stop.is_some();
         let Some(record) = self.listeners.get_mut(id) else { return };
         let operator = record.operator;
-        let ListenerState::Binding(askers) =
-            core::mem::replace(&mut record.state, ListenerState::Open)
-        else {
-            return;
-        };
+        record.state = ListenerState::Open;
+        let askers = core::mem::take(&mut record.askers);
         match result {
             Ok(sockname) => {
                 record.sockname = Some(sockname.clone());
@@ -115,9 +112,9 @@ impl Primary {
         };
         let Some(record) = self.listeners.get_mut(listener) else { return };
         record.data.get_or_insert(data);
-        match &mut record.state {
-            ListenerState::Binding(askers) => {
-                askers.push(Asker { worker: id, seq });
+        match record.state {
+            ListenerState::Binding => {
+                record.askers.push(Asker { worker: id, seq });
                 if let Some(worker) = self.workers.get_mut(id) {
                     worker.queries += 1;
                 }

@@ -9,17 +9,15 @@ use crate::{FromWorker, Seq, ToWorker, WorkerId};
 
 impl Primary {
     pub(super) fn on_message(&mut self, id: WorkerId, msg: FromWorker) {
-        let Some(worker) = self.workers.get(id) else { return };
-        let life = worker.life;
-        let killed = worker.killed_as.is_some();
-        if !matches!(msg, FromWorker::Ack { .. }) && killed {
-            return;
-        }
-        if self.timers.is_set(Due::Frame(id)) {
+        let Some(worker) = self.workers.get_mut(id) else { return };
+        if core::mem::take(&mut worker.mid_frame) {
             self.timers.clear(Due::Frame(id));
         }
+        let life = worker.life;
+        if worker.killed_as.is_some() {
+            return;
+        }
         match msg {
-            FromWorker::Ack { ack, accepted } => self.on_ack(id, ack, accepted),
             FromWorker::Online => self.on_online(id),
             _ if life == Life::Starting => self.on_violation(id, Violation::UnexpectedMessage),
             FromWorker::Query { seq, key, backlog, data } => {
@@ -30,8 +28,8 @@ impl Primary {
             FromWorker::Suicide { seq } => self.on_suicide(id, seq),
             FromWorker::ExitedAfterDisconnect { seq } => self.on_leave(id, seq),
             FromWorker::Pong { ack } => self.event(Event::Pong { worker: id, seq: ack }),
-            // For policies that look at it.
-            FromWorker::Load { .. } => {}
+            // Load is for policies that look at it; acks do not come this way.
+            FromWorker::Load { .. } | FromWorker::Ack { .. } => {}
         }
     }
 

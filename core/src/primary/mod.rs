@@ -3,6 +3,7 @@
 mod canonical;
 mod check;
 mod dispatch;
+mod flights;
 mod input;
 mod life;
 mod listeners;
@@ -26,11 +27,10 @@ pub use output::{Attach, ConnEnd, Event, ExitClass, Output, Refusal, Signal, Ver
 pub use records::LastExit;
 pub use status::{ListenerStatus, Totals, WorkerStatus};
 
-use crate::lists::Lists;
 use crate::ring::Ring;
 use crate::table::Table;
 use crate::timers::Timers;
-use crate::{Config, Deadline, ListenerId, Misuse, Slot, Time, Timer, WorkerId};
+use crate::{Config, Deadline, FromWorker, ListenerId, Misuse, Slot, Time, WorkerId};
 use records::{Listener, SlotRecord, SlotState, Worker};
 use shutdown::Stop;
 
@@ -51,9 +51,6 @@ pub struct Primary {
     operator: Vec<ListenerId>,
     /// Workers with credit, in the order of service.
     ring: Ring,
-    /// Workers with something in flight, by ack deadline: all have the same time-out, so the one
-    /// that answered longest ago is first.
-    ack_order: Lists,
     /// Open listeners with pending connections, by turn.
     backlog: VecDeque<ListenerId>,
     timers: Timers,
@@ -92,7 +89,6 @@ impl Primary {
             listeners: Table::new(),
             operator: Vec::new(),
             ring: Ring::default(),
-            ack_order: Lists::default(),
             backlog: VecDeque::new(),
             timers: Timers::default(),
             outputs: VecDeque::new(),
@@ -115,14 +111,32 @@ impl Primary {
     ///
     /// # Errors
     /// [`Misuse`] if the embedder said what can't be; the state is then unchanged.
+    #[inline(always)]
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the other match names them all")]
     pub fn handle_input(&mut self, now: Time, input: Input) -> Result<(), Misuse> {
-        self.permit(&input)?;
-        // A clock that goes back is read as one that stands still.
-        self.now = self.now.max(now);
+        // The two inputs of every connection's path stand apart, which keeps that path short.
         match input {
-            Input::Incoming { listener, conn } => self.on_incoming(listener, conn),
-            Input::Message { worker, msg } => self.on_message(worker, msg),
+            Input::Incoming { listener, conn } => self.on_incoming(now, listener, conn)?,
+            Input::Message { worker, msg: FromWorker::Ack { ack, accepted } } => {
+                self.permit_worker(worker)?;
+                self.advance_clock(now);
+                self.on_ack(worker, ack, accepted);
+            }
+            other => self.handle_rare_input(now, other)?,
+        }
+        if self.stop.is_some() {
+            self.advance_stop();
+        }
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn handle_rare_input(&mut self, now: Time, input: Input) -> Result<(), Misuse> {
+        self.permit(&input)?;
+        self.advance_clock(now);
+        match input {
             Input::Wake => self.on_wake(),
+            Input::Message { worker, msg } => self.on_message(worker, msg),
             Input::Spawned { worker, pid } => self.on_spawned(worker, pid),
             Input::SpawnFailed { worker, cause } => self.on_spawn_failed(worker, cause),
             Input::Hello { worker, codec } => self.on_hello(worker, codec),
@@ -136,15 +150,20 @@ impl Primary {
                 self.on_handoff_failed(worker, seq, errno);
             }
             Input::Command(command) => self.on_command(command),
-        }
-        if self.stop.is_some() {
-            self.advance_stop();
+            // See `handle_input`.
+            Input::Incoming { .. } => {}
         }
         Ok(())
     }
 
+    /// A clock that goes back is read as one that stands still.
+    fn advance_clock(&mut self, now: Time) {
+        self.now = self.now.max(now);
+    }
+
     /// The next thing to do; first in, first out.
     #[must_use]
+    #[inline]
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
     }
@@ -154,18 +173,12 @@ impl Primary {
         !self.outputs.is_empty()
     }
 
-    /// When the machine next wants [`Input::Wake`]. After a `Wake` this is `None` or later than
-    /// the `Wake`'s time.
+    /// When the machine next wants [`Input::Wake`]; now and then earlier than it would need to be.
+    /// After a `Wake` this is `None` or later than the `Wake`'s time.
     #[must_use]
+    #[inline]
     pub fn poll_timeout(&self) -> Option<Deadline> {
-        let other = self.timers.first().map(|(at, due)| Deadline { at, timer: due.timer() });
-        let ack = self.ack_order.first(0).and_then(|index| self.workers.at(index));
-        let ack = ack.map(|worker| Deadline { at: worker.ack_due, timer: Timer::Ack });
-        match (ack, other) {
-            (Some(ack), Some(other)) if other.at < ack.at => Some(other),
-            (Some(ack), _) => Some(ack),
-            (None, other) => other,
-        }
+        self.timers.first().map(|(at, due)| Deadline { at, timer: due.timer() })
     }
 
     /// The configuration it was made with.
@@ -176,22 +189,10 @@ impl Primary {
     /// Refuses what can't be, before anything has changed.
     fn permit(&self, input: &Input) -> Result<(), Misuse> {
         match input {
-            Input::Wake => Ok(()),
-            Input::Incoming { listener, conn } => {
-                match self.listeners.get(*listener).map(|record| &record.state) {
-                    Some(records::ListenerState::Open | records::ListenerState::Closing) => {}
-                    Some(records::ListenerState::Binding(_) | records::ListenerState::Closed)
-                    | None => {
-                        return Err(Misuse::ListenerNotOpen(*listener));
-                    }
-                }
-                if conn.get() <= self.last_conn {
-                    return Err(Misuse::ConnNotRising(*conn));
-                }
-                Ok(())
-            }
+            // `Incoming` looks for itself, to look its listener up only once.
+            Input::Wake | Input::Incoming { .. } => Ok(()),
             Input::Bound { listener, .. } => match self.listeners.get(*listener) {
-                Some(Listener { state: records::ListenerState::Binding(_), .. }) => Ok(()),
+                Some(Listener { state: records::ListenerState::Binding, .. }) => Ok(()),
                 _ => Err(Misuse::NotBinding(*listener)),
             },
             Input::Unbound { listener } => match self.listeners.get(*listener) {
@@ -211,17 +212,16 @@ impl Primary {
             | Input::ChannelClosed { worker }
             | Input::Exited { worker, .. }
             | Input::HandoffFailed { worker, .. }
-            | Input::Command(Command::Ping(worker)) => {
-                if *worker < self.next_worker {
-                    Ok(())
-                } else {
-                    Err(Misuse::UnknownWorker(*worker))
-                }
-            }
+            | Input::Command(Command::Ping(worker)) => self.permit_worker(*worker),
             Input::Command(Command::Stop | Command::StopNow) => Ok(()),
         }
     }
 
+    fn permit_worker(&self, worker: WorkerId) -> Result<(), Misuse> {
+        if worker < self.next_worker { Ok(()) } else { Err(Misuse::UnknownWorker(worker)) }
+    }
+
+    #[inline(always)]
     fn emit(&mut self, output: Output) {
         self.outputs.push_back(output);
     }

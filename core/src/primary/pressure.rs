@@ -15,15 +15,8 @@ impl Primary {
         }
     }
 
-    /// Half empty again: not at the first place that becomes free, or each one would cost a
-    /// pause and a resume.
-    pub(super) fn resume_if_drained(&mut self, listener: ListenerId) {
-        let Some(record) = self.listeners.get(listener) else { return };
-        if !record.accepting {
-            self.resume_if_allowed(listener);
-        }
-    }
-
+    /// Goes on accepting from a listener that is half empty again: not at the first place that
+    /// becomes free, or each one would cost a pause and a resume.
     pub(super) fn resume_if_allowed(&mut self, listener: ListenerId) {
         let Some(record) = self.listeners.get_mut(listener) else { return };
         let room = record.pending.len() <= self.config.max_pending as usize / 2;

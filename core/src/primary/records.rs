@@ -7,6 +7,7 @@ use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::flights::Flights;
 use super::output::ExitClass;
 use crate::transitions::Life;
 use crate::{
@@ -25,10 +26,13 @@ pub(crate) struct Worker {
     pub(crate) ready_at: Option<Time>,
     pub(crate) window: u32,
     pub(crate) next_seq: Seq,
-    /// In the order of their numbers, which is the order of handoff.
-    pub(crate) in_flight: VecDeque<InFlight>,
-    /// When it must have answered something; says something only while it is in the ack order.
-    pub(crate) ack_due: Time,
+    pub(crate) in_flight: Flights,
+    /// Since when it owes an answer, if anything is in flight.
+    pub(crate) owes_since: Time,
+    /// An ack deadline is set, for when that is too long ago or earlier.
+    pub(crate) ack_armed: bool,
+    /// A frame deadline is set.
+    pub(crate) mid_frame: bool,
     pub(crate) shares: Vec<Share>,
     /// Queries whose bind is not done.
     pub(crate) queries: u32,
@@ -59,8 +63,10 @@ impl Worker {
             ready_at: None,
             window: 1,
             next_seq: Seq::FIRST,
-            in_flight: VecDeque::new(),
-            ack_due: Time::ZERO,
+            in_flight: Flights::default(),
+            owes_since: Time::ZERO,
+            ack_armed: false,
+            mid_frame: false,
             shares: Vec::new(),
             queries: 0,
             accepted: 0,
@@ -76,7 +82,7 @@ impl Worker {
     }
 
     pub(crate) fn flying(&self) -> u32 {
-        self.in_flight.len() as u32
+        self.in_flight.len()
     }
 
     pub(crate) fn has_credit(&self) -> bool {
@@ -118,15 +124,6 @@ impl Worker {
         self.next_seq = seq.next();
         seq
     }
-}
-
-/// A connection that was handed off and not answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub(crate) struct InFlight {
-    pub(crate) seq: Seq,
-    pub(crate) conn: ConnId,
-    pub(crate) listener: ListenerId,
-    pub(crate) attempts: u8,
 }
 
 /// A worker's part in a listener.
@@ -194,6 +191,8 @@ pub(crate) struct Listener {
     /// Workers get the listener itself, not its connections.
     pub(crate) shared: bool,
     pub(crate) state: ListenerState,
+    /// Who asks for it while it is being bound.
+    pub(crate) askers: Vec<Asker>,
     pub(crate) sockname: Option<SockName>,
     /// The first worker's; goes to all.
     pub(crate) data: Option<Vec<u8>>,
@@ -204,10 +203,9 @@ pub(crate) struct Listener {
     pub(crate) accepting: bool,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) enum ListenerState {
-    /// These ask for it.
-    Binding(Vec<Asker>),
+    Binding,
     Open,
     /// Being emptied and closed.
     Closing,
@@ -234,7 +232,8 @@ impl Listener {
             key,
             operator,
             shared,
-            state: ListenerState::Binding(Vec::new()),
+            state: ListenerState::Binding,
+            askers: Vec::new(),
             sockname: None,
             data: None,
             holders: BTreeSet::new(),

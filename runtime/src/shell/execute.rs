@@ -96,7 +96,13 @@ impl Shell {
         };
         let pid = worker.and_then(|worker| self.pids.get(&worker).copied());
         self.log(|at| report::event(at, event, pid));
-        if let Some(words) = report::words(event, pid) {
+        // A primary that ends by itself says why in one line, which is not about a worker.
+        let noise = match event {
+            Event::SpawnFailed { .. } => self.core.stop_deadline().is_some(),
+            Event::Stopping { .. } => !self.stop_asked,
+            _ => false,
+        };
+        if !noise && let Some(words) = report::words(event, pid) {
             self.say(&words);
         }
         if let Event::Ready { .. } = event {

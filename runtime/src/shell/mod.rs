@@ -391,7 +391,11 @@ impl Shell {
                 Exit::CrashLoop
             }
             Verdict::CannotBind { .. } => Exit::CannotBind,
-            Verdict::ProgramMissing => Exit::ProgramMissing,
+            Verdict::ProgramMissing => {
+                let program = self.program.path.to_string_lossy().into_owned();
+                self.say(&format!("{program}: no such program"));
+                Exit::ProgramMissing
+            }
             other => {
                 self.say(&other.to_string());
                 Exit::Failure
