@@ -10,8 +10,15 @@ use super::http::{self, Parsed, Request, Route, Status};
 
 /// How long a client may take for its next request, or for the rest of one.
 const IDLE: Duration = Duration::from_secs(60);
+/// How long a client that has not sent anything may take for its first request, once the worker
+/// is on its way out: the request may be under way.
+const GRACE: Duration = Duration::from_secs(1);
 /// How long a client that was answered for the last time may take to close.
 const LINGER: Duration = Duration::from_secs(2);
+/// Turns of reading and answering before others are served.
+const MAX_TURNS: usize = 4;
+/// Reads in a row.
+const MAX_READS: usize = 64;
 /// Answers that may wait for a client that does not read, in bytes.
 const MAX_UNSENT: usize = 64 * 1024;
 /// The work of `/spin`.
@@ -33,6 +40,8 @@ pub(super) struct Client {
     body_left: u64,
     output: Vec<u8>,
     state: State,
+    /// It has sent nothing yet.
+    fresh: bool,
     /// When the client is closed, or a sleep ends.
     pub(super) deadline: Instant,
 }
@@ -59,10 +68,23 @@ enum Ending {
     Exit(i32),
 }
 
+/// What a read came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Filled {
+    /// Nothing more is there now.
+    Empty,
+    /// More may be there.
+    More,
+    /// The client has closed its side.
+    End,
+}
+
 /// What becomes of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
     Stay,
+    /// More is there to be read: come back to it after the others.
+    Again,
     Close,
 }
 
@@ -74,28 +96,39 @@ impl Client {
             body_left: 0,
             output: Vec::new(),
             state: State::Reading,
+            fresh: true,
             deadline: now + IDLE,
+        }
+    }
+
+    /// The worker is on its way out: who has sent nothing yet has not much time left.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        if self.fresh {
+            self.deadline = self.deadline.min(now + GRACE);
         }
     }
 
     /// Goes on as far as possible. May panic or end the process, if the client asked for that.
     pub(super) fn advance(&mut self, who: Identity, leaving: bool, now: Instant) -> Next {
-        let open = match self.fill() {
-            Ok(open) => open,
-            Err(_) => return Next::Close,
-        };
-        loop {
+        let mut turns = 0;
+        let filled = loop {
+            let Ok(filled) = self.fill() else { return Next::Close };
             self.use_input(who, leaving, now);
             match self.send() {
                 Ok(true) => {}
                 Ok(false) => return Next::Stay,
                 Err(_) => return Next::Close,
             }
-            // What held the reading up may be gone now.
-            if self.state != State::Reading || !self.has_request() {
-                break;
+            // What held the reading up may be gone now; no event will tell.
+            let more = filled == Filled::More || self.has_request();
+            if self.state != State::Reading || !more {
+                break filled;
             }
-        }
+            turns += 1;
+            if turns == MAX_TURNS {
+                return Next::Again;
+            }
+        };
         match self.state {
             State::Ending(ending) => {
                 let _ = self.connection.shutdown(Shutdown::Write);
@@ -106,11 +139,22 @@ impl Client {
                 }
                 self.state = State::Lingering;
                 self.deadline = now + LINGER;
-                if open { Next::Stay } else { Next::Close }
+                self.linger(filled)
             }
-            State::Reading | State::Lingering if !open => Next::Close,
-            State::Reading if leaving && self.is_idle() => Next::Close,
-            State::Reading | State::Sleeping { .. } | State::Lingering => Next::Stay,
+            State::Lingering => self.linger(filled),
+            State::Reading if filled == Filled::End => Next::Close,
+            State::Reading if leaving && self.is_done() => Next::Close,
+            State::Reading | State::Sleeping { .. } => Next::Stay,
+        }
+    }
+
+    /// Reads what a client that was answered for the last time still sends, and throws it away.
+    fn linger(&mut self, filled: Filled) -> Next {
+        let filled = if filled == Filled::End { Ok(filled) } else { self.fill() };
+        match filled {
+            Ok(Filled::Empty) => Next::Stay,
+            Ok(Filled::More) => Next::Again,
+            Ok(Filled::End) | Err(_) => Next::Close,
         }
     }
 
@@ -123,9 +167,10 @@ impl Client {
         self.advance(who, leaving, now)
     }
 
-    /// Whether nothing was begun that is worth waiting for.
-    pub(super) fn is_idle(&self) -> bool {
-        self.state == State::Reading
+    /// Whether it was answered, and nothing was begun since: a worker that leaves may close it.
+    pub(super) fn is_done(&self) -> bool {
+        !self.fresh
+            && self.state == State::Reading
             && self.input.is_empty()
             && self.output.is_empty()
             && self.body_left == 0
@@ -136,26 +181,29 @@ impl Client {
         !self.output.is_empty()
     }
 
-    /// Reads what is there; false once the client has closed its side.
-    fn fill(&mut self) -> io::Result<bool> {
+    fn fill(&mut self) -> io::Result<Filled> {
         let mut buffer = [0; 4096];
-        loop {
+        for _ in 0..MAX_READS {
             // Pipelined requests wait in the kernel while there is enough to do.
             if self.input.len() > http::MAX_HEAD && self.state != State::Lingering {
-                return Ok(true);
+                return Ok(Filled::More);
             }
             match self.connection.read(&mut buffer) {
-                Ok(0) => return Ok(false),
+                Ok(0) => return Ok(Filled::End),
                 Ok(_) if self.state == State::Lingering => {}
                 Ok(count) => {
+                    self.fresh = false;
                     self.input.extend_from_slice(&buffer[..count]);
                     self.skip_body();
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Ok(Filled::Empty);
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
+        Ok(Filled::More)
     }
 
     fn skip_body(&mut self) {

@@ -10,6 +10,8 @@
 
 mod client;
 mod http;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
@@ -52,6 +54,10 @@ struct Demo {
     next_token: usize,
     /// More connections may be there to take.
     may_accept: bool,
+    /// There was no room for another connection: look again when a client goes.
+    held_up: bool,
+    /// The clients were told to hurry.
+    hurried: bool,
     watches_write: bool,
 }
 
@@ -77,6 +83,8 @@ impl Demo {
             deadlines: BTreeSet::new(),
             next_token: 1,
             may_accept: true,
+            held_up: false,
+            hurried: false,
             watches_write: false,
         })
     }
@@ -85,7 +93,8 @@ impl Demo {
         let mut events = Events::with_capacity(256);
         loop {
             if self.is_leaving() {
-                self.close_idle()?;
+                self.hurry();
+                self.close_done()?;
                 if self.clients.is_empty() && self.worker.is_dry() {
                     return Ok(self.worker.finish());
                 }
@@ -129,7 +138,8 @@ impl Demo {
         let mut found = false;
         for at in 0..self.listeners.len() {
             if self.clients.len() >= MAX_CLIENTS {
-                self.worker.decline(&self.listeners[at]);
+                found |= self.worker.decline(&self.listeners[at]);
+                self.held_up = true;
                 continue;
             }
             match self.worker.try_accept(&self.listeners[at]) {
@@ -138,8 +148,8 @@ impl Demo {
                     self.admit(connection)?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                // For want of descriptors, outside a cluster: the next event tries again.
-                Err(_) => {}
+                // For want of descriptors, where this process accepts by itself.
+                Err(_) => self.held_up = true,
             }
         }
         self.may_accept = found;
@@ -151,7 +161,11 @@ impl Demo {
         self.next_token += 1;
         let raw = connection.as_raw_fd();
         self.poll.registry().register(&mut SourceFd(&raw), Token(token), Interest::READABLE)?;
-        let client = Client::new(connection, Instant::now());
+        let now = Instant::now();
+        let mut client = Client::new(connection, now);
+        if self.is_leaving() {
+            client.hurry(now);
+        }
         self.deadlines.insert((client.deadline, token));
         self.clients.insert(token, client);
         // Mostly the request is there already.
@@ -178,7 +192,8 @@ impl Demo {
             self.deadlines.remove(&(before, token));
             self.deadlines.insert((client.deadline, token));
         }
-        if client.wants_write() != wrote {
+        // Registered anew, a client of which more is there to be read is ready anew (epoll(7)).
+        if client.wants_write() != wrote || next == Next::Again {
             let interest = if client.wants_write() {
                 Interest::READABLE | Interest::WRITABLE
             } else {
@@ -197,6 +212,7 @@ impl Demo {
             // The primary may have a copy for a moment, which would keep it registered.
             let raw = client.connection.as_raw_fd();
             self.poll.registry().deregister(&mut SourceFd(&raw))?;
+            self.may_accept |= std::mem::take(&mut self.held_up);
         }
         Ok(())
     }
@@ -212,11 +228,23 @@ impl Demo {
         Ok(())
     }
 
-    fn close_idle(&mut self) -> io::Result<()> {
-        let idle = self.clients.iter().filter(|(_, client)| client.is_idle());
-        let idle: Vec<(usize, Instant)> =
-            idle.map(|(token, client)| (*token, client.deadline)).collect();
-        for (token, deadline) in idle {
+    fn hurry(&mut self) {
+        if std::mem::replace(&mut self.hurried, true) {
+            return;
+        }
+        let now = Instant::now();
+        for (token, client) in &mut self.clients {
+            self.deadlines.remove(&(client.deadline, *token));
+            client.hurry(now);
+            self.deadlines.insert((client.deadline, *token));
+        }
+    }
+
+    fn close_done(&mut self) -> io::Result<()> {
+        let done = self.clients.iter().filter(|(_, client)| client.is_done());
+        let done: Vec<(usize, Instant)> =
+            done.map(|(token, client)| (*token, client.deadline)).collect();
+        for (token, deadline) in done {
             self.close(token, deadline)?;
         }
         Ok(())
