@@ -292,7 +292,7 @@ mod tests {
         for step in 1..20_000_u64 {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             let pick = (random >> 33) % 200;
-            if (random >> 20) % 3 != 0 && map.len() < 150 {
+            if !(random >> 20).is_multiple_of(3) && map.len() < 150 {
                 table.insert(id(step), step);
                 map.insert(step, step);
             } else if let Some(&key) = map.keys().nth(pick as usize % map.len().max(1)) {

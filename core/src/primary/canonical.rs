@@ -172,7 +172,11 @@ impl View {
             self.mark('t');
             match slot.state {
                 SlotState::Filled(id) => self.number(self.rank(id)),
-                other => self.text(&other),
+                SlotState::Empty
+                | SlotState::Waiting
+                | SlotState::Crowded
+                | SlotState::GivenUp
+                | SlotState::Ended => self.text(&slot.state),
             }
             self.text(&slot.delay);
             for &at in &slot.failures {
