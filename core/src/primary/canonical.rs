@@ -172,11 +172,7 @@ impl View {
             self.mark('t');
             match slot.state {
                 SlotState::Filled(id) => self.number(self.rank(id)),
-                SlotState::Empty
-                | SlotState::Waiting
-                | SlotState::Crowded
-                | SlotState::GivenUp
-                | SlotState::Ended => self.text(&slot.state),
+                other => self.text(&other),
             }
             self.text(&slot.delay);
             for &at in &slot.failures {
