@@ -144,7 +144,7 @@ impl Shell {
 
     /// Whether there is work that needs no readiness: the next wait is to be a mere look.
     pub fn has_work(&self) -> bool {
-        !self.ready.is_empty() || self.exit.is_some()
+        !self.ready.is_empty() || self.verdict.is_some()
     }
 
     /// When the next turn is due at the latest.
