@@ -22,6 +22,9 @@ pub struct Inbox<T> {
     laden: VecDeque<Laden>,
     /// The handles of all of them, in order.
     handles: VecDeque<T>,
+    /// How many of them are those of the message that was polled last.
+    due: usize,
+    error: Option<DecodeError>,
 }
 
 #[derive(Clone, Debug)]
@@ -47,6 +50,8 @@ impl<T> Inbox<T> {
             end: 0,
             laden: VecDeque::new(),
             handles: VecDeque::new(),
+            due: 0,
+            error: None,
         }
     }
 
@@ -63,11 +68,29 @@ impl<T> Inbox<T> {
         }
     }
 
-    /// The next message.
+    /// The next message. Handles of the one before that were not taken are dropped: they must not
+    /// pass for those of this one.
     ///
     /// # Errors
-    /// [`DecodeError`]; the handles that are left can still be taken, to be closed.
+    /// [`DecodeError`], for good; the handles that are left can still be taken, to be closed.
     pub fn poll(&mut self) -> Result<Option<Received>, DecodeError> {
+        if let Some(error) = self.error {
+            return Err(error);
+        }
+        self.handles.drain(..self.due.min(self.handles.len()));
+        self.due = 0;
+        self.step().inspect_err(|error| self.error = Some(*error))
+    }
+
+    /// The next handle of the message that was polled last; or, after an error, any that is left.
+    pub fn take_handle(&mut self) -> Option<T> {
+        if self.error.is_none() {
+            self.due = self.due.checked_sub(1)?;
+        }
+        self.handles.pop_front()
+    }
+
+    fn step(&mut self) -> Result<Option<Received>, DecodeError> {
         let Some((msg, frame)) = self.decoder.poll()? else { return Ok(None) };
         let mut handles = 0;
         while let Some(first) = self.laden.front()
@@ -83,13 +106,8 @@ impl<T> Inbox<T> {
         if handles > msg.handles() as usize {
             return Err(DecodeError::UnexpectedHandles);
         }
+        self.due = handles;
         Ok(Some(Received { msg, handles }))
-    }
-
-    /// The next handle of the message that was polled last, or, after an error or the end of the
-    /// stream, any that is left.
-    pub fn take_handle(&mut self) -> Option<T> {
-        self.handles.pop_front()
     }
 }
 
@@ -172,7 +190,7 @@ mod tests {
                     got.push((received.msg.handles(), taken.collect::<Vec<u32>>()));
                 }
             }
-            assert_eq!(inbox.take_handle(), None);
+            assert!(inbox.handles.is_empty());
             let wanted: Vec<(u32, Vec<u32>)> = alloc::vec![
                 (0, alloc::vec![]),
                 (1, alloc::vec![10]),

@@ -10,6 +10,7 @@ mod error;
 mod id;
 mod inbox;
 mod journal;
+mod lean;
 mod lists;
 mod msg;
 mod primary;

@@ -27,8 +27,11 @@ const MAGIC: [u8; 5] = *b"\xFFRNDL";
 const HELLO: usize = 8;
 const HEADER: usize = 4;
 
-/// bincode must not claim more than this for one message; the frame's length is checked before.
-const CLAIM: usize = 1 << 24;
+/// bincode must not claim more than this for one message: twice the longest frame there can be,
+/// as it counts a short integer at its full width. What bounds a decode is the frame itself: its
+/// length is checked before, and nothing in a message is allocated by a claimed length
+/// (`lean.rs`).
+const CLAIM: usize = 1 << 25;
 const BODY: Configuration<LittleEndian, Varint, Limit<CLAIM>> =
     config::standard().with_limit::<CLAIM>();
 
