@@ -1,1 +1,23 @@
-//! Placeholder.
+//! Fuzz targets as plain functions, so that stable type-checks them and replays their corpus
+//! (`cargo test -p roundel-fuzz`). Each takes any bytes and panics if a promise is broken.
+//!
+//! To fuzz for a minute, with nightly and cargo-fuzz, from the root of the workspace:
+//!
+//! ```sh
+//! cargo +nightly fuzz run --features libfuzzer native_decoder -- -max_total_time=60 -malloc_limit_mb=1
+//! ```
+//!
+//! New targets go into [`TARGETS`], `fuzz_targets/` and `Cargo.toml`; seeds into [`seeds`], from
+//! where `cargo run -p roundel-fuzz --example write_seeds` puts them into `corpus/`.
+
+mod native;
+pub mod seeds;
+
+pub use native::{MAX_FRAME, native_decoder, native_inbox};
+
+/// A fuzz target: any bytes in, a panic if a promise is broken.
+pub type Target = fn(&[u8]);
+
+/// All targets, under the names of their corpus folders.
+pub const TARGETS: &[(&str, Target)] =
+    &[("native_decoder", native_decoder), ("native_inbox", native_inbox)];

@@ -1,0 +1,174 @@
+//! What the corpus begins with: real encodings, and the faults that the decoder names.
+
+use roundel_core::wire::{Message, encode, encode_hello};
+use roundel_core::{
+    Address, Errno, FromWorker, Granted, ListenKey, ListenerId, Seq, SockName, ToWorker, Transport,
+};
+
+use crate::MAX_FRAME;
+
+/// A seed: its target, its file name, its bytes.
+pub type Seed = (&'static str, String, Vec<u8>);
+
+/// Every seed.
+pub fn all() -> Vec<Seed> {
+    let mut seeds = Vec::new();
+    for (name, bytes) in streams() {
+        seeds.push(("native_decoder", name, bytes));
+    }
+    for (name, bytes) in reads() {
+        seeds.push(("native_inbox", name, bytes));
+    }
+    seeds
+}
+
+/// Every kind of message that a worker sends.
+pub fn from_worker() -> Vec<FromWorker> {
+    let mut messages = vec![
+        FromWorker::Online,
+        FromWorker::Listening { listener: listener(3) },
+        FromWorker::Ack { ack: seq(u64::MAX), accepted: true },
+        FromWorker::Ack { ack: seq(251), accepted: false },
+        FromWorker::Close { listener: listener(3) },
+        FromWorker::Suicide { seq: seq(2) },
+        FromWorker::ExitedAfterDisconnect { seq: seq(3) },
+        FromWorker::Pong { ack: seq(4) },
+        FromWorker::Load { open: 70_000 },
+    ];
+    let addresses = [
+        Address::Any { port: 0 },
+        Address::Ip(([127, 0, 0, 1], 8080).into()),
+        Address::Ip(([0, 0, 0, 0, 0, 0, 0, 1], 80).into()),
+        Address::Unix("/run/a path".into()),
+        Address::Fd(3),
+        Address::Nth(0),
+    ];
+    for address in addresses {
+        let key = ListenKey { address, transport: Transport::Datagram, v6_only: true, index: 1 };
+        let query =
+            FromWorker::Query { seq: seq(1), key: key.into(), backlog: 511, data: vec![7; 9] };
+        messages.push(query);
+    }
+    messages
+}
+
+/// Every kind of message that the primary sends.
+pub fn to_worker() -> Vec<ToWorker> {
+    let grant = |sockname, shared| ToWorker::QueryReply {
+        ack: seq(1),
+        result: Ok(Box::new(Granted { listener: listener(1), sockname, shared, data: vec![1, 2] })),
+    };
+    vec![
+        grant(SockName::Ip(([127, 0, 0, 1], 8080).into()), false),
+        grant(SockName::Unix("/run/a path".into()), true),
+        ToWorker::QueryReply { ack: seq(1), result: Err(Errno::EADDRINUSE) },
+        new_conn(1),
+        new_conn(3),
+        ToWorker::Ack { ack: seq(1) },
+        ToWorker::Disconnect,
+        ToWorker::Drain { deadline_ms: 30_000 },
+        ToWorker::Ping { seq: seq(1) },
+    ]
+}
+
+fn streams() -> Vec<(String, Vec<u8>)> {
+    let mut seeds = vec![
+        ("valid-worker".to_owned(), stream(&from_worker())),
+        ("valid-primary".to_owned(), stream(&to_worker())),
+    ];
+    for (nth, msg) in from_worker().iter().enumerate() {
+        seeds.push((format!("body-worker-{nth:02}"), body(msg)));
+    }
+    for (nth, msg) in to_worker().iter().enumerate() {
+        seeds.push((format!("body-primary-{nth:02}"), body(msg)));
+    }
+    let online = stream(&[FromWorker::Online]);
+    let after = |bytes: &[u8]| [&online[..], bytes].concat();
+    let faults: [(&str, Vec<u8>); 9] = [
+        ("empty", Vec::new()),
+        ("bad-magic", b"\xFFRNDX\x01\x00\x00".to_vec()),
+        ("bad-version", b"\xFFRNDL\x02\x00\x00".to_vec()),
+        ("json", b"{\"cmd\":\"NODE_CLUSTER\",\"act\":\"online\"}\n".to_vec()),
+        ("long-frame", after(&u32::MAX.to_le_bytes())),
+        ("bad-message", after(&[1, 0, 0, 0, 250])),
+        ("trailing-bytes", after(&[2, 0, 0, 0, 0, 0])),
+        ("half-header", after(&[2, 0])),
+        ("half-body", after(&[9, 0, 0, 0, 1])),
+    ];
+    seeds.extend(faults.map(|(name, bytes)| (name.to_owned(), bytes)));
+    // Paths, and data, that claim to be 15 MB long.
+    let claims: [(&str, &[u8]); 4] = [
+        ("path", &[1, 1, 2]),
+        ("data", &[1, 1, 0, 0, 0, 0, 0, 0]),
+        ("granted-path", &[0, 1, 0, 1, 1]),
+        ("granted-data", &[0, 1, 0, 1, 0, 0, 127, 0, 0, 1, 80, 0]),
+    ];
+    for (name, before) in claims {
+        let bytes = [before, &[0xFC, 0x00, 0xE1, 0xF5, 0x00]].concat();
+        seeds.push((format!("claim-{name}"), bytes));
+    }
+    seeds
+}
+
+/// Reads in the form of `native_inbox`.
+fn reads() -> Vec<(String, Vec<u8>)> {
+    let whole = |msg: &ToWorker, handles: u8| read(&frame(msg), handles);
+    let split = |msg: &ToWorker, handles: u8, rest: u8| {
+        let frame = frame(msg);
+        let (first, last) = frame.split_at(frame.len() / 2);
+        [read(first, handles), read(last, rest)].concat()
+    };
+    let seeds: [(&str, Vec<u8>); 9] = [
+        ("one", whole(&new_conn(1), 1)),
+        ("seven", whole(&new_conn(7), 7)),
+        ("fewer", [whole(&new_conn(3), 2), whole(&new_conn(1), 0)].concat()),
+        ("split", split(&new_conn(2), 2, 0)),
+        ("plain-before", {
+            read(&[frame(&ToWorker::Ping { seq: seq(1) }), frame(&new_conn(1))].concat(), 1)
+        }),
+        ("too-many", whole(&new_conn(1), 2)),
+        ("unasked", whole(&ToWorker::Disconnect, 1)),
+        ("after-error", {
+            [whole(&ToWorker::Disconnect, 1), whole(&new_conn(1), 1), whole(&new_conn(1), 1)]
+                .concat()
+        }),
+        ("late", split(&new_conn(2), 0, 2)),
+    ];
+    seeds.map(|(name, bytes)| (name.to_owned(), bytes)).to_vec()
+}
+
+fn read(bytes: &[u8], handles: u8) -> Vec<u8> {
+    let length = u8::try_from(bytes.len()).expect("a short message");
+    [&[length, handles], bytes].concat()
+}
+
+fn stream<M: Message>(messages: &[M]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    encode_hello(&mut bytes);
+    for msg in messages {
+        encode(msg, MAX_FRAME, &mut bytes).expect("a short message");
+    }
+    bytes
+}
+
+fn frame<M: Message>(msg: &M) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    encode(msg, MAX_FRAME, &mut bytes).expect("a short message");
+    bytes
+}
+
+fn body<M: Message>(msg: &M) -> Vec<u8> {
+    frame(msg).split_off(4)
+}
+
+fn new_conn(count: u32) -> ToWorker {
+    ToWorker::NewConn { first_seq: seq(5), listener: listener(1), count }
+}
+
+fn seq(raw: u64) -> Seq {
+    Seq::from_raw(raw).expect("not zero")
+}
+
+fn listener(raw: u64) -> ListenerId {
+    ListenerId::from_raw(raw).expect("not zero")
+}
