@@ -172,6 +172,10 @@ impl View {
             self.mark('t');
             match slot.state {
                 SlotState::Filled(id) => self.number(self.rank(id)),
+                SlotState::Crowded { failing, .. } => {
+                    self.mark('c');
+                    self.number(self.rank(failing));
+                }
                 other => self.text(&other),
             }
             self.text(&slot.delay);

@@ -235,7 +235,7 @@ impl Primary {
             self.bury(id);
             self.fill_crowded();
         } else {
-            self.replace_early(id);
+            self.replace_early(id, None);
             if !self.timers.is_set(Due::Drain(id)) {
                 self.timers.set(Due::Drain(id), self.now.after(self.config.drain_timeout));
             }

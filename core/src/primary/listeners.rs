@@ -264,7 +264,7 @@ impl Primary {
             || self
                 .slots
                 .iter()
-                .any(|slot| matches!(slot.state, SlotState::Waiting | SlotState::Crowded))
+                .any(|slot| matches!(slot.state, SlotState::Waiting | SlotState::Crowded { .. }))
     }
 
     pub(super) fn on_unheld_due(&mut self, id: ListenerId) {

@@ -58,10 +58,11 @@ impl Primary {
             if staying {
                 self.timers.set(Due::Drain(id), self.now.after(self.config.drain_timeout));
             }
-            self.replace_early(id);
+            self.replace_early(id, Some(seq));
             self.review_unheld();
+        } else {
+            self.confirm(id, Some(seq));
         }
-        self.confirm(id, seq);
     }
 
     fn on_leave(&mut self, id: WorkerId, seq: Seq) {
@@ -76,12 +77,15 @@ impl Primary {
             }
             self.review_unheld();
         }
-        self.confirm(id, seq);
+        self.confirm(id, Some(seq));
     }
 
-    fn confirm(&mut self, id: WorkerId, seq: Seq) {
-        let msg = ToWorker::Ack { ack: seq };
-        self.emit(super::Output::Send { worker: id, msg, attach: None });
+    /// Tells a worker that its message was received, if there is one to confirm.
+    pub(super) fn confirm(&mut self, id: WorkerId, seq: Option<Seq>) {
+        if let Some(ack) = seq {
+            let msg = ToWorker::Ack { ack };
+            self.emit(super::Output::Send { worker: id, msg, attach: None });
+        }
     }
 
     /// Counts a message that answers or names nothing, and ends a worker that does not stop.

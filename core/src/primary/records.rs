@@ -165,8 +165,9 @@ pub(crate) enum SlotState {
     Filled(WorkerId),
     /// The next worker, after a delay.
     Waiting,
-    /// The next worker, once a process has ended: there are twice as many as wanted.
-    Crowded,
+    /// The next worker, once a process has ended: there are twice as many as wanted. Until then
+    /// the failing worker's suicide is not confirmed, so that it waits for its replacement.
+    Crowded { failing: WorkerId, suicide: Option<Seq> },
     /// Nobody any more: its workers failed too often.
     GivenUp,
     /// Nobody any more: it ended and is not respawned.

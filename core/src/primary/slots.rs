@@ -6,7 +6,7 @@ use super::output::{Event, ExitClass, Output, Verdict};
 use super::records::{LastExit, SlotState, Worker};
 use crate::timers::Due;
 use crate::transitions::Life;
-use crate::{Respawn, Slot, WorkerId};
+use crate::{Respawn, Seq, Slot, WorkerId};
 
 impl Primary {
     /// The first worker of every slot.
@@ -118,22 +118,24 @@ impl Primary {
         }
     }
 
-    /// Starts a failing worker's replacement while it still lives, if it may have one.
-    pub(super) fn replace_early(&mut self, id: WorkerId) {
+    /// Starts a failing worker's replacement while it still lives, if it may have one, and confirms
+    /// the suicide that asked for it.
+    pub(super) fn replace_early(&mut self, id: WorkerId, suicide: Option<Seq>) {
         let now = self.now;
         let barred = self.is_draining() || self.config.respawn == Respawn::Never;
         let Some(worker) = self.workers.get_mut(id) else { return };
         // Who fails at once would otherwise be replaced at once, again and again.
         if barred || worker.replaced || worker.failed_early(now) {
-            return;
+            return self.confirm(id, suicide);
         }
         worker.replaced = true;
         let slot = worker.slot;
         if self.processes() < self.slots.len() * 2 {
-            return self.spawn_again(slot);
+            self.spawn_again(slot);
+            return self.confirm(id, suicide);
         }
         if let Some(record) = self.slot_mut(slot) {
-            record.state = SlotState::Crowded;
+            record.state = SlotState::Crowded { failing: id, suicide };
         }
         let oldest = self
             .workers
@@ -148,10 +150,15 @@ impl Primary {
     /// A process has ended: whoever waited for its place comes in.
     pub(super) fn fill_crowded(&mut self) {
         while self.processes() < self.slots.len() * 2 {
-            let crowded = self.slots.iter().position(|slot| slot.state == SlotState::Crowded);
-            let Some(slot) = crowded else { return };
-            self.close_slot(Slot(slot as u32), SlotState::Empty);
-            self.spawn_again(Slot(slot as u32));
+            let mut slots = (0..).map(Slot).zip(&self.slots);
+            let crowded = slots.find_map(|(at, slot)| {
+                let SlotState::Crowded { failing, suicide } = slot.state else { return None };
+                Some((at, failing, suicide))
+            });
+            let Some((slot, failing, suicide)) = crowded else { return };
+            self.close_slot(slot, SlotState::Empty);
+            self.spawn_again(slot);
+            self.confirm(failing, suicide);
         }
     }
 
