@@ -129,6 +129,9 @@ impl View {
         if let Some(at) = worker.ready_at {
             self.age(at, primary.config.restart_period.max(Duration::from_secs(1)));
         }
+        if worker.life == crate::Life::Leaving {
+            self.time(Some(worker.leaving_since));
+        }
         self.mark('f');
         for entry in worker.in_flight.iter() {
             self.number(worker.next_seq.get() - entry.seq.get());

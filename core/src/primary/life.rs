@@ -5,7 +5,7 @@ use super::input::{ExitStatus, Violation};
 use super::output::{Event, ExitClass, Output, Signal};
 use super::records::LastExit;
 use crate::timers::Due;
-use crate::transitions::Step;
+use crate::transitions::{Life, Step};
 use crate::{Codec, Time, ToWorker, WorkerId};
 
 /// How late an answer to a deadline may be before it means that the primary was stopped, or that
@@ -19,6 +19,9 @@ impl Primary {
         let Some(worker) = self.workers.at_mut(index) else { return false };
         let Some(life) = worker.life.after(step) else { return false };
         worker.life = life;
+        if life == Life::Leaving {
+            worker.leaving_since = self.now;
+        }
         self.file(index);
         true
     }

@@ -24,6 +24,8 @@ pub(crate) struct Worker {
     pub(crate) life: Life,
     pub(crate) spawned_at: Time,
     pub(crate) ready_at: Option<Time>,
+    /// When it began to leave; says something only in that state.
+    pub(crate) leaving_since: Time,
     pub(crate) window: u32,
     pub(crate) next_seq: Seq,
     pub(crate) in_flight: Flights,
@@ -61,6 +63,7 @@ impl Worker {
             life: Life::Starting,
             spawned_at: now,
             ready_at: None,
+            leaving_since: Time::ZERO,
             window: 1,
             next_seq: Seq::FIRST,
             in_flight: Flights::default(),

@@ -137,11 +137,11 @@ impl Primary {
         if let Some(record) = self.slot_mut(slot) {
             record.state = SlotState::Crowded { failing: id, suicide };
         }
-        let oldest = self
-            .workers
-            .keys_sorted()
-            .into_iter()
-            .find(|&id| self.workers.get(id).is_some_and(|w| w.life == Life::Leaving));
+        let leaving = self.workers.iter().filter(|(other, worker)| {
+            *other != id && worker.life == Life::Leaving && worker.exit.is_none()
+        });
+        let oldest = leaving.min_by_key(|(other, worker)| (worker.leaving_since, *other));
+        let oldest = oldest.map(|(other, _)| other);
         if let Some(oldest) = oldest {
             self.kill(oldest, ExitClass::Overdue, None);
         }
