@@ -121,6 +121,7 @@ fn wrong_bytes_are_named() {
     let good = stream(&[FromWorker::Online]);
     assert_eq!(error(b"\xFFRNDX"), DecodeError::BadMagic);
     assert_eq!(error(b"\xFFRNDL\x02\x00\x00"), DecodeError::BadVersion);
+    assert_eq!(error(b"\xFFRNDL\x01\x00\x01"), DecodeError::BadVersion);
     assert_eq!(error(&[&good[..], &[1, 0, 0, 0, 250]].concat()), DecodeError::BadMessage);
     assert_eq!(error(&[&good[..], &[2, 0, 0, 0, 0, 0]].concat()), DecodeError::TrailingBytes);
     let long = (MAX + 1).to_le_bytes();
