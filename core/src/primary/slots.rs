@@ -3,7 +3,7 @@
 use super::Primary;
 use super::input::SpawnError;
 use super::output::{Event, ExitClass, Output, Verdict};
-use super::records::{LastExit, SlotState, Worker};
+use super::records::{LastExit, SlotRecord, SlotState, Worker};
 use crate::timers::Due;
 use crate::transitions::Life;
 use crate::{Respawn, Seq, Slot, WorkerId};
@@ -137,11 +137,18 @@ impl Primary {
         if let Some(record) = self.slot_mut(slot) {
             record.state = SlotState::Crowded { failing: id, suicide };
         }
+        // Rather one that has been replaced than one that waits for its replacement.
+        let waits = |other: WorkerId| {
+            let crowded = |slot: &SlotRecord| matches!(slot.state, SlotState::Crowded { failing, .. } if failing == other);
+            self.slots.iter().any(crowded)
+        };
         let leaving = self.workers.iter().filter(|(other, worker)| {
             *other != id && worker.life == Life::Leaving && worker.exit.is_none()
         });
-        let oldest = leaving.min_by_key(|(other, worker)| (worker.leaving_since, *other));
-        let oldest = oldest.map(|(other, _)| other);
+        let oldest = leaving
+            .map(|(other, worker)| (waits(other), worker.leaving_since, other))
+            .min()
+            .map(|(.., other)| other);
         if let Some(oldest) = oldest {
             self.kill(oldest, ExitClass::Overdue, None);
         }

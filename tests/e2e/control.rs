@@ -1,0 +1,120 @@
+//! The control socket, the event log, and what an idle primary costs.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::harness::*;
+
+fn keys(value: &serde_json::Value) -> Vec<&str> {
+    value.as_object().unwrap().keys().map(String::as_str).collect()
+}
+
+#[test]
+fn status_has_the_fields_that_others_read() {
+    let cluster = Cluster::demo(&["-w", "2"]);
+    cluster.ready(2);
+    let path = cluster.dir.join("control");
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let output =
+        Command::new(roundel()).args(["status", "--json", "--control"]).arg(&path).output();
+    let status: serde_json::Value = serde_json::from_slice(&output.unwrap().stdout).unwrap();
+    let mut wanted = [
+        "pid",
+        "uptime_s",
+        "pending",
+        "in_flight",
+        "accepted_total",
+        "redispatched_total",
+        "declined_total",
+        "refused_total",
+        "unknown_total",
+        "open_fds",
+        "rss_kb",
+    ];
+    wanted.sort_unstable();
+    assert_eq!(keys(&status["primary"]), wanted);
+    assert_eq!(keys(&status["listeners"][0]), ["accepting", "address", "pending", "policy"]);
+    let mut wanted = [
+        "id",
+        "slot",
+        "pid",
+        "generation",
+        "state",
+        "codec",
+        "in_flight",
+        "accepted",
+        "declined",
+        "restarts",
+        "last_exit",
+        "uptime_s",
+    ];
+    wanted.sort_unstable();
+    assert_eq!(keys(&status["workers"][0]), wanted);
+    assert_eq!(status["primary"]["pid"], cluster.pid());
+    let table = Command::new(roundel()).args(["status", "--control"]).arg(&path).output().unwrap();
+    let table = String::from_utf8(table.stdout).unwrap();
+    assert!(table.contains("round-robin") && table.contains("ready"), "{table}");
+    cluster.stop();
+}
+
+#[test]
+fn stop_waits_for_the_end() {
+    let mut cluster = Cluster::demo(&["-w", "2"]);
+    cluster.ready(2);
+    let stop = Command::new(roundel())
+        .args(["stop", "--control"])
+        .arg(cluster.dir.join("control"))
+        .output()
+        .unwrap();
+    assert_eq!(stop.status.code(), Some(0), "{}", String::from_utf8_lossy(&stop.stderr));
+    assert!(!cluster.dir.join("control").exists());
+    assert_eq!(cluster.wait(), 0);
+}
+
+#[test]
+fn an_idle_primary_costs_nothing() {
+    let _load = alone();
+    let cluster = Cluster::demo(&["-w", "2"]);
+    let pids = cluster.ready(2);
+    cluster.get("/").pid();
+    let ticks = |pid: i32| cpu_ticks(pid);
+    let before: Vec<u64> = pids.iter().copied().chain([cluster.pid()]).map(ticks).collect();
+    // The span over which nothing must happen.
+    std::thread::sleep(Duration::from_secs(2));
+    let after: Vec<u64> = pids.iter().copied().chain([cluster.pid()]).map(ticks).collect();
+    assert_eq!(before, after);
+    cluster.stop();
+}
+
+#[test]
+fn a_reader_of_the_event_log_that_leaves_hurts_nobody() {
+    let dir = temp_dir();
+    let mut child = Command::new(roundel())
+        .args(["demo", "-w", "1", "-b", "127.0.0.1:0", "--events", "-", "--control"])
+        .arg(dir.join("control"))
+        .stdout(Stdio::piped())
+        .stderr(fs::File::create(dir.join("log")).unwrap())
+        .spawn()
+        .unwrap();
+    let addr = {
+        use std::io::{BufRead, BufReader};
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        loop {
+            let line = lines.next().unwrap().unwrap();
+            let event: serde_json::Value = serde_json::from_str(&line).unwrap();
+            if event["event"] == "bound" {
+                break event["address"].as_str().unwrap().parse().unwrap();
+            }
+        }
+    };
+    for _ in 0..100 {
+        get(addr, "/").pid();
+    }
+    let pid = nix::unistd::Pid::from_raw(child.id() as i32);
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+    let status = wait_for("its end", || child.try_wait().unwrap());
+    assert_eq!(status.code(), Some(0));
+    fs::remove_dir_all(dir).unwrap();
+}

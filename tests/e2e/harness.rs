@@ -1,0 +1,304 @@
+//! Real primaries, real clients, and bounded waits on what can be observed.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+/// How long anything may take before a test fails.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
+
+/// Where cargo put the binaries.
+fn target_dir() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    test.parent().and_then(|deps| deps.parent()).unwrap().to_owned()
+}
+
+pub(crate) fn roundel() -> PathBuf {
+    let path = target_dir().join("roundel");
+    assert!(path.exists(), "{} is missing: run `cargo test --workspace`", path.display());
+    path
+}
+
+pub(crate) fn single_binary() -> PathBuf {
+    target_dir().join("examples/single_binary")
+}
+
+pub(crate) const TEST_WORKER: &str = env!("CARGO_BIN_EXE_test_worker");
+pub(crate) const HOSTILE_WORKER: &str = env!("CARGO_BIN_EXE_hostile_worker");
+
+/// Tests that put load on the machine take turns.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    static LOAD: Mutex<()> = Mutex::new(());
+    LOAD.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Polls until there is something, or fails.
+pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(begun.elapsed() < PATIENCE, "waited in vain for {what}");
+        thread::park_timeout(Duration::from_millis(5));
+    }
+}
+
+pub(crate) fn temp_dir() -> PathBuf {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let dir = std::env::temp_dir().join(format!("roundel-e2e-{}-{count}", std::process::id()));
+    fs::create_dir_all(&dir).unwrap();
+    dir
+}
+
+/// A primary under test, with everything that it started.
+pub(crate) struct Cluster {
+    child: Child,
+    pub(crate) dir: PathBuf,
+    pub(crate) addr: SocketAddr,
+}
+
+impl Cluster {
+    /// `roundel demo ARGS`.
+    pub(crate) fn demo(args: &[&str]) -> Cluster {
+        Cluster::start(Command::new(roundel()), "demo", args, &[])
+    }
+
+    /// `roundel run ARGS PROGRAM`.
+    pub(crate) fn run(args: &[&str], program: &[&str]) -> Cluster {
+        Cluster::start(Command::new(roundel()), "run", args, program)
+    }
+
+    /// `COMMAND demo|run ARGS PROGRAM`, on a port of the kernel's choice.
+    pub(crate) fn start(
+        mut command: Command,
+        verb: &str,
+        args: &[&str],
+        program: &[&str],
+    ) -> Cluster {
+        let dir = temp_dir();
+        command.arg(verb).args(args).args(["-b", "127.0.0.1:0"]);
+        command.arg("--control").arg(dir.join("control"));
+        command.arg("--events").arg(dir.join("events")).args(program);
+        let log = fs::File::create(dir.join("log")).unwrap();
+        // Symbols take longer to print than the crash that is tested.
+        command.env("RUST_BACKTRACE", "0");
+        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        Cluster::adopt(command.spawn().unwrap(), dir)
+    }
+
+    pub(crate) fn adopt(child: Child, dir: PathBuf) -> Cluster {
+        let addr = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut cluster = Cluster { child, dir, addr };
+        cluster.addr = wait_for("the listener", || {
+            let bound = cluster.events().into_iter().find(|event| event["event"] == "bound")?;
+            bound["address"].as_str()?.parse().ok()
+        });
+        cluster
+    }
+
+    pub(crate) fn pid(&self) -> i32 {
+        self.child.id() as i32
+    }
+
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.dir.join("log")).unwrap_or_default()
+    }
+
+    /// The event log so far; a line that is being written is left out.
+    pub(crate) fn events(&self) -> Vec<Value> {
+        let text = fs::read_to_string(self.dir.join("events")).unwrap_or_default();
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    pub(crate) fn events_named(&self, name: &str) -> Vec<Value> {
+        self.events().into_iter().filter(|event| event["event"] == name).collect()
+    }
+
+    pub(crate) fn ask(&self, line: &str) -> Option<Value> {
+        let mut stream = UnixStream::connect(self.dir.join("control")).ok()?;
+        stream.set_read_timeout(Some(PATIENCE)).ok()?;
+        writeln!(stream, "{line}").ok()?;
+        let mut answer = String::new();
+        BufReader::new(stream).read_line(&mut answer).ok()?;
+        serde_json::from_str(&answer).ok()
+    }
+
+    pub(crate) fn status(&self) -> Value {
+        wait_for("the status", || self.ask(r#"{"command":"status"}"#))
+    }
+
+    pub(crate) fn total(&self, name: &str) -> u64 {
+        self.status()["primary"][name].as_u64().unwrap()
+    }
+
+    /// The pids of the workers in this state.
+    pub(crate) fn pids(&self, state: &str) -> Vec<i32> {
+        let status = self.status();
+        let workers = status["workers"].as_array().unwrap();
+        let found = workers.iter().filter(|worker| worker["state"] == state);
+        found.filter_map(|worker| Some(worker["pid"].as_i64()? as i32)).collect()
+    }
+
+    /// Waits until so many workers serve, and names them.
+    pub(crate) fn ready(&self, count: usize) -> Vec<i32> {
+        wait_for("ready workers", || {
+            let pids = self.pids("ready");
+            (pids.len() >= count).then_some(pids)
+        })
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.pid()), signal).unwrap();
+    }
+
+    /// Waits for the end of the primary; its exit code.
+    pub(crate) fn wait(&mut self) -> i32 {
+        let child = &mut self.child;
+        let status = wait_for("the primary's end", || child.try_wait().unwrap());
+        status.code().unwrap_or_else(|| -status.signal().unwrap_or(0))
+    }
+
+    pub(crate) fn stop(mut self) {
+        self.signal(Signal::SIGTERM);
+        assert_eq!(self.wait(), 0, "{}", self.log());
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Outcome {
+        get(self.addr, path)
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let pids: Vec<i32> = self
+            .events_named("spawned")
+            .iter()
+            .filter_map(|event| Some(event["pid"].as_i64()? as i32))
+            .collect();
+        if self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+            // Only while the primary had not reaped them can these numbers be trusted.
+            for pid in pids {
+                let _ = kill(Pid::from_raw(-pid), Signal::SIGKILL);
+            }
+        }
+        if thread::panicking() {
+            eprintln!("--- log of the primary\n{}", self.log());
+        } else {
+            let _ = fs::remove_dir_all(&self.dir);
+        }
+    }
+}
+
+/// What became of a request.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Outcome {
+    /// 200, and this body.
+    Ok(String),
+    /// Another status.
+    Status(String),
+    /// Closed without an answer.
+    Empty,
+    Refused,
+    Failed(String),
+}
+
+impl Outcome {
+    /// The pid in the demo's answer.
+    pub(crate) fn pid(&self) -> i32 {
+        match self {
+            Outcome::Ok(body) => body.trim().rsplit(' ').next().unwrap().parse().unwrap(),
+            other => panic!("no answer but {other:?}"),
+        }
+    }
+}
+
+/// Opens a connection and sends a request.
+pub(crate) fn send(addr: SocketAddr, path: &str) -> std::io::Result<TcpStream> {
+    let mut stream = TcpStream::connect(addr)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nConnection: close\r\n\r\n")?;
+    Ok(stream)
+}
+
+/// Reads the answer to a request.
+pub(crate) fn receive(mut stream: TcpStream) -> Outcome {
+    let mut answer = String::new();
+    if let Err(error) = stream.read_to_string(&mut answer) {
+        return Outcome::Failed(error.to_string());
+    }
+    match answer.split_once("\r\n\r\n") {
+        None => Outcome::Empty,
+        Some((head, body)) if head.starts_with("HTTP/1.1 200") => Outcome::Ok(body.into()),
+        Some((head, _)) => Outcome::Status(head.lines().next().unwrap_or_default().into()),
+    }
+}
+
+/// One connection, one request.
+pub(crate) fn get(addr: SocketAddr, path: &str) -> Outcome {
+    match send(addr, path) {
+        Ok(stream) => receive(stream),
+        Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => Outcome::Refused,
+        Err(error) => Outcome::Failed(error.to_string()),
+    }
+}
+
+/// Clients that ask without pause until `act` is through; their outcomes.
+pub(crate) fn under_load(addr: SocketAddr, clients: usize, act: impl FnOnce()) -> Vec<Outcome> {
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let client = || {
+            let mut outcomes = Vec::new();
+            while !over.load(Ordering::Relaxed) {
+                outcomes.push(get(addr, "/"));
+            }
+            outcomes
+        };
+        let clients: Vec<_> = (0..clients).map(|_| scope.spawn(client)).collect();
+        act();
+        over.store(true, Ordering::Relaxed);
+        clients.into_iter().flat_map(|client| client.join().unwrap()).collect()
+    })
+}
+
+/// CPU time of a process in clock ticks of 10 ms (proc(5), `stat`).
+pub(crate) fn cpu_ticks(pid: i32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let (_, fields) = stat.rsplit_once(')').unwrap();
+    let mut fields = fields.split_whitespace().skip(11);
+    let mut next = || fields.next().unwrap().parse::<u64>().unwrap();
+    next() + next()
+}
+
+/// Whether a process runs: a zombie that nobody reaps does not.
+pub(crate) fn is_running(pid: i32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or("").trim_start().starts_with('Z'))
+}
+
+/// Children of a process that nobody has waited for.
+pub(crate) fn zombies(parent: i32) -> usize {
+    let stats = fs::read_dir("/proc").unwrap().flatten();
+    stats
+        .filter_map(|entry| fs::read_to_string(entry.path().join("stat")).ok())
+        .filter(|stat| {
+            let mut fields = stat.rsplit(')').next().unwrap_or("").split_whitespace();
+            fields.next() == Some("Z") && fields.next() == Some(&parent.to_string())
+        })
+        .count()
+}

@@ -1,0 +1,100 @@
+//! Workers that misbehave harm only themselves, and the log says what they did.
+
+use crate::harness::*;
+
+/// Slot 0 misbehaves; slot 1 must serve on, and slot 0 be ended for this reason.
+fn ended_for(mode: &str, reason: &str) {
+    let cluster = Cluster::run(&["-w", "2", "--drain-timeout", "1s"], &[HOSTILE_WORKER, mode]);
+    let killed = wait_for(reason, || cluster.events_named("killing").into_iter().next());
+    assert_eq!(killed["class"], "violations");
+    assert_eq!(killed["reason"], reason);
+    for _ in 0..20 {
+        cluster.get("/").pid();
+    }
+    cluster.stop();
+}
+
+#[test]
+fn random_bytes() {
+    ended_for("random", "unknown_codec");
+}
+
+#[test]
+fn a_wrong_hello() {
+    ended_for("bad-hello", "bad_magic");
+}
+
+#[test]
+fn a_frame_that_is_no_message() {
+    ended_for("bad-message", "bad_message");
+}
+
+#[test]
+fn a_huge_length() {
+    ended_for("huge", "frame_too_long");
+}
+
+#[test]
+fn half_a_message_then_silence() {
+    ended_for("half", "frame_timeout");
+}
+
+#[test]
+fn a_message_before_online() {
+    ended_for("before-online", "unexpected_message");
+}
+
+#[test]
+fn acks_that_answer_nothing() {
+    ended_for("strays", "stray_messages");
+}
+
+#[test]
+fn a_flood_of_valid_messages_is_only_slowed() {
+    let _load = alone();
+    let cluster = Cluster::run(&["-w", "2", "--drain-timeout", "1s"], &[HOSTILE_WORKER, "flood"]);
+    cluster.ready(1);
+    for _ in 0..200 {
+        cluster.get("/").pid();
+    }
+    assert!(cluster.events_named("killing").is_empty());
+    cluster.stop();
+}
+
+#[test]
+fn descriptors_that_nobody_asked_for_are_discarded() {
+    let _load = alone();
+    let cluster =
+        Cluster::run(&["-w", "2", "--drain-timeout", "1s"], &[HOSTILE_WORKER, "descriptors"]);
+    cluster.ready(1);
+    let base = cluster.total("open_fds");
+    wait_for("the flood", || (cluster.events_named("pong").len() >= 2_000).then_some(()));
+    assert!(cluster.total("open_fds") <= base);
+    cluster.get("/").pid();
+    cluster.stop();
+}
+
+#[test]
+fn a_worker_that_never_reads_its_answers_costs_bounded_memory() {
+    let _load = alone();
+    let cluster = Cluster::run(&["-w", "2", "--drain-timeout", "1s"], &[HOSTILE_WORKER, "deaf"]);
+    cluster.ready(1);
+    for _ in 0..200 {
+        cluster.get("/").pid();
+    }
+    assert!(cluster.total("rss_kb") < 32 * 1024);
+    cluster.stop();
+}
+
+#[test]
+fn a_worker_that_answers_nothing_is_killed_and_its_connection_served() {
+    let cluster =
+        Cluster::run(&["-w", "2", "--ack-timeout", "300ms"], &[TEST_WORKER, "never-take"]);
+    cluster.ready(2);
+    let outcomes: Vec<Outcome> = (0..4).map(|_| cluster.get("/")).collect();
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Ok(_))), "{outcomes:?}");
+    let killed = wait_for("the kill", || cluster.events_named("killing").into_iter().next());
+    assert_eq!(killed["class"], "unresponsive");
+    assert!(cluster.total("redispatched_total") >= 1);
+    cluster.stop();
+}

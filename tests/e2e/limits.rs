@@ -1,0 +1,92 @@
+//! At the limit on open files.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::harness::*;
+
+/// How many requests are answered in a second.
+fn rate(cluster: &Cluster) -> u32 {
+    let begun = Instant::now();
+    let mut count = 0;
+    while begun.elapsed() < Duration::from_secs(1) {
+        cluster.get("/").pid();
+        count += 1;
+    }
+    count
+}
+
+fn two_hundred_clients_with_64_descriptors(mut command: Command) {
+    command.args(["sh", "-c", "ulimit -n 64; exec \"$0\" \"$@\""]);
+    let _load = alone();
+    let public = temp_dir();
+    fs::set_permissions(&public, fs::Permissions::from_mode(0o777)).unwrap();
+    let binary = public.join("roundel");
+    fs::copy(roundel(), &binary).unwrap();
+    fs::set_permissions(&binary, fs::Permissions::from_mode(0o755)).unwrap();
+    command.arg(&binary);
+    let cluster = start_in(command, &public);
+    let pids = cluster.ready(2);
+    let base = cluster.total("open_fds");
+    let before = rate(&cluster);
+    // Stopped workers hold the connections up: the primary keeps as many as it may.
+    for pid in &pids {
+        kill(Pid::from_raw(*pid), Signal::SIGSTOP).unwrap();
+    }
+    let streams: Vec<_> = (0..200).map(|_| send(cluster.addr, "/").unwrap()).collect();
+    wait_for("the limit", || {
+        (cluster.status()["listeners"][0]["accepting"] == false).then_some(())
+    });
+    let ticks = cpu_ticks(cluster.pid());
+    // The span over which the CPU is measured.
+    std::thread::sleep(Duration::from_secs(10));
+    let used = cpu_ticks(cluster.pid()) - ticks;
+    assert!(used < 50, "{used} ticks of 10 ms in 10 s");
+    for pid in &pids {
+        kill(Pid::from_raw(*pid), Signal::SIGCONT).unwrap();
+    }
+    let relief = Instant::now();
+    for stream in streams {
+        assert!(matches!(receive(stream), Outcome::Ok(_)));
+    }
+    assert!(relief.elapsed() < Duration::from_secs(2), "{:?}", relief.elapsed());
+    let after = rate(&cluster);
+    assert!(after > before / 2, "{before} a second before, {after} after");
+    wait_for("descriptors back to base", || (cluster.total("open_fds") == base).then_some(()));
+    cluster.stop();
+    fs::remove_dir_all(public).unwrap();
+}
+
+/// Its files must be in a place where another user can make them.
+fn start_in(mut command: Command, public: &Path) -> Cluster {
+    let dir = public.join("files");
+    fs::create_dir(&dir).unwrap();
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o777)).unwrap();
+    command.args(["demo", "-w", "2", "-b", "127.0.0.1:0"]);
+    command.arg("--control").arg(dir.join("control")).arg("--events").arg(dir.join("events"));
+    let log = fs::File::create(dir.join("log")).unwrap();
+    command.stderr(log);
+    Cluster::adopt(command.spawn().unwrap(), dir)
+}
+
+#[test]
+fn the_limit_on_open_files_is_no_spin() {
+    two_hundred_clients_with_64_descriptors(Command::new("env"));
+}
+
+#[test]
+fn nor_for_another_user() {
+    if !nix::unistd::geteuid().is_root() {
+        println!("skipped: not root, so the other test is this one");
+        return;
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+    two_hundred_clients_with_64_descriptors(command);
+}

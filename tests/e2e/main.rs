@@ -1,0 +1,9 @@
+//! Scenarios over the real binary: real processes, real sockets, real kills.
+
+mod control;
+mod harness;
+mod hostile;
+mod life;
+mod limits;
+mod serving;
+mod shutdown;

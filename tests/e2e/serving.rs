@@ -1,0 +1,187 @@
+//! Who gets what, under load and under kills.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::harness::*;
+
+fn spread(outcomes: &[Outcome]) -> BTreeMap<i32, usize> {
+    let mut counts = BTreeMap::new();
+    for outcome in outcomes {
+        *counts.entry(outcome.pid()).or_default() += 1;
+    }
+    counts
+}
+
+#[test]
+fn a_thousand_connections_spread_exactly() {
+    let _load = alone();
+    let cluster = Cluster::demo(&["-w", "4"]);
+    let pids = cluster.ready(4);
+    let outcomes: Vec<Outcome> = (0..1_000).map(|_| cluster.get("/")).collect();
+    let counts = spread(&outcomes);
+    assert_eq!(counts, pids.into_iter().map(|pid| (pid, 250)).collect());
+    cluster.stop();
+}
+
+#[test]
+fn a_blocked_worker_holds_up_one_connection_at_most() {
+    let _load = alone();
+    let cluster = Cluster::run(&["-w", "4"], &[TEST_WORKER, "block", "200"]);
+    cluster.ready(4);
+    let outcomes = under_load(cluster.addr, 8, || {
+        wait_for("enough of them", || (cluster.total("accepted_total") > 3_000).then_some(()));
+    });
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Ok(_))));
+    println!("answers by pid: {:?}", spread(&outcomes));
+    assert_eq!(most_in_flight(&cluster), 1, "so many connections waited at one worker");
+    served_by_the_one_that_idled_longest(&cluster);
+    cluster.stop();
+}
+
+/// With a window of 1, each connection goes to the worker that has been idle longest: so equal
+/// workers get equally many, and a blocked one is passed over.
+fn served_by_the_one_that_idled_longest(cluster: &Cluster) {
+    let mut idle: VecDeque<u64> = VecDeque::new();
+    for event in cluster.events() {
+        let Some(worker) = event["worker"].as_u64() else { continue };
+        match event["event"].as_str() {
+            Some("ready" | "accepted" | "declined") => idle.push_back(worker),
+            Some("handed_off") => assert_eq!(idle.pop_front(), Some(worker), "{event}"),
+            _ => {}
+        }
+    }
+}
+
+/// The most connections that were handed off to one worker and not answered at a time.
+fn most_in_flight(cluster: &Cluster) -> usize {
+    let mut waiting: BTreeMap<u64, usize> = BTreeMap::new();
+    let mut most = 0;
+    for event in cluster.events() {
+        let Some(worker) = event["worker"].as_u64() else { continue };
+        let count = waiting.entry(worker).or_default();
+        match event["event"].as_str() {
+            Some("handed_off") => *count += 1,
+            Some("accepted" | "declined") => *count -= 1,
+            _ => {}
+        }
+        most = most.max(*count);
+    }
+    most
+}
+
+#[test]
+fn ab_sees_no_failure() {
+    let _load = alone();
+    if Command::new("ab").arg("-V").output().is_err() {
+        println!("skipped: no ab");
+        return;
+    }
+    let cluster = Cluster::demo(&["-w", "2"]);
+    cluster.ready(2);
+    for (path, requests) in [("/", "5000"), ("/spin", "500")] {
+        let url = format!("http://{}{path}", cluster.addr);
+        let args = ["-q", "-c", "10", "-n", requests, "-r", &url];
+        let ab = Command::new("ab").args(args).output().unwrap();
+        let text = String::from_utf8_lossy(&ab.stdout);
+        let failed = text.lines().find(|line| line.starts_with("Failed requests:"));
+        let failed = failed.and_then(|line| line.split_whitespace().nth(2)).unwrap_or("none");
+        assert_eq!(failed, "0", "{path}: {text}");
+        let complete = format!("Complete requests:      {requests}");
+        assert!(text.contains(&complete), "{path}: {text}");
+    }
+    cluster.stop();
+}
+
+#[test]
+fn a_stopped_worker_that_is_killed_loses_nothing() {
+    let _load = alone();
+    let cluster = Cluster::demo(&["-w", "3"]);
+    let pids = cluster.ready(3);
+    let base = cluster.total("open_fds");
+    kill(Pid::from_raw(pids[1]), Signal::SIGSTOP).unwrap();
+    let streams: Vec<_> = (0..200).map(|_| send(cluster.addr, "/").unwrap()).collect();
+    wait_for("one connection to hang", || {
+        (cluster.total("accepted_total") == 199 && cluster.total("in_flight") == 1).then_some(())
+    });
+    kill(Pid::from_raw(pids[1]), Signal::SIGKILL).unwrap();
+    for stream in streams {
+        let outcome = receive(stream);
+        assert!(matches!(outcome, Outcome::Ok(_)), "{outcome:?}");
+    }
+    assert_eq!(cluster.total("redispatched_total"), 1);
+    cluster.ready(3);
+    wait_for("descriptors back to base", || (cluster.total("open_fds") == base).then_some(()));
+    cluster.stop();
+}
+
+#[test]
+fn with_all_workers_killed_connections_wait() {
+    let _load = alone();
+    let cluster = Cluster::demo(&["-w", "3"]);
+    let pids = cluster.ready(3);
+    // Ready for more than a second, or having served: then a death is no early failure.
+    for _ in 0..3 {
+        cluster.get("/").pid();
+    }
+    for pid in &pids {
+        kill(Pid::from_raw(*pid), Signal::SIGKILL).unwrap();
+    }
+    let late: Vec<Outcome> = thread::scope(|scope| {
+        let clients: Vec<_> = (0..50).map(|_| scope.spawn(|| cluster.get("/"))).collect();
+        clients.into_iter().map(|client| client.join().unwrap()).collect()
+    });
+    for outcome in late {
+        assert!(!pids.contains(&outcome.pid()));
+    }
+    assert_eq!(cluster.total("refused_total"), 0);
+    assert_eq!(cluster.events_named("given_up").len(), 0);
+    cluster.stop();
+}
+
+#[test]
+fn a_grandchild_that_holds_the_channel_does_not_hold_up_redispatch() {
+    let cluster = Cluster::run(&["-w", "2"], &[TEST_WORKER, "grandchild"]);
+    let pids = cluster.ready(2);
+    kill(Pid::from_raw(pids[0]), Signal::SIGSTOP).unwrap();
+    let streams: Vec<_> = (0..4).map(|_| send(cluster.addr, "/").unwrap()).collect();
+    wait_for("one connection to hang", || {
+        (cluster.total("accepted_total") == 3 && cluster.total("in_flight") == 1).then_some(())
+    });
+    kill(Pid::from_raw(pids[0]), Signal::SIGKILL).unwrap();
+    for stream in streams {
+        let outcome = receive(stream);
+        assert!(matches!(outcome, Outcome::Ok(_)), "{outcome:?}");
+    }
+    let exited = cluster.events_named("exited");
+    let back = cluster.events_named("redispatched");
+    let at = |event: &serde_json::Value| event["at_ms"].as_u64().unwrap();
+    assert!(at(&back[0]) - at(&exited[0]) <= 100, "{exited:?} {back:?}");
+    cluster.stop();
+}
+
+#[test]
+fn a_primary_that_was_stopped_kills_nobody_for_it() {
+    let cluster =
+        Cluster::run(&["-w", "2", "--ack-timeout", "300ms"], &[TEST_WORKER, "block", "1000"]);
+    let pids = cluster.ready(2);
+    // Slot 0 has taken its connection and is busy, so the next one hangs in flight there.
+    let streams: Vec<_> = (0..2).map(|_| send(cluster.addr, "/").unwrap()).collect();
+    wait_for("both to be taken", || (cluster.total("accepted_total") == 2).then_some(()));
+    cluster.signal(Signal::SIGSTOP);
+    let more: Vec<_> = (0..2).map(|_| send(cluster.addr, "/").unwrap()).collect();
+    // Past the time-out and past what counts as late: that span is what is tested.
+    thread::sleep(Duration::from_secs(2));
+    cluster.signal(Signal::SIGCONT);
+    for stream in streams.into_iter().chain(more) {
+        let outcome = receive(stream);
+        assert!(matches!(outcome, Outcome::Ok(_)), "{outcome:?}");
+    }
+    assert_eq!(cluster.pids("ready"), pids);
+    cluster.stop();
+}

@@ -1,0 +1,117 @@
+//! Every way to end.
+
+use std::fs;
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use crate::harness::*;
+
+#[test]
+fn term_lets_running_requests_finish() {
+    let mut cluster = Cluster::demo(&["-w", "2"]);
+    cluster.ready(2);
+    let streams: Vec<_> = (0..10).map(|_| send(cluster.addr, "/sleep?ms=700").unwrap()).collect();
+    wait_for("all to be taken", || (cluster.total("accepted_total") == 10).then_some(()));
+    cluster.signal(Signal::SIGTERM);
+    for stream in streams {
+        let outcome = receive(stream);
+        assert!(matches!(outcome, Outcome::Ok(_)), "{outcome:?}");
+    }
+    assert_eq!(cluster.wait(), 0);
+    let exits = cluster.events_named("exited");
+    assert!(exits.iter().all(|exit| exit["class"] == "voluntary"), "{exits:?}");
+}
+
+#[test]
+fn term_under_load_cuts_nobody_off() {
+    let _load = alone();
+    let mut cluster = Cluster::demo(&["-w", "2"]);
+    cluster.ready(2);
+    let addr = cluster.addr;
+    let outcomes = under_load(addr, 8, || {
+        wait_for("some load", || (cluster.total("accepted_total") > 200).then_some(()));
+        cluster.signal(Signal::SIGTERM);
+        assert_eq!(cluster.wait(), 0);
+    });
+    // A handshake that completes after the last accept is reset, which is not promised otherwise;
+    // no request that was accepted goes unanswered.
+    let accepted = cluster.events_named("accepted").len();
+    let answered = outcomes.iter().filter(|o| matches!(o, Outcome::Ok(_))).count();
+    assert_eq!(accepted, answered);
+    assert_eq!(cluster.events_named("refused").len(), 0);
+}
+
+#[test]
+fn a_worker_that_ignores_the_drain_is_killed_at_the_deadline() {
+    let mut cluster =
+        Cluster::run(&["-w", "2", "--drain-timeout", "1s"], &[TEST_WORKER, "ignore-drain"]);
+    let pids = cluster.ready(2);
+    let begun = Instant::now();
+    cluster.signal(Signal::SIGTERM);
+    assert_eq!(cluster.wait(), 0);
+    let took = begun.elapsed();
+    assert!(took >= Duration::from_secs(1) && took < Duration::from_secs(4), "{took:?}");
+    assert!(pids.iter().all(|pid| !is_running(*pid)));
+    assert_eq!(cluster.events_named("killing").len(), 2);
+}
+
+#[test]
+fn a_second_term_ends_at_once() {
+    let mut cluster = Cluster::demo(&["-w", "2", "--drain-timeout", "60s"]);
+    let pids = cluster.ready(2);
+    let stream = send(cluster.addr, "/sleep?ms=50000").unwrap();
+    wait_for("it to be taken", || (cluster.total("accepted_total") == 1).then_some(()));
+    cluster.signal(Signal::SIGTERM);
+    wait_for("the shutdown", || cluster.events_named("stopping").first().cloned());
+    let begun = Instant::now();
+    cluster.signal(Signal::SIGTERM);
+    assert_eq!(cluster.wait(), 0);
+    assert!(begun.elapsed() < Duration::from_secs(3));
+    assert_eq!(receive(stream), Outcome::Empty);
+    assert!(pids.iter().all(|pid| !is_running(*pid)));
+}
+
+#[test]
+fn without_a_primary_no_worker_stays() {
+    let mut cluster = Cluster::demo(&["-w", "2"]);
+    let pids = cluster.ready(2);
+    let stream = send(cluster.addr, "/sleep?ms=500").unwrap();
+    wait_for("it to be taken", || (cluster.total("accepted_total") == 1).then_some(()));
+    cluster.signal(Signal::SIGKILL);
+    assert_eq!(cluster.wait(), -9);
+    assert!(matches!(receive(stream), Outcome::Ok(_)), "what it has, a worker finishes");
+    wait_for("the workers' end", || (!pids.iter().any(|pid| is_running(*pid))).then_some(()));
+}
+
+/// `script` gives the primary a terminal of its own; what is written to it is typed there.
+#[test]
+fn ctrl_c_on_a_terminal_drains() {
+    let dir = temp_dir();
+    let command = format!(
+        "exec {} demo -w 2 -b 127.0.0.1:0 --control {dir}/control --events {dir}/events",
+        roundel().display(),
+        dir = dir.display()
+    );
+    let log = fs::File::create(dir.join("log")).unwrap();
+    let script = Command::new("script")
+        .args(["-q", "-e", "-f", "-c", &command, "/dev/null"])
+        .stdin(Stdio::piped())
+        .stdout(log)
+        .spawn();
+    let Ok(mut script) = script else {
+        println!("skipped: no script(1)");
+        return;
+    };
+    let mut terminal = script.stdin.take().unwrap();
+    let mut cluster = Cluster::adopt(script, dir);
+    let pids = cluster.ready(2);
+    let stream = send(cluster.addr, "/sleep?ms=500").unwrap();
+    wait_for("it to be taken", || (cluster.total("accepted_total") == 1).then_some(()));
+    terminal.write_all(b"\x03").unwrap();
+    assert!(matches!(receive(stream), Outcome::Ok(_)), "Ctrl-C must not reach the workers");
+    assert_eq!(cluster.wait(), 0);
+    assert!(pids.iter().all(|pid| !is_running(*pid)));
+}

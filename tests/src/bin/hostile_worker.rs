@@ -1,0 +1,114 @@
+//! A worker that misbehaves on its channel in slot 0 and serves everywhere else:
+//! `hostile_worker MODE`.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+
+use roundel_core::{FromWorker, ListenerId, Seq, wire};
+use roundel_runtime::channel;
+
+fn main() {
+    let mode = std::env::args().nth(1).unwrap_or_default();
+    if roundel_mio::slot() == Some(0) {
+        let _open = misbehave(&mode);
+        // It is for the primary to end this.
+        loop {
+            std::thread::park();
+        }
+    }
+    serve().expect("an honest worker serves");
+}
+
+fn serve() -> std::io::Result<()> {
+    let mut worker = roundel_mio::Worker::join()?;
+    let listener = worker.listen_nth(0)?;
+    while let Some(connection) = worker.accept(&listener)? {
+        let _ = roundel_tests::program::answer(connection.into_tcp_stream()?);
+    }
+    Ok(())
+}
+
+#[expect(unsafe_code, reason = "the channel is known by its number only")]
+fn channel_fd() -> OwnedFd {
+    let number = std::env::var("ROUNDEL_CHANNEL_FD").expect("a channel").parse().expect("a number");
+    // SAFETY: the primary left this descriptor open under this number for this process.
+    unsafe { OwnedFd::from_raw_fd(number) }
+}
+
+fn message(msg: &FromWorker) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    wire::encode(msg, 1 << 20, &mut bytes).expect("a short message");
+    bytes
+}
+
+/// Returns what must stay open.
+fn misbehave(mode: &str) -> (OwnedFd, File) {
+    let fd = channel_fd();
+    let file = File::from(fd.try_clone().expect("a copy"));
+    let mut hello = Vec::new();
+    wire::encode_hello(&mut hello);
+    let seq = |n| Seq::from_raw(n).expect("not zero");
+    let online = [hello.clone(), message(&FromWorker::Online)].concat();
+    // Writes fail once the primary has had enough.
+    let write = |bytes: &[u8]| (&file).write_all(bytes).is_ok();
+    match mode {
+        "random" => {
+            write(b"\x01\xd3\x8b random \x00\x00 bytes");
+        }
+        "bad-hello" => {
+            write(b"\xFFnot the hello");
+        }
+        "bad-message" => {
+            write(&[online, vec![3, 0, 0, 0, 250, 250, 250]].concat());
+        }
+        "huge" => {
+            write(&[online, vec![0xFF; 4]].concat());
+        }
+        "half" => {
+            write(&[online, vec![200, 0, 0, 0, 1]].concat());
+        }
+        "before-online" => {
+            let listener = ListenerId::from_raw(1).expect("not zero");
+            write(&[hello, message(&FromWorker::Listening { listener })].concat());
+        }
+        "strays" => {
+            write(&online);
+            for n in 1..2_000 {
+                write(&message(&FromWorker::Ack { ack: seq(n), accepted: true }));
+            }
+        }
+        "flood" => {
+            write(&online);
+            let flood = message(&FromWorker::Pong { ack: seq(1) }).repeat(1_000);
+            while write(&flood) {}
+        }
+        "descriptors" => {
+            write(&online);
+            let null = File::open("/dev/null").expect("/dev/null");
+            let pong = message(&FromWorker::Pong { ack: seq(1) });
+            for _ in 0..2_000 {
+                let handles = [null.as_fd(); 10];
+                while channel::send(fd.as_fd(), &pong, &handles) == Err(nix::errno::Errno::EAGAIN) {
+                    std::thread::yield_now();
+                }
+            }
+        }
+        "deaf" => {
+            // Asks without end and never reads the answers.
+            write(&online);
+            let key = roundel_core::ListenKey::stream(roundel_core::Address::Nth(99));
+            let mut n = 0;
+            loop {
+                n += 1;
+                let key = Box::new(key.clone());
+                let query = FromWorker::Query { seq: seq(n), key, backlog: 0, data: Vec::new() };
+                if !write(&message(&query)) {
+                    break;
+                }
+            }
+        }
+        other => panic!("no mode {other:?}"),
+    }
+    (fd, file)
+}
