@@ -1,4 +1,274 @@
-//! Placeholder crate docs.
+//! The protocol between a cluster primary and its workers, as two state machines without IO.
+//!
+//! A *primary* owns the listening sockets, accepts connections and hands each one to one of its
+//! *workers*; it keeps a connection until the worker has acknowledged it, gives it to another one
+//! when that worker dies, and starts, drains and replaces workers. [`Primary`] and [`Worker`] are
+//! the two ends of that conversation. They have no clock, open nothing, start nothing and log
+//! nothing: they are told what happened and say what is to be done. Whoever embeds them brings the
+//! sockets, the processes and the event loop.
+//!
+//! # How to drive a machine
+//!
+//! Each machine has one door in, one door out, and one hand on the clock:
+//!
+//! - [`handle_input`](Primary::handle_input)`(now, input)` tells it what happened. It fails only
+//!   for what can't be ([`Misuse`]), which is a fault of the embedder and changes nothing. What a
+//!   worker does wrong is never an error here: it leads to that worker's end.
+//! - [`poll_output`](Primary::poll_output) says what is to be done, first in, first out. Carry the
+//!   outputs out *in that order*; none of them may wait. Any number of inputs may come before the
+//!   outputs are polled: they are the same.
+//! - [`poll_timeout`](Primary::poll_timeout) says when the machine wants [`Input::Wake`]. Deadlines
+//!   act only there. Send it after every turn, when all channels were read to would-block: so no
+//!   worker is judged before its answers were read.
+//!
+//! [`Time`] is an integer that must not go back. Connections themselves stay outside: the machine
+//! moves [`ConnId`]s, which [`Custody`] mints for whatever stands for a connection. Exactly one
+//! output ends each connection, [`Output::Release`], and only that takes it out of custody. So
+//! `admitted == released + held` at any time, and the whole state of a machine can be compared,
+//! hashed, stored and read back ([`Journal`] runs it again from its inputs).
+//!
+//! # What the embedder does for each output
+//!
+//! | [`Output`] | to do | then say |
+//! |---|---|---|
+//! | `Bind` | bind and listen, do not accept | `Bound` |
+//! | `ResumeAccept`, `PauseAccept` | accept, or stop | `Incoming` for each connection |
+//! | `Unbind` | accept what is left, close | `Incoming`..., `Unbound` |
+//! | `Spawn` | start a process with a channel | `Spawned` or `SpawnFailed` |
+//! | `Send` | queue the message behind all earlier ones; the handle rides on its first byte | `HandoffFailed` only if it can never go |
+//! | `Kill` | send the signal | `Exited` when the process was reaped |
+//! | `Fence` | shut down our receiving side, read to the end | `ChannelClosed` |
+//! | `Release` | take the connection out of custody, close this copy | |
+//! | `Forget` | nothing is left of that worker | |
+//! | `Event` | log it | |
+//! | `Stopped` | leave the loop | |
+//!
+//! And from a worker's channel: `Hello` when its first byte has told the codec
+//! ([`Codec::detect`]), a `Message` for each one that [`wire::Decoder`] yields, `Violation` for what
+//! it refuses, `FrameBegun` while an unfinished frame is left over, `ChannelClosed` at the end of
+//! file.
+//!
+//! # Three orderings that make "nothing is lost, nothing twice" true
+//!
+//! **The ack is in the kernel before the program has the connection.** A worker's machine says
+//! `Send(Ack)`, and `Deliver` only after the embedder has confirmed with [`WorkerInput::Sent`] that
+//! the last byte of that ack is in the channel. A channel that is full holds the connection back.
+//! So a worker that dies before has not read a byte of it, and another worker can serve it.
+//!
+//! **A worker is dead when its channel was read to its end.** Its exit alone moves nothing: an ack
+//! that it wrote before may still be unread. `ChannelClosed` means end of file, and only then do
+//! the connections that it had not answered go back to their places in their queues. If somebody
+//! else holds the other end open, `Fence` brings the end about.
+//!
+//! **A late ack never leads to a second delivery.** A worker that answers nothing in time is not
+//! passed over but killed; its connections move when its channel has ended. Otherwise the slow
+//! worker and its stand-in could both serve one client.
+//!
+//! # The loop
+//!
+//! Here with a fake reactor: its "sockets" accept two connections, and its one "worker" answers
+//! whatever it is sent.
+//!
+//! ```
+//! use std::collections::VecDeque;
+//!
+//! use roundel_core::{
+//!     Address, Codec, Command, Config, ConnEnd, Custody, ExitStatus, FromWorker, Input, ListenKey,
+//!     Output, Primary, Seq, SockName, Time, ToWorker, Verdict, WorkerId,
+//! };
+//!
+//! /// What stands in for sockets and processes: things that will have happened.
+//! #[derive(Default)]
+//! struct Reactor {
+//!     happened: VecDeque<Input>,
+//!     custody: Custody<&'static str>,
+//!     served: Vec<(&'static str, WorkerId)>,
+//!     verdict: Option<Verdict>,
+//! }
+//!
+//! impl Reactor {
+//!     fn carry_out(&mut self, output: Output) {
+//!         match output {
+//!             Output::Bind { listener, .. } => {
+//!                 let name = SockName::Ip("[::]:80".parse().unwrap());
+//!                 self.happened.push_back(Input::Bound { listener, result: Ok(name) });
+//!             }
+//!             Output::Spawn { worker, .. } => {
+//!                 self.happened.push_back(Input::Spawned { worker, pid: 4711 });
+//!                 // The worker says hello, asks for the operator's first listener, and gets ready.
+//!                 self.happened.push_back(Input::Hello { worker, codec: Codec::Native });
+//!                 let query = FromWorker::Query {
+//!                     seq: Seq::from_raw(1).unwrap(),
+//!                     key: Box::new(ListenKey::stream(Address::Nth(0))),
+//!                     backlog: 0,
+//!                     data: Vec::new(),
+//!                 };
+//!                 for msg in [FromWorker::Online, query] {
+//!                     self.happened.push_back(Input::Message { worker, msg });
+//!                 }
+//!             }
+//!             Output::ResumeAccept { listener } => {
+//!                 for client in ["alice", "bob"] {
+//!                     let conn = self.custody.admit(client);
+//!                     self.happened.push_back(Input::Incoming { listener, conn });
+//!                 }
+//!             }
+//!             Output::Send { worker, msg, .. } => {
+//!                 let answer = match msg {
+//!                     ToWorker::QueryReply { result: Ok(granted), .. } => {
+//!                         FromWorker::Listening { listener: granted.listener }
+//!                     }
+//!                     ToWorker::NewConn { first_seq, .. } => {
+//!                         FromWorker::Ack { ack: first_seq, accepted: true }
+//!                     }
+//!                     ToWorker::Drain { .. } => {
+//!                         self.happened.push_back(Input::ChannelClosed { worker });
+//!                         let status = ExitStatus::Code(0);
+//!                         self.happened.push_back(Input::Exited { worker, status });
+//!                         return;
+//!                     }
+//!                     _ => return,
+//!                 };
+//!                 self.happened.push_back(Input::Message { worker, msg: answer });
+//!             }
+//!             Output::Release { conn, end } => {
+//!                 let client = self.custody.release(conn).expect("it was admitted");
+//!                 if let ConnEnd::AcceptedBy(worker) = end {
+//!                     self.served.push((client, worker));
+//!                 }
+//!                 if self.served.len() == 2 {
+//!                     self.happened.push_back(Input::Command(Command::Stop));
+//!                 }
+//!             }
+//!             Output::Unbind { listener } => self.happened.push_back(Input::Unbound { listener }),
+//!             Output::Stopped(verdict) => self.verdict = Some(verdict),
+//!             _ => {}
+//!         }
+//!     }
+//! }
+//!
+//! let listeners = vec![ListenKey::stream(Address::Any { port: 80 })];
+//! let config = Config::builder().workers(1).listeners(listeners).build()?;
+//! let mut primary = Primary::new(config);
+//! let mut reactor = Reactor::default();
+//! let mut clock = 0;
+//! while reactor.verdict.is_none() {
+//!     while let Some(output) = primary.poll_output() {
+//!         reactor.carry_out(output);
+//!     }
+//!     // A real one waits here for readiness, or until `primary.poll_timeout()`.
+//!     clock += 1;
+//!     let now = Time::from_millis(clock);
+//!     while let Some(input) = reactor.happened.pop_front() {
+//!         primary.handle_input(now, input)?;
+//!     }
+//!     primary.handle_input(now, Input::Wake)?;
+//!     assert!(clock < 100, "it ends");
+//! }
+//! assert_eq!(reactor.verdict, Some(Verdict::Stopped));
+//! assert_eq!(reactor.served.len(), 2);
+//! reactor.custody.finish()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Two machines in conversation
+//!
+//! A primary and a worker over two byte streams in memory, through the native codec, from the
+//! worker's first word to the delivery of a connection:
+//!
+//! ```
+//! use roundel_core::{
+//!     Address, Codec, Config, ConnRange, Custody, FromWorker, Inbox, Input, ListenKey, Output,
+//!     Primary, SockName, Time, Worker, WorkerInput, WorkerOutput, wire,
+//! };
+//!
+//! const MAX_FRAME: u32 = 1 << 20;
+//! let now = Time::ZERO;
+//! let listeners = vec![ListenKey::stream(Address::Any { port: 80 })];
+//! let mut primary = Primary::new(Config::builder().listeners(listeners).build()?);
+//! let mut worker = Worker::new();
+//! // Each side's custody: here a connection is a name, and its "descriptor" a copy of it.
+//! let (mut here, mut there) = (Custody::new(), Custody::new());
+//! let mut from_worker = wire::Decoder::<FromWorker>::new(MAX_FRAME);
+//! let mut to_worker = Inbox::<String>::new(MAX_FRAME);
+//! // Each direction begins with the hello.
+//! let mut hello = Vec::new();
+//! wire::encode_hello(&mut hello);
+//! from_worker.feed(&hello);
+//! to_worker.feed(&hello, []);
+//!
+//! let mut peer = None;
+//! let mut delivered = None;
+//! while delivered.is_none() {
+//!     while let Some(output) = primary.poll_output() {
+//!         match output {
+//!             Output::Bind { listener, .. } => {
+//!                 let result = Ok(SockName::Ip("[::]:80".parse()?));
+//!                 primary.handle_input(now, Input::Bound { listener, result })?;
+//!             }
+//!             Output::Spawn { worker, .. } => {
+//!                 peer = Some(worker);
+//!                 primary.handle_input(now, Input::Spawned { worker, pid: 1 })?;
+//!                 primary.handle_input(now, Input::Hello { worker, codec: Codec::Native })?;
+//!             }
+//!             Output::ResumeAccept { listener } => {
+//!                 let conn = here.admit("alice".to_string());
+//!                 primary.handle_input(now, Input::Incoming { listener, conn })?;
+//!             }
+//!             Output::Send { msg, attach, .. } => {
+//!                 let mut bytes = Vec::new();
+//!                 wire::encode(&msg, MAX_FRAME, &mut bytes)?;
+//!                 let handle = match attach {
+//!                     Some(roundel_core::Attach::Conn(conn)) => here.get(conn).cloned(),
+//!                     _ => None,
+//!                 };
+//!                 to_worker.feed(&bytes, handle);
+//!             }
+//!             Output::Release { conn, .. } => drop(here.release(conn)),
+//!             _ => {}
+//!         }
+//!     }
+//!     while let Some(received) = to_worker.poll()? {
+//!         let handles: Vec<String> =
+//!             (0..received.handles).filter_map(|_| to_worker.take_handle()).collect();
+//!         let handles: ConnRange = there.admit_all(handles);
+//!         worker.handle_input(now, WorkerInput::Message { msg: received.msg, handles })?;
+//!         // The program wants a connection whenever one is there.
+//!         worker.handle_input(now, WorkerInput::Take { listener: None })?;
+//!     }
+//!     while let Some(output) = worker.poll_output() {
+//!         match output {
+//!             WorkerOutput::Send(msg) => {
+//!                 let online = msg == FromWorker::Online;
+//!                 let mut bytes = Vec::new();
+//!                 wire::encode(&msg, MAX_FRAME, &mut bytes)?;
+//!                 from_worker.feed(&bytes);
+//!                 worker.handle_input(now, WorkerInput::Sent)?;
+//!                 if online {
+//!                     let key = Box::new(ListenKey::stream(Address::Nth(0)));
+//!                     let listen =
+//!                         WorkerInput::Listen { ask: 0, key, backlog: 0, data: Vec::new() };
+//!                     worker.handle_input(now, listen)?;
+//!                 }
+//!             }
+//!             WorkerOutput::Deliver { conn, .. } => delivered = there.release(conn),
+//!             _ => {}
+//!         }
+//!     }
+//!     while let Some((msg, _)) = from_worker.poll()? {
+//!         primary.handle_input(now, Input::Message { worker: peer.unwrap(), msg })?;
+//!     }
+//! }
+//! assert_eq!(delivered.as_deref(), Some("alice"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Bounds
+//!
+//! Whatever grows is bounded by [`Config`]: pending connections a listener, connections in flight a
+//! worker, listeners, frames, restarts. Outputs grow at most linearly in the inputs since the last
+//! drain. Nothing panics, and nothing is allocated on the path of a connection once the tables have
+//! grown to their size.
 #![no_std]
 #![forbid(unsafe_code)]
 
