@@ -1,3 +1,4 @@
 //! What the tests share.
 
+pub mod core_path;
 pub mod program;
