@@ -1,4 +1,15 @@
-//! What the tests share.
+//! What Roundel's tests share: a simulated cluster around the real core, a naive reference model
+//! beside it, the mutants that prove that the properties can fail, and the programs under test.
 
 pub mod core_path;
+pub mod fault;
+pub mod life_model;
+pub mod model;
+pub mod mutants;
+pub mod ops;
 pub mod program;
+pub mod sim;
+pub mod sim_exec;
+pub mod sim_run;
+pub mod sim_worker;
+pub mod token;

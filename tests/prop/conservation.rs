@@ -1,0 +1,42 @@
+//! Guarantee 1: every connection is in one place, and is released exactly once.
+
+use roundel_tests::fault::Property;
+use roundel_tests::mutants::Mutant;
+use roundel_tests::ops::Mix;
+
+use crate::support::{catches, holds};
+
+#[test]
+fn everything_at_once() {
+    use Property::*;
+    let all = [
+        Conservation,
+        NoLoss,
+        NoDouble,
+        Fairness,
+        WorkConservation,
+        Stuck,
+        Listeners,
+        Restarts,
+        Shutdown,
+        Timeouts,
+        Invariants,
+        Linear,
+    ];
+    holds(&all, Mix::ALL, 150);
+}
+
+#[test]
+fn every_connection_is_released_once() {
+    holds(&[Property::Conservation], Mix::ALL, 150);
+}
+
+#[test]
+fn a_lost_release_is_noticed() {
+    catches(Property::Conservation, Mutant::SwallowRelease, Mix::CALM);
+}
+
+#[test]
+fn a_repeated_release_is_noticed() {
+    catches(Property::Conservation, Mutant::RepeatRelease, Mix::CALM);
+}

@@ -1,0 +1,356 @@
+//! When workers may be started and listeners closed, and when a shutdown must be over: the
+//! reference for guarantees 7, 9 and 10.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use roundel_core::{
+    Command, Config, Deadline, Event, FromWorker, Input, ListenerId, Output, Respawn, Slot, Time, ToWorker,
+    Verdict, WorkerId,
+};
+
+use crate::fault::Property;
+
+/// A wake that is later than this after its deadline means that the primary was stopped.
+const LATE: Duration = Duration::from_secs(1);
+
+/// How far a worker is, as the outputs tell it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Starting,
+    Staying,
+    Leaving,
+}
+
+#[derive(Debug)]
+struct Member {
+    slot: Slot,
+    stage: Stage,
+    ready_at: Option<Time>,
+    accepted: bool,
+    exited: bool,
+    replaced: bool,
+}
+
+#[derive(Debug, Default)]
+struct Place {
+    /// When its workers failed early.
+    failures: Vec<Time>,
+    /// How many early failures since it last worked.
+    streak: u32,
+    not_before: Option<Time>,
+    given_up: bool,
+    /// That was looked at.
+    judged: bool,
+}
+
+#[derive(Debug, Default)]
+struct Listener {
+    operator: bool,
+    holders: BTreeSet<WorkerId>,
+    open: bool,
+    closing: bool,
+    /// Since when nothing speaks for keeping it.
+    unwanted_since: Option<Time>,
+}
+
+/// The reference.
+#[derive(Debug)]
+pub struct LifeModel {
+    config: Config,
+    now: Time,
+    is_wake: bool,
+    members: BTreeMap<WorkerId, Member>,
+    places: Vec<Place>,
+    listeners: BTreeMap<ListenerId, Listener>,
+    stopping: bool,
+    must_stop_by: Option<Time>,
+    stopped: bool,
+    faults: Vec<(Property, String)>,
+}
+
+impl LifeModel {
+    /// The reference for a primary with this configuration.
+    pub fn new(config: Config) -> Self {
+        let places = (0..*config.workers()).map(|_| Place::default()).collect();
+        LifeModel {
+            config,
+            now: Time::ZERO,
+            is_wake: false,
+            members: BTreeMap::new(),
+            places,
+            listeners: BTreeMap::new(),
+            stopping: false,
+            must_stop_by: None,
+            stopped: false,
+            faults: Vec::new(),
+        }
+    }
+
+    /// What was found wrong since the last call.
+    pub fn take_faults(&mut self) -> Vec<(Property, String)> {
+        std::mem::take(&mut self.faults)
+    }
+
+    fn fault(&mut self, property: Property, what: impl Into<String>) {
+        self.faults.push((property, what.into()));
+    }
+
+    /// Sees an input before the core does; `deadline` is the one that the core waits for.
+    pub fn on_input(&mut self, now: Time, input: &Input, deadline: Option<Deadline>) {
+        self.now = now;
+        self.is_wake = matches!(input, Input::Wake);
+        match input {
+            Input::Message { worker, msg: FromWorker::Close { listener } } => {
+                let killed = self.members.get(worker).is_none_or(|m| m.exited);
+                if let Some(record) = self.listeners.get_mut(listener)
+                    && !killed
+                {
+                    record.holders.remove(worker);
+                }
+            }
+            Input::ChannelClosed { worker } => {
+                for record in self.listeners.values_mut() {
+                    record.holders.remove(worker);
+                }
+            }
+            Input::Bound { listener, result } => {
+                let record = self.listeners.entry(*listener).or_default();
+                record.open = result.is_ok();
+            }
+            Input::Wake if deadline.is_some_and(|first| now.since(first.at) > LATE) => {
+                // Nobody was there to act on it: it counts from now.
+                self.must_stop_by = self.must_stop_by.map(|by| by.max(now));
+            }
+            Input::Command(Command::Stop) if self.must_stop_by.is_none() => {
+                self.must_stop_by = Some(now.after(*self.config.drain_timeout()));
+            }
+            Input::Command(Command::StopNow) => {
+                let by = self.must_stop_by.unwrap_or(now);
+                self.must_stop_by = Some(by.min(now));
+            }
+            _ => {}
+        }
+    }
+
+    /// Sees an output of the core.
+    pub fn on_output(&mut self, output: &Output) {
+        match output {
+            Output::Spawn { worker, slot, .. } => self.on_spawn(*worker, *slot),
+            Output::Forget { worker } => {
+                // Stuck in the kernel: let go of without an exit.
+                self.on_end(*worker);
+                self.members.remove(worker);
+            }
+            Output::Bind { listener, .. } => {
+                let operator = (self.listeners.len()) < self.config.listeners().len();
+                self.listeners.insert(*listener, Listener { operator, ..Listener::default() });
+            }
+            Output::Unbind { listener } => self.on_unbind(*listener),
+            Output::Send {
+                worker, msg: ToWorker::QueryReply { result: Ok(granted), .. }, ..
+            } => {
+                let record = self.listeners.entry(granted.listener).or_default();
+                record.holders.insert(*worker);
+            }
+            Output::Release { end: roundel_core::ConnEnd::AcceptedBy(worker), .. } => {
+                if let Some(member) = self.members.get_mut(worker) {
+                    member.accepted = true;
+                }
+            }
+            Output::Event(event) => self.on_event(event),
+            Output::Stopped(verdict) => self.on_stopped(verdict),
+            _ => {}
+        }
+    }
+
+    fn on_spawn(&mut self, worker: WorkerId, slot: Slot) {
+        let stopping_fault = self.stopped;
+        let Some(place) = self.places.get_mut(slot.0 as usize) else {
+            return self.fault(Property::Restarts, format!("{slot} is no slot"));
+        };
+        let early = place.not_before.take().is_some_and(|at| self.now < at);
+        let given_up = place.given_up;
+        if early {
+            self.fault(Property::Restarts, format!("slot {slot} did not wait"));
+        }
+        if given_up {
+            self.fault(Property::Restarts, format!("slot {slot} was given up and goes on"));
+        }
+        if stopping_fault {
+            self.fault(Property::Shutdown, format!("{worker} was started after the end"));
+        }
+        let member = Member {
+            slot,
+            stage: Stage::Starting,
+            ready_at: None,
+            accepted: false,
+            exited: false,
+            replaced: false,
+        };
+        for other in self.members.values_mut().filter(|m| m.slot == slot) {
+            other.replaced = true;
+        }
+        self.members.insert(worker, member);
+        let alive = self.members.values().filter(|m| !m.exited).count();
+        if alive > 2 * self.places.len() {
+            self.fault(Property::Restarts, format!("{alive} processes live"));
+        }
+    }
+
+    fn on_unbind(&mut self, listener: ListenerId) {
+        let now = self.now;
+        let unheld_timeout = *self.config.unheld_timeout();
+        let stopping = self.stopping;
+        let Some(record) = self.listeners.get_mut(&listener) else { return };
+        record.open = false;
+        record.closing = true;
+        let ripe = record.unwanted_since.is_some_and(|at| now.since(at) >= unheld_timeout);
+        let operator = record.operator;
+        if !stopping && (operator || !ripe) {
+            self.fault(Property::Listeners, format!("{listener} was closed while wanted"));
+        }
+    }
+
+    fn on_stopped(&mut self, verdict: &Verdict) {
+        self.stopped = true;
+        let all = self.places.iter().all(|place| place.given_up);
+        if (*verdict == Verdict::CrashLoop) != (all && *self.config.respawn() == Respawn::Always)
+            && *verdict != Verdict::Stopped
+        {
+            self.fault(Property::Restarts, format!("the verdict is {verdict}"));
+        }
+    }
+
+    fn stage(&mut self, worker: WorkerId, stage: Stage) {
+        if let Some(member) = self.members.get_mut(&worker) {
+            member.stage = stage;
+        }
+    }
+
+    fn on_event(&mut self, event: &Event) {
+        let now = self.now;
+        match event {
+            Event::Online { worker, .. } => self.stage(*worker, Stage::Staying),
+            Event::Ready { worker } => {
+                if let Some(member) = self.members.get_mut(worker) {
+                    member.ready_at = Some(now);
+                }
+            }
+            Event::Killing { worker, .. }
+            | Event::Suicide { worker }
+            | Event::Leaving { worker }
+            | Event::Draining { worker, .. }
+            | Event::ChannelClosed { worker, .. } => self.stage(*worker, Stage::Leaving),
+            Event::Exited { worker, .. } => {
+                self.stage(*worker, Stage::Leaving);
+                self.on_end(*worker);
+            }
+            Event::SpawnFailed { worker, .. } => {
+                self.on_end(*worker);
+                self.members.remove(worker);
+            }
+            Event::GivenUp { slot, .. } => self.on_given_up(*slot),
+            Event::Unbound { listener } => {
+                self.listeners.remove(listener);
+            }
+            Event::Stopping { .. } => {
+                self.stopping = true;
+                self.must_stop_by.get_or_insert(now);
+            }
+            _ => {}
+        }
+    }
+
+    fn on_given_up(&mut self, slot: Slot) {
+        if let Some(place) = self.places.get_mut(slot.0 as usize) {
+            place.given_up = true;
+        }
+    }
+
+    /// A worker's process is gone: notes by when its slot may have another.
+    fn on_end(&mut self, worker: WorkerId) {
+        let now = self.now;
+        let period = *self.config.restart_period();
+        let (first, max) = (*self.config.respawn_delay(), *self.config.respawn_delay_max());
+        let Some(member) = self.members.get_mut(&worker) else { return };
+        let repeated = std::mem::replace(&mut member.exited, true);
+        let (ready_at, accepted, slot) = (member.ready_at, member.accepted, member.slot);
+        let replaced = member.replaced;
+        let Some(place) = self.places.get_mut(slot.0 as usize) else { return };
+        if ready_at.is_some_and(|at| now.since(at) >= period) {
+            place.streak = 0;
+        }
+        let short = ready_at.is_none_or(|at| now.since(at) < Duration::from_secs(1) && !accepted);
+        if repeated || replaced || !short || self.stopping {
+            return;
+        }
+        place.failures.retain(|&at| now.since(at) < period);
+        place.failures.push(now);
+        let mut delay = first;
+        for _ in 0..place.streak {
+            delay = (delay * 2).min(max);
+        }
+        place.streak += 1;
+        place.not_before = Some(now.after(delay));
+    }
+
+    /// All outputs of the input were seen.
+    pub fn end_step(&mut self) {
+        self.review_budget();
+        self.review_listeners();
+        // A kill takes effect at once, but for processes that are stuck in the kernel: those are
+        // let go of after a fence and another wait.
+        let slack = *self.config.fence_timeout() * 2 + Duration::from_millis(1);
+        let overdue = self.must_stop_by.is_some_and(|by| self.now > by.after(slack));
+        if overdue && !self.stopped && self.is_wake {
+            self.must_stop_by = None;
+            self.fault(Property::Shutdown, "the shutdown goes on after its deadline");
+        }
+    }
+
+    fn review_budget(&mut self) {
+        let intensity = *self.config.restart_intensity() as usize;
+        let now = self.now;
+        let mut wrong = Vec::new();
+        for (slot, place) in self.places.iter_mut().enumerate() {
+            let spent = place.failures.len() > intensity;
+            if place.given_up {
+                place.not_before = None;
+            }
+            if place.given_up != spent && !place.judged {
+                wrong.push(format!("slot {slot} at {now}: {place:?}"));
+            }
+            place.judged |= place.given_up;
+        }
+        if !self.stopping {
+            for what in wrong {
+                self.fault(Property::Restarts, what);
+            }
+        }
+    }
+
+    fn review_listeners(&mut self) {
+        if self.stopping {
+            return;
+        }
+        let now = self.now;
+        let unheld_timeout = *self.config.unheld_timeout();
+        let on_the_way = self.members.values().any(|m| m.stage != Stage::Staying)
+            || self.members.is_empty()
+            || self.places.iter().any(|place| place.not_before.is_some());
+        let mut late = false;
+        for record in self.listeners.values_mut() {
+            let unwanted = record.open && !record.operator && record.holders.is_empty();
+            if !unwanted || on_the_way {
+                record.unwanted_since = None;
+                continue;
+            }
+            let since = *record.unwanted_since.get_or_insert(now);
+            late |= self.is_wake && now.since(since) >= unheld_timeout;
+        }
+        if late {
+            self.fault(Property::Listeners, "a listener that nobody wants is kept");
+        }
+    }
+}

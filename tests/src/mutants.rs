@@ -1,0 +1,235 @@
+//! Deliberate faults between the core and the simulation: each must be caught by the property that
+//! it is meant for, or that property proves nothing.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use roundel_core::{
+    Attach, ConnEnd, ConnId, Deadline, Event, FromWorker, Input, ListenerId, Misuse, Output,
+    Primary, Signal, Time, ToWorker, WorkerId,
+};
+
+/// What is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutant {
+    /// Every third connection is never released.
+    SwallowRelease,
+    /// Some connections are released twice.
+    RepeatRelease,
+    /// The core does not hear of some accepted connections until their worker has died.
+    HideAck,
+    /// A connection that a worker acknowledged is handed to another one as well.
+    HandOutAgain,
+    /// An exit is taken for the end of the channel: answers in it are not read.
+    RedispatchAtExit,
+    /// The last one that came back is handed out as if it had not been tried so often.
+    ForgetAttempts,
+    /// One worker never gets anything: its connections go to its neighbour.
+    SkipWorker,
+    /// A free worker is not used: its accepted answers are told late.
+    DelayAck,
+    /// Workers that do not answer are left alone.
+    SpareStuck,
+    /// Listeners are closed when a worker dies.
+    CloseWithWorker,
+    /// Respawn delays do not take place: the core is told that time has passed.
+    HurryRespawn,
+    /// Kills are not carried out.
+    SwallowKill,
+    /// The deadline given out is always now.
+    StaleDeadline,
+    /// Every output comes with many events.
+    Chatter,
+    /// A misuse is let through as something else.
+    MisuseActs,
+    /// What is polled in one go comes in another order.
+    Reorder,
+}
+
+/// The core, or the core with a fault.
+pub struct Shim {
+    /// The real one.
+    pub core: Primary,
+    mutant: Option<Mutant>,
+    out: VecDeque<Output>,
+    count: u64,
+    /// Connections in flight, as handed off.
+    flying: BTreeMap<(WorkerId, u64), (ConnId, ListenerId)>,
+    hidden: Vec<(WorkerId, FromWorker)>,
+    workers: Vec<WorkerId>,
+    now: Time,
+}
+
+impl Shim {
+    /// Puts a fault around a core; `None` leaves it as it is.
+    pub fn new(core: Primary, mutant: Option<Mutant>) -> Self {
+        Shim {
+            core,
+            mutant,
+            out: VecDeque::new(),
+            count: 0,
+            flying: BTreeMap::new(),
+            hidden: Vec::new(),
+            workers: Vec::new(),
+            now: Time::ZERO,
+        }
+    }
+
+    /// As the core's.
+    ///
+    /// # Errors
+    /// As the core's.
+    pub fn handle_input(&mut self, now: Time, input: Input) -> Result<(), Misuse> {
+        let Some(mutant) = self.mutant else { return self.core.handle_input(now, input) };
+        self.now = self.now.max(now);
+        match (mutant, &input) {
+            (
+                Mutant::HideAck | Mutant::DelayAck,
+                Input::Message { worker, msg: msg @ FromWorker::Ack { accepted: true, .. } },
+            ) => {
+                self.count += 1;
+                if self.count.is_multiple_of(3) {
+                    self.hidden.push((*worker, msg.clone()));
+                    return Ok(());
+                }
+            }
+            (Mutant::DelayAck, Input::Wake) => {
+                for (worker, msg) in std::mem::take(&mut self.hidden) {
+                    self.core.handle_input(now, Input::Message { worker, msg })?;
+                }
+            }
+            (Mutant::HideAck, Input::ChannelClosed { worker }) => {
+                self.hidden.retain(|(other, _)| other != worker);
+            }
+            (Mutant::RedispatchAtExit, Input::Exited { worker, .. }) => {
+                self.core.handle_input(now, Input::ChannelClosed { worker: *worker })?;
+            }
+            (
+                Mutant::HandOutAgain,
+                Input::Message { worker, msg: FromWorker::Ack { ack, accepted: true } },
+            ) => self.hand_out_again(*worker, ack.get()),
+            (Mutant::CloseWithWorker, Input::Exited { .. }) => {
+                let first = self.core.listeners().next().map(|listener| listener.id);
+                self.out.extend(first.map(|listener| Output::Unbind { listener }));
+            }
+            (Mutant::HurryRespawn, Input::Exited { .. } | Input::SpawnFailed { .. }) => {
+                self.core.handle_input(now, input)?;
+                let soon = now.after(Duration::from_millis(900));
+                return self.core.handle_input(soon, Input::Wake);
+            }
+            (Mutant::MisuseActs, _) => {
+                let result = self.core.handle_input(now, input);
+                if result.is_err() {
+                    self.core.handle_input(now.after(Duration::from_nanos(1)), Input::Wake)?;
+                }
+                return result;
+            }
+            _ => {}
+        }
+        self.core.handle_input(now, input)
+    }
+
+    fn hand_out_again(&mut self, worker: WorkerId, ack: u64) {
+        self.count += 1;
+        let Some(&(conn, listener)) = self.flying.get(&(worker, ack)) else { return };
+        let other = self.workers.iter().copied().find(|&other| other != worker);
+        if let (Some(other), Some(first_seq)) = (other, roundel_core::Seq::from_raw(ack + 1_000))
+            && self.count.is_multiple_of(3)
+        {
+            let msg = ToWorker::NewConn { first_seq, listener, count: 1 };
+            self.out.push_back(Output::Send {
+                worker: other,
+                msg,
+                attach: Some(Attach::Conn(conn)),
+            });
+        }
+    }
+
+    /// As the core's.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        if let Some(output) = self.out.pop_front() {
+            return Some(output);
+        }
+        let Some(mutant) = self.mutant else { return self.core.poll_output() };
+        let mut output = self.core.poll_output()?;
+        self.watch(&output);
+        match (mutant, &mut output) {
+            (Mutant::SwallowRelease, Output::Release { .. }) => {
+                self.count += 1;
+                if self.count.is_multiple_of(3) {
+                    return self.poll_output();
+                }
+            }
+            (Mutant::RepeatRelease, Output::Release { .. }) => self.out.push_back(output.clone()),
+            (
+                Mutant::SkipWorker,
+                Output::Send { worker, msg: ToWorker::NewConn { .. }, attach: Some(_) },
+            ) => {
+                let other = self.workers.iter().copied().find(|other| other != worker);
+                if worker.get() == 1
+                    && let Some(other) = other
+                {
+                    *worker = other;
+                }
+            }
+            (
+                Mutant::ForgetAttempts,
+                Output::Release { conn, end: ConnEnd::Refused(roundel_core::Refusal::Attempts) },
+            ) => {
+                // It goes out once more instead of being refused.
+                let Some(&worker) = self.workers.last() else { return Some(output) };
+                let listener = self.core.listeners().next().map(|listener| listener.id)?;
+                let first_seq = roundel_core::Seq::from_raw(100_000)?;
+                let msg = ToWorker::NewConn { first_seq, listener, count: 1 };
+                let attach = Some(Attach::Conn(*conn));
+                return Some(Output::Send { worker, msg, attach });
+            }
+            (
+                Mutant::SpareStuck,
+                Output::Event(Event::Killing {
+                    class: roundel_core::ExitClass::Unresponsive, ..
+                }),
+            )
+            | (Mutant::SwallowKill, Output::Kill { signal: Signal::Kill, .. }) => {
+                return self.poll_output();
+            }
+            (Mutant::Chatter, Output::Send { worker, .. }) => {
+                let event = Output::Event(Event::Silent { worker: *worker });
+                self.out.extend(std::iter::repeat_n(event, 40));
+            }
+            (Mutant::Reorder, _) if self.out.is_empty() => {
+                self.out.push_back(output);
+                while let Some(next) = self.core.poll_output() {
+                    self.out.push_front(next);
+                }
+                return self.out.pop_front();
+            }
+            _ => {}
+        }
+        Some(output)
+    }
+
+    fn watch(&mut self, output: &Output) {
+        match output {
+            Output::Spawn { worker, .. } => self.workers.push(*worker),
+            Output::Forget { worker } => self.workers.retain(|other| other != worker),
+            Output::Send {
+                worker,
+                msg: ToWorker::NewConn { first_seq, listener, .. },
+                attach: Some(Attach::Conn(conn)),
+            } => {
+                self.flying.insert((*worker, first_seq.get()), (*conn, *listener));
+            }
+            _ => {}
+        }
+    }
+
+    /// As the core's.
+    pub fn poll_timeout(&self) -> Option<Deadline> {
+        let deadline = self.core.poll_timeout();
+        match self.mutant {
+            Some(Mutant::StaleDeadline) => deadline.map(|d| Deadline { at: self.now, ..d }),
+            _ => deadline,
+        }
+    }
+}
