@@ -62,9 +62,11 @@ impl Primary {
         }
         worker.killed_as = Some(class);
         let running = worker.pid.is_some();
+        // Without a channel there is nothing to fence: only the exit is awaited.
+        let due = if worker.channel_closed { Due::Orphan(id) } else { Due::Fence(id) };
         self.step(id, Step::Leave);
         self.timers.clear_worker(id);
-        self.timers.set(Due::Fence(id), self.now.after(self.config.fence_timeout));
+        self.timers.set(due, self.now.after(self.config.fence_timeout));
         if running {
             self.event(Event::Killing { worker: id, class, violation });
         }
