@@ -23,6 +23,7 @@ impl Primary {
             worker.leaving_since = self.now;
         }
         self.file(index);
+        self.review_unheld();
         true
     }
 
@@ -239,6 +240,7 @@ impl Primary {
             self.vacate(id, LastExit { status: None, class });
             self.bury(id);
             self.fill_crowded();
+            self.review_unheld();
         } else {
             self.replace_early(id, None);
             if !self.timers.is_set(Due::Drain(id)) {

@@ -243,12 +243,13 @@ impl Primary {
         if self.stop.is_some() {
             return;
         }
-        let keep = self.somebody_may_come();
+        let mut keep = None;
         for id in self.listeners.keys_sorted() {
             let Some(record) = self.listeners.get(id) else { continue };
             let unheld = record.holders.is_empty() && record.is_open() && !record.operator;
             let due = Due::Unheld(id);
-            if !unheld || keep {
+            // Looked up once, and only if it matters: it walks over the workers.
+            if !unheld || *keep.get_or_insert_with(|| self.somebody_may_come()) {
                 self.timers.clear(due);
             } else if !self.timers.is_set(due) {
                 self.timers.set(due, self.now.after(self.config.unheld_timeout));
