@@ -50,6 +50,7 @@ impl Primary {
         self.vacate(id, LastExit { status: None, class: ExitClass::SpawnFailed });
         self.timers.clear_worker(id);
         self.workers.remove(id);
+        self.fill_crowded();
         self.review_unheld();
     }
 
