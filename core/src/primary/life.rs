@@ -107,7 +107,8 @@ impl Primary {
         worker.channel_closed = true;
         worker.queries = 0;
         let in_flight = worker.flying();
-        let (killed, native) = (worker.killed_as.is_some(), worker.codec == Some(Codec::Native));
+        // Who has not spoken can't speak any more, so counts as native.
+        let (killed, native) = (worker.killed_as.is_some(), worker.codec != Some(Codec::Node));
         let (voluntary, exited) = (worker.voluntary, worker.exit.is_some());
         self.timers.clear(Due::Fence(id));
         self.timers.clear(Due::Frame(id));

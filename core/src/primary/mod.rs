@@ -201,7 +201,8 @@ impl Primary {
             },
             Input::Spawned { worker, .. } | Input::SpawnFailed { worker, .. } => {
                 match self.workers.get(*worker) {
-                    Some(Worker { pid: None, exit: None, .. }) => Ok(()),
+                    // Who has spoken runs: a failed start would lose what is in flight there.
+                    Some(Worker { pid: None, exit: None, codec: None, .. }) => Ok(()),
                     _ => Err(Misuse::NotStarting(*worker)),
                 }
             }
