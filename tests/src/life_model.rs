@@ -250,6 +250,13 @@ impl LifeModel {
                 self.on_end(*worker);
                 self.members.remove(worker);
             }
+            Event::Ended { slot } => {
+                // Nobody comes after it, so nothing was counted.
+                if let Some(place) = self.places.get_mut(slot.0 as usize) {
+                    place.not_before = None;
+                    place.failures.clear();
+                }
+            }
             Event::GivenUp { slot, .. } => self.on_given_up(*slot),
             Event::Unbound { listener } => {
                 self.listeners.remove(listener);

@@ -136,15 +136,11 @@ impl Sim {
 impl SimWorker {
     /// Says hello, and asks for everything that it listens on.
     pub(crate) fn introduce(&mut self, keys: &[ListenKey]) {
+        self.introduced = true;
         self.write(Up::Hello);
         self.say(FromWorker::Online);
         for key in keys {
             self.ask(key);
         }
-    }
-
-    /// Has said nothing at all.
-    pub(crate) fn is_mute(&self) -> bool {
-        self.alive && self.asked.is_empty() && self.granted.is_empty() && self.answered.is_empty()
     }
 }

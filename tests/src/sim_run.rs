@@ -265,7 +265,7 @@ impl Sim {
             for worker in self.workers.values_mut().filter(|worker| worker.alive) {
                 worker.hangs &= worker.doomed;
                 worker.stalls = worker.hangs;
-                if worker.is_mute() && worker.up.is_empty() && !worker.stalls {
+                if !worker.introduced && !worker.stalls {
                     worker.introduce(&keys);
                 }
                 for key in &keys {

@@ -51,6 +51,8 @@ pub struct SimWorker {
     pub asked: Vec<(Seq, ListenKey)>,
     /// The core was told that it runs.
     pub started: bool,
+    /// It has said hello.
+    pub introduced: bool,
     /// The process lives.
     pub alive: bool,
     /// Somebody, it or a grandchild, has the other end open.
@@ -89,6 +91,7 @@ impl SimWorker {
             granted: Vec::new(),
             asked: Vec::new(),
             started: false,
+            introduced: false,
             alive: false,
             open: false,
             fenced: false,
