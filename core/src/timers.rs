@@ -1,6 +1,7 @@
 //! Deadlines: which, when, and which comes first.
 
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
 use core::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -88,7 +89,10 @@ impl Due {
 }
 
 /// The deadlines that are set.
+///
+/// Stored as the list of them, which any format can hold: a map by [`Due`] is none in JSON.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(from = "Vec<(Time, Due)>", into = "Vec<(Time, Due)>")]
 pub(crate) struct Timers {
     order: BTreeSet<(Time, Due)>,
     at: BTreeMap<Due, Time>,
@@ -148,5 +152,21 @@ impl Timers {
     /// Every deadline, the first one first.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Time, Due)> {
         self.order.iter().copied()
+    }
+}
+
+impl From<Vec<(Time, Due)>> for Timers {
+    fn from(list: Vec<(Time, Due)>) -> Self {
+        let mut timers = Timers::default();
+        for (at, due) in list {
+            timers.set(due, at);
+        }
+        timers
+    }
+}
+
+impl From<Timers> for Vec<(Time, Due)> {
+    fn from(timers: Timers) -> Self {
+        timers.order.into_iter().collect()
     }
 }
