@@ -1,4 +1,20 @@
 //! Properties of the core, one file each, and the mutants that each must catch.
+//!
+//! `PROPTEST_CASES` scales the number of runs.
 
+mod canonical;
 mod conservation;
+mod fairness;
+mod invariants;
+mod linear;
+mod listeners;
+mod misuse;
+mod no_double;
+mod no_loss;
+mod replay;
+mod restarts;
+mod shutdown;
+mod stuck;
 mod support;
+mod timeouts;
+mod work_conservation;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use roundel_core::{
-    Command, Config, Deadline, Event, FromWorker, Input, ListenerId, Output, Respawn, Slot, Time, ToWorker,
+    Command, Config, Deadline, Event, FromWorker, Input, ListenerId, Output, Slot, Time, ToWorker,
     Verdict, WorkerId,
 };
 
@@ -40,6 +40,8 @@ struct Place {
     streak: u32,
     not_before: Option<Time>,
     given_up: bool,
+    /// It ended and is not respawned.
+    ended: bool,
     /// That was looked at.
     judged: bool,
 }
@@ -214,9 +216,11 @@ impl LifeModel {
 
     fn on_stopped(&mut self, verdict: &Verdict) {
         self.stopped = true;
-        let all = self.places.iter().all(|place| place.given_up);
-        if (*verdict == Verdict::CrashLoop) != (all && *self.config.respawn() == Respawn::Always)
-            && *verdict != Verdict::Stopped
+        let over = self.places.iter().all(|place| place.given_up || place.ended);
+        let spent = over && self.places.iter().any(|place| place.given_up);
+        let asked = self.must_stop_by.is_some_and(|by| by > self.now) || !over;
+        if *verdict == Verdict::CrashLoop && !spent
+            || *verdict == Verdict::Stopped && spent && !asked
         {
             self.fault(Property::Restarts, format!("the verdict is {verdict}"));
         }
@@ -253,6 +257,7 @@ impl LifeModel {
             Event::Ended { slot } => {
                 // Nobody comes after it, so nothing was counted.
                 if let Some(place) = self.places.get_mut(slot.0 as usize) {
+                    place.ended = true;
                     place.not_before = None;
                     place.failures.clear();
                 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use roundel_core::{
     Attach, ConnEnd, ConnId, Deadline, Event, FromWorker, Input, ListenerId, Misuse, Output,
-    Primary, Signal, Time, ToWorker, WorkerId,
+    Primary, Time, ToWorker, WorkerId,
 };
 
 /// What is wrong.
@@ -34,8 +34,8 @@ pub enum Mutant {
     CloseWithWorker,
     /// Respawn delays do not take place: the core is told that time has passed.
     HurryRespawn,
-    /// Kills are not carried out.
-    SwallowKill,
+    /// A shutdown has no deadline.
+    EndlessStop,
     /// The deadline given out is always now.
     StaleDeadline,
     /// Every output comes with many events.
@@ -97,6 +97,9 @@ impl Shim {
                 for (worker, msg) in std::mem::take(&mut self.hidden) {
                     self.core.handle_input(now, Input::Message { worker, msg })?;
                 }
+            }
+            (Mutant::EndlessStop, Input::Wake) if self.core.stop_deadline().is_some() => {
+                return Ok(());
             }
             (Mutant::HideAck, Input::ChannelClosed { worker }) => {
                 self.hidden.retain(|(other, _)| other != worker);
@@ -189,8 +192,9 @@ impl Shim {
                 Output::Event(Event::Killing {
                     class: roundel_core::ExitClass::Unresponsive, ..
                 }),
-            )
-            | (Mutant::SwallowKill, Output::Kill { signal: Signal::Kill, .. }) => {
+            ) => {
+                // The kill that follows as well.
+                let _ = self.core.poll_output();
                 return self.poll_output();
             }
             (Mutant::Chatter, Output::Send { worker, .. }) => {

@@ -41,6 +41,8 @@ pub enum Op {
     Repeat(u8, bool),
     /// A worker stops reading and answering, or goes on.
     Stall(u8, bool),
+    /// A process accepts what it holds and ends; its exit is noticed before its answers are read.
+    Die(u8),
     /// A process ends with this code.
     Exit(u8, u8),
     /// A process is killed, and a grandchild has the channel.
@@ -144,6 +146,7 @@ pub fn op(mix: Mix) -> impl Strategy<Value = Op> {
         (when(mix.hostile, 3), (byte(), any::<bool>()).prop_map(|(w, b)| Op::Repeat(w, b)).boxed()),
         (when(mix.stalls, 3), (byte(), any::<bool>()).prop_map(|(w, b)| Op::Stall(w, b)).boxed()),
         (when(mix.deaths, 4), (byte(), 0..2_u8).prop_map(|(w, code)| Op::Exit(w, code)).boxed()),
+        (when(mix.deaths, 2), byte().prop_map(Op::Die).boxed()),
         (when(mix.deaths, 1), byte().prop_map(Op::Orphan).boxed()),
         (when(mix.stalls, 1), byte().prop_map(Op::Hang).boxed()),
         (when(mix.deaths, 1), byte().prop_map(Op::CloseChannel).boxed()),

@@ -273,16 +273,20 @@ impl Sim {
     }
 
     /// What is left at the end is a fault; returns all faults.
-    pub fn finish(self) -> Vec<Fault> {
-        let Sim { custody, mut faults, transcript, .. } = self;
-        if let Err(leftover) = custody.finish() {
-            let what = format!("{leftover}: {:?}", leftover.0);
-            let step = transcript.len();
-            faults.push(Fault { property: Property::Conservation, step, what });
-            for (_, token) in leftover.0 {
-                token.close();
-            }
+    pub fn finish(mut self) -> Vec<Fault> {
+        if let Err(leftover) = std::mem::take(&mut self.custody).finish() {
+            self.fault(Property::Conservation, format!("{leftover}: {:?}", leftover.0));
+            leftover.0.into_iter().for_each(|(_, token)| token.close());
         }
-        faults
+        std::mem::take(&mut self.faults)
+    }
+}
+
+impl Drop for Sim {
+    /// A run that is left in the middle holds connections, and that is no fault.
+    fn drop(&mut self) {
+        if let Err(leftover) = std::mem::take(&mut self.custody).finish() {
+            leftover.0.into_iter().for_each(|(_, token)| token.close());
+        }
     }
 }

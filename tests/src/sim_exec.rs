@@ -50,7 +50,8 @@ impl Sim {
             Output::Send { worker, msg, attach } => self.send(worker, msg, attach),
             Output::Release { conn, end } => self.release(conn, end),
             Output::Stopped(verdict) => {
-                if self.stopped.replace(verdict).is_some() {
+                let before = self.stopped.replace(verdict);
+                if before.is_some() {
                     self.fault(Property::Shutdown, "it ended twice");
                 }
             }

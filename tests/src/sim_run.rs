@@ -104,6 +104,18 @@ impl Sim {
                     self.pull(id);
                 }
             }
+            Op::Die(w) => {
+                if let Some(id) = self.worker(w) {
+                    if let Some(worker) = self.workers.get_mut(&id)
+                        && !worker.stalls
+                    {
+                        worker.read();
+                    }
+                    self.accept_all(id);
+                    self.with(w, |worker| worker.die(ExitStatus::Signal(9)));
+                    self.reap_all();
+                }
+            }
             Op::Round => self.round(),
             Op::Todo => while self.do_one() {},
             Op::TodoOne => {

@@ -1,0 +1,17 @@
+//! Outputs grow at most linearly in the inputs.
+
+use roundel_tests::fault::Property;
+use roundel_tests::mutants::Mutant;
+use roundel_tests::ops::Mix;
+
+use crate::support::{catches, holds};
+
+#[test]
+fn outputs_are_few() {
+    holds(&[Property::Linear], Mix::ALL, 200);
+}
+
+#[test]
+fn many_outputs_are_noticed() {
+    catches(Property::Linear, Mutant::Chatter, Mix::CALM);
+}

@@ -1,0 +1,115 @@
+//! The same inputs give the same outputs and the same state: from a journal, drained at each step or
+//! at the end, at another time, or restored in the middle of a run.
+
+use roundel_core::{Input, Journal, Output, Primary, Time};
+use roundel_tests::mutants::{Mutant, Shim};
+use roundel_tests::ops::{Mix, Plan};
+use roundel_tests::sim::Sim;
+
+use crate::support::{fails, for_all};
+
+fn run(plan: &Plan) -> Sim {
+    Sim::after(plan, Time::from_millis(5), None)
+}
+
+fn journal(sim: &Sim, skip: Option<usize>) -> Journal {
+    let mut journal = Journal::new(sim.core.core.config().clone());
+    for (at, (now, input)) in sim.transcript.iter().enumerate() {
+        if Some(at) != skip {
+            journal.record(*now, input.clone());
+        }
+    }
+    journal
+}
+
+fn replays(sim: &Sim, journal: &Journal) {
+    let (primary, outputs) = journal.replay();
+    assert_eq!(outputs, sim.outputs);
+    assert!(primary == sim.core.core);
+}
+
+#[test]
+fn a_journal_replays() {
+    for_all(Mix::ALL, 150, |plan| {
+        let sim = run(plan);
+        let text = serde_json::to_string(&journal(&sim, None)).unwrap();
+        replays(&sim, &serde_json::from_str(&text).unwrap());
+    });
+}
+
+#[test]
+fn a_journal_with_a_gap_is_noticed() {
+    fails(Mix::ALL, 150, |plan| {
+        let sim = run(plan);
+        let incoming = |(_, input): &(Time, Input)| matches!(input, Input::Incoming { .. });
+        let gap = sim.transcript.iter().position(incoming);
+        replays(&sim, &journal(&sim, gap));
+    });
+}
+
+fn drained_at_the_end(sim: &Sim, mutant: Option<Mutant>) {
+    let mut shim = Shim::new(Primary::new(sim.core.core.config().clone()), mutant);
+    for (now, input) in &sim.transcript {
+        // Misuse is misuse either way.
+        let _ = shim.handle_input(*now, input.clone());
+    }
+    let outputs: Vec<Output> = std::iter::from_fn(|| shim.poll_output()).collect();
+    assert_eq!(outputs, sim.outputs);
+    assert!(shim.core == sim.core.core);
+}
+
+#[test]
+fn when_outputs_are_polled_does_not_matter() {
+    for_all(Mix::ALL, 150, |plan| {
+        let sim = run(plan);
+        drained_at_the_end(&sim, None);
+    });
+}
+
+#[test]
+fn another_order_is_noticed() {
+    fails(Mix::ALL, 150, |plan| {
+        let sim = run(plan);
+        drained_at_the_end(&sim, Some(Mutant::Reorder));
+    });
+}
+
+/// Goes on after each eighth of the run with a state that was written and read.
+fn restores(sim: &Sim, lose: bool) {
+    let config = sim.core.core.config().clone();
+    let mut primary = Primary::new(config);
+    let mut outputs = Vec::new();
+    let part = sim.transcript.len() / 8 + 1;
+    for (at, (now, input)) in sim.transcript.iter().enumerate() {
+        let _ = primary.handle_input(*now, input.clone());
+        if at % part == part - 1 {
+            let mut state = serde_json::to_value(&primary).unwrap();
+            if lose {
+                state["timers"] = serde_json::Value::Array(Vec::new());
+            }
+            let restored: Primary = serde_json::from_value(state).unwrap();
+            assert!(restored == primary);
+            assert_eq!(restored.check(), Ok(()));
+            primary = restored;
+        }
+        outputs.extend(std::iter::from_fn(|| primary.poll_output()));
+    }
+    assert_eq!(outputs, sim.outputs);
+    assert!(primary == sim.core.core);
+}
+
+#[test]
+fn a_restored_state_goes_on_alike() {
+    for_all(Mix::ALL, 150, |plan| {
+        let sim = run(plan);
+        restores(&sim, false);
+    });
+}
+
+#[test]
+fn a_snapshot_that_loses_something_is_noticed() {
+    fails(Mix::ALL, 150, |plan| {
+        let sim = run(plan);
+        restores(&sim, true);
+    });
+}
