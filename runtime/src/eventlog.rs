@@ -1,31 +1,44 @@
 //! The event log: lines go to a thread of their own, so that a slow pipe or a full disk never
 //! holds up the primary.
 
+use std::convert::Infallible;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
 use std::time::Duration;
 
+use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::SigSet;
+use roundel_core::Time;
+
+use crate::clock;
+
 /// Lines that may wait for the writer before further ones are dropped.
 const CAPACITY: usize = 65_536;
+
+/// About how many bytes are gathered for one write.
+const BATCH: usize = 64 * 1024;
 
 /// Where an event log goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
     /// Standard output.
     Stdout,
-    /// A file, appended to.
+    /// A file, appended to. A FIFO must have a reader already.
     Path(PathBuf),
 }
 
+#[derive(Debug)]
 enum Item {
     Line(String),
     Reopen,
-    End(SyncSender<()>),
 }
 
 /// An open event log.
@@ -33,165 +46,187 @@ enum Item {
 pub struct EventLog {
     queue: SyncSender<Item>,
     dropped: Arc<AtomicU64>,
-}
-
-impl std::fmt::Debug for Item {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Item")
-    }
+    /// The queue was full when the file was to be opened anew.
+    reopen_due: bool,
+    /// Says that the writer has ended by being disconnected.
+    ended: Receiver<Infallible>,
 }
 
 impl EventLog {
-    /// Opens a log and starts its writer. Signals must be blocked already: the writer inherits
-    /// that.
+    /// Opens a log and starts its writer. The times of its own lines count from `started`.
     ///
     /// # Errors
-    /// If the file can't be opened, or the thread not started.
-    pub fn open(target: &Target) -> io::Result<EventLog> {
+    /// If the file can't be opened (ENXIO for a FIFO without a reader), or the thread not started.
+    pub fn open(target: &Target, started: Time) -> io::Result<EventLog> {
         let output = open(target)?;
         let (queue, items) = sync_channel(CAPACITY);
+        let (alive, ended) = sync_channel(0);
         let dropped = Arc::new(AtomicU64::new(0));
-        let writer = Writer { target: target.clone(), output, dropped: dropped.clone() };
-        thread::Builder::new().name("event-log".into()).spawn(move || writer.run(&items))?;
-        Ok(EventLog { queue, dropped })
+        let writer = Writer {
+            target: target.clone(),
+            output,
+            started,
+            dropped: dropped.clone(),
+            broken: false,
+            batch: Vec::new(),
+        };
+        let run = move || {
+            // Signals are for the thread that reads them; without this, one of another set than
+            // the primary's own could interrupt here.
+            let _ = SigSet::all().thread_block();
+            writer.run(&items);
+            drop::<SyncSender<Infallible>>(alive);
+        };
+        thread::Builder::new().name("event-log".into()).spawn(run)?;
+        Ok(EventLog { queue, dropped, reopen_due: false, ended })
     }
 
     /// Queues a line, without its line end. One that finds no place is dropped and counted; the
     /// log says so later.
     pub fn write(&mut self, line: String) {
+        if self.reopen_due {
+            self.reopen();
+        }
         if let Err(TrySendError::Full(_)) = self.queue.try_send(Item::Line(line)) {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Opens the file anew, after a log rotation.
+    /// Opens the file anew, after a log rotation; what is queued goes to the old one.
     pub fn reopen(&mut self) {
-        // If the queue is full, the next signal will do.
-        let _ = self.queue.try_send(Item::Reopen);
+        // Rotation asks once: if there is no place in the queue, the next line tries again.
+        self.reopen_due = matches!(self.queue.try_send(Item::Reopen), Err(TrySendError::Full(_)));
     }
 
     /// Writes what is queued, for as long as `patience` allows.
     pub fn finish(self, patience: Duration) {
-        let (done, ended) = sync_channel(1);
-        if self.queue.try_send(Item::End(done)).is_ok() {
-            let _ = ended.recv_timeout(patience);
-        }
+        // The writer reads what is queued, then that nobody is left to queue more.
+        drop(self.queue);
+        let _ = self.ended.recv_timeout(patience);
     }
 }
 
-fn open(target: &Target) -> io::Result<Box<dyn Write + Send>> {
-    Ok(match target {
-        Target::Stdout => Box::new(io::stdout()),
-        Target::Path(path) => Box::new(open_file(path)?),
-    })
+fn open(target: &Target) -> io::Result<File> {
+    match target {
+        // Not through `io::stdout`, whose lock and buffer are shared with the program.
+        Target::Stdout => Ok(io::stdout().as_fd().try_clone_to_owned()?.into()),
+        Target::Path(path) => open_file(path),
+    }
 }
 
-fn open_file(path: &PathBuf) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).open(path)
+fn open_file(path: &Path) -> io::Result<File> {
+    // A FIFO without a reader would hold up the start of the primary: open(2) then waits.
+    let flags = OFlag::O_NONBLOCK.bits();
+    OpenOptions::new().create(true).append(true).custom_flags(flags).open(path)
 }
 
 struct Writer {
     target: Target,
-    output: Box<dyn Write + Send>,
+    output: File,
+    started: Time,
     dropped: Arc<AtomicU64>,
+    /// A write failed: nothing is written until the file was opened anew.
+    broken: bool,
+    batch: Vec<u8>,
 }
 
 impl Writer {
     fn run(mut self, items: &Receiver<Item>) {
-        let mut batch = Vec::new();
-        let mut broken = false;
         while let Ok(first) = items.recv() {
             let mut next = Some(first);
-            let mut end = None;
             // Whatever is queued by now goes in one write.
             while let Some(item) = next {
                 match item {
                     Item::Line(line) => {
-                        batch.extend_from_slice(line.as_bytes());
-                        batch.push(b'\n');
+                        self.batch.extend_from_slice(line.as_bytes());
+                        self.batch.push(b'\n');
                     }
-                    Item::Reopen => {
-                        broken |= !self.put(&mut batch, broken);
-                        match open(&self.target) {
-                            Ok(output) => {
-                                self.output = output;
-                                broken = false;
-                            }
-                            Err(error) => complain(&error),
-                        }
-                    }
-                    Item::End(done) => end = Some(done),
+                    Item::Reopen => self.reopen(),
                 }
-                next = if batch.len() < 1 << 16 { items.try_recv().ok() } else { None };
+                next = if self.batch.len() < BATCH { items.try_recv().ok() } else { None };
             }
-            self.note_dropped(&mut batch);
-            broken |= !self.put(&mut batch, broken);
-            if let Some(done) = end {
-                let _ = done.send(());
+            self.put();
+        }
+        // A line may have been dropped just after the queue was emptied.
+        self.put();
+    }
+
+    fn reopen(&mut self) {
+        self.put();
+        match open(&self.target) {
+            Ok(output) => {
+                self.output = output;
+                self.broken = false;
             }
+            Err(error) => complain("cannot open the event log anew", &error),
         }
     }
 
-    fn note_dropped(&self, batch: &mut Vec<u8>) {
+    /// Writes the batch, and how many lines were dropped since the last time. After a failure the
+    /// log is silent until it is opened anew.
+    fn put(&mut self) {
+        let mut lost = 0;
+        if self.broken {
+            lost = count_lines(&self.batch);
+        } else {
+            let dropped = self.note_dropped();
+            if let Err((written, error)) = write_all(&mut self.output, &self.batch) {
+                complain("the event log stops here", &error);
+                self.broken = true;
+                // The note, if there is one, was the last line.
+                lost = count_lines(self.batch.get(written..).unwrap_or_default())
+                    .saturating_sub(u64::from(dropped > 0))
+                    + dropped;
+            }
+        }
+        self.dropped.fetch_add(lost, Ordering::Relaxed);
+        self.batch.clear();
+    }
+
+    /// Adds a line to the batch, if lines were dropped since the last one; tells how many.
+    fn note_dropped(&mut self) -> u64 {
         let count = self.dropped.swap(0, Ordering::Relaxed);
         if count > 0 {
-            let line = format!("{{\"event\":\"events_dropped\",\"count\":{count}}}\n");
-            batch.extend_from_slice(line.as_bytes());
+            let at = clock::now().since(self.started).as_millis();
+            let line =
+                format!("{{\"at_ms\":{at},\"event\":\"events_dropped\",\"count\":{count}}}\n");
+            self.batch.extend_from_slice(line.as_bytes());
         }
-    }
-
-    /// Writes a batch; false if that failed, after which the log is silent until it is reopened.
-    fn put(&mut self, batch: &mut Vec<u8>, broken: bool) -> bool {
-        let result = if broken {
-            Ok(())
-        } else {
-            self.output.write_all(batch).and_then(|()| self.output.flush())
-        };
-        batch.clear();
-        if let Err(error) = &result {
-            complain(error);
-        }
-        result.is_ok()
+        count
     }
 }
 
-fn complain(error: &io::Error) {
-    let words = format_args!("roundel: the event log stops here: {error}\n");
-    let _ = io::stderr().write_fmt(words);
+fn count_lines(bytes: &[u8]) -> u64 {
+    bytes.iter().filter(|&&byte| byte == b'\n').count() as u64
+}
+
+/// Writes everything; tells how many bytes went, also before an error.
+fn write_all(output: &mut File, bytes: &[u8]) -> Result<usize, (usize, io::Error)> {
+    let mut written = 0;
+    while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
+        match output.write(rest) {
+            Ok(0) => return Err((written, io::ErrorKind::WriteZero.into())),
+            Ok(count) => written += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // Standard output is shared with the workers, and any of them can make it
+            // non-blocking for all: Node does that to pipes. This thread may wait.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let mut fds = [PollFd::new(output.as_fd(), PollFlags::POLLOUT)];
+                if let Err(errno) = poll(&mut fds, PollTimeout::NONE)
+                    && errno != nix::errno::Errno::EINTR
+                {
+                    return Err((written, errno.into()));
+                }
+            }
+            Err(error) => return Err((written, error)),
+        }
+    }
+    Ok(written)
+}
+
+fn complain(words: &str, error: &io::Error) {
+    let _ = io::stderr().write_fmt(format_args!("roundel: {words}: {error}\n"));
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_arrive_in_order_and_the_file_can_be_moved_away() {
-        let path = std::env::temp_dir().join(format!("roundel-log-{}", std::process::id()));
-        let moved = path.with_extension("1");
-        let mut log = EventLog::open(&Target::Path(path.clone())).unwrap();
-        for n in 0..1_000 {
-            log.write(format!("{n}"));
-        }
-        // The line after the move must go to a new file: the writer has to be through with the
-        // old one, which a second log on the same queue order shows.
-        log.reopen();
-        log.write("last".into());
-        log.finish(Duration::from_secs(10));
-        let text = std::fs::read_to_string(&path).unwrap();
-        let expected: Vec<String> =
-            (0..1_000).map(|n| n.to_string()).chain(["last".into()]).collect();
-        assert_eq!(text.lines().collect::<Vec<_>>(), expected);
-        std::fs::rename(&path, &moved).unwrap();
-        let mut log = EventLog::open(&Target::Path(path.clone())).unwrap();
-        log.write("new".into());
-        log.finish(Duration::from_secs(10));
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "new\n");
-        std::fs::remove_file(&path).unwrap();
-        std::fs::remove_file(&moved).unwrap();
-    }
-
-    #[test]
-    fn a_file_that_cannot_be_opened_is_an_error() {
-        assert!(EventLog::open(&Target::Path("/nonexistent/dir/log".into())).is_err());
-    }
-}
+mod tests;

@@ -88,11 +88,11 @@ impl Shell {
         let files = OpenFiles::raise().map_err(StartError::Limits)?;
         let config = setup.config(&files)?;
         let control = ControlServer::bind(setup.control.as_deref()).map_err(StartError::Control)?;
+        let now = clock::now();
         let events = match &setup.events {
-            Some(target) => Some(EventLog::open(target).map_err(StartError::Events)?),
+            Some(target) => Some(EventLog::open(target, now).map_err(StartError::Events)?),
             None => None,
         };
-        let now = clock::now();
         let mut shell = Shell {
             core: Primary::new(config),
             now,

@@ -1,0 +1,186 @@
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::symlink;
+use std::time::Instant;
+
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
+
+use super::*;
+
+const LONG: Duration = Duration::from_secs(20);
+
+/// A path in a directory of its own, which goes with it.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("roundel-log-{}-{name}", std::process::id()));
+        fs::create_dir(&path).unwrap();
+        Scratch(path)
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn open_log(path: &Path) -> EventLog {
+    EventLog::open(&Target::Path(path.to_owned()), Time::ZERO).unwrap()
+}
+
+/// A FIFO and its reading end, which must be there before a log opens the other one.
+fn fifo(scratch: &Scratch) -> (PathBuf, File) {
+    let path = scratch.at("fifo");
+    mkfifo(&path, Mode::S_IRWXU).unwrap();
+    let flags = OFlag::O_NONBLOCK.bits();
+    let reader = OpenOptions::new().read(true).custom_flags(flags).open(&path).unwrap();
+    (path, reader)
+}
+
+/// Blocks the writer for as long as nobody reads: it is given a line longer than a pipe and a batch,
+/// and is in the midst of it when this returns. From then on the queue takes exactly `CAPACITY`.
+fn block_writer(log: &mut EventLog, reader: &File) {
+    log.write(format!("\"{}\"", "x".repeat(4 << 20)));
+    let mut fds = [PollFd::new(reader.as_fd(), PollFlags::POLLIN)];
+    assert_eq!(poll(&mut fds, PollTimeout::from(20_000_u16)), Ok(1));
+}
+
+/// The count in an `events_dropped` line.
+fn dropped_in(line: &str) -> Option<u64> {
+    let value: serde_json::Value = serde_json::from_str(line).unwrap();
+    let is_note = value.get("event").is_some_and(|event| event == "events_dropped");
+    assert!(!is_note || value.get("at_ms").is_some_and(serde_json::Value::is_u64), "{line}");
+    value.get("count").filter(|_| is_note)?.as_u64()
+}
+
+/// Reads to the end of file, waiting for it.
+fn lines_of(reader: File) -> Vec<String> {
+    let mut flags =
+        OFlag::from_bits_retain(nix::fcntl::fcntl(&reader, nix::fcntl::FcntlArg::F_GETFL).unwrap());
+    flags.remove(OFlag::O_NONBLOCK);
+    nix::fcntl::fcntl(&reader, nix::fcntl::FcntlArg::F_SETFL(flags)).unwrap();
+    BufReader::new(reader).lines().map(Result::unwrap).collect()
+}
+
+#[test]
+fn lines_arrive_in_order_and_a_rotation_splits_them_exactly() {
+    let scratch = Scratch::new("order");
+    let (path, moved) = (scratch.at("log"), scratch.at("log.1"));
+    let mut log = open_log(&path);
+    fs::rename(&path, &moved).unwrap();
+    for n in 0..1_000 {
+        log.write(format!("{n}"));
+    }
+    log.reopen();
+    log.write("new".into());
+    log.finish(LONG);
+    let text = fs::read_to_string(&moved).unwrap();
+    let expected: Vec<String> = (0..1_000).map(|n| n.to_string()).collect();
+    assert_eq!(text.lines().collect::<Vec<_>>(), expected);
+    assert_eq!(fs::read_to_string(&path).unwrap(), "new\n");
+}
+
+#[test]
+fn a_blocked_pipe_holds_nobody_up_and_what_was_dropped_is_counted() {
+    let scratch = Scratch::new("blocked");
+    let (path, reader) = fifo(&scratch);
+    let mut log = open_log(&path);
+    block_writer(&mut log, &reader);
+    for n in 0..CAPACITY as u64 + 1_000 {
+        log.write(format!("{n}"));
+    }
+    let reading = thread::spawn(move || lines_of(reader));
+    log.finish(LONG);
+    let lines = reading.join().unwrap();
+    assert_eq!(lines.iter().filter_map(|line| dropped_in(line)).sum::<u64>(), 1_000);
+    let numbers: Vec<usize> = lines.iter().filter_map(|line| line.parse().ok()).collect();
+    assert_eq!(numbers, (0..CAPACITY).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_end_is_not_held_up_by_a_pipe_that_nobody_reads() {
+    let scratch = Scratch::new("end");
+    let (path, reader) = fifo(&scratch);
+    let mut log = open_log(&path);
+    block_writer(&mut log, &reader);
+    let begun = Instant::now();
+    log.finish(Duration::from_millis(50));
+    assert!(begun.elapsed() < LONG);
+}
+
+#[test]
+fn a_rotation_that_found_the_queue_full_is_made_up_for() {
+    let scratch = Scratch::new("due");
+    let (path, reader) = fifo(&scratch);
+    let mut log = open_log(&path);
+    block_writer(&mut log, &reader);
+    for n in 0..CAPACITY {
+        log.write(format!("{n}"));
+    }
+    log.reopen();
+    assert!(log.reopen_due, "the queue was not full");
+    fs::remove_file(&path).unwrap();
+    // It ends when the writer lets the FIFO go, which is when it opens the file.
+    let reading = thread::spawn(move || lines_of(reader));
+    let begun = Instant::now();
+    while log.reopen_due {
+        log.write("0".into());
+        assert!(begun.elapsed() < LONG);
+        thread::yield_now();
+    }
+    reading.join().unwrap();
+    log.write("\"last\"".into());
+    log.finish(LONG);
+    assert!(fs::read_to_string(&path).unwrap().ends_with("\"last\"\n"));
+}
+
+#[test]
+fn a_full_disk_stops_the_log_until_it_is_opened_anew() {
+    let scratch = Scratch::new("full");
+    let (path, file) = (scratch.at("log"), scratch.at("file"));
+    symlink("/dev/full", &path).unwrap();
+    let mut log = open_log(&path);
+    for n in 0..10 {
+        log.write(format!("{n}"));
+    }
+    fs::remove_file(&path).unwrap();
+    symlink(&file, &path).unwrap();
+    log.reopen();
+    log.write("11".into());
+    log.finish(LONG);
+    let text = fs::read_to_string(&file).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 2, "{text}");
+    assert_eq!(lines.iter().filter_map(|line| dropped_in(line)).sum::<u64>(), 10);
+    assert!(lines.contains(&"11"));
+}
+
+#[test]
+fn an_output_that_another_made_non_blocking_is_waited_for() {
+    let (reader, writer) = nix::unistd::pipe().unwrap();
+    crate::channel::set_nonblocking(&writer).unwrap();
+    // More than any pipe holds.
+    let bytes = vec![b'x'; 4 << 20];
+    let sent = bytes.len();
+    let writing = thread::spawn(move || write_all(&mut File::from(writer), &bytes).unwrap());
+    let read = io::copy(&mut File::from(reader), &mut io::sink()).unwrap();
+    assert_eq!((writing.join().unwrap(), read), (sent, sent as u64));
+}
+
+#[test]
+fn what_cannot_be_opened_is_an_error_and_waits_for_nobody() {
+    let open = |path: &Path| EventLog::open(&Target::Path(path.to_owned()), Time::ZERO);
+    assert!(open(Path::new("/nonexistent/dir/log")).is_err());
+    let scratch = Scratch::new("alone");
+    let path = scratch.at("fifo");
+    mkfifo(&path, Mode::S_IRWXU).unwrap();
+    let errno = open(&path).unwrap_err().raw_os_error();
+    assert_eq!(errno, Some(nix::errno::Errno::ENXIO as i32));
+}
