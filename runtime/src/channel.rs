@@ -1,13 +1,12 @@
 //! A channel: one `SOCK_STREAM` socket pair, on which descriptors travel with the bytes.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, recv as nix_recv,
-    sendmsg, shutdown, socketpair,
+    AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, recv as nix_recv, shutdown, socketpair,
 };
 
 pub use crate::sys::Received;
@@ -58,19 +57,10 @@ pub fn recv_handles(
 /// descriptors are gone with them.
 ///
 /// # Errors
-/// As sendmsg(2); `WouldBlock` when the channel is full.
+/// As sendmsg(2): EAGAIN when the channel is full; EINVAL for more than 253 descriptors.
 pub fn send(fd: BorrowedFd<'_>, bytes: &[u8], handles: &[BorrowedFd<'_>]) -> Result<usize, Errno> {
-    let part = [IoSlice::new(bytes)];
-    let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
     loop {
-        let result = if handles.is_empty() {
-            sendmsg::<()>(fd.as_raw_fd(), &part, &[], flags, None)
-        } else {
-            let raw: Vec<_> = handles.iter().map(AsRawFd::as_raw_fd).collect();
-            let rights = [ControlMessage::ScmRights(&raw)];
-            sendmsg::<()>(fd.as_raw_fd(), &part, &rights, flags, None)
-        };
-        match result {
+        match crate::sys::send_handles(fd, bytes, handles) {
             Err(Errno::EINTR) => {}
             other => return other,
         }
@@ -139,5 +129,30 @@ mod tests {
         let mut buffer = [0; 64];
         assert_eq!(recv(ours.as_fd(), &mut buffer).unwrap(), 6);
         assert_eq!(recv(ours.as_fd(), &mut buffer).unwrap(), 0);
+    }
+
+    #[test]
+    fn what_a_peer_wrote_outlives_what_it_did_not_read() {
+        let (ours, theirs) = pair().unwrap();
+        send(ours.as_fd(), b"unread", &[]).unwrap();
+        send(theirs.as_fd(), b"ack", &[]).unwrap();
+        drop(theirs);
+        let mut buffer = [0; 64];
+        assert_eq!(send(ours.as_fd(), b"more", &[]), Err(Errno::EPIPE));
+        assert_eq!(recv(ours.as_fd(), &mut buffer).unwrap(), 3);
+        let error = recv(ours.as_fd(), &mut buffer).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+        assert_eq!(recv(ours.as_fd(), &mut buffer).unwrap(), 0);
+    }
+
+    #[test]
+    fn an_empty_channel_makes_nobody_wait_on_either_end() {
+        let (ours, theirs) = pair().unwrap();
+        for fd in [&ours, &theirs] {
+            let plain = recv(fd.as_fd(), &mut [0; 8]).unwrap_err();
+            let laden = recv_handles(fd.as_fd(), &mut [0; 8], &mut Vec::new()).unwrap_err();
+            assert_eq!(plain.kind(), io::ErrorKind::WouldBlock);
+            assert_eq!(laden.kind(), io::ErrorKind::WouldBlock);
+        }
     }
 }

@@ -6,6 +6,7 @@ use std::os::fd::BorrowedFd;
 use nix::errno::Errno;
 
 use crate::channel;
+use crate::sys::MAX_HANDLES;
 
 /// Messages without handles that are sent together, in bytes.
 const COALESCE: usize = 64 * 1024;
@@ -110,7 +111,8 @@ impl<M, H> Outbox<M, H> {
         self.begun = 0;
     }
 
-    /// Sends what can be sent. `encode` appends a message's bytes, `resolve` lends the descriptor
+    /// Sends what can be sent. `encode` appends a message's bytes (none if it can't be encoded, which
+    /// fails a message with handles and leaves out one without), `resolve` lends the descriptor
     /// behind a handle, `done` is told how many messages have got into the kernel entirely.
     pub fn flush<'a>(
         &mut self,
@@ -152,13 +154,23 @@ impl<M, H> Outbox<M, H> {
     ) -> Result<(), Flush<M, H>> {
         let Some(first) = self.queue.front() else { return Ok(()) };
         let count = first.handles;
-        let fds: Vec<BorrowedFd<'a>> =
-            self.handles.range(..count).map_while(&mut *resolve).collect();
-        if fds.len() < count || count > crate::sys::MAX_HANDLES {
-            return Err(self.fail(Errno::EBADF));
+        // A place for each, so that nothing is allocated; the filler is never sent.
+        let mut places = [fd; MAX_HANDLES];
+        let Some(fds) = places.get_mut(..count) else {
+            return Err(self.fail(Errno::EINVAL));
+        };
+        for (place, handle) in fds.iter_mut().zip(&self.handles) {
+            match resolve(handle) {
+                Some(resolved) => *place = resolved,
+                None => return Err(self.fail(Errno::EBADF)),
+            }
         }
         encode(&first.msg, &mut self.bytes);
-        match channel::send(fd, &self.bytes, &fds) {
+        if self.bytes.is_empty() {
+            // Descriptors need a byte to ride on; the kernel would drop them without a word.
+            return Err(self.fail(Errno::EMSGSIZE));
+        }
+        match channel::send(fd, &self.bytes, fds) {
             Ok(count_sent) => {
                 self.sent = count_sent;
                 self.queue.pop_front();
@@ -310,5 +322,65 @@ mod tests {
         outbox.push(Fill(1, 10), []);
         let flush = outbox.flush(ours.as_fd(), encode, |_: &i32| None, |_| {});
         assert!(matches!(flush, Flush::Closed));
+    }
+
+    #[test]
+    fn a_message_that_has_no_bytes_keeps_its_handles() {
+        let (ours, theirs) = channel::pair().unwrap();
+        crate::channel::set_nonblocking(&theirs).unwrap();
+        let mut outbox = Outbox::new();
+        outbox.push(Fill(1, 0), [7]);
+        let flush = outbox.flush(ours.as_fd(), encode, |_: &i32| Some(theirs.as_fd()), |_| {});
+        let Flush::Failed { handles, errno, .. } = flush else { panic!("sent") };
+        assert_eq!((handles, errno), (vec![7], Errno::EMSGSIZE as i32));
+        assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn as_many_handles_as_the_kernel_takes_and_no_more() {
+        let (ours, theirs) = channel::pair().unwrap();
+        let mut outbox = Outbox::new();
+        outbox.push(Fill(1, 10), vec![(); MAX_HANDLES + 1]);
+        outbox.push(Fill(2, 10), vec![(); MAX_HANDLES]);
+        let resolve = |(): &()| Some(theirs.as_fd());
+        let flush = outbox.flush(ours.as_fd(), encode, resolve, |_| {});
+        let Flush::Failed { handles, errno, .. } = flush else { panic!("sent") };
+        assert_eq!((handles.len(), errno), (MAX_HANDLES + 1, Errno::EINVAL as i32));
+        assert!(matches!(outbox.flush(ours.as_fd(), encode, resolve, |_| {}), Flush::Done));
+        let (mut buffer, mut handles) = ([0; 64], Vec::new());
+        let received = channel::recv_handles(theirs.as_fd(), &mut buffer, &mut handles).unwrap();
+        assert_eq!((received.len, received.truncated), (10, false));
+        assert_eq!((buffer[0], handles.len()), (2, MAX_HANDLES));
+    }
+
+    #[test]
+    fn a_laden_message_cut_in_two_carries_its_handles_once() {
+        let (ours, theirs) = small_pair();
+        crate::channel::set_nonblocking(&theirs).unwrap();
+        let (cargo, _peer) = channel::pair().unwrap();
+        let mut outbox = Outbox::new();
+        // Longer than the channel holds, so that it is cut.
+        outbox.push(Fill(1, 100_000), [()]);
+        outbox.push(Fill(2, 10), [()]);
+        let resolve = |(): &()| Some(cargo.as_fd());
+        let mut done = 0;
+        assert!(matches!(
+            outbox.flush(ours.as_fd(), encode, resolve, |count| done += count),
+            Flush::Blocked
+        ));
+        assert_eq!((done, outbox.len()), (0, 2), "a begun message is not done");
+        // Only the second can still be merged with.
+        assert_eq!(outbox.last_mut().map(|msg| msg.0), Some(2));
+        let (mut got, mut laden) = (Vec::new(), Vec::new());
+        for _ in 0..10_000 {
+            drain(&theirs, &mut got, &mut laden);
+            let flush = outbox.flush(ours.as_fd(), encode, resolve, |count| done += count);
+            if matches!(flush, Flush::Done) {
+                break;
+            }
+        }
+        drain(&theirs, &mut got, &mut laden);
+        assert_eq!((got.len(), done), (100_010, 2));
+        assert_eq!(laden, [(1, 1), (2, 1)]);
     }
 }

@@ -9,6 +9,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use nix::errno::Errno;
 use nix::libc;
 
 /// Descriptors that one message can carry: SCM_MAX_FD of the kernel, see unix(7).
@@ -42,8 +43,9 @@ pub(crate) fn recv_handles(
     message.msg_iovlen = 1;
     message.msg_control = control.as_mut_ptr().cast();
     message.msg_controllen = size_of_val(&control) as _;
+    let flags = libc::MSG_CMSG_CLOEXEC | libc::MSG_DONTWAIT;
     // SAFETY: the message points to a buffer and control space of the lengths that it states.
-    let len = unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC) };
+    let len = unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut message, flags) };
     let len = usize::try_from(len).map_err(|_| io::Error::last_os_error())?;
     // SAFETY: the kernel filled in the control data and its length.
     let mut header = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
@@ -68,6 +70,49 @@ pub(crate) fn recv_handles(
         header = unsafe { libc::CMSG_NXTHDR(&raw const message, header) };
     }
     Ok(Received { len, truncated: message.msg_flags & libc::MSG_CTRUNC != 0 })
+}
+
+/// sendmsg(2) with descriptors on the first byte, at most [`MAX_HANDLES`], without allocating.
+///
+/// # Errors
+/// As sendmsg(2); EINVAL for too many descriptors.
+pub(crate) fn send_handles(
+    fd: BorrowedFd<'_>,
+    bytes: &[u8],
+    handles: &[BorrowedFd<'_>],
+) -> Result<usize, Errno> {
+    if handles.len() > MAX_HANDLES {
+        return Err(Errno::EINVAL);
+    }
+    let mut control = [0_u64; CONTROL_WORDS];
+    let mut part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    // SAFETY: a msghdr of zeros is valid; the pointers set below outlive the call.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    if !handles.is_empty() {
+        // At most 253 descriptors, so it fits.
+        let size = size_of_val(handles) as libc::c_uint;
+        message.msg_control = control.as_mut_ptr().cast();
+        // SAFETY: computes a length.
+        message.msg_controllen = unsafe { libc::CMSG_SPACE(size) } as _;
+        // SAFETY: the control space, aligned as u64, holds a header and MAX_HANDLES descriptors.
+        unsafe {
+            let header = libc::CMSG_FIRSTHDR(&raw const message);
+            (*header).cmsg_level = libc::SOL_SOCKET;
+            (*header).cmsg_type = libc::SCM_RIGHTS;
+            (*header).cmsg_len = libc::CMSG_LEN(size) as _;
+            let data = libc::CMSG_DATA(header).cast::<RawFd>();
+            for (at, handle) in handles.iter().enumerate() {
+                data.add(at).write_unaligned(handle.as_raw_fd());
+            }
+        }
+    }
+    let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
+    // SAFETY: the message points to bytes and control data of the lengths that it states; the
+    // kernel only reads them.
+    let len = unsafe { libc::sendmsg(fd.as_raw_fd(), &raw const message, flags) };
+    usize::try_from(len).map_err(|_| Errno::last())
 }
 
 /// accept4(2), non-blocking and close-on-exec.
@@ -127,7 +172,8 @@ pub(crate) fn prepare_child(command: &mut Command, channel: RawFd, soft_files: u
     let prepare = move || {
         // Only calls that signal-safety(7) allows, and no allocation.
         for signal in 1..=64 {
-            // SAFETY: sets actions without handlers; fails harmlessly where that is not allowed.
+            // It is refused for SIGKILL, SIGSTOP, and the two that the C library keeps for itself.
+            // SAFETY: sets an action that has no handler.
             unsafe { libc::signal(signal, libc::SIG_DFL) };
         }
         // SAFETY: a set on the stack, emptied before it is used; the limit as well.
