@@ -19,6 +19,9 @@ use crate::channel::set_nonblocking;
 /// The backlog of listen(2) when nobody says another: Node's.
 const DEFAULT_BACKLOG: i32 = 511;
 
+/// Failed connections that one accept passes over.
+const MAX_PASSED_OVER: u32 = 64;
+
 /// Where a socket is bound, and the path to remove when it is closed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bound {
@@ -91,7 +94,8 @@ impl Inherited {
 ///
 /// # Errors
 /// The errno of the call that failed: EADDRINUSE also for a unix path that somebody listens on or
-/// that is no socket, EBADF for a descriptor that was not inherited or is no socket.
+/// that is no socket, EBADF for a descriptor that was not inherited or is no socket, EINVAL for one of
+/// another type or that does not listen.
 pub fn bind(
     key: &ListenKey,
     backlog: u32,
@@ -111,16 +115,31 @@ pub fn bind(
         Address::Fd(number) => (take_inherited(*number, kind, inherited)?, None),
         _ => return Err(Errno::EINVAL),
     };
-    if kind == SockType::Stream {
-        let wanted = match i32::try_from(backlog) {
-            Ok(0) => DEFAULT_BACKLOG,
-            other => other.unwrap_or(i32::MAX),
-        };
-        let max = i32::from(Backlog::MAXCONN);
-        listen(&fd, Backlog::new(wanted.min(max)).map_err(|_| Errno::EINVAL)?)?;
+    // An inherited one listens already, with the backlog that its maker wanted.
+    let is_ours = !matches!(key.address, Address::Fd(_));
+    let named = if kind == SockType::Stream && is_ours {
+        listen_on(&fd, backlog).and_then(|()| sockname(&fd))
+    } else {
+        sockname(&fd)
+    };
+    match named {
+        Ok(sockname) => Ok((fd, Bound { sockname, path })),
+        Err(errno) => {
+            if let Some(path) = path {
+                path.unlink();
+            }
+            Err(errno)
+        }
     }
-    let sockname = sockname(&fd)?;
-    Ok((fd, Bound { sockname, path }))
+}
+
+fn listen_on(fd: &OwnedFd, backlog: u32) -> Result<(), Errno> {
+    let wanted = match i32::try_from(backlog) {
+        Ok(0) => DEFAULT_BACKLOG,
+        other => other.unwrap_or(i32::MAX),
+    };
+    let max = i32::from(Backlog::MAXCONN);
+    listen(fd, Backlog::new(wanted.min(max)).map_err(|_| Errno::EINVAL)?)
 }
 
 fn open(family: AddressFamily, kind: SockType) -> Result<OwnedFd, Errno> {
@@ -163,8 +182,10 @@ fn bind_unix(path: &Path, kind: SockType) -> Result<(OwnedFd, BoundPath), Errno>
     let fd =
         socket(AddressFamily::Unix, kind, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
     match nix_bind(fd.as_raw_fd(), &addr) {
-        Err(Errno::EADDRINUSE) if is_stale(path, kind) => {
-            let _ = fs::remove_file(path);
+        Err(Errno::EADDRINUSE) => {
+            // Only what was found stale is removed, not what another process puts there meanwhile.
+            let found = BoundPath::of(path).filter(|_| is_stale(path, kind));
+            found.ok_or(Errno::EADDRINUSE)?.unlink();
             nix_bind(fd.as_raw_fd(), &addr)?;
         }
         other => other?,
@@ -189,7 +210,11 @@ fn take_inherited(number: RawFd, kind: SockType, inherited: &Inherited) -> Resul
     let errno = |error: io::Error| Errno::from_raw(error.raw_os_error().unwrap_or(0));
     // A copy, so that the number stays what it is for the next one who names it.
     let fd = crate::sys::duplicate(number).map_err(errno)?;
-    if getsockopt(&fd, sockopt::SockType)? != kind {
+    let found = getsockopt(&fd, sockopt::SockType).map_err(|errno| match errno {
+        Errno::ENOTSOCK => Errno::EBADF,
+        other => other,
+    })?;
+    if found != kind || (kind == SockType::Stream && !getsockopt(&fd, sockopt::AcceptConn)?) {
         return Err(Errno::EINVAL);
     }
     set_nonblocking(&fd).map_err(errno)?;
@@ -221,14 +246,17 @@ pub(crate) fn name_of(found: &SockaddrStorage) -> Option<SockName> {
 /// that failed before they could be accepted are passed over (accept(2), "Error handling").
 ///
 /// # Errors
-/// What is not about one connection: mostly EMFILE, ENFILE, ENOBUFS, ENOMEM.
+/// What is not about one connection: mostly EMFILE, ENFILE, ENOBUFS, ENOMEM; or the last error of 64
+/// failed connections in a row.
 pub fn accept(fd: BorrowedFd<'_>) -> Result<Option<OwnedFd>, i32> {
-    loop {
-        let error = match crate::sys::accept(fd) {
+    let mut last = Errno::EAGAIN;
+    // An error that stays, as of a security module, must not hold the caller here.
+    for _ in 0..MAX_PASSED_OVER {
+        last = match crate::sys::accept(fd) {
             Ok(conn) => return Ok(Some(conn)),
             Err(error) => Errno::from_raw(error.raw_os_error().unwrap_or(0)),
         };
-        match error {
+        match last {
             Errno::EAGAIN => return Ok(None),
             Errno::EINTR
             | Errno::ECONNABORTED
@@ -244,6 +272,7 @@ pub fn accept(fd: BorrowedFd<'_>) -> Result<Option<OwnedFd>, i32> {
             other => return Err(other as i32),
         }
     }
+    Err(last as i32)
 }
 
 #[cfg(test)]
