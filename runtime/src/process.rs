@@ -116,7 +116,7 @@ pub fn reap() -> impl Iterator<Item = (i32, ExitStatus)> {
 /// Kills a worker's process group with SIGKILL. One that has ended is no error.
 pub fn kill_group(pid: i32) {
     let pid = Pid::from_raw(pid);
-    // Before its exec the child may not have its group yet.
+    // The worker may have left its group.
     let _ = killpg(pid, Signal::SIGKILL);
     let _ = kill(pid, Signal::SIGKILL);
 }
