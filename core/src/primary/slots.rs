@@ -170,9 +170,11 @@ impl Primary {
         }
     }
 
-    /// Worker processes that have not ended.
+    /// Worker processes that have not ended, and those that a slot will start after its delay:
+    /// their places are taken.
     fn processes(&self) -> usize {
-        self.workers.iter().filter(|(_, worker)| worker.exit.is_none()).count()
+        let waiting = self.slots.iter().filter(|slot| slot.state == SlotState::Waiting).count();
+        self.workers.iter().filter(|(_, worker)| worker.exit.is_none()).count() + waiting
     }
 
     /// Ends the primary when no slot will have a worker again.
