@@ -148,7 +148,8 @@ impl Sim {
     fn misbehave(&mut self, op: &Op) {
         let keys = self.keys.clone();
         match *op {
-            Op::Stray(w, n) => self.with(w, |worker| worker.stray(u64::from(n) * 8)),
+            // A number that is in flight would be an answer, and a lie that nobody can tell.
+            Op::Stray(w, n) => self.with(w, |worker| worker.stray(1_000_000 + u64::from(n))),
             Op::Repeat(w, accepted) => self.with(w, |worker| {
                 if let Some(&ack) = worker.answered.last() {
                     worker.say(FromWorker::Ack { ack, accepted });
