@@ -43,6 +43,10 @@ fn two_hundred_clients_with_64_descriptors(mut command: Command) {
     wait_for("the limit", || {
         (cluster.status()["listeners"][0]["accepting"] == false).then_some(())
     });
+    // What a respawn needs stays free: 32, and 8 a worker.
+    let status = cluster.status();
+    let held = |name: &str| status["primary"][name].as_u64().unwrap();
+    assert!(held("pending") + held("in_flight") <= 64 - 32 - 2 * 8, "{status}");
     let ticks = cpu_ticks(cluster.pid());
     // The span over which the CPU is measured.
     std::thread::sleep(Duration::from_secs(10));

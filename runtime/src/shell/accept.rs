@@ -114,6 +114,9 @@ impl Shell {
                 Ok(Some(fd)) => {
                     let conn = self.custody.admit(fd);
                     self.input(Input::Incoming { listener, conn });
+                    // A pause must come before the next one: it may be for the last descriptors
+                    // that are to be had. What is to be sent waits for the end of the turn.
+                    self.execute_outputs();
                 }
                 Ok(None) => {
                     let Some(door) = self.doors.get(&listener) else { return };

@@ -323,13 +323,17 @@ impl Shell {
     /// Carries out all outputs, with what they bring about, then sends what is to be sent.
     fn carry_out(&mut self) {
         loop {
-            while let Some(output) = self.core.poll_output() {
-                self.execute(output);
-            }
+            self.execute_outputs();
             self.flush();
             if !self.core.has_output() {
                 return;
             }
+        }
+    }
+
+    fn execute_outputs(&mut self) {
+        while let Some(output) = self.core.poll_output() {
+            self.execute(output);
         }
     }
 
