@@ -261,6 +261,13 @@ pub(crate) fn get(addr: SocketAddr, path: &str) -> Outcome {
 /// Clients that ask without pause until `act` is through; their outcomes.
 pub(crate) fn under_load(addr: SocketAddr, clients: usize, act: impl FnOnce()) -> Vec<Outcome> {
     let over = AtomicBool::new(false);
+    // Also when `act` panics: a failed test must not go on for ever.
+    struct End<'a>(&'a AtomicBool);
+    impl Drop for End<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
     thread::scope(|scope| {
         let client = || {
             let mut outcomes = Vec::new();
@@ -270,8 +277,9 @@ pub(crate) fn under_load(addr: SocketAddr, clients: usize, act: impl FnOnce()) -
             outcomes
         };
         let clients: Vec<_> = (0..clients).map(|_| scope.spawn(client)).collect();
+        let end = End(&over);
         act();
-        over.store(true, Ordering::Relaxed);
+        drop(end);
         clients.into_iter().flat_map(|client| client.join().unwrap()).collect()
     })
 }
