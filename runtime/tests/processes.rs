@@ -220,7 +220,7 @@ fn strangers_are_reaped_too() {
 #[test]
 fn a_killed_worker_takes_its_group_with_it() {
     let _alone = alone();
-    let worker = script("sleep 1000 & echo up >&$ROUNDEL_CHANNEL_FD; wait");
+    let worker = script("sleep 60 >/dev/null 2>&1 & echo up >&$ROUNDEL_CHANNEL_FD; wait");
     assert_eq!(read_line(&worker), "up");
     process::kill_group(worker.pid);
     wait_for_end(worker.pid);
@@ -236,8 +236,9 @@ fn a_killed_worker_takes_its_group_with_it() {
 #[test]
 fn acks_of_a_killed_worker_are_read_before_its_end() {
     let _alone = alone();
-    let worker =
-        script("echo up >&$ROUNDEL_CHANNEL_FD; printf ack >&$ROUNDEL_CHANNEL_FD; exec sleep 1000");
+    let worker = script(
+        "echo up >&$ROUNDEL_CHANNEL_FD; printf ack >&$ROUNDEL_CHANNEL_FD; exec sleep 60 >/dev/null 2>&1",
+    );
     assert_eq!(read_line(&worker), "up");
     wait_readable(&worker.channel);
     let (cargo, peer) = channel::pair().unwrap();

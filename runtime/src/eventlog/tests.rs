@@ -163,6 +163,29 @@ fn a_full_disk_stops_the_log_until_it_is_opened_anew() {
 }
 
 #[test]
+fn after_a_failed_write_nothing_is_tried_before_the_file_is_opened_anew() {
+    let scratch = Scratch::new("silent");
+    let path = scratch.at("log");
+    let mut writer = Writer {
+        target: Target::Path(path.clone()),
+        output: open_file(Path::new("/dev/full")).unwrap(),
+        started: Time::ZERO,
+        dropped: Arc::default(),
+        broken: false,
+        batch: b"1\n2\n".to_vec(),
+    };
+    writer.put();
+    // There is place again, but half a line may be what was written last.
+    writer.output = open_file(&path).unwrap();
+    writer.batch.extend_from_slice(b"3\n");
+    writer.put();
+    assert_eq!(fs::read_to_string(&path).unwrap(), "");
+    writer.reopen();
+    writer.put();
+    assert_eq!(dropped_in(&fs::read_to_string(&path).unwrap()), Some(3));
+}
+
+#[test]
 fn an_output_that_another_made_non_blocking_is_waited_for() {
     let (reader, writer) = nix::unistd::pipe().unwrap();
     crate::channel::set_nonblocking(&writer).unwrap();
