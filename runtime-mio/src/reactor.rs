@@ -35,7 +35,11 @@ pub fn run(mut shell: Shell) -> io::Result<Exit> {
         // before the answers that are there were read.
         loop {
             match poll.poll(&mut events, timeout) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // Also where the primary was stopped and goes on (signal(7)): nothing was looked at.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                    timeout = Some(Duration::ZERO);
+                    continue;
+                }
                 other => other?,
             }
             let mut count = 0;

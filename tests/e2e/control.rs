@@ -118,3 +118,55 @@ fn a_reader_of_the_event_log_that_leaves_hurts_nobody() {
     assert_eq!(status.code(), Some(0));
     fs::remove_dir_all(dir).unwrap();
 }
+
+/// More than a pipe holds is written while nobody reads.
+#[test]
+fn a_reader_of_the_event_log_that_sleeps_hurts_nobody() {
+    let dir = temp_dir();
+    let mut command = Command::new(roundel());
+    command.args(["demo", "-w", "1", "-b", "127.0.0.1:0", "--events", "-", "--control"]);
+    command.arg(dir.join("control")).stdout(Stdio::piped());
+    command.stderr(fs::File::create(dir.join("log")).unwrap());
+    let mut child = command.spawn().unwrap();
+    let addr = wait_for("the listener", || {
+        let log = fs::read_to_string(dir.join("log")).ok()?;
+        log.lines().find_map(|line| line.split("listening on ").nth(1)?.parse().ok())
+    });
+    let outcomes: Vec<Outcome> = (0..1_000).map(|_| get(addr, "/")).collect();
+    let pid = nix::unistd::Pid::from_raw(child.id() as i32);
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+    let status = wait_for("its end", || child.try_wait().unwrap());
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Ok(_))));
+    assert_eq!(status.code(), Some(0));
+    fs::remove_dir_all(dir).unwrap();
+}
+
+/// Neither by the mode of the socket nor, where somebody has loosened that, by its own look at
+/// who asks.
+#[test]
+fn another_user_is_told_nothing() {
+    if !nix::unistd::geteuid().is_root() {
+        println!("skipped: only root can be another user");
+        return;
+    }
+    let cluster = Cluster::demo(&["-w", "1"]);
+    cluster.ready(1);
+    let (socket, binary) = (cluster.dir.join("control"), cluster.dir.join("roundel"));
+    fs::copy(roundel(), &binary).unwrap();
+    for mode in [0o600, 0o666] {
+        fs::set_permissions(&socket, fs::Permissions::from_mode(mode)).unwrap();
+        for question in [["status", "--json"].as_slice(), &["stop"]] {
+            let mut command = Command::new("setpriv");
+            command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&binary);
+            let output = command.args(question).arg("--control").arg(&socket).output().unwrap();
+            assert_eq!(output.status.code(), Some(1), "{question:?} with mode {mode:o}");
+            assert!(output.stdout.is_empty());
+            let error = String::from_utf8_lossy(&output.stderr);
+            // It has run, and failed at the socket.
+            assert!(error.starts_with("roundel: "), "{error}");
+        }
+    }
+    cluster.ready(1);
+    assert_eq!(cluster.events_named("stopping").len(), 0);
+    cluster.stop();
+}

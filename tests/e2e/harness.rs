@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -64,6 +64,14 @@ pub(crate) fn temp_dir() -> PathBuf {
     dir
 }
 
+/// In the environment of everything that a primary under test starts, helpers of workers included.
+const MARK: &str = "ROUNDEL_E2E_DIR";
+
+/// Has the processes that come of a command known by a directory: see [`Cluster::processes`].
+pub(crate) fn mark(command: &mut Command, dir: &Path) {
+    command.env(MARK, dir);
+}
+
 /// A primary under test, with everything that it started.
 pub(crate) struct Cluster {
     child: Child,
@@ -94,6 +102,7 @@ impl Cluster {
         command.arg("--control").arg(dir.join("control"));
         command.arg("--events").arg(dir.join("events")).args(program);
         let log = fs::File::create(dir.join("log")).unwrap();
+        mark(&mut command, &dir);
         // Symbols take longer to print than the crash that is tested.
         command.env("RUST_BACKTRACE", "0");
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
@@ -172,6 +181,27 @@ impl Cluster {
         status.code().unwrap_or_else(|| -status.signal().unwrap_or(0))
     }
 
+    /// Everything of this cluster that runs: the primary, workers, and what they started.
+    pub(crate) fn processes(&self) -> Vec<i32> {
+        let wanted = format!("{MARK}={}", self.dir.display());
+        let entries = fs::read_dir("/proc").unwrap().flatten();
+        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        let is_ours = |pid: &i32| {
+            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            environment.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes())
+        };
+        pids.filter(is_ours).collect()
+    }
+
+    /// Fails if something of the cluster goes on running.
+    pub(crate) fn expect_nothing_left(&self) {
+        let begun = Instant::now();
+        while !self.processes().is_empty() {
+            assert!(begun.elapsed() < Duration::from_secs(2), "left: {:?}", self.processes());
+            thread::park_timeout(Duration::from_millis(5));
+        }
+    }
+
     pub(crate) fn stop(mut self) {
         self.signal(Signal::SIGTERM);
         assert_eq!(self.wait(), 0, "{}", self.log());
@@ -184,18 +214,13 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        let pids: Vec<i32> = self
-            .events_named("spawned")
-            .iter()
-            .filter_map(|event| Some(event["pid"].as_i64()? as i32))
-            .collect();
         if self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
             let _ = self.child.kill();
             let _ = self.child.wait();
-            // Only while the primary had not reaped them can these numbers be trusted.
-            for pid in pids {
-                let _ = kill(Pid::from_raw(-pid), Signal::SIGKILL);
-            }
+        }
+        // Workers may be stopped, and helpers of dead ones live on.
+        for pid in self.processes() {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
         if thread::panicking() {
             eprintln!("--- log of the primary\n{}", self.log());

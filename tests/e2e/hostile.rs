@@ -11,12 +11,43 @@ fn ended_for(mode: &str, reason: &str) {
     for _ in 0..20 {
         cluster.get("/").pid();
     }
+    for exited in cluster.events_named("exited") {
+        assert_eq!((&exited["slot"], &exited["class"]), (&0.into(), &"violations".into()));
+    }
+    assert_eq!(cluster.total("refused_total"), 0);
+    assert_eq!(zombies(cluster.pid()), 0);
     cluster.stop();
 }
 
 #[test]
 fn random_bytes() {
     ended_for("random", "unknown_codec");
+}
+
+#[test]
+fn random_bodies_in_good_frames() {
+    ended_for("random-bodies", "bad_message");
+}
+
+#[test]
+fn another_protocol() {
+    ended_for("json", "unknown_codec");
+}
+
+#[test]
+fn another_version() {
+    ended_for("bad-version", "bad_version");
+}
+
+#[test]
+fn thousands_of_descriptors_before_anything_else() {
+    let _load = alone();
+    ended_for("descriptors-first", "unknown_codec");
+}
+
+#[test]
+fn what_only_the_primary_may_say() {
+    ended_for("newconn", "bad_message");
 }
 
 #[test]

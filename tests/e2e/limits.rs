@@ -1,6 +1,7 @@
 //! At the limit on open files.
 
 use std::fs;
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
@@ -74,6 +75,7 @@ fn start_in(mut command: Command, public: &Path) -> Cluster {
     fs::set_permissions(&dir, fs::Permissions::from_mode(0o777)).unwrap();
     command.args(["demo", "-w", "2", "-b", "127.0.0.1:0"]);
     command.arg("--control").arg(dir.join("control")).arg("--events").arg(dir.join("events"));
+    mark(&mut command, &dir);
     let log = fs::File::create(dir.join("log")).unwrap();
     command.stderr(log);
     Cluster::adopt(command.spawn().unwrap(), dir)
@@ -93,4 +95,41 @@ fn nor_for_another_user() {
     let mut command = Command::new("setpriv");
     command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
     two_hundred_clients_with_64_descriptors(command);
+}
+
+/// Here the workers run: it is they who have no descriptor left, decline, and are asked again.
+#[test]
+fn workers_at_their_own_limit_cost_no_spin_either() {
+    let _load = alone();
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 64; exec \"$0\" \"$@\""]).arg(roundel());
+    let cluster = Cluster::start(command, "demo", &["-w", "2"], &[]);
+    let pids = cluster.ready(2);
+    let base = cluster.total("open_fds");
+    let before = rate(&cluster);
+    // They say nothing, and stay.
+    let silent: Vec<TcpStream> =
+        (0..200).map(|_| TcpStream::connect(cluster.addr).unwrap()).collect();
+    wait_for("the limit", || {
+        let accepting = &cluster.status()["listeners"][0]["accepting"];
+        (*accepting == false && cluster.total("declined_total") > 0).then_some(())
+    });
+    let all = [pids[0], pids[1], cluster.pid()];
+    let ticks = all.map(cpu_ticks);
+    // The span over which the CPU is measured.
+    std::thread::sleep(Duration::from_secs(10));
+    for (pid, before) in all.into_iter().zip(ticks) {
+        let used = cpu_ticks(pid) - before;
+        assert!(used < 50, "{used} ticks of 10 ms in 10 s in {pid}");
+    }
+    assert_eq!(cluster.total("refused_total"), 0);
+    drop(silent);
+    let relief = Instant::now();
+    cluster.get("/").pid();
+    assert!(relief.elapsed() < Duration::from_secs(2), "{:?}", relief.elapsed());
+    let after = rate(&cluster);
+    assert!(after > before / 2, "{before} a second before, {after} after");
+    wait_for("descriptors back to base", || (cluster.total("open_fds") == base).then_some(()));
+    assert_eq!(cluster.pids("ready"), pids);
+    cluster.stop();
 }

@@ -5,5 +5,6 @@ mod harness;
 mod hostile;
 mod life;
 mod limits;
+mod program;
 mod serving;
 mod shutdown;

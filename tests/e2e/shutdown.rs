@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::process::{Command, Stdio};
+use std::process::{ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -55,6 +55,7 @@ fn a_worker_that_ignores_the_drain_is_killed_at_the_deadline() {
     let took = begun.elapsed();
     assert!(took >= Duration::from_secs(1) && took < Duration::from_secs(4), "{took:?}");
     assert!(pids.iter().all(|pid| !is_running(*pid)));
+    cluster.expect_nothing_left();
     assert_eq!(cluster.events_named("killing").len(), 2);
 }
 
@@ -72,6 +73,7 @@ fn a_second_term_ends_at_once() {
     assert!(begun.elapsed() < Duration::from_secs(3));
     assert_eq!(receive(stream), Outcome::Empty);
     assert!(pids.iter().all(|pid| !is_running(*pid)));
+    cluster.expect_nothing_left();
 }
 
 #[test]
@@ -84,34 +86,64 @@ fn without_a_primary_no_worker_stays() {
     assert_eq!(cluster.wait(), -9);
     assert!(matches!(receive(stream), Outcome::Ok(_)), "what it has, a worker finishes");
     wait_for("the workers' end", || (!pids.iter().any(|pid| is_running(*pid))).then_some(()));
+    cluster.expect_nothing_left();
+}
+
+#[test]
+fn workers_that_never_listened_leave_too() {
+    let args = ["-w", "2", "--drain-timeout", "1s"];
+    let mut cluster = Cluster::run(&args, &[TEST_WORKER, "never-listen"]);
+    wait_for("both", || (cluster.events_named("online").len() == 2).then_some(()));
+    cluster.signal(Signal::SIGTERM);
+    assert_eq!(cluster.wait(), 0);
+    cluster.expect_nothing_left();
 }
 
 /// `script` gives the primary a terminal of its own; what is written to it is typed there.
-#[test]
-fn ctrl_c_on_a_terminal_drains() {
+/// `None` without script(1).
+fn on_a_terminal(words: &str) -> Option<(Cluster, ChildStdin)> {
     let dir = temp_dir();
+    // The options go in front of a program and its arguments.
+    let (verb, rest) = words.split_once(' ')?;
     let command = format!(
-        "exec {} demo -w 2 -b 127.0.0.1:0 --control {dir}/control --events {dir}/events",
+        "exec {} {verb} -b 127.0.0.1:0 --control {dir}/control --events {dir}/events {rest}",
         roundel().display(),
         dir = dir.display()
     );
     let log = fs::File::create(dir.join("log")).unwrap();
-    let script = Command::new("script")
-        .args(["-q", "-e", "-f", "-c", &command, "/dev/null"])
-        .stdin(Stdio::piped())
-        .stdout(log)
-        .spawn();
-    let Ok(mut script) = script else {
+    let mut script = Command::new("script");
+    script.args(["-q", "-e", "-f", "-c", &command, "/dev/null"]);
+    mark(&mut script, &dir);
+    let Ok(mut script) = script.stdin(Stdio::piped()).stdout(log).spawn() else {
         println!("skipped: no script(1)");
-        return;
+        return None;
     };
-    let mut terminal = script.stdin.take().unwrap();
-    let mut cluster = Cluster::adopt(script, dir);
-    let pids = cluster.ready(2);
+    let terminal = script.stdin.take()?;
+    Some((Cluster::adopt(script, dir), terminal))
+}
+
+#[test]
+fn ctrl_c_on_a_terminal_drains() {
+    let Some((mut cluster, mut terminal)) = on_a_terminal("demo -w 2") else { return };
+    cluster.ready(2);
     let stream = send(cluster.addr, "/sleep?ms=500").unwrap();
     wait_for("it to be taken", || (cluster.total("accepted_total") == 1).then_some(()));
     terminal.write_all(b"\x03").unwrap();
     assert!(matches!(receive(stream), Outcome::Ok(_)), "Ctrl-C must not reach the workers");
     assert_eq!(cluster.wait(), 0);
-    assert!(pids.iter().all(|pid| !is_running(*pid)));
+    cluster.expect_nothing_left();
+}
+
+#[test]
+fn a_second_ctrl_c_ends_at_once() {
+    let words = format!("run -w 2 {TEST_WORKER} ignore-drain");
+    let Some((mut cluster, mut terminal)) = on_a_terminal(&words) else { return };
+    cluster.ready(2);
+    terminal.write_all(b"\x03").unwrap();
+    wait_for("the drain", || (cluster.events_named("draining").len() == 2).then_some(()));
+    let begun = Instant::now();
+    terminal.write_all(b"\x03").unwrap();
+    assert_eq!(cluster.wait(), 0);
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    cluster.expect_nothing_left();
 }

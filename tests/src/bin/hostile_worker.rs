@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 
-use roundel_core::{FromWorker, ListenerId, Seq, wire};
+use roundel_core::{FromWorker, ListenerId, Seq, ToWorker, wire};
 use roundel_runtime::channel;
 
 fn main() {
@@ -55,6 +55,36 @@ fn misbehave(mode: &str) -> (OwnedFd, File) {
     match mode {
         "random" => {
             write(b"\x01\xd3\x8b random \x00\x00 bytes");
+        }
+        "json" => {
+            write(b"{\"cmd\":\"NODE_CLUSTER\",\"act\":\"online\"}\n");
+        }
+        "bad-version" => {
+            hello[5] ^= 0x55;
+            write(&hello);
+        }
+        "random-bodies" => {
+            write(&online);
+            let mut dice = Dice(7);
+            let body = |dice: &mut Dice| (0..16).map(|_| dice.roll()).collect::<Vec<u8>>();
+            while write(&[vec![16, 0, 0, 0], body(&mut dice)].concat()) {}
+        }
+        "newconn" => {
+            // What only the primary may say.
+            let (first_seq, listener) = (seq(1), ListenerId::from_raw(1).expect("not zero"));
+            let handoff = ToWorker::NewConn { first_seq, listener, count: 9 };
+            let mut bytes = online;
+            wire::encode(&handoff, 1 << 20, &mut bytes).expect("a short message");
+            write(&bytes);
+        }
+        "descriptors-first" => {
+            let null = File::open("/dev/null").expect("/dev/null");
+            let handles = [null.as_fd(); 250];
+            for _ in 0..20 {
+                while channel::send(fd.as_fd(), &[0], &handles) == Err(nix::errno::Errno::EAGAIN) {
+                    std::thread::yield_now();
+                }
+            }
         }
         "bad-hello" => {
             write(b"\xFFnot the hello");
@@ -111,4 +141,16 @@ fn misbehave(mode: &str) -> (OwnedFd, File) {
         other => panic!("no mode {other:?}"),
     }
     (fd, file)
+}
+
+/// Random numbers, the same in each run (xorshift).
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self) -> u8 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 24) as u8
+    }
 }

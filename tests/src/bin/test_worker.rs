@@ -4,7 +4,11 @@
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, send};
+use roundel_core::{FromWorker, wire};
 use roundel_mio::Worker;
+use roundel_tests::program;
 
 fn main() -> std::io::Result<ExitCode> {
     let mut args = std::env::args().skip(1);
@@ -12,6 +16,7 @@ fn main() -> std::io::Result<ExitCode> {
     let number = args.next().and_then(|arg| arg.parse().ok()).unwrap_or(0_u64);
     let slot = roundel_mio::slot().unwrap_or(0);
     match mode.as_str() {
+        "exit-first" if slot == 0 => return Ok(ExitCode::from(number as u8)),
         "exit" => return Ok(ExitCode::from(number as u8)),
         "silent" => loop {
             std::thread::park();
@@ -21,7 +26,12 @@ fn main() -> std::io::Result<ExitCode> {
         _ => {}
     }
     let mut worker = Worker::join()?;
-    if mode == "panic-thread" {
+    if mode == "never-listen" {
+        loop {
+            std::thread::park();
+        }
+    }
+    if mode.starts_with("panic") {
         worker.suicide_on_panic();
     }
     let listener = worker.listen_nth(0)?;
@@ -31,7 +41,7 @@ fn main() -> std::io::Result<ExitCode> {
         }
     }
     while let Some(connection) = worker.accept(&listener)? {
-        let stream = connection.into_tcp_stream()?;
+        let mut stream = connection.into_tcp_stream()?;
         if mode == "block" && slot == 0 {
             // The blocking is what is tested.
             std::thread::sleep(Duration::from_millis(number));
@@ -41,7 +51,14 @@ fn main() -> std::io::Result<ExitCode> {
             let _ = std::thread::spawn(|| panic!("a thread of the test worker panics")).join();
         }
         // A client that is gone is no reason to stop.
-        let _ = roundel_tests::program::answer(stream);
+        let _ = match mode.as_str() {
+            "helper" | "panic-full" => {
+                program::read_request(&mut stream)?;
+                let more = if mode == "helper" { helper()? } else { panic_while_full()? };
+                program::respond(stream, &more)
+            }
+            _ => program::answer(stream),
+        };
     }
     if mode == "ignore-drain" {
         loop {
@@ -49,4 +66,33 @@ fn main() -> std::io::Result<ExitCode> {
         }
     }
     Ok(worker.finish())
+}
+
+/// What a helper process finds: the variables and the descriptors that it inherits.
+fn helper() -> std::io::Result<String> {
+    let script = "env; for fd in /proc/self/fd/*; do readlink $fd; done";
+    let output = roundel_mio::command("sh").args(["-c", script]).output()?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Fills the channel, as can happen while the primary is stopped, then panics on another thread
+/// and waits for the end of that thread, which must not wait for the channel.
+fn panic_while_full() -> std::io::Result<String> {
+    use std::io::Error;
+    let number = std::env::var("ROUNDEL_CHANNEL_FD").map_err(Error::other)?;
+    let channel: i32 = number.parse().map_err(Error::other)?;
+    let mut frame = Vec::new();
+    wire::encode(&FromWorker::Load { open: 1 }, 1 << 20, &mut frame).map_err(Error::other)?;
+    let mut sent = 0_u32;
+    loop {
+        match send(channel, &frame, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL) {
+            // One this short goes whole or not at all.
+            Ok(length) if length == frame.len() => sent += 1,
+            Ok(_) => return Err(Error::other("half a frame went out")),
+            Err(Errno::EAGAIN) => break,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let panicked = std::thread::spawn(|| panic!("a thread of the test worker panics")).join();
+    Ok(format!("sent {sent} panicked {}\n", panicked.is_err()))
 }

@@ -1,0 +1,50 @@
+//! What the worker API does for the programs that use it.
+
+use nix::sys::signal::Signal;
+
+use crate::harness::*;
+
+#[test]
+fn helpers_know_nothing_of_the_cluster() {
+    let cluster = Cluster::run(&["-w", "1"], &[TEST_WORKER, "helper"]);
+    cluster.ready(1);
+    let Outcome::Ok(found) = cluster.get("/") else { panic!("no answer") };
+    assert!(found.contains("\nPATH="), "{found}");
+    for hidden in ["ROUNDEL_CHANNEL_FD", "ROUNDEL_WORKER_ID", "ROUNDEL_SLOT", "socket:"] {
+        assert!(!found.contains(hidden), "{hidden} in\n{found}");
+    }
+    cluster.stop();
+}
+
+#[test]
+fn a_panic_does_not_wait_for_a_full_channel_and_is_told_later() {
+    let _load = alone();
+    let cluster = Cluster::run(&["-w", "2"], &[TEST_WORKER, "panic-full"]);
+    let pids = cluster.ready(2);
+    // A worker takes it before the primary stops, and waits for the request.
+    let stream = std::net::TcpStream::connect(cluster.addr).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    wait_for("it to be taken", || (cluster.total("accepted_total") == 1).then_some(()));
+    cluster.signal(Signal::SIGSTOP);
+    std::io::Write::write_all(&mut &stream, b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    let Outcome::Ok(answer) = receive(stream) else { panic!("the panic waits for the channel") };
+    assert!(answer.contains("panicked true"), "{answer}");
+    let words: Vec<&str> = answer.split_whitespace().collect();
+    let [_, worker, _, pid, _, sent, ..] = words[..] else { panic!("{answer}") };
+    assert!(sent.parse::<u32>().unwrap() > 100, "that was no full channel: {answer}");
+    assert!(pids.contains(&pid.parse().unwrap()));
+    cluster.signal(Signal::SIGCONT);
+    let worker: u64 = worker.parse().unwrap();
+    let exited = wait_for("the end of the worker", || {
+        cluster.events_named("exited").into_iter().find(|event| event["worker"] == worker)
+    });
+    assert_eq!(exited["status"]["code"], 101);
+    let events = cluster.events();
+    let place = |name: &str, worker: u64| {
+        events.iter().position(|event| event["event"] == name && event["worker"] == worker)
+    };
+    // The replacement is the third worker.
+    let order = [place("suicide", worker), place("spawned", 3), place("exited", worker)];
+    assert!(order.is_sorted() && order[0].is_some(), "{order:?}");
+    cluster.stop();
+}
