@@ -30,31 +30,42 @@ pub fn run(mut shell: Shell) -> io::Result<Exit> {
         if let Some(exit) = shell.finished() {
             return Ok(exit);
         }
-        let mut timeout = timeout(&shell);
-        // Everything that is ready is named before the turn, so that no deadline is judged
-        // before the answers that are there were read.
-        loop {
-            match poll.poll(&mut events, timeout) {
-                // Also where the primary was stopped and goes on (signal(7)): nothing was looked at.
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
-                    timeout = Some(Duration::ZERO);
-                    continue;
-                }
-                other => other?,
-            }
-            let mut count = 0;
-            for event in &events {
-                count += 1;
-                if let Some(source) = Source::from_token(event.token().0 as u64) {
-                    shell.on_ready(source);
-                }
-            }
-            if count < EVENTS {
-                break;
-            }
-            timeout = Some(Duration::ZERO);
+        let timeout = timeout(&shell);
+        look(&mut poll, &mut events, &mut shell, timeout)?;
+        // A deadline that has passed is judged by a clock that was read before the last look:
+        // wherever the primary is stopped, no answer that was there in time is overlooked.
+        let now = clock::now();
+        if shell.deadline().is_some_and(|at| at <= now) {
+            look(&mut poll, &mut events, &mut shell, Some(Duration::ZERO))?;
         }
-        shell.turn();
+        shell.turn(now);
+    }
+}
+
+/// Waits, and names everything that is ready.
+fn look(
+    poll: &mut Poll,
+    events: &mut Events,
+    shell: &mut Shell,
+    mut timeout: Option<Duration>,
+) -> io::Result<()> {
+    loop {
+        let interrupted = match poll.poll(events, timeout) {
+            // Also where the primary was stopped and goes on (signal(7)): nothing was looked at.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => true,
+            other => other.map(|()| false)?,
+        };
+        let mut count = 0;
+        for event in &*events {
+            count += 1;
+            if let Some(source) = Source::from_token(event.token().0 as u64) {
+                shell.on_ready(source);
+            }
+        }
+        if count < EVENTS && !interrupted {
+            return Ok(());
+        }
+        timeout = Some(Duration::ZERO);
     }
 }
 

@@ -160,8 +160,11 @@ impl Shell {
     }
 
     /// Does what is due: first the workers' answers, then the rest, each within a budget.
-    pub fn turn(&mut self) {
-        self.now = clock::now();
+    ///
+    /// Deadlines are judged by `now`. If one has passed, readiness must have been looked at since
+    /// `now` was read.
+    pub fn turn(&mut self, now: Time) {
+        self.now = now;
         let ready = std::mem::take(&mut self.ready);
         // Answers before anything else: the copy that the primary keeps of an accepted connection
         // delays the worker's close.
