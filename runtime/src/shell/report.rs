@@ -41,7 +41,7 @@ impl Line {
     }
 }
 
-/// A handoff of `count` connections that begins with `conn`.
+/// A connection that is on its way to a worker.
 pub(super) fn handed_off(at_ms: u64, worker: WorkerId, listener: ListenerId, conn: ConnId) -> Line {
     Line::new(at_ms, "handed_off").worker(worker).listener(listener).conn(conn)
 }
