@@ -277,6 +277,7 @@ extern crate alloc;
 mod config;
 mod custody;
 mod error;
+mod fifo;
 mod id;
 mod inbox;
 mod journal;

@@ -32,13 +32,19 @@ fn a_thousand_connections_spread_exactly() {
 #[test]
 fn a_blocked_worker_holds_up_one_connection_at_most() {
     let _load = alone();
-    let cluster = Cluster::run(&["-w", "4"], &[TEST_WORKER, "block", "200"]);
-    cluster.ready(4);
+    // The others take 5 ms each, so that they, and not the cores of this machine, set the pace.
+    let cluster = Cluster::run(&["-w", "4"], &[TEST_WORKER, "block", "200", "5"]);
+    let pids = cluster.ready(4);
     let outcomes = under_load(cluster.addr, 8, || {
         wait_for("enough of them", || (cluster.total("accepted_total") > 3_000).then_some(()));
     });
     assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Ok(_))));
-    println!("answers by pid: {:?}", spread(&outcomes));
+    let counts = spread(&outcomes);
+    let of = |pid| counts.get(pid).copied().unwrap_or(0);
+    let (least, most) = (pids[1..].iter().map(of).min(), pids[1..].iter().map(of).max());
+    let (least, most) = (least.unwrap_or(0), most.unwrap_or(0));
+    assert!((most - least) * 100 <= most, "answers by pid: {counts:?}");
+    assert!(of(&pids[0]) * 10 < least, "the first one was to be blocked: {counts:?}");
     assert_eq!(most_in_flight(&cluster), 1, "so many connections waited at one worker");
     served_by_the_one_that_idled_longest(&cluster);
     cluster.stop();

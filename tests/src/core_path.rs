@@ -126,6 +126,8 @@ impl CorePath {
         }
     }
 
+    // An embedder that has a connection or an ack says so in a call of its own.
+    #[inline(always)]
     fn input(&mut self, input: Input) {
         self.primary.handle_input(self.now, input).expect("a legal input");
     }

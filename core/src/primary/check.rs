@@ -58,8 +58,7 @@ impl Primary {
             held.last().is_none_or(|last| last.get() <= self.last_conn),
             "a connection is held that was never given in",
         )?;
-        let flying: usize =
-            self.workers.iter().map(|(_, worker)| worker.in_flight.len() as usize).sum();
+        let flying: usize = self.workers.iter().map(|(_, worker)| worker.in_flight.len()).sum();
         ensure(flying == self.flying as usize, "the count in flight is wrong")?;
         let pending: usize = self.listeners.iter().map(|(_, record)| record.pending.len()).sum();
         ensure(pending == self.pending as usize, "the count of pending is wrong")?;

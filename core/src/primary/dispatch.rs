@@ -1,8 +1,7 @@
 //! Connections: from pending to in flight to released, and back to pending.
 
-use super::flights::InFlight;
 use super::output::{Attach, ConnEnd, Event, Output, Refusal};
-use super::records::{Cool, ListenerState, Pending};
+use super::records::{Cool, InFlight, ListenerState, Pending};
 use super::{Primary, shutdown};
 use crate::timers::Due;
 use crate::transitions::Life;
@@ -18,6 +17,7 @@ enum Back {
 
 impl Primary {
     /// A new connection. Refuses what can't be before anything has changed.
+    #[inline(always)]
     pub(super) fn on_incoming(
         &mut self,
         now: Time,
@@ -105,7 +105,7 @@ impl Primary {
         let Some((id, worker)) = self.workers.entry_mut(index) else { return };
         let seq = worker.take_seq();
         let Pending { conn, attempts } = entry;
-        worker.in_flight.push(InFlight { seq, conn, listener, attempts });
+        worker.in_flight.push_back(InFlight { seq, conn, listener, attempts });
         self.flying += 1;
         let flying = worker.flying();
         if flying < worker.window {
@@ -195,6 +195,7 @@ impl Primary {
     }
 
     /// A worker's answer to a handoff.
+    #[inline(always)]
     pub(super) fn on_ack(&mut self, id: WorkerId, ack: Seq, accepted: bool) {
         let Some(index) = self.workers.position(id) else { return };
         let Some(worker) = self.workers.at_mut(index) else { return };
@@ -202,7 +203,7 @@ impl Primary {
             worker.mid_frame = false;
             self.timers.clear(Due::Frame(id));
         }
-        let Some(entry) = worker.in_flight.answered(ack) else { return self.stray(id) };
+        let Some(entry) = worker.answered(ack) else { return self.stray(id) };
         self.flying -= 1;
         worker.strays = 0;
         // Any answer gives the worker its whole time again.
@@ -273,7 +274,7 @@ impl Primary {
         let Some(index) = self.workers.position(id) else { return };
         let Some(worker) = self.workers.at_mut(index) else { return };
         // It answered nothing, so its time goes on.
-        let Some(entry) = worker.in_flight.answered(seq) else { return };
+        let Some(entry) = worker.answered(seq) else { return };
         self.flying -= 1;
         self.come_back(index, id, entry, Back::NotSent(errno));
     }

@@ -3,7 +3,6 @@
 mod canonical;
 mod check;
 mod dispatch;
-mod flights;
 mod input;
 mod life;
 mod listeners;
@@ -27,6 +26,7 @@ pub use output::{Attach, ConnEnd, Event, ExitClass, Output, Refusal, Signal, Ver
 pub use records::LastExit;
 pub use status::{ListenerStatus, Totals, WorkerStatus};
 
+use crate::fifo::Fifo;
 use crate::ring::Ring;
 use crate::table::Table;
 use crate::timers::Timers;
@@ -54,7 +54,7 @@ pub struct Primary {
     /// Open listeners with pending connections, by turn.
     backlog: VecDeque<ListenerId>,
     timers: Timers,
-    outputs: VecDeque<Output>,
+    outputs: Fifo<Output>,
     next_worker: WorkerId,
     next_listener: ListenerId,
     /// The number of the last connection given in.
@@ -91,7 +91,7 @@ impl Primary {
             ring: Ring::default(),
             backlog: VecDeque::new(),
             timers: Timers::default(),
-            outputs: VecDeque::new(),
+            outputs: Fifo::default(),
             next_worker: WorkerId::FIRST,
             next_listener: ListenerId::FIRST,
             last_conn: 0,
@@ -163,7 +163,7 @@ impl Primary {
 
     /// The next thing to do; first in, first out.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
     }

@@ -7,8 +7,8 @@ use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::flights::Flights;
 use super::output::ExitClass;
+use crate::fifo::Fifo;
 use crate::transitions::Life;
 use crate::{
     Codec, ConnId, ExitStatus, ListenKey, ListenerId, Seq, Slot, SockName, Time, WorkerId,
@@ -28,7 +28,9 @@ pub(crate) struct Worker {
     pub(crate) leaving_since: Time,
     pub(crate) window: u32,
     pub(crate) next_seq: Seq,
-    pub(crate) in_flight: Flights,
+    /// What is in flight, in the order of the numbers, which is that of handoff. With a window of
+    /// 1 there is no second one.
+    pub(crate) in_flight: Fifo<InFlight>,
     /// Since when it owes an answer, if anything is in flight.
     pub(crate) owes_since: Time,
     /// An ack deadline is set, for when that is too long ago or earlier.
@@ -66,7 +68,7 @@ impl Worker {
             leaving_since: Time::ZERO,
             window: 1,
             next_seq: Seq::FIRST,
-            in_flight: Flights::default(),
+            in_flight: Fifo::default(),
             owes_since: Time::ZERO,
             ack_armed: false,
             mid_frame: false,
@@ -84,8 +86,15 @@ impl Worker {
         }
     }
 
+    #[inline(always)]
     pub(crate) fn flying(&self) -> u32 {
-        self.in_flight.len()
+        self.in_flight.len() as u32
+    }
+
+    /// Takes out what a number stands for. Answers mostly come in order.
+    #[inline(always)]
+    pub(crate) fn answered(&mut self, seq: Seq) -> Option<InFlight> {
+        self.in_flight.remove_by(&seq, |entry| entry.seq)
     }
 
     pub(crate) fn has_credit(&self) -> bool {
@@ -127,6 +136,15 @@ impl Worker {
         self.next_seq = seq.next();
         seq
     }
+}
+
+/// A connection that was handed off and not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct InFlight {
+    pub(crate) seq: Seq,
+    pub(crate) conn: ConnId,
+    pub(crate) listener: ListenerId,
+    pub(crate) attempts: u8,
 }
 
 /// A worker's part in a listener.

@@ -13,7 +13,9 @@ use roundel_tests::program;
 fn main() -> std::io::Result<ExitCode> {
     let mut args = std::env::args().skip(1);
     let mode = args.next().unwrap_or_default();
-    let number = args.next().and_then(|arg| arg.parse().ok()).unwrap_or(0_u64);
+    let mut numbers = args.map(|arg| arg.parse().unwrap_or(0_u64));
+    let number = numbers.next().unwrap_or(0);
+    let others = numbers.next().unwrap_or(0);
     let slot = roundel_mio::slot().unwrap_or(0);
     match mode.as_str() {
         "exit-first" if slot == 0 => return Ok(ExitCode::from(number as u8)),
@@ -42,9 +44,9 @@ fn main() -> std::io::Result<ExitCode> {
     }
     while let Some(connection) = worker.accept(&listener)? {
         let mut stream = connection.into_tcp_stream()?;
-        if mode == "block" && slot == 0 {
+        if mode == "block" {
             // The blocking is what is tested.
-            std::thread::sleep(Duration::from_millis(number));
+            std::thread::sleep(Duration::from_millis(if slot == 0 { number } else { others }));
         }
         if mode == "panic-thread" {
             // Its end is told by the hook; the join is to know that it has run.
