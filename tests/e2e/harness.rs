@@ -27,8 +27,33 @@ fn target_dir() -> PathBuf {
 
 pub(crate) fn roundel() -> PathBuf {
     let path = target_dir().join("roundel");
-    assert!(path.exists(), "{} is missing: run `cargo test --workspace`", path.display());
+    assert!(
+        is_fresh(&path),
+        "{} is missing or stale: run `cargo test --workspace`",
+        path.display()
+    );
     path
+}
+
+/// Whether the binary is there and newer than what it is built from: a run of this package's tests
+/// alone does not build it.
+fn is_fresh(binary: &Path) -> bool {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let Ok(built) = fs::metadata(binary).and_then(|it| it.modified()) else { return false };
+    let mut paths =
+        ["core/src", "runtime/src", "runtime-mio/src"].map(|it| workspace.join(it)).to_vec();
+    while let Some(path) = paths.pop() {
+        // Unit tests are no part of it.
+        if path.file_stem().is_some_and(|stem| stem == "tests") {
+            continue;
+        }
+        if path.is_dir() {
+            paths.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+        } else if fs::metadata(&path).unwrap().modified().unwrap() > built {
+            return false;
+        }
+    }
+    true
 }
 
 pub(crate) fn single_binary() -> PathBuf {
