@@ -134,15 +134,20 @@ fn a_stopped_worker_that_is_killed_loses_nothing() {
     cluster.stop();
 }
 
-#[test]
-fn with_all_workers_killed_connections_wait() {
-    let _load = alone();
+/// Workers whose death is no early failure: each has accepted a connection.
+fn three_that_have_served() -> (Cluster, Vec<i32>) {
     let cluster = Cluster::demo(&["-w", "3"]);
     let pids = cluster.ready(3);
-    // Ready for more than a second, or having served: then a death is no early failure.
     for _ in 0..3 {
         cluster.get("/").pid();
     }
+    (cluster, pids)
+}
+
+#[test]
+fn with_all_workers_killed_connections_wait() {
+    let _load = alone();
+    let (cluster, pids) = three_that_have_served();
     for pid in &pids {
         kill(Pid::from_raw(*pid), Signal::SIGKILL).unwrap();
     }
@@ -162,11 +167,7 @@ fn with_all_workers_killed_connections_wait() {
 #[test]
 fn connections_that_come_while_no_worker_lives_are_served() {
     let _load = alone();
-    let cluster = Cluster::demo(&["-w", "3"]);
-    let pids = cluster.ready(3);
-    for _ in 0..3 {
-        cluster.get("/").pid();
-    }
+    let (cluster, pids) = three_that_have_served();
     cluster.signal(Signal::SIGSTOP);
     for pid in &pids {
         kill(Pid::from_raw(*pid), Signal::SIGKILL).unwrap();
