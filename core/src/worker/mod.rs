@@ -216,6 +216,8 @@ impl Worker {
                 self.on_drain(Some(self.now.after(Duration::from_millis(deadline_ms))));
             }
             ToWorker::Ping { seq } => self.send(FromWorker::Pong { ack: seq }),
+            // Not for those who ask for their listeners.
+            ToWorker::PassListener { .. } => self.strays += 1,
         }
         // What nobody took is nobody's.
         for conn in handles {

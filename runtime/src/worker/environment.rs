@@ -18,7 +18,7 @@ use nix::sys::socket::{
 };
 
 use crate::channel::set_nonblocking;
-use crate::process::{CHANNEL_VAR, INSTANCE_VAR, SLOT_VAR, WORKER_VAR};
+use crate::process::{CHANNEL_VAR, SLOT_VAR, VARIABLES, WORKER_VAR};
 
 /// Whether this process was started as a worker.
 pub fn is_worker() -> bool {
@@ -39,7 +39,7 @@ pub fn slot() -> Option<u32> {
 /// channel's descriptor is close-on-exec in any case.
 pub fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
-    for name in [CHANNEL_VAR, WORKER_VAR, SLOT_VAR, INSTANCE_VAR] {
+    for name in VARIABLES {
         command.env_remove(name);
     }
     command

@@ -113,7 +113,7 @@ impl Member {
             let mut outbox = Outbox::new();
             let mut hello = Vec::new();
             wire::encode_hello(&mut hello);
-            outbox.greet(&hello);
+            outbox.interject(&hello);
             let max_frame = Config::builder().build().map_or(1 << 20, |config| *config.max_frame());
             let buffer = vec![0; 16 * 1024].into_boxed_slice();
             Channel { fd: Arc::new(fd), inbox: Inbox::new(max_frame), outbox, buffer }
