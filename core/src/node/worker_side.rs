@@ -224,24 +224,20 @@ impl<T> WorkerSide<T> {
                 self.write_ack(parse::wire_seq(*ack), *accepted, bytes);
             }
             FromWorker::Close { listener } => {
-                let seq = self.number();
-                let Some(at) = self.listeners.iter().position(|h| h.listener == *listener) else {
-                    return;
-                };
-                let key = write::quoted(&self.listeners.swap_remove(at).key);
-                write::line(
-                    bytes,
-                    format_args!(
-                        r#"{{"cmd":"NODE_CLUSTER","act":"close","key":{key},"seq":{seq}}}"#
-                    ),
-                );
+                if let Some(at) = self.listeners.iter().position(|h| h.listener == *listener) {
+                    let held = self.listeners.swap_remove(at);
+                    self.write_close(&held, bytes);
+                }
             }
             FromWorker::Suicide { seq } => {
+                self.close_all(bytes);
                 write::line(bytes, format_args!(r#"{{"act":"suicide"}}"#));
                 // Nobody will confirm it.
                 self.say(ToWorker::Ack { ack: *seq }, None);
             }
             FromWorker::ExitedAfterDisconnect { seq } => {
+                // So that no connection comes behind the answer.
+                self.close_all(bytes);
                 let seq = wanting_answer(*seq);
                 write::line(
                     bytes,
@@ -275,6 +271,21 @@ impl<T> WorkerSide<T> {
         );
         self.asked.retain(|(other, ..)| *other != seq);
         self.asked.push((seq, key.clone(), fields));
+    }
+
+    fn write_close(&mut self, held: &Held, bytes: &mut Vec<u8>) {
+        let (key, seq) = (write::quoted(&held.key), self.number());
+        write::line(
+            bytes,
+            format_args!(r#"{{"cmd":"NODE_CLUSTER","act":"close","key":{key},"seq":{seq}}}"#),
+        );
+    }
+
+    /// Wants nothing more of any listener: Node hands connections to whoever has not said so.
+    fn close_all(&mut self, bytes: &mut Vec<u8>) {
+        for held in core::mem::take(&mut self.listeners) {
+            self.write_close(&held, bytes);
+        }
     }
 
     fn write_ack(&mut self, ack: u64, accepted: bool, bytes: &mut Vec<u8>) {

@@ -168,6 +168,16 @@ impl Worker {
         matches!(self.suicide, Notice::Said(_)) && !self.is_alone()
     }
 
+    /// Whether a leave was said and the primary has not confirmed it.
+    pub fn awaits_leave_ack(&self) -> bool {
+        matches!(self.leave, Notice::Said(_)) && !self.is_alone()
+    }
+
+    /// Whether there is something to do.
+    pub fn has_output(&self) -> bool {
+        !self.outputs.is_empty()
+    }
+
     /// How many messages of the primary named nothing that this worker knows.
     pub fn strays(&self) -> u64 {
         self.strays

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
 use roundel_core::wire::{self, Decoder};
-use roundel_core::{Address, FromWorker, Granted, ListenKey, ListenerId, Seq, SockName, ToWorker};
+use roundel_core::{
+    Address, Codec, FromWorker, Granted, ListenKey, ListenerId, Seq, SockName, ToWorker,
+};
 
 use super::*;
 use crate::{address, channel};
@@ -71,7 +73,7 @@ impl Primary {
 fn cluster() -> (Primary, Member) {
     let (ours, theirs) = channel::pair().unwrap();
     channel::set_nonblocking(&theirs).unwrap();
-    let member = Member::new(Some(theirs));
+    let member = Member::new(Some((theirs, Codec::Native)));
     let mut primary = Primary { fd: ours, decoder: Decoder::new(MAX), greeted: false };
     assert_eq!(primary.hear(), (vec![FromWorker::Online], false));
     (primary, member)
