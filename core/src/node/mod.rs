@@ -38,7 +38,6 @@ mod write;
 pub use parse::HandleKind;
 pub use primary_side::{PrimaryEvent, PrimarySide};
 pub use worker_side::{WorkerEvent, WorkerSide};
-pub use write::user_line;
 
 /// How deep arrays and objects may be nested.
 pub const MAX_NESTING: usize = 128;

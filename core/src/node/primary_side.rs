@@ -47,6 +47,9 @@ pub enum PrimaryEvent<T> {
         /// The number of its handoff.
         seq: Seq,
     },
+    /// The oldest handle of a [`user_line`](PrimarySide::user_line) that was not answered yet did
+    /// not arrive, nor did its message.
+    UserNotArrived,
     /// It answered nothing, or named nothing: [`Input::Stray`](crate::Input::Stray).
     Stray,
 }
@@ -95,6 +98,7 @@ enum Cargo {
     Handoff(Seq),
     Grant { ack: Seq, granted: Box<Granted> },
     Passed(ListenerId),
+    User,
 }
 
 impl<T> PrimarySide<T> {
@@ -181,6 +185,24 @@ impl<T> PrimarySide<T> {
             true => self.unacked.sent(Cargo::Grant { ack, granted: granted.clone() }),
             false => Ok(()),
         }
+    }
+
+    /// A message of the primary's program as a line to queue behind everything else, with the
+    /// handle, if there is one, on its first byte.
+    ///
+    /// # Errors
+    /// [`DecodeError::BadMessage`] if `json` is no JSON, [`DecodeError::TooManyHandles`] if too
+    /// many handles are not answered yet.
+    pub fn user_line(
+        &mut self,
+        json: &str,
+        handle: Option<HandleKind>,
+    ) -> Result<Vec<u8>, DecodeError> {
+        let line = write::user_line(json, handle)?;
+        if handle.is_some() {
+            self.unacked.sent_once(Cargo::User).map_err(|Full| DecodeError::TooManyHandles)?;
+        }
+        Ok(line)
     }
 
     /// Says that a message that was noted can never be sent.
@@ -329,7 +351,7 @@ impl<T> PrimarySide<T> {
                 self.lines.fail(DecodeError::TooManyHandles);
             }
             Some(Cargo::Handoff(seq)) => self.arrived.push_back(seq),
-            Some(Cargo::Grant { .. }) => {}
+            Some(Cargo::Grant { .. } | Cargo::User) => {}
             Some(Cargo::Passed(listener)) => {
                 // Without cluster a worker says nothing of itself; now it can serve.
                 self.emit(PrimaryEvent::Message(FromWorker::Online));
@@ -343,6 +365,9 @@ impl<T> PrimarySide<T> {
             Refused::Stray => self.emit(PrimaryEvent::Stray),
             Refused::Again(Cargo::Handoff(seq)) | Refused::GivenUp(Cargo::Handoff(seq)) => {
                 self.emit(PrimaryEvent::NotArrived { seq });
+            }
+            Refused::Again(Cargo::User) | Refused::GivenUp(Cargo::User) => {
+                self.emit(PrimaryEvent::UserNotArrived);
             }
             Refused::Again(Cargo::Grant { ack, granted }) => {
                 let attach = Attach::Listener(granted.listener);

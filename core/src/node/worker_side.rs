@@ -7,6 +7,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
+use super::handles::{Full, Refused, Unacked};
 use super::lines::{Cut, Lines};
 use super::parse::{self, Cluster, HandleKind, Line, Message};
 use super::{HANDLE_ACK, HANDLE_NACK, write};
@@ -28,6 +29,9 @@ pub enum WorkerEvent<T> {
     },
     /// Send this before anything that has not begun to be sent.
     Answer(Vec<u8>),
+    /// The oldest handle of a [`user_line`](WorkerSide::user_line) that was not answered yet did
+    /// not arrive, nor did its message.
+    UserNotArrived,
     /// The primary's program said this (`worker.send`), in JSON.
     User {
         /// What it said.
@@ -49,6 +53,8 @@ pub struct WorkerSide<T> {
     asked: Vec<(Seq, ListenKey, String)>,
     listeners: Vec<Held>,
     next_listener: ListenerId,
+    /// Handles of the program that were not answered yet.
+    unacked: Unacked<()>,
     /// For the numbers of what wants no answer.
     said: u64,
     /// Messages of no meaning here.
@@ -74,6 +80,7 @@ impl<T> WorkerSide<T> {
             asked: Vec::new(),
             listeners: Vec::new(),
             next_listener: ListenerId::FIRST,
+            unacked: Unacked::new(),
             said: 0,
             ignored: 0,
         }
@@ -100,8 +107,8 @@ impl<T> WorkerSide<T> {
             }
             let Some(Cut { line, handle }) = self.lines.poll()? else { return Ok(None) };
             let said = match parse::parse(line) {
-                // This side sends no handles.
-                Ok(Line::HandleAck | Line::HandleNack) => Ok(Meant::Nothing),
+                Ok(Line::HandleAck) => Ok(Meant::Acked),
+                Ok(Line::HandleNack) => Ok(Meant::Refused),
                 Ok(Line::Laden(..)) if handle.is_none() => Ok(Meant::Unladen),
                 Ok(Line::Laden(kind, msg)) => {
                     let event = WorkerEvent::Answer(HANDLE_ACK.to_vec());
@@ -122,6 +129,12 @@ impl<T> WorkerSide<T> {
     fn hear(&mut self, meant: Meant, handle: Option<T>) {
         match meant {
             Meant::Nothing => self.ignored += 1,
+            Meant::Acked if self.unacked.acked().is_some() => {}
+            Meant::Acked => self.ignored += 1,
+            Meant::Refused if self.unacked.refused() != Refused::Stray => {
+                self.events.push_back(WorkerEvent::UserNotArrived);
+            }
+            Meant::Refused => self.ignored += 1,
             Meant::Unladen => self.answer(HANDLE_NACK.to_vec()),
             Meant::User(json, kind) => {
                 let handle = kind.zip(handle);
@@ -193,6 +206,24 @@ impl<T> WorkerSide<T> {
         self.listeners.retain(|held| held.key != name);
         self.listeners.push(Held { listener, key: name, fields, port });
         listener
+    }
+
+    /// A message of the program as a line to queue behind everything else, with the handle, if
+    /// there is one, on its first byte.
+    ///
+    /// # Errors
+    /// [`DecodeError::BadMessage`] if `json` is no JSON, [`DecodeError::TooManyHandles`] if too
+    /// many handles are not answered yet.
+    pub fn user_line(
+        &mut self,
+        json: &str,
+        handle: Option<HandleKind>,
+    ) -> Result<Vec<u8>, DecodeError> {
+        let line = write::user_line(json, handle)?;
+        if handle.is_some() {
+            self.unacked.sent_once(()).map_err(|Full| DecodeError::TooManyHandles)?;
+        }
+        Ok(line)
     }
 
     /// Appends the line for a message; nothing for one that Node has no form for.
@@ -361,6 +392,8 @@ fn asked_name(address: &Address) -> SockName {
 /// What a line says, free of its bytes.
 enum Meant {
     Nothing,
+    Acked,
+    Refused,
     /// A `NODE_HANDLE` without its handle.
     Unladen,
     User(String, Option<HandleKind>),

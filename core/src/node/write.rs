@@ -31,11 +31,8 @@ pub(crate) fn laden(bytes: &mut Vec<u8>, kind: HandleKind, msg: fmt::Arguments<'
     line(bytes, format_args!(r#"{{"cmd":"NODE_HANDLE","type":"{kind}","msg":{msg}}}"#));
 }
 
-/// A message of the program, as a line to send; with a handle, wrapped.
-///
-/// # Errors
-/// [`DecodeError::BadMessage`] if `json` is no JSON.
-pub fn user_line(json: &str, kind: Option<HandleKind>) -> Result<Vec<u8>, DecodeError> {
+/// A message of the program, as a line; with a handle, wrapped.
+pub(crate) fn user_line(json: &str, kind: Option<HandleKind>) -> Result<Vec<u8>, DecodeError> {
     let json = one_line(json.as_bytes()).ok_or(DecodeError::BadMessage)?;
     let mut bytes = Vec::new();
     match kind {
