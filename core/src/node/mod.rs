@@ -35,6 +35,9 @@ mod primary_side;
 mod worker_side;
 mod write;
 
+#[cfg(test)]
+mod tests;
+
 pub use parse::HandleKind;
 pub use primary_side::{PrimaryEvent, PrimarySide};
 pub use worker_side::{WorkerEvent, WorkerSide};
