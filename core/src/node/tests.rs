@@ -277,9 +277,10 @@ fn the_two_ends_understand_each_other() {
             panic!("{event:?}")
         };
         assert_eq!(*heard, key);
-        let sockname = match &key.address {
-            Address::Unix(path) => SockName::Unix(path.clone()),
-            _ => SockName::Ip("127.0.0.1:4711".parse().unwrap()),
+        let sockname = if let Address::Unix(path) = &key.address {
+            SockName::Unix(path.clone())
+        } else {
+            SockName::Ip("127.0.0.1:4711".parse().unwrap())
         };
         let grant = Granted { listener: listener(n), sockname, shared, data: b"[1]".to_vec() };
         let reply = ToWorker::QueryReply { ack: asked, result: Ok(Box::new(grant.clone())) };
