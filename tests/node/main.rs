@@ -1,0 +1,14 @@
+//! Scenarios with unmodified Node programs as workers.
+//!
+//! They run under `roundel`; with `UNDER=node` in the environment under Node's own primary, which
+//! shows that a scenario asks for nothing that Node does not do, or that Node loses what it tests.
+//! `NODE=PATH` chooses the Node binary.
+
+mod client;
+mod harness;
+mod kills;
+mod leaving;
+mod listening;
+mod spread;
+mod tls;
+mod wrappers;
