@@ -72,6 +72,25 @@ pub(crate) fn node() -> Option<PathBuf> {
     found
 }
 
+/// The binaries of the versions that packages are tried on: what `NODE` says, or Node 20 and the
+/// newest from the cache. `None` where that is not there.
+pub(crate) fn versions() -> Vec<Option<PathBuf>> {
+    if std::env::var_os("NODE").is_some() {
+        return vec![node()];
+    }
+    [20, 26].map(|it| cached(&format!("versions/node_modules/node-{it}/bin/node"))).into()
+}
+
+/// A path in what `tests/node/cache/fetch` has fetched, if it has.
+pub(crate) fn cached(path: &str) -> Option<PathBuf> {
+    let path = target_dir().join("../node-cache").join(path);
+    if path.exists() {
+        return Some(path);
+    }
+    skip("run tests/node/cache/fetch first");
+    None
+}
+
 pub(crate) fn fixture_path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("node/fixtures").join(name)
 }
@@ -111,6 +130,12 @@ impl Setup {
     /// Options for `roundel run`. Node's own primary has none.
     pub(crate) fn options(mut self, options: &[&str]) -> Setup {
         self.options.extend(options.iter().map(OsString::from));
+        self
+    }
+
+    /// Another Node than the default.
+    pub(crate) fn on(mut self, node: PathBuf) -> Setup {
+        self.node = node;
         self
     }
 

@@ -9,6 +9,7 @@ mod harness;
 mod kills;
 mod leaving;
 mod listening;
+mod packages;
 mod spread;
 mod tls;
 mod wrappers;

@@ -36,14 +36,21 @@ pub fn scratch(prefix: &str) -> PathBuf {
     path
 }
 
+/// Where cargo puts the binaries of the profile that the test was built with.
+///
+/// # Panics
+/// If the test that asks is not where cargo puts it.
+pub fn target_dir() -> PathBuf {
+    let test = std::env::current_exe().expect("the path of the test");
+    test.parent().and_then(Path::parent).expect("the target directory").to_owned()
+}
+
 /// A binary of this workspace, beside the test that asks.
 ///
 /// # Panics
 /// If it is missing, or older than a source file: a run of one package's tests does not build it.
 pub fn built(binary: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("the path of the test");
-    let target = test.parent().and_then(Path::parent).expect("the target directory");
-    let path = target.join(binary);
+    let path = target_dir().join(binary);
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let sources = ["core/src", "runtime/src", "runtime-mio/src"].map(|it| workspace.join(it));
     let newest = sources.iter().filter_map(|it| newest(it)).max();
