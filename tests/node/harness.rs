@@ -174,7 +174,8 @@ impl Setup {
         };
         match under() {
             Under::Roundel => {
-                command.arg(built("roundel"));
+                command
+                    .arg(std::env::var_os("ROUNDEL").map_or_else(|| built("roundel"), Into::into));
                 command.args(["run", "-w", &self.workers.to_string(), "--control"]);
                 command.arg(self.dir.join("control")).arg("--events").arg(events);
                 command.args(&self.options);

@@ -2,7 +2,7 @@
 //!
 //! They run under `roundel`; with `UNDER=node` in the environment under Node's own primary, which
 //! shows that a scenario asks for nothing that Node does not do, or that Node loses what it tests.
-//! `NODE=PATH` chooses the Node binary.
+//! `NODE=PATH` chooses the Node binary, `ROUNDEL=PATH` another build of `roundel`.
 
 mod client;
 mod harness;
