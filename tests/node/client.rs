@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use crate::harness::*;
 
@@ -119,13 +120,13 @@ pub(crate) fn evenly(pids: &[i32], count: usize) -> BTreeMap<i32, usize> {
     pids.iter().map(|pid| (*pid, count)).collect()
 }
 
-/// So many clients ask without a pause until `total` requests are through; meanwhile `act` is
-/// called again and again with how many have begun.
+/// So many clients ask without a pause until `total` requests are through, or `act`, which is
+/// called again and again meanwhile, wants no more.
 pub(crate) fn load(
     addr: SocketAddr,
     clients: usize,
     total: usize,
-    mut act: impl FnMut(usize),
+    mut act: impl FnMut() -> Load,
 ) -> Vec<Answer> {
     let begun = AtomicUsize::new(0);
     thread::scope(|scope| {
@@ -138,8 +139,26 @@ pub(crate) fn load(
         };
         let clients: Vec<_> = (0..clients).map(|_| scope.spawn(client)).collect();
         while clients.iter().any(|client| !client.is_finished()) {
-            act(begun.load(Ordering::Relaxed));
+            if act() == Load::Enough {
+                begun.store(total, Ordering::Relaxed);
+                break;
+            }
         }
         clients.into_iter().flat_map(|client| client.join().unwrap()).collect()
+    })
+}
+
+/// What a load is to do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Load {
+    GoOn,
+    Enough,
+}
+
+/// The same, with nothing else to do.
+pub(crate) fn plain_load(addr: SocketAddr, clients: usize, total: usize) -> Vec<Answer> {
+    load(addr, clients, total, || {
+        thread::park_timeout(Duration::from_millis(5));
+        Load::GoOn
     })
 }

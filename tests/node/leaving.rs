@@ -12,7 +12,7 @@ fn leaves_by(path: &str, class: &str, status: Value) {
     let cluster = setup.start();
     let addr = cluster.addr(0);
     let leaving = get(addr, path).pid();
-    let answers = load(addr, 2, 200, |_| {});
+    let answers = plain_load(addr, 2, 200);
     let exited = cluster.exit_of(leaving);
     assert_eq!((&exited["class"], &exited["status"]), (&class.into(), &status));
     let lost: Vec<&Answer> = answers.iter().filter(|it| !matches!(it, Answer::Ok { .. })).collect();
@@ -74,7 +74,7 @@ fn a_worker_that_closes_its_server_gets_nothing_more() {
     let cluster = setup.start();
     let addr = cluster.addr(0);
     let closed = get(addr, "/close").pid();
-    let answers = load(addr, 2, 100, |_| {});
+    let answers = plain_load(addr, 2, 100);
     let other = cluster.ready(2).into_iter().find(|pid| *pid != closed).unwrap();
     // Until the primary has read of it, connections come back and go to the other worker.
     assert_eq!(spread(&answers), evenly(&[other], 100));

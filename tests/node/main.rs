@@ -4,7 +4,9 @@
 //! shows that a scenario asks for nothing that Node does not do, or that Node loses what it tests.
 //! `NODE=PATH` chooses the Node binary, `ROUNDEL=PATH` another build of `roundel`.
 
+mod churn;
 mod client;
+mod full;
 mod harness;
 mod kills;
 mod leaving;

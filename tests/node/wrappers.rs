@@ -32,7 +32,7 @@ fn a_shell_that_is_killed_leaves_nothing() {
     let (shell, addr) = (cluster.ready(2)[0], cluster.addr(0));
     let before = cluster.processes().len();
     signal(shell, Signal::SIGKILL);
-    let answers = load(addr, 2, 200, |_| {});
+    let answers = plain_load(addr, 2, 200);
     assert!(answers.iter().all(|answer| matches!(answer, Answer::Ok { .. })), "{answers:?}");
     cluster.exit_of(shell);
     cluster.ready(2);
