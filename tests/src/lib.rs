@@ -7,6 +7,7 @@ pub mod life_model;
 pub mod model;
 pub mod mutants;
 pub mod ops;
+pub mod process;
 pub mod program;
 pub mod sim;
 pub mod sim_exec;

@@ -1,0 +1,17 @@
+//! Scenarios with unmodified Node programs as workers.
+//!
+//! They run under `roundel`; with `UNDER=node` in the environment under Node's own primary, which
+//! shows that a scenario asks for nothing that Node does not do, or that Node loses what it tests.
+//! `NODE=PATH` chooses the Node binary, `ROUNDEL=PATH` another build of `roundel`.
+
+mod churn;
+mod client;
+mod full;
+mod harness;
+mod kills;
+mod leaving;
+mod listening;
+mod packages;
+mod spread;
+mod tls;
+mod wrappers;

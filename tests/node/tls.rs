@@ -1,0 +1,58 @@
+//! HTTPS: what the first worker puts beside its query reaches the others, so that a client resumes
+//! on one worker the session that another one gave it.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::client::evenly;
+use crate::harness::*;
+
+fn sessions_resume(version: &str) {
+    let Some(setup) = fixture("https.js") else { return };
+    let (key, cert) = (setup.dir.join("key.pem"), setup.dir.join("cert.pem"));
+    let mut openssl = Command::new("openssl");
+    openssl.args([
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+    ]);
+    openssl
+        .args(["-days", "2", "-subj", "/CN=localhost", "-keyout"])
+        .arg(&key)
+        .arg("-out")
+        .arg(&cert);
+    match openssl.output() {
+        Ok(output) => assert!(output.status.success(), "{output:?}"),
+        Err(_) => return skip("no openssl"),
+    }
+    let cluster = setup.workers(4).variable("KEY", &key).variable("CERT", &cert).start();
+    let port = cluster.addr(0).port().to_string();
+    let mut client = Command::new(node().unwrap());
+    client.arg(fixture_path("tls-client.js")).args([&port, "19", version]).env("CERT", &cert);
+    let output = client.output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(!lines[0]["resumed"].as_bool().unwrap());
+    assert!(lines[1..].iter().all(|line| line["resumed"] == true), "{text}");
+    let mut counts = std::collections::BTreeMap::new();
+    for line in &lines {
+        *counts.entry(line["pid"].as_i64().unwrap() as i32).or_default() += 1;
+    }
+    assert_eq!(counts, evenly(&cluster.ready(4), 5));
+    cluster.stop();
+}
+
+#[test]
+fn tls_1_2_sessions_resume_on_all_workers() {
+    sessions_resume("TLSv1.2");
+}
+
+#[test]
+fn tls_1_3_sessions_resume_on_all_workers() {
+    sessions_resume("TLSv1.3");
+}
