@@ -31,7 +31,38 @@ fn random_bodies_in_good_frames() {
 
 #[test]
 fn another_protocol() {
-    ended_for("json", "unknown_codec");
+    ended_for("http", "unknown_codec");
+}
+
+#[test]
+fn json_that_is_none() {
+    ended_for("node-garbage", "bad_message");
+}
+
+#[test]
+fn a_line_of_100_mb() {
+    let _load = alone();
+    ended_for("node-long-line", "frame_too_long");
+}
+
+#[test]
+fn a_thousand_brackets() {
+    ended_for("node-deep", "nested_too_deep");
+}
+
+#[test]
+fn refusals_of_handles_that_nobody_sent() {
+    ended_for("node-nacks", "stray_messages");
+}
+
+#[test]
+fn a_handle_on_a_line_that_says_nothing_of_it() {
+    ended_for("node-handle-on-a-plain-line", "unexpected_handles");
+}
+
+#[test]
+fn two_handles_on_one_line() {
+    ended_for("node-two-handles", "unexpected_handles");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use roundel_core::wire::{self, Decoder};
-use roundel_core::{FromWorker, Granted, ListenerId, Seq, SockName, ToWorker};
+use roundel_core::{Codec, FromWorker, Granted, ListenerId, Seq, SockName, ToWorker};
 use roundel_runtime::channel;
 
 use super::*;
@@ -25,7 +25,7 @@ impl FakePrimary {
     pub(crate) fn new() -> (FakePrimary, Worker) {
         // The first end does not block, as a worker's must not.
         let (worker, fd) = channel::pair().unwrap();
-        let worker = Worker::over(Member::new(Some(worker))).unwrap();
+        let worker = Worker::over(Member::new(Some((worker, Codec::Native)))).unwrap();
         (FakePrimary { fd, decoder: Decoder::new(MAX), greeted: false }, worker)
     }
 

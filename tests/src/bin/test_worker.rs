@@ -13,6 +13,8 @@ use roundel_tests::program;
 fn main() -> std::io::Result<ExitCode> {
     let mut args = std::env::args().skip(1);
     let mode = args.next().unwrap_or_default();
+    let mut args = args.peekable();
+    let address = args.peek().cloned().unwrap_or_default();
     let mut numbers = args.map(|arg| arg.parse().unwrap_or(0_u64));
     let number = numbers.next().unwrap_or(0);
     let others = numbers.next().unwrap_or(0);
@@ -36,7 +38,9 @@ fn main() -> std::io::Result<ExitCode> {
     if mode.starts_with("panic") {
         worker.suicide_on_panic();
     }
-    let listener = worker.listen_nth(0)?;
+    // A primary of Node has no listeners of an operator.
+    let listener =
+        if mode == "listen" { worker.listen(&address)? } else { worker.listen_nth(0)? };
     if mode == "never-take" && slot == 0 {
         loop {
             std::thread::park();
