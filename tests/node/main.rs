@@ -6,11 +6,14 @@
 
 mod churn;
 mod client;
+mod fork_model;
 mod full;
 mod harness;
+mod hostile;
 mod kills;
 mod leaving;
 mod listening;
+mod messages;
 mod packages;
 mod spread;
 mod tls;

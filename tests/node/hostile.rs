@@ -1,0 +1,147 @@
+//! Node programs that misbehave on their channel: it is the end of them, or nothing, and never
+//! anybody else's matter.
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::client::*;
+use crate::harness::*;
+
+/// A cluster of three of which one is to misbehave, with what the primary had open before.
+struct Scene {
+    cluster: Cluster,
+    hostile: i32,
+    base: usize,
+}
+
+fn misbehave(mode: &str) -> Option<Scene> {
+    if beyond_node("it trusts its workers") {
+        return None;
+    }
+    let cluster = fixture("hostile.js")?.workers(3).arg(mode).start();
+    for _ in 0..30 {
+        get(cluster.addr(0), "/").pid();
+    }
+    let (hostile, base) = (cluster.ready(3)[0], open_fds(cluster.pid()));
+    signal(hostile, Signal::SIGUSR2);
+    Some(Scene { cluster, hostile, base })
+}
+
+impl Scene {
+    /// All are served, nobody else has ended, and nothing is left over.
+    fn leaves_the_others_alone(self) {
+        let Scene { cluster, hostile, base } = self;
+        let answers = plain_load(cluster.addr(0), 2, 100);
+        assert!(answers.iter().all(|answer| matches!(answer, Answer::Ok { .. })), "{answers:?}");
+        let pid = |event: &Value| event["pid"].as_i64();
+        assert!(cluster.events("exited").iter().all(|it| pid(it) == Some(hostile.into())));
+        cluster.ready(3);
+        eventually("descriptors back to base", || (open_fds(cluster.pid()) == base).then_some(()));
+        assert!(rss_kib(cluster.pid()) < 64 * 1024, "{} KiB", rss_kib(cluster.pid()));
+        cluster.stop();
+    }
+}
+
+/// It is ended, for this reason.
+fn ends(mode: &str, reason: &str) {
+    let Some(scene) = misbehave(mode) else { return };
+    let killing = scene.cluster.event("killing", |event| event["pid"] == scene.hostile);
+    assert_eq!((&killing["class"], &killing["reason"]), (&"violations".into(), &reason.into()));
+    assert_eq!(scene.cluster.exit_of(scene.hostile)["class"], "violations");
+    scene.leaves_the_others_alone();
+}
+
+/// It goes on, and serves.
+fn lives(mode: &str) -> Option<Scene> {
+    let scene = misbehave(mode)?;
+    let addr = scene.cluster.addr(0);
+    let answers = plain_load(addr, 1, 60);
+    assert!(spread(&answers).contains_key(&scene.hostile), "{:?}", spread(&answers));
+    assert_eq!((scene.cluster.count("killing"), scene.cluster.count("exited")), (0, 0));
+    Some(scene)
+}
+
+#[test]
+fn what_is_no_json() {
+    ends("no-json", "bad_message");
+}
+
+#[test]
+fn what_is_no_text() {
+    ends("no-utf8", "bad_message");
+}
+
+#[test]
+fn a_million_brackets() {
+    ends("deep", "nested_too_deep");
+}
+
+#[test]
+fn a_line_of_100_megabytes() {
+    ends("long", "frame_too_long");
+}
+
+#[test]
+fn a_line_that_never_ends() {
+    ends("half", "frame_timeout");
+}
+
+#[test]
+fn a_storm_of_handles_that_never_came() {
+    ends("nacks", "stray_messages");
+}
+
+#[test]
+fn a_storm_of_answers_to_nothing() {
+    ends("acks", "stray_messages");
+}
+
+#[test]
+fn one_answer_to_nothing_is_no_crime() {
+    let Some(scene) = lives("one-ack") else { return };
+    scene.leaves_the_others_alone();
+}
+
+#[test]
+fn what_the_primary_does_not_know() {
+    let Some(scene) = lives("unknown") else { return };
+    scene.leaves_the_others_alone();
+}
+
+#[test]
+fn a_flood_of_messages_is_read_more_slowly() {
+    let Some(scene) = misbehave("flood") else { return };
+    let addr = scene.cluster.addr(0);
+    // The program writes without a pause, and so answers no request meanwhile.
+    let others = scene.cluster.ready(3);
+    let served = spread(&plain_load(addr, 2, 50));
+    assert!(others[1..].iter().all(|pid| served.contains_key(pid)), "{served:?}");
+    eventually("the end of the flood", || {
+        (scene.cluster.count("user_message") >= 1_000_000).then_some(())
+    });
+    assert_eq!(scene.cluster.count("killing"), 0);
+    scene.leaves_the_others_alone();
+}
+
+#[test]
+fn handles_that_nobody_asked_for() {
+    let Some(scene) = lives("handles") else { return };
+    let came = || {
+        let events = scene.cluster.events("user_message");
+        events.iter().filter(|event| event["handle"] == true).count()
+    };
+    eventually("all handles", || (came() == 1_000).then_some(()));
+    scene.leaves_the_others_alone();
+}
+
+/// 64 listeners are what a worker may have; what it asks for beyond them is refused.
+#[test]
+fn listeners_without_end() {
+    let Some(scene) = lives("queries") else { return };
+    eventually("as many as it may have", || (scene.cluster.count("bound") == 64).then_some(()));
+    signal(scene.hostile, Signal::SIGKILL);
+    scene.cluster.exit_of(scene.hostile);
+    // They were its alone.
+    eventually("their end", || (scene.cluster.count("unbound") == 63).then_some(()));
+    scene.leaves_the_others_alone();
+}
