@@ -1,0 +1,5 @@
+//! Roundel on smol: the primary's event loop on async-io.
+
+mod alarm;
+pub mod reactor;
+mod watch;
