@@ -6,6 +6,7 @@ pub mod channel;
 pub mod cli;
 pub mod clock;
 pub mod control;
+pub mod demo;
 pub mod eventlog;
 pub mod exit;
 pub mod launch;
