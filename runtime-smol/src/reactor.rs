@@ -13,7 +13,7 @@ use roundel_runtime::shell::{Change, Shell, Source};
 use smol::future::yield_now;
 
 use crate::alarm::Alarm;
-use crate::watch::{Ready, Watched};
+use crate::watch::{Ready, Watched, namer};
 
 /// Runs a primary to its end, on this thread. To start it before async-io is used keeps signals
 /// away from the thread that async-io has for itself.
@@ -34,7 +34,8 @@ async fn drive(mut shell: Shell) -> io::Result<Exit> {
         while let Some(change) = shell.next_change() {
             let source = match change {
                 Change::Watch { source, fd, writable } => {
-                    watched.insert(source, (Watched::new(fd, source, &ready)?, Writable(writable)));
+                    let watch = Watched::new(fd, namer(source, &ready))?;
+                    watched.insert(source, (watch, Writable(writable)));
                     source
                 }
                 Change::Rewatch { source, writable } => {

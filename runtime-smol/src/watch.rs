@@ -58,7 +58,14 @@ impl<K> Ready<K> {
     }
 }
 
-/// Wakes by name.
+/// A waker that names a key: all that awaits readiness with it says who is ready.
+pub(crate) fn namer<K>(key: K, ready: &Arc<Ready<K>>) -> Waker
+where
+    K: Copy + Send + Sync + 'static,
+{
+    Waker::from(Arc::new(Namer { key, ready: Arc::clone(ready) }))
+}
+
 struct Namer<K> {
     key: K,
     ready: Arc<Ready<K>>,
@@ -78,23 +85,19 @@ impl<K: Copy + Send + Sync + 'static> Wake for Namer<K> {
 #[derive(Debug)]
 pub(crate) struct Watched {
     io: Async<Arc<OwnedFd>>,
-    namer: Waker,
+    waker: Waker,
 }
 
 impl Watched {
-    /// Registers a descriptor that does not block, under this name. Nothing is awaited yet.
-    pub(crate) fn new<K>(fd: Arc<OwnedFd>, key: K, ready: &Arc<Ready<K>>) -> io::Result<Watched>
-    where
-        K: Copy + Send + Sync + 'static,
-    {
-        let namer = Waker::from(Arc::new(Namer { key, ready: Arc::clone(ready) }));
-        Ok(Watched { io: Async::new_nonblocking(fd)?, namer })
+    /// Registers a descriptor that does not block. Nothing is awaited yet.
+    pub(crate) fn new(fd: Arc<OwnedFd>, waker: Waker) -> io::Result<Watched> {
+        Ok(Watched { io: Async::new_nonblocking(fd)?, waker })
     }
 
-    /// Has it name itself once when it is ready. What it is ready for already, it names soon.
+    /// Has the waker woken once when it is ready for one of these; soon, if it is now.
     pub(crate) fn arm(&self, read: bool, write: bool) -> io::Result<()> {
-        let mut cx = Context::from_waker(&self.namer);
-        // Ready is what was named before; the next call then awaits what is new.
+        let mut cx = Context::from_waker(&self.waker);
+        // Ready is what was told before; the next call then awaits what is new.
         while read && let Poll::Ready(ready) = self.io.poll_readable(&mut cx) {
             ready?;
         }
@@ -124,7 +127,7 @@ mod tests {
         let (near, far) = UnixStream::pair().unwrap();
         near.set_nonblocking(true).unwrap();
         let fd = Arc::new(OwnedFd::from(near.try_clone().unwrap()));
-        (near, far, Watched::new(fd, key, ready).unwrap())
+        (near, far, Watched::new(fd, namer(key, ready)).unwrap())
     }
 
     #[test]

@@ -86,6 +86,7 @@ pub struct Member {
     suicide_confirmed: bool,
     /// The channel closes when everything is sent.
     closing: bool,
+    heard: u64,
     /// Outside a cluster: paths to remove at the end.
     bound: Vec<socket::Bound>,
 }
@@ -129,6 +130,7 @@ impl Member {
             leaving: false,
             suicide_confirmed: false,
             closing: false,
+            heard: 0,
             bound: Vec::new(),
         };
         member.carry_out();
@@ -149,6 +151,12 @@ impl Member {
     /// Whether something waits for readiness to write.
     pub fn wants_write(&self) -> bool {
         self.channel.as_ref().is_some_and(|channel| !channel.outbox.is_empty())
+    }
+
+    /// How much was read from the channel: where several wait for different things, whoever reads
+    /// has to tell the others.
+    pub fn heard(&self) -> u64 {
+        self.heard
     }
 
     /// Whether the worker goes on.
@@ -309,6 +317,7 @@ impl Member {
         while let Some(channel) = &mut self.channel {
             match channel.inbox.poll() {
                 Ok(Some(received)) => {
+                    self.heard += 1;
                     let fds = (0..received.handles).map_while(|_| channel.inbox.take_handle());
                     let handles: ConnRange = self.custody.admit_all(fds);
                     self.input(WorkerInput::Message { msg: received.msg, handles });
@@ -322,6 +331,7 @@ impl Member {
 
     fn channel_closed(&mut self) {
         if self.channel.take().is_some() {
+            self.heard += 1;
             self.input(WorkerInput::ChannelClosed);
         }
     }
