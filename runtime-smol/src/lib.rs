@@ -2,6 +2,7 @@
 
 mod alarm;
 mod connection;
+pub mod demo;
 pub mod reactor;
 mod watch;
 mod worker;

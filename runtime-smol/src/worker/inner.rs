@@ -110,9 +110,14 @@ impl Inner {
         mut look: impl FnMut(&mut Member) -> Option<R>,
     ) -> io::Result<R> {
         let who = self.waiter();
+        let mut heard = None;
         poll_fn(|cx| {
             self.poll(&who, cx, |member| {
-                member.turn();
+                // Others may have read meanwhile; what comes later wakes this one again.
+                if heard.is_none_or(|heard| heard == member.heard()) || member.wants_write() {
+                    member.turn();
+                }
+                heard = Some(member.heard());
                 look(member)
             })
         })

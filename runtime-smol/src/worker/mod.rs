@@ -8,7 +8,7 @@ use std::time::Duration;
 mod inner;
 mod listener;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod waiters;
 
 use async_io::Timer;

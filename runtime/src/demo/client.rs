@@ -52,6 +52,8 @@ pub struct Client {
     state: State,
     /// It has sent nothing yet.
     fresh: bool,
+    /// It has closed its side.
+    has_ended: bool,
     /// When the client is closed, or a sleep ends.
     deadline: Instant,
 }
@@ -110,6 +112,7 @@ impl Client {
             output: Vec::new(),
             state: State::Reading,
             fresh: true,
+            has_ended: false,
             deadline: now + IDLE,
         }
     }
@@ -199,6 +202,17 @@ impl Client {
         !self.output.is_empty()
     }
 
+    /// Whether readiness to read leads to anything now. For adapters that are told of a level again
+    /// and again, not of its rise.
+    pub fn wants_read(&self) -> bool {
+        !self.has_ended && !self.has_enough() && !self.wants_write()
+    }
+
+    /// Pipelined requests wait in the kernel while there is enough to do.
+    fn has_enough(&self) -> bool {
+        self.input.len() > http::MAX_HEAD && self.state != State::Lingering
+    }
+
     /// When [`on_deadline`](Client::on_deadline) is to be called.
     pub fn deadline(&self) -> Instant {
         self.deadline
@@ -207,12 +221,14 @@ impl Client {
     fn fill(&mut self) -> io::Result<Filled> {
         let mut buffer = [0; 4096];
         for _ in 0..MAX_READS {
-            // Pipelined requests wait in the kernel while there is enough to do.
-            if self.input.len() > http::MAX_HEAD && self.state != State::Lingering {
+            if self.has_enough() {
                 return Ok(Filled::More);
             }
             match (&*self.connection).read(&mut buffer) {
-                Ok(0) => return Ok(Filled::End),
+                Ok(0) => {
+                    self.has_ended = true;
+                    return Ok(Filled::End);
+                }
                 Ok(_) if self.state == State::Lingering => {}
                 Ok(count) => {
                     self.fresh = false;
