@@ -9,11 +9,22 @@ use std::time::Instant;
 use roundel_core::Time;
 use roundel_runtime::clock;
 use roundel_runtime::exit::Exit;
+use roundel_runtime::primary::EventLoop;
 use roundel_runtime::shell::{Change, Shell, Source};
 use smol::future::yield_now;
 
 use crate::alarm::Alarm;
 use crate::watch::{Ready, Watched, namer};
+
+/// The event loop, as [`Primary`](crate::Primary) is told of it.
+#[derive(Debug)]
+pub enum Reactor {}
+
+impl EventLoop for Reactor {
+    fn run(shell: Shell) -> io::Result<Exit> {
+        run(shell)
+    }
+}
 
 /// Runs a primary to its end, on this thread. To start it before async-io is used keeps signals
 /// away from the thread that async-io has for itself.

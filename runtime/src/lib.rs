@@ -12,6 +12,7 @@ pub mod exit;
 pub mod launch;
 pub mod limits;
 pub mod outbox;
+pub mod primary;
 pub mod process;
 pub mod setup;
 pub mod shell;

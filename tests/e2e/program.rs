@@ -3,10 +3,15 @@
 use nix::sys::signal::Signal;
 
 use crate::harness::*;
+use crate::pair::{Pair, on_all};
 
-#[test]
-fn helpers_know_nothing_of_the_cluster() {
-    let cluster = Cluster::run(&["-w", "1"], &[TEST_WORKER, "helper"]);
+on_all! {
+    helpers_know_nothing_of_the_cluster,
+    a_panic_does_not_wait_for_a_full_channel_and_is_told_later,
+}
+
+fn helpers_know_nothing_of_the_cluster(on: Pair) {
+    let cluster = on.run(&["-w", "1"], &[on.test_worker(), "helper"]);
     cluster.ready(1);
     let Outcome::Ok(found) = cluster.get("/") else { panic!("no answer") };
     assert!(found.contains("\nPATH="), "{found}");
@@ -16,10 +21,9 @@ fn helpers_know_nothing_of_the_cluster() {
     cluster.stop();
 }
 
-#[test]
-fn a_panic_does_not_wait_for_a_full_channel_and_is_told_later() {
+fn a_panic_does_not_wait_for_a_full_channel_and_is_told_later(on: Pair) {
     let _load = alone();
-    let cluster = Cluster::run(&["-w", "2"], &[TEST_WORKER, "panic-full"]);
+    let cluster = on.run(&["-w", "2"], &[on.test_worker(), "panic-full"]);
     let pids = cluster.ready(2);
     // A worker takes it before the primary stops, and waits for the request.
     let stream = std::net::TcpStream::connect(cluster.addr).unwrap();

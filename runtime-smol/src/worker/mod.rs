@@ -36,15 +36,15 @@ const FAREWELL_TIMEOUT: Duration = Duration::from_secs(5);
 ///     smol::block_on(async {
 ///         let web = worker.listen("127.0.0.1:8080").await?;
 ///         while let Some(mut connection) = web.accept().await? {
-///             let greeting = async move { connection.write_all(b"hello\n").await };
-///             smol::spawn(greeting).detach();
+///             connection.write_all(b"hello\n").await?;
 ///         }
 ///         Ok(worker.finish().await)
 ///     })
 /// }
 /// ```
 ///
-/// Any executor will do. The channel to the primary is read and written while some task waits:
+/// Any executor will do; a program that serves in tasks of their own waits for them before it
+/// [`finish`](Worker::finish)es. The channel to the primary is read and written while some task waits:
 /// for a [`listen`](Worker::listen), an [`accept`](Listener::accept) or for
 /// [`leaving`](Worker::leaving).
 ///
