@@ -11,9 +11,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::harness::*;
-use crate::pair::{Pair, on_all};
+use crate::pair::{Pair, on_both};
 
-on_all! {
+on_both! {
     the_limit_on_open_files_is_no_spin,
     nor_for_another_user,
     workers_at_their_own_limit_cost_no_spin_either,

@@ -113,7 +113,8 @@ macro_rules! on_all {
     )+};
 }
 
-/// The same for scenarios in which the workers are none of an adapter, or matter little.
+/// The same with each primary's own workers alone: for scenarios that take long, and for those in
+/// which the workers are none of an adapter.
 macro_rules! on_both {
     ($($name:ident),+ $(,)?) => {$(
         mod $name {

@@ -9,12 +9,11 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::harness::*;
-use crate::pair::{Pair, on_all};
+use crate::pair::{Pair, on_all, on_both};
 
 on_all! {
     a_thousand_connections_spread_exactly,
     a_blocked_worker_holds_up_one_connection_at_most,
-    ab_sees_no_failure,
     a_stopped_worker_that_is_killed_loses_nothing,
     with_all_workers_killed_connections_wait,
     connections_that_come_while_no_worker_lives_are_served,
@@ -22,6 +21,10 @@ on_all! {
     a_grandchild_that_holds_the_channel_does_not_hold_up_redispatch,
     a_primary_that_was_stopped_kills_nobody_for_it,
     a_primary_that_was_stopped_reads_answers_before_the_clock,
+}
+
+on_both! {
+    ab_sees_no_failure,
 }
 
 fn spread(outcomes: &[Outcome]) -> BTreeMap<i32, usize> {
