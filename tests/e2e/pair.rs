@@ -71,6 +71,11 @@ impl Pair {
         }
     }
 
+    /// A worker whose HTTP is a library's.
+    pub(crate) fn hyper_server() -> PathBuf {
+        built("examples/hyper_server", "runtime-smol")
+    }
+
     /// An example that is its own primary.
     pub(crate) fn single_binary(self) -> PathBuf {
         match self.primary {

@@ -3,11 +3,15 @@
 use nix::sys::signal::Signal;
 
 use crate::harness::*;
-use crate::pair::{Pair, on_all};
+use crate::pair::{Pair, on_all, on_both};
 
 on_all! {
     helpers_know_nothing_of_the_cluster,
     a_panic_does_not_wait_for_a_full_channel_and_is_told_later,
+}
+
+on_both! {
+    a_server_of_a_library_drains_under_load,
 }
 
 fn helpers_know_nothing_of_the_cluster(on: Pair) {
@@ -51,4 +55,24 @@ fn a_panic_does_not_wait_for_a_full_channel_and_is_told_later(on: Pair) {
     let order = [place("suicide", worker), place("spawned", 3), place("exited", worker)];
     assert!(order.is_sorted() && order[0].is_some(), "{order:?}");
     cluster.stop();
+}
+
+fn a_server_of_a_library_drains_under_load(on: Pair) {
+    let _load = alone();
+    let server = Pair::hyper_server();
+    let mut cluster = on.run(&["-w", "2"], &[server.to_str().unwrap()]);
+    let pids = cluster.ready(2);
+    let addr = cluster.addr;
+    assert_ne!(get(addr, "/").pid(), get(addr, "/").pid());
+    let outcomes = under_load(addr, 8, || {
+        wait_for("some load", || (cluster.total("accepted_total") > 200).then_some(()));
+        cluster.signal(Signal::SIGTERM);
+        assert_eq!(cluster.wait(), 0);
+    });
+    for outcome in outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Ok(_))) {
+        assert!(pids.contains(&outcome.pid()));
+    }
+    let exits = cluster.events_named("exited");
+    assert!(exits.iter().all(|exit| exit["class"] == "voluntary"), "{exits:?}");
+    cluster.expect_nothing_left();
 }
