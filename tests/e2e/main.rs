@@ -1,5 +1,6 @@
 //! Scenarios over the real binaries: real processes, real sockets, real kills.
 
+mod cli;
 mod control;
 mod harness;
 mod hostile;

@@ -19,7 +19,7 @@ pub(crate) enum Adapter {
 }
 
 impl Adapter {
-    fn binary(self) -> PathBuf {
+    pub(crate) fn binary(self) -> PathBuf {
         match self {
             Adapter::Mio => built("roundel", "runtime-mio"),
             Adapter::Smol => built("roundel-smol", "runtime-smol"),
