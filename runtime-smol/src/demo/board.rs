@@ -36,7 +36,9 @@ impl Board {
 
     /// The worker is on its way out: every client's task has a look.
     pub(super) fn leave(&self) {
-        self.is_leaving.set(true);
+        if self.is_leaving.replace(true) {
+            return;
+        }
         for waker in self.deadlines.borrow().values() {
             waker.wake_by_ref();
         }

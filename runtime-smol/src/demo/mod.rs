@@ -5,11 +5,14 @@ mod board;
 mod tests;
 mod visit;
 
+use std::future::poll_fn;
 use std::io;
 use std::process::ExitCode;
 use std::rc::Rc;
+use std::task::Poll;
 
 use roundel_runtime::demo::{self, Client, Identity};
+use roundel_runtime::worker::Standing;
 use smol::LocalExecutor;
 use smol::future;
 
@@ -36,33 +39,43 @@ pub fn run(listeners: u32) -> ExitCode {
 
 async fn serve(worker: Worker, listeners: &[Listener]) -> io::Result<ExitCode> {
     let board = Rc::new(Board::default());
-    // Two, as who accepts starts visits.
     let visits = LocalExecutor::new();
-    let services = LocalExecutor::new();
-    let served = services.run(async {
-        let _time = services.spawn(board.keep_time());
-        let _leaving = services.spawn(async {
-            let reason = worker.leaving().await;
-            board.leave();
-            reason
-        });
-        let mut accepting = Vec::new();
-        for listener in listeners {
-            accepting.push(services.spawn(accept(listener, &board, &visits)));
-        }
-        for task in accepting {
-            task.await?;
-        }
+    let serving = async {
+        all(listeners.iter().map(|listener| accept(&worker, listener, &board, &visits))).await?;
         board.empty().await;
         io::Result::Ok(())
-    });
-    visits.run(served).await?;
-    drop(services);
+    };
+    let keeping_time = async {
+        board.keep_time().await;
+        io::Result::Ok(())
+    };
+    visits.run(future::or(serving, keeping_time)).await?;
     Ok(worker.finish().await)
+}
+
+/// Waits for all, or for the first error.
+async fn all(
+    futures: impl Iterator<Item = impl Future<Output = io::Result<()>>>,
+) -> io::Result<()> {
+    let mut futures: Vec<_> = futures.map(Box::pin).collect();
+    poll_fn(|cx| {
+        let mut result = Ok(());
+        futures.retain_mut(|future| match future.as_mut().poll(cx) {
+            Poll::Ready(Ok(())) => false,
+            Poll::Ready(Err(error)) => {
+                result = Err(error);
+                false
+            }
+            Poll::Pending => true,
+        });
+        if result.is_ok() && !futures.is_empty() { Poll::Pending } else { Poll::Ready(result) }
+    })
+    .await
 }
 
 /// Takes connections until there will be no more, and serves each at once as far as possible.
 async fn accept(
+    worker: &Worker,
     listener: &Listener,
     board: &Rc<Board>,
     visits: &LocalExecutor<'static>,
@@ -82,6 +95,9 @@ async fn accept(
         }
         match listener.accept().await {
             Ok(Some(connection)) => {
+                if worker.standing() != Standing::Serving {
+                    board.leave();
+                }
                 let client = Client::new(connection.into_inner(), std::time::Instant::now());
                 // Mostly the request is there already, and sometimes that is all.
                 if let Some(visit) = Visit::begin(client, who, board) {
@@ -96,5 +112,6 @@ async fn accept(
             future::yield_now().await;
         }
     }
+    board.leave();
     Ok(())
 }
