@@ -3,10 +3,19 @@
 use nix::sys::signal::Signal;
 
 use crate::harness::*;
+use crate::pair::{Pair, on_all, on_both};
 
-#[test]
-fn helpers_know_nothing_of_the_cluster() {
-    let cluster = Cluster::run(&["-w", "1"], &[TEST_WORKER, "helper"]);
+on_all! {
+    helpers_know_nothing_of_the_cluster,
+    a_panic_does_not_wait_for_a_full_channel_and_is_told_later,
+}
+
+on_both! {
+    a_server_of_a_library_drains_under_load,
+}
+
+fn helpers_know_nothing_of_the_cluster(on: Pair) {
+    let cluster = on.run(&["-w", "1"], &[on.test_worker(), "helper"]);
     cluster.ready(1);
     let Outcome::Ok(found) = cluster.get("/") else { panic!("no answer") };
     assert!(found.contains("\nPATH="), "{found}");
@@ -16,10 +25,9 @@ fn helpers_know_nothing_of_the_cluster() {
     cluster.stop();
 }
 
-#[test]
-fn a_panic_does_not_wait_for_a_full_channel_and_is_told_later() {
+fn a_panic_does_not_wait_for_a_full_channel_and_is_told_later(on: Pair) {
     let _load = alone();
-    let cluster = Cluster::run(&["-w", "2"], &[TEST_WORKER, "panic-full"]);
+    let cluster = on.run(&["-w", "2"], &[on.test_worker(), "panic-full"]);
     let pids = cluster.ready(2);
     // A worker takes it before the primary stops, and waits for the request.
     let stream = std::net::TcpStream::connect(cluster.addr).unwrap();
@@ -47,4 +55,25 @@ fn a_panic_does_not_wait_for_a_full_channel_and_is_told_later() {
     let order = [place("suicide", worker), place("spawned", 3), place("exited", worker)];
     assert!(order.is_sorted() && order[0].is_some(), "{order:?}");
     cluster.stop();
+}
+
+fn a_server_of_a_library_drains_under_load(on: Pair) {
+    let _load = alone();
+    let server = Pair::hyper_server();
+    let mut cluster = on.run(&["-w", "2"], &[server.to_str().unwrap()]);
+    let pids = cluster.ready(2);
+    let addr = cluster.addr;
+    assert_ne!(get(addr, "/").pid(), get(addr, "/").pid());
+    let outcomes = under_load(addr, 8, || {
+        wait_for("some load", || (cluster.total("accepted_total") > 200).then_some(()));
+        cluster.signal(Signal::SIGTERM);
+        assert_eq!(cluster.wait(), 0);
+    });
+    // Also those that it had taken, and whose request came after that.
+    let answered: Vec<&Outcome> = outcomes.iter().filter(|o| matches!(o, Outcome::Ok(_))).collect();
+    assert!(answered.iter().all(|outcome| pids.contains(&outcome.pid())));
+    assert_eq!(cluster.events_named("accepted").len(), answered.len() + 2);
+    let exits = cluster.events_named("exited");
+    assert!(exits.iter().all(|exit| exit["class"] == "voluntary"), "{exits:?}");
+    cluster.expect_nothing_left();
 }

@@ -13,4 +13,5 @@ pub mod sim;
 pub mod sim_exec;
 pub mod sim_run;
 pub mod sim_worker;
+pub mod test_worker;
 pub mod token;
