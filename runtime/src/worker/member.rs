@@ -294,7 +294,9 @@ impl Member {
             return Ok(connection);
         }
         if self.core.untaken_at(id) == 0 {
-            self.read();
+            // What came is answered at once where Node wants that: else it would look as if the
+            // channel were full.
+            self.turn();
         }
         // Behind an answer that could not be sent yet, another one would wait as well.
         if !self.wants_write() {
