@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -233,9 +234,9 @@ impl EventLog {
         let mut bytes = Vec::new();
         self.offset += file.read_to_end(&mut bytes).unwrap() as u64;
         self.begun_line.push_str(std::str::from_utf8(&bytes).unwrap());
-        while let Some((line, rest)) = self.begun_line.split_once('\n') {
+        let whole = self.begun_line.rfind('\n').map_or(0, |end| end + 1);
+        for line in self.begun_line.drain(..whole).collect::<String>().lines() {
             self.events.push(serde_json::from_str(line).unwrap());
-            self.begun_line = rest.to_owned();
         }
     }
 }
@@ -324,6 +325,19 @@ impl Cluster {
     /// Waits for so many reports.
     pub(crate) fn report(&self, count: usize) -> Vec<Value> {
         eventually("the reports", || Some(self.reports()).filter(|it| it.len() >= count))
+    }
+
+    /// Waits until the primary has as many descriptors open as it had before.
+    pub(crate) fn expect_descriptors(&self, count: usize) {
+        let deadline = Instant::now() + PATIENCE;
+        while open_fds(self.pid()) != count {
+            if Instant::now() > deadline {
+                let entries = fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().flatten();
+                let open: Vec<_> = entries.map(|it| fs::read_link(it.path())).collect();
+                panic!("{count} descriptors before, {} after: {open:?}", open.len());
+            }
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
     }
 
     /// The processes of this cluster that run: primary, workers, and what they started.
