@@ -101,6 +101,7 @@ pub(crate) fn fixture(name: &str) -> Option<Setup> {
     let node = node()?;
     Some(Setup {
         node,
+        under: under(),
         workers: 2,
         options: Vec::new(),
         program: vec![fixture_path(name).into()],
@@ -113,6 +114,7 @@ pub(crate) fn fixture(name: &str) -> Option<Setup> {
 /// A primary that is yet to be started.
 pub(crate) struct Setup {
     node: PathBuf,
+    under: Under,
     workers: usize,
     options: Vec<OsString>,
     program: Vec<OsString>,
@@ -125,6 +127,12 @@ pub(crate) struct Setup {
 impl Setup {
     pub(crate) fn workers(mut self, count: usize) -> Setup {
         self.workers = count;
+        self
+    }
+
+    /// This primary, whatever the variable says.
+    pub(crate) fn under(mut self, under: Under) -> Setup {
+        self.under = under;
         self
     }
 
@@ -173,7 +181,7 @@ impl Setup {
             Some(fd) => command.stdin(fd.try_clone().unwrap()),
             None => command.stdin(Stdio::null()),
         };
-        match under() {
+        match self.under {
             Under::Roundel => {
                 command
                     .arg(std::env::var_os("ROUNDEL").map_or_else(|| built("roundel"), Into::into));
