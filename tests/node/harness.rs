@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -100,6 +101,7 @@ pub(crate) fn fixture(name: &str) -> Option<Setup> {
     let node = node()?;
     Some(Setup {
         node,
+        under: under(),
         workers: 2,
         options: Vec::new(),
         program: vec![fixture_path(name).into()],
@@ -112,6 +114,7 @@ pub(crate) fn fixture(name: &str) -> Option<Setup> {
 /// A primary that is yet to be started.
 pub(crate) struct Setup {
     node: PathBuf,
+    under: Under,
     workers: usize,
     options: Vec<OsString>,
     program: Vec<OsString>,
@@ -124,6 +127,12 @@ pub(crate) struct Setup {
 impl Setup {
     pub(crate) fn workers(mut self, count: usize) -> Setup {
         self.workers = count;
+        self
+    }
+
+    /// This primary, whatever the variable says.
+    pub(crate) fn under(mut self, under: Under) -> Setup {
+        self.under = under;
         self
     }
 
@@ -172,7 +181,7 @@ impl Setup {
             Some(fd) => command.stdin(fd.try_clone().unwrap()),
             None => command.stdin(Stdio::null()),
         };
-        match under() {
+        match self.under {
             Under::Roundel => {
                 command
                     .arg(std::env::var_os("ROUNDEL").map_or_else(|| built("roundel"), Into::into));
@@ -233,9 +242,9 @@ impl EventLog {
         let mut bytes = Vec::new();
         self.offset += file.read_to_end(&mut bytes).unwrap() as u64;
         self.begun_line.push_str(std::str::from_utf8(&bytes).unwrap());
-        while let Some((line, rest)) = self.begun_line.split_once('\n') {
+        let whole = self.begun_line.rfind('\n').map_or(0, |end| end + 1);
+        for line in self.begun_line.drain(..whole).collect::<String>().lines() {
             self.events.push(serde_json::from_str(line).unwrap());
-            self.begun_line = rest.to_owned();
         }
     }
 }
@@ -324,6 +333,19 @@ impl Cluster {
     /// Waits for so many reports.
     pub(crate) fn report(&self, count: usize) -> Vec<Value> {
         eventually("the reports", || Some(self.reports()).filter(|it| it.len() >= count))
+    }
+
+    /// Waits until the primary has as many descriptors open as it had before.
+    pub(crate) fn expect_descriptors(&self, count: usize) {
+        let deadline = Instant::now() + PATIENCE;
+        while open_fds(self.pid()) != count {
+            if Instant::now() > deadline {
+                let entries = fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().flatten();
+                let open: Vec<_> = entries.map(|it| fs::read_link(it.path())).collect();
+                panic!("{count} descriptors before, {} after: {open:?}", open.len());
+            }
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
     }
 
     /// The processes of this cluster that run: primary, workers, and what they started.

@@ -22,6 +22,7 @@ fn misbehave(mode: &str) -> Option<Scene> {
     for _ in 0..30 {
         get(cluster.addr(0), "/").pid();
     }
+    eventually("their end", || (cluster.count("accepted") == 30).then_some(()));
     let (hostile, base) = (cluster.ready(3)[0], open_fds(cluster.pid()));
     signal(hostile, Signal::SIGUSR2);
     Some(Scene { cluster, hostile, base })
@@ -36,7 +37,7 @@ impl Scene {
         let pid = |event: &Value| event["pid"].as_i64();
         assert!(cluster.events("exited").iter().all(|it| pid(it) == Some(hostile.into())));
         cluster.ready(3);
-        eventually("descriptors back to base", || (open_fds(cluster.pid()) == base).then_some(()));
+        cluster.expect_descriptors(base);
         assert!(rss_kib(cluster.pid()) < 64 * 1024, "{} KiB", rss_kib(cluster.pid()));
         cluster.stop();
     }
@@ -116,9 +117,7 @@ fn a_flood_of_messages_is_read_more_slowly() {
     let others = scene.cluster.ready(3);
     let served = spread(&plain_load(addr, 2, 50));
     assert!(others[1..].iter().all(|pid| served.contains_key(pid)), "{served:?}");
-    eventually("the end of the flood", || {
-        (scene.cluster.count("user_message") >= 1_000_000).then_some(())
-    });
+    scene.cluster.report(1);
     assert_eq!(scene.cluster.count("killing"), 0);
     scene.leaves_the_others_alone();
 }

@@ -15,6 +15,7 @@ mod leaving;
 mod listening;
 mod messages;
 mod packages;
+mod rust_worker;
 mod spread;
 mod tls;
 mod wrappers;

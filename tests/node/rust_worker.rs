@@ -1,0 +1,66 @@
+//! A Rust worker under Node's own primary, which takes it for one of its own.
+
+use nix::sys::signal::Signal;
+
+use crate::client::*;
+use crate::harness::*;
+
+fn rust_workers(count: usize) -> Option<Cluster> {
+    let setup = fixture("http.js")?.under(Under::Node).workers(count).program(&["serve"]);
+    Some(setup.variable("EXECUTABLE", env!("CARGO_BIN_EXE_rust_worker")).start())
+}
+
+#[test]
+fn it_gets_its_share() {
+    let Some(cluster) = rust_workers(3) else { return };
+    let answers: Vec<Answer> = (0..60).map(|_| get(cluster.addr(0), "/")).collect();
+    assert_eq!(spread(&answers), evenly(&cluster.ready(3), 20));
+    cluster.stop();
+}
+
+/// What comes while it leaves, it declines; the others serve it.
+#[test]
+fn it_leaves_of_its_own_will() {
+    let Some(cluster) = rust_workers(2) else { return };
+    let addr = cluster.addr(0);
+    for _ in 0..3 {
+        let leaving = get(addr, "/leave").pid();
+        let answers = plain_load(addr, 4, 200);
+        assert!(answers.iter().all(|it| matches!(it, Answer::Ok { .. })), "{answers:?}");
+        let exited = cluster.exit_of(leaving);
+        assert_eq!((&exited["class"], &exited["status"]["code"]), (&"voluntary".into(), &0.into()));
+        cluster.ready(2);
+    }
+    cluster.stop();
+}
+
+#[test]
+fn it_is_disconnected_and_ends() {
+    let Some(mut cluster) = rust_workers(2) else { return };
+    let pids = cluster.ready(2);
+    get(cluster.addr(0), "/").pid();
+    signal(cluster.pid(), Signal::SIGTERM);
+    assert_eq!(cluster.wait(), 0);
+    for pid in pids {
+        let exited = cluster.exit_of(pid);
+        assert_eq!((&exited["class"], &exited["status"]["code"]), (&"voluntary".into(), &0.into()));
+    }
+}
+
+#[test]
+fn its_crash_is_seen_as_one() {
+    let Some(cluster) = rust_workers(2) else { return };
+    let crashed = get(cluster.addr(0), "/exit").pid();
+    let exited = cluster.exit_of(crashed);
+    assert_eq!((&exited["class"], &exited["status"]["code"]), (&"crashed".into(), &7.into()));
+    cluster.ready(2);
+    cluster.stop();
+}
+
+#[test]
+fn it_ends_when_the_primary_is_gone() {
+    let Some(mut cluster) = rust_workers(2) else { return };
+    signal(cluster.pid(), Signal::SIGKILL);
+    assert_eq!(cluster.wait(), -(Signal::SIGKILL as i32));
+    eventually("the end of the workers", || cluster.processes().is_empty().then_some(()));
+}
