@@ -5,7 +5,8 @@ use std::io::Write;
 use std::process::{ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::harness::*;
 use crate::pair::{Pair, on_all};
@@ -13,6 +14,7 @@ use crate::pair::{Pair, on_all};
 on_all! {
     term_lets_running_requests_finish,
     term_under_load_cuts_nobody_off,
+    what_is_pending_at_term_is_served_by_workers_that_come_back,
     a_worker_that_ignores_the_drain_is_killed_at_the_deadline,
     a_second_term_ends_at_once,
     without_a_primary_no_worker_stays,
@@ -34,6 +36,29 @@ fn term_lets_running_requests_finish(on: Pair) {
     assert_eq!(cluster.wait(), 0);
     let exits = cluster.events_named("exited");
     assert!(exits.iter().all(|exit| exit["class"] == "voluntary"), "{exits:?}");
+}
+
+/// Everybody is killed with connections pending, and the shutdown begins in the same moment: those
+/// are in the queue, so somebody has to come back for them.
+fn what_is_pending_at_term_is_served_by_workers_that_come_back(on: Pair) {
+    let mut cluster = on.demo(&["-w", "2"]);
+    let pids = cluster.ready(2);
+    for _ in 0..4 {
+        cluster.get("/").pid();
+    }
+    cluster.signal(Signal::SIGSTOP);
+    for pid in &pids {
+        kill(Pid::from_raw(*pid), Signal::SIGKILL).unwrap();
+    }
+    let streams: Vec<_> = (0..20).map(|_| send(cluster.addr, "/").unwrap()).collect();
+    cluster.signal(Signal::SIGTERM);
+    cluster.signal(Signal::SIGCONT);
+    for stream in streams {
+        let outcome = receive(stream);
+        assert!(matches!(outcome, Outcome::Ok(_)), "{outcome:?}");
+    }
+    assert_eq!(cluster.wait(), 0);
+    assert_eq!(cluster.events_named("refused").len(), 0);
 }
 
 fn term_under_load_cuts_nobody_off(on: Pair) {
