@@ -277,7 +277,9 @@ impl Member {
             return Ok(connection);
         }
         if self.core.untaken_at(id) == 0 {
-            self.read();
+            // Not only reads: what a primary of Node is answered on the spot goes out first, or it
+            // would be taken for an answer that could not be sent.
+            self.turn();
         }
         // Behind an answer that could not be sent yet, another one would wait as well.
         if !self.wants_write() {
