@@ -294,8 +294,8 @@ impl Member {
             return Ok(connection);
         }
         if self.core.untaken_at(id) == 0 {
-            // What came is answered at once where Node wants that: else it would look as if the
-            // channel were full.
+            // Not only reads: what a primary of Node is answered on the spot goes out first, or it
+            // would be taken for an answer that could not be sent.
             self.turn();
         }
         // Behind an answer that could not be sent yet, another one would wait as well.
