@@ -1,0 +1,1 @@
+//! The exhaustive search at small bounds, and the deliberate faults that it must find.
