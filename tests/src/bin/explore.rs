@@ -12,11 +12,11 @@ const USAGE: &str = "explore [OPTIONS]: searches every state of a small cluster 
   --workers N      workers that the primary keeps (2)
   --connections N  connections that arrive in a run (3)
   --window N       connections in flight at one worker (1)
-  --faults N       things that go wrong in a run (2)
-  --declines N     how often workers decline in a run (2)
+  --troubles N     declines and things that go wrong in a run (2)
   --respawns N     workers started beyond the first ones (2)
   --commands N     what the operator wants in a run (1)
   --cold           begin before the listener is bound, not when all workers are ready
+  --lazy           what is to be done at once may be done at any time later
   --strict         refuse when one is pending; give a slot up at its second early failure
   --sample N       probe and settle one of N states (256)
   --threads N      threads (as many as there are processors)
@@ -35,6 +35,7 @@ fn main() -> ExitCode {
         let bounds = &mut search.bounds;
         match arg.as_str() {
             "--cold" => bounds.cold = true,
+            "--lazy" => bounds.lazy = true,
             "--strict" => bounds.strict = true,
             "--no-goals" => goals = false,
             "--help" => {
@@ -50,8 +51,7 @@ fn main() -> ExitCode {
                     "--workers" => bounds.workers = n,
                     "--connections" => bounds.connections = n as u8,
                     "--window" => bounds.window = n,
-                    "--faults" => bounds.faults = n as u8,
-                    "--declines" => bounds.declines = n as u8,
+                    "--troubles" => bounds.troubles = n as u8,
                     "--respawns" => bounds.respawns = n as u8,
                     "--commands" => bounds.commands = n as u8,
                     "--sample" => search.sample = u64::from(n.max(1)),

@@ -7,7 +7,7 @@ use roundel_core::{
 };
 
 use super::action::Action;
-use super::goals::Goal;
+use super::goals::{Goal, Goals};
 use super::process::{Down, NAP, Process, State, Up};
 use super::world::{Door, World};
 
@@ -72,15 +72,8 @@ impl World {
         if self.left.connections > 0 && matches!(self.door, Door::Open(true) | Door::Closing) {
             actions.push(Action::Arrive);
         }
-        if self.left.declines > 0 {
-            for process in self.processes.iter().filter(|process| process.is_busy()) {
-                let w = process.id.get() as u8;
-                let conns = (0..).take_while(|&nth| process.unanswered(nth).is_some());
-                actions.extend(conns.map(|nth| Action::Decline(w, nth)));
-            }
-        }
-        if self.left.faults > 0 {
-            self.faults(&mut actions);
+        if self.left.troubles > 0 {
+            self.troubles(&mut actions);
         }
         if self.left.commands > 0 {
             actions.extend([Action::Stop, Action::StopNow]);
@@ -88,16 +81,53 @@ impl World {
         if self.primary.poll_timeout().is_some() && self.has_read_all() {
             actions.push(Action::Tick);
         }
+        let answers = |action: &Action| {
+            use Action::{Bind, Spawn, SpawnFails, Unbind};
+            matches!(action, Bind(_) | Unbind | Spawn(_) | SpawnFails(_))
+        };
+        if let Some(only) = self.only_answer() {
+            return vec![only];
+        }
+        if !self.lazy && actions.iter().any(answers) {
+            // What comes before the listener is closed comes before the primary is told so.
+            let closing = self.door == Door::Closing;
+            actions.retain(|action| answers(action) || (closing && *action == Action::Arrive));
+        }
         actions
     }
 
-    /// What may go wrong, each for one of the run's faults.
-    pub fn faults(&self, actions: &mut Vec<Action>) {
+    /// An answer that commutes with everything else that can happen before it, so that it is
+    /// enough to look at the runs in which it comes first.
+    ///
+    /// With neither troubles nor commands left, nothing but a kill by the primary can come between
+    /// a running worker and its answer. The primary kills for what it reads (garbage), when a
+    /// deadline passes (which waits for running workers), and to make room when a worker fails or
+    /// loses its channel. So there must be nothing of that kind under way.
+    fn only_answer(&self) -> Option<Action> {
+        let calm = self.left.troubles == 0 && self.left.commands == 0 && !self.lazy;
+        let steady = |p: &Process| {
+            !p.suicided && !p.shut && !p.fenced && !p.killed && !p.up.contains(&Up::Garbage)
+        };
+        if !calm || !self.processes.iter().all(steady) {
+            return None;
+        }
+        let sole = |process: &&Process| process.is_busy() && process.down.len() == 1;
+        let process = self.processes.iter().find(sole)?;
+        let w = process.id.get() as u8;
+        matches!(process.down.first(), Some(Down::Conn(..))).then_some(Action::Accept(w, 0))
+    }
+
+    /// What may go wrong, each for one of the run's troubles.
+    fn troubles(&self, actions: &mut Vec<Action>) {
         if self.door == Door::Binding {
             actions.push(Action::Bind(false));
         }
         for process in &self.processes {
             let w = process.id.get() as u8;
+            if process.is_busy() {
+                let conns = (0..).take_while(|&nth| process.unanswered(nth).is_some());
+                actions.extend(conns.map(|nth| Action::Decline(w, nth)));
+            }
             match process.state {
                 State::Starting => actions.push(Action::SpawnFails(w)),
                 State::Running => {
@@ -133,7 +163,7 @@ impl World {
 
     /// Does a step. False if it turns out that it can't be done, or changes nothing.
     pub fn apply(&mut self, action: Action) -> bool {
-        self.goals = Default::default();
+        self.goals = Goals::default();
         if let Some(said) = &mut self.said {
             said.clear();
         }
@@ -167,9 +197,8 @@ impl World {
     fn pay(&mut self, action: Action) {
         match action {
             Action::Arrive => self.left.connections -= 1,
-            Action::Decline(..) => self.left.declines -= 1,
             Action::Stop | Action::StopNow => self.left.commands -= 1,
-            _ if action.is_fault() => self.left.faults -= 1,
+            _ if action.is_trouble() => self.left.troubles -= 1,
             _ => {}
         }
     }
@@ -249,7 +278,7 @@ impl World {
 
 impl Process {
     /// What a process does, or what befalls it, that the primary is not told at once.
-    fn act(&mut self, action: Action) {
+    pub(super) fn act(&mut self, action: Action) {
         match action {
             Action::Introduce(_) => {
                 self.introduced = true;

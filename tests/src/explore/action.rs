@@ -63,12 +63,13 @@ pub enum Action {
 }
 
 impl Action {
-    /// Whether it is one of the run's faults.
-    pub fn is_fault(self) -> bool {
+    /// Whether it is one of the run's troubles.
+    pub fn is_trouble(self) -> bool {
         matches!(
             self,
             Action::Bind(false)
                 | Action::SpawnFails(_)
+                | Action::Decline(..)
                 | Action::Suicide(_)
                 | Action::Leave(_)
                 | Action::Garbage(_)

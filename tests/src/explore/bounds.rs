@@ -15,33 +15,35 @@ pub struct Bounds {
     pub connections: u8,
     /// Connections in flight at one worker.
     pub window: u32,
-    /// Things that go wrong in a run: see [`World::faults`](super::world::World::faults).
-    pub faults: u8,
-    /// How often workers decline in a run.
-    pub declines: u8,
+    /// Troubles in a run: declines, and what goes wrong, as
+    /// [`Action::is_trouble`](super::action::Action::is_trouble) lists it.
+    pub troubles: u8,
     /// Workers started in a run beyond the first ones.
     pub respawns: u8,
     /// What the operator wants in a run.
     pub commands: u8,
     /// Begin before the listener is bound, not when all workers are ready.
     pub cold: bool,
+    /// Whoever has to start a process, close a listener, or say hello may do so at any time later,
+    /// not at once.
+    pub lazy: bool,
     /// Refuse what arrives while one connection is pending, and give a slot up at its second
     /// early failure.
     pub strict: bool,
 }
 
 impl Bounds {
-    /// Bounds with two faults, two declines, two respawns and one command.
+    /// Bounds with two troubles, two respawns and one command.
     pub fn new(workers: u32, connections: u8) -> Self {
         Bounds {
             workers,
             connections,
             window: 1,
-            faults: 2,
-            declines: 2,
+            troubles: 2,
             respawns: 2,
             commands: 1,
             cold: false,
+            lazy: false,
             strict: false,
         }
     }

@@ -4,6 +4,7 @@ use roundel_core::{
     Attach, ConnEnd, ConnId, Event, ExitClass, ExitStatus, Output, Signal, ToWorker, WorkerId,
 };
 
+use super::action::Action;
 use super::goals::Goal;
 use super::process::{Down, Process, State};
 use super::world::{Door, World};
@@ -114,6 +115,7 @@ impl World {
             }
             _ => return,
         };
+        let lazy = self.lazy;
         let Some(process) = self.process_mut(worker) else {
             return self.wrong(format!("{worker} is sent something and is gone"));
         };
@@ -123,6 +125,9 @@ impl World {
         // To a dead one it is lost in the channel; its answer would never be read.
         if process.lives() && !process.shut && !process.ended {
             process.down.push(down);
+            if !lazy && down == Down::Granted && process.runs() {
+                process.act(Action::Listen(worker.get() as u8));
+            }
         }
     }
 

@@ -4,45 +4,73 @@
 //! primary's [`canonical`](roundel_core::Primary::canonical) view and the same view of what is
 //! around it, hashed. With ten million states the chance of any collision is about 10^-25.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{Hash, Hasher};
 
 use roundel_core::{ConnId, Time, WorkerId};
 
-use super::process::{Down, Process, Up};
+use super::process::{Down, Process, State, Up};
 use super::world::World;
 
-/// Keeps what it is fed.
-#[derive(Default)]
-struct Bytes(Vec<u8>);
+/// Two independent hashes of the same input, 64 bits each: every piece is mixed in by a
+/// multiplication to 128 bits whose halves are folded.
+struct Wide {
+    low: u64,
+    high: u64,
+}
 
-impl Hasher for Bytes {
+fn fold(a: u64, b: u64) -> u64 {
+    let product = u128::from(a) * u128::from(b);
+    product as u64 ^ (product >> 64) as u64
+}
+
+impl Hasher for Wide {
     fn write(&mut self, bytes: &[u8]) {
-        self.0.extend_from_slice(bytes);
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.write_u64(u64::from_le_bytes(word));
+        }
+        self.write_u64(bytes.len() as u64);
+    }
+
+    // Odd numbers without a pattern: the fractions of the square roots of 2, 3, 5 and 7.
+    fn write_u64(&mut self, word: u64) {
+        self.low = fold(self.low ^ word, 0x6a09_e667_f3bc_c909).wrapping_add(0xbb67_ae85_84ca_a73b);
+        self.high = fold(self.high.rotate_left(23) ^ word, 0x3c6e_f372_fe94_f82b)
+            .wrapping_add(0xa54f_f53a_5f1d_36f1);
+    }
+
+    fn write_u8(&mut self, number: u8) {
+        self.write_u64(number.into());
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        self.write_u64(number.into());
+    }
+
+    fn write_usize(&mut self, number: usize) {
+        self.write_u64(number as u64);
     }
 
     fn finish(&self) -> u64 {
-        0
+        self.low
     }
 }
 
 /// The fingerprint of a state.
 pub fn fingerprint(world: &World) -> u128 {
-    let mut bytes = Bytes(Vec::with_capacity(2_048));
-    world.primary.canonical().hash(&mut bytes);
-    View { world, out: &mut bytes }.all();
-    let mut halves = [0, 1].map(|half: u64| {
-        let mut hasher = DefaultHasher::new();
-        half.hash(&mut hasher);
-        hasher.write(&bytes.0);
-        u128::from(hasher.finish())
-    });
-    halves[0] <<= 64;
-    halves[0] | halves[1]
+    let mut out = Wide { low: 1, high: 2 };
+    world.primary.canonical().hash(&mut out);
+    View { world, out: &mut out }.all();
+    // The end is mixed in like everything else, or the last piece would hardly be.
+    out.write_u64(0);
+    out.write_u64(0);
+    u128::from(out.high) << 64 | u128::from(out.low)
 }
 
 struct View<'a> {
     world: &'a World,
-    out: &'a mut Bytes,
+    out: &'a mut Wide,
 }
 
 impl View<'_> {
@@ -84,8 +112,13 @@ impl View<'_> {
     }
 
     fn process(&mut self, p: &Process) {
-        self.put((p.state, p.condemned, p.introduced, p.leaving, p.suicided, p.killed));
-        self.put((p.shut, p.child, p.fenced, p.ended, p.exit, p.reaped));
+        self.put((p.state, p.condemned, p.shut, p.child, p.fenced, p.ended, p.reaped));
+        if p.state == State::Dead {
+            // What it was says nothing any more; how it ended does until that is known.
+            self.put((p.exit.filter(|_| !p.reaped), p.suicided, p.killed));
+        } else {
+            self.put((p.introduced, p.leaving, p.suicided, p.killed));
+        }
         self.put(p.up.len());
         for up in &p.up {
             match up {

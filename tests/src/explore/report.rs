@@ -33,6 +33,8 @@ pub struct Report {
     pub settled: u64,
     /// States that were not gone on from, because more workers were started than the bounds allow.
     pub cut: u64,
+    /// States that were not gone on from, because only workers come and go after them.
+    pub spent: u64,
     /// Steps to the farthest state.
     pub depth: usize,
     /// The most states at one depth.
@@ -64,8 +66,8 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "{} states at rest; {} states probed and settled; {} at the limit of respawns",
-            self.quiet, self.settled, self.cut
+            "{} states at rest; {} spent; {} at the limit of respawns; {} probed and settled",
+            self.quiet, self.spent, self.cut, self.settled
         )?;
         write!(f, "{seconds:.1} s, {:.0} states a second", self.states as f64 / seconds)?;
         if self.given_up {
@@ -76,8 +78,8 @@ impl fmt::Display for Report {
 }
 
 impl Bounds {
-    /// The goals that a search of these bounds must reach, if it has two faults and two declines
-    /// to spend, a command, and a connection.
+    /// The goals that a search of these bounds must reach, if it has two troubles to
+    /// spend, a command, and a connection.
     pub fn goals(&self) -> impl Iterator<Item = Goal> {
         let (strict, cold) = (self.strict, self.cold);
         let (several, wide) = (self.workers > 1 && self.connections > 1, self.window > 1);

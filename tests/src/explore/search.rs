@@ -50,8 +50,8 @@ pub struct Search {
     pub bug: Option<Bug>,
     /// How many threads.
     pub threads: usize,
-    /// One of so many states is probed and settled, by its fingerprint; so are all states in
-    /// which nothing goes on by itself, each so many times as rarely. 1 means every state.
+    /// One of so many states is probed and settled, by its fingerprint, and 16 times as
+    /// many of those in which nothing goes on by itself, or only workers come and go. 1 means every state.
     pub sample: u64,
     /// Give up after so many states.
     pub max_states: usize,
@@ -59,6 +59,13 @@ pub struct Search {
     pub max_time: Duration,
     /// Say how far it is at each depth.
     pub progress: bool,
+}
+
+/// A state of the frontier.
+struct Waiting {
+    index: u32,
+    print: u128,
+    world: World,
 }
 
 /// A state that was not known before its chunk.
@@ -77,6 +84,7 @@ struct Harvest {
     quiet: u64,
     settled: u64,
     cut: u64,
+    spent: u64,
     goals: Goals,
     failure: Option<(u32, Option<Action>, String)>,
 }
@@ -105,7 +113,7 @@ impl Search {
         report.goals.join(first.goals);
         // How each state was first reached; the first one by nothing.
         let mut links: Vec<(u32, Action)> = vec![(0, Action::Tick)];
-        let mut frontier = vec![(0_u32, first)];
+        let mut frontier = vec![Waiting { index: 0, print: fingerprint(&first), world: first }];
         let mut failure = None;
         'search: while !frontier.is_empty() {
             let mut next = Vec::new();
@@ -115,6 +123,7 @@ impl Search {
                     report.quiet += harvest.quiet;
                     report.settled += harvest.settled;
                     report.cut += harvest.cut;
+                    report.spent += harvest.spent;
                     report.goals.join(harvest.goals);
                     if failure.is_none() {
                         failure = harvest.failure;
@@ -123,7 +132,7 @@ impl Search {
                         if known.insert(found.print) {
                             let index = links.len() as u32;
                             links.push((found.parent, found.action));
-                            next.push((index, found.world));
+                            next.push(Waiting { index, print: found.print, world: found.world });
                         }
                     }
                 }
@@ -159,7 +168,7 @@ impl Search {
         report
     }
 
-    fn expand_all(&self, chunk: &[(u32, World)], known: &Known) -> Vec<Harvest> {
+    fn expand_all(&self, chunk: &[Waiting], known: &Known) -> Vec<Harvest> {
         let part = chunk.len().div_ceil(self.threads.max(1)).max(1);
         if chunk.len() <= part {
             return vec![self.expand(chunk, known)];
@@ -173,16 +182,20 @@ impl Search {
         })
     }
 
-    fn expand(&self, part: &[(u32, World)], known: &Known) -> Harvest {
+    fn expand(&self, part: &[Waiting], known: &Known) -> Harvest {
         let mut harvest = Harvest::default();
         let mut here: HashMap<u128, (), BuildHasherDefault<Itself>> = HashMap::default();
-        for (index, world) in part {
-            if let Err(what) = self.look_closer(world, &mut harvest) {
+        for Waiting { index, print, world } in part {
+            if let Err(what) = self.look_closer(world, *print, &mut harvest) {
                 harvest.failure = Some((*index, None, what));
                 return harvest;
             }
             if world.left.respawns < 0 {
                 harvest.cut += 1;
+                continue;
+            }
+            if world.is_spent() {
+                harvest.spent += 1;
                 continue;
             }
             for action in world.actions() {
@@ -208,12 +221,11 @@ impl Search {
     }
 
     /// What is too dear to be done in each of millions of states.
-    fn look_closer(&self, world: &World, harvest: &mut Harvest) -> Result<(), String> {
+    fn look_closer(&self, world: &World, print: u128, harvest: &mut Harvest) -> Result<(), String> {
         let quiet = world.verdict.is_none() && world.progress().is_empty();
         harvest.quiet += u64::from(quiet);
-        let print = fingerprint(world) as u64;
-        let often = if quiet { self.sample.div_ceil(16) } else { self.sample };
-        if !print.is_multiple_of(often) {
+        let often = if quiet || world.is_spent() { self.sample.div_ceil(16) } else { self.sample };
+        if !(print as u64).is_multiple_of(often) {
             return Ok(());
         }
         harvest.settled += 1;

@@ -21,18 +21,22 @@ impl World {
     /// # Errors
     /// What did not happen.
     pub fn settle(&self) -> Result<(), String> {
-        if self.verdict.is_some() {
-            return Ok(());
-        }
         self.serves()?;
         self.ends_alone()
+    }
+
+    /// Whether all that is left is for workers to come and go: nothing is held, nothing can
+    /// arrive, nothing more goes wrong or is wanted. One run from here is enough.
+    pub fn is_spent(&self) -> bool {
+        let left = self.left;
+        self.custody.is_empty() && left.connections + left.troubles + left.commands == 0
     }
 
     fn without_choices(&self) -> World {
         let mut world = self.clone();
         world.left.connections = 0;
         world.left.respawns = i8::MAX;
-        world.left.faults = 0;
+        world.left.troubles = 0;
         world
     }
 
@@ -45,8 +49,17 @@ impl World {
     }
 
     /// With everybody healthy, all connections are served; then the cluster stops.
-    fn serves(&self) -> Result<(), String> {
+    ///
+    /// # Errors
+    /// What did not happen.
+    pub fn serves(&self) -> Result<(), String> {
         let mut world = self.without_choices();
+        for process in &mut world.processes {
+            // One that has never spoken is reported and left alone: it may be no worker.
+            if process.state == State::Hanging && !process.introduced && !process.killed {
+                process.state = State::Running;
+            }
+        }
         let stops = world.primary.stop_deadline().is_some();
         for _ in 0..STEPS {
             let next = world.progress().first().copied();

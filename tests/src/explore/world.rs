@@ -5,6 +5,7 @@ use roundel_core::{
     Seq, Time, Verdict, Violation, WorkerId,
 };
 
+use super::action::Action;
 use super::bounds::Bounds;
 use super::bug::Bug;
 use super::goals::{Goal, Goals};
@@ -29,10 +30,8 @@ pub enum Door {
 pub struct Left {
     /// Connections that have not arrived.
     pub connections: u8,
-    /// Faults.
-    pub faults: u8,
-    /// Declines.
-    pub declines: u8,
+    /// Troubles.
+    pub troubles: u8,
     /// Workers beyond the first ones; below zero the run has left the bounds.
     pub respawns: i8,
     /// Wishes of the operator.
@@ -66,6 +65,7 @@ pub struct World {
     /// What the primary said in the last step, if anybody wants to know.
     pub said: Option<Vec<Output>>,
     pub(super) bug: Option<Bug>,
+    pub(super) lazy: bool,
     pub(super) last_conn: u64,
     pub(super) key: ListenKey,
     pub(super) listener: ListenerId,
@@ -83,8 +83,7 @@ impl World {
         let key = config.listeners()[0].clone();
         let left = Left {
             connections: bounds.connections,
-            faults: bounds.faults,
-            declines: bounds.declines,
+            troubles: bounds.troubles,
             respawns: i8::try_from(u32::from(bounds.respawns) + bounds.workers).unwrap_or(i8::MAX),
             commands: bounds.commands,
         };
@@ -101,6 +100,7 @@ impl World {
             fault: None,
             said: None,
             bug,
+            lazy: bounds.lazy,
             last_conn: 0,
             key,
             listener: ListenerId::from_raw(1).unwrap_or_else(|| unreachable!("not zero")),
@@ -228,10 +228,13 @@ impl World {
 
     /// A process is started. One that was killed before is killed now.
     pub(super) fn spawn(&mut self, id: WorkerId) {
+        let lazy = self.lazy;
         let Some(process) = self.process_mut(id) else { return };
         process.state = super::process::State::Running;
         if process.condemned {
             process.die(ExitStatus::Signal(9));
+        } else if !lazy && !process.leaving {
+            process.act(Action::Introduce(id.get() as u8));
         }
         let pid = 1_000 + i32::try_from(id.get()).unwrap_or(0);
         self.tell(Input::Spawned { worker: id, pid });
