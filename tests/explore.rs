@@ -54,3 +54,71 @@ fn a_cold_start_at_the_limits() {
     let bounds = Bounds { strict: true, ..bounds };
     search(&bounds, 4);
 }
+
+/// The smallest bounds at which a fault can be told from health.
+fn bounds_for(bug: Bug) -> Bounds {
+    let small = Bounds { troubles: 1, commands: 0, ..Bounds::new(2, 1) };
+    match bug {
+        Bug::WrongTurn | Bug::ReleaseTwice => Bounds { troubles: 0, ..small },
+        Bug::KeepRefused | Bug::EndlessStop => Bounds { commands: 1, ..small },
+        Bug::AckByOrder => Bounds { connections: 2, window: 2, ..small },
+        _ => small,
+    }
+}
+
+/// How the search names what is wrong: the number of the guarantee, mostly.
+fn sign_of(bug: Bug) -> &'static str {
+    match bug {
+        Bug::RedispatchAtExit | Bug::HideLateAck => "3: ",
+        Bug::KeepRefused | Bug::ReleaseTwice => "1: ",
+        Bug::WrongTurn => "4: ",
+        Bug::AckByOrder => "11: ",
+        Bug::SpareAll => "w1 is forgotten and has not ended",
+        Bug::EndlessStop | Bug::NeverCooled => "a deadline is not later than the wake",
+    }
+}
+
+#[test]
+fn each_deliberate_fault_is_found() {
+    for &bug in Bug::ALL {
+        let bounds = bounds_for(bug);
+        let mut search = Search::new(bounds.clone());
+        search.bug = Some(bug);
+        let report = search.run();
+        let Some(failure) = report.failure else { panic!("{bug:?} went unnoticed\n{report}") };
+        let trace = trace(&bounds, Some(bug), &failure);
+        println!("{bug:?}:\n{trace}\n");
+        assert!(failure.what.starts_with(sign_of(bug)), "{bug:?} was taken for another:\n{trace}");
+        // The trace is what happens: the same steps lead to the same fault.
+        let again = search.run().failure;
+        assert_eq!(again.as_ref(), Some(&failure), "{bug:?} has another trace each time");
+
+        search.bug = None;
+        let healthy = search.run();
+        assert_eq!(healthy.failure, None, "the primary itself fails where {bug:?} should");
+    }
+}
+
+#[test]
+fn threads_make_no_difference() {
+    let bounds = Bounds { troubles: 1, commands: 0, ..Bounds::new(2, 2) };
+    let mut search = Search::new(bounds);
+    search.sample = 64;
+    let one = search.run();
+    search.threads = 3;
+    let three = search.run();
+    let numbers = |r: &Report| (r.states, r.transitions, r.depth, r.widest, r.goals, r.settled);
+    assert_eq!(numbers(&one), numbers(&three));
+}
+
+/// Whoever does things later can do them at once: the prompt world is a part of the lazy one.
+#[test]
+fn a_lazy_world_reaches_all_that_a_prompt_one_does() {
+    let bounds = Bounds { troubles: 1, ..Bounds::new(1, 1) };
+    let prompt = search(&bounds, 64);
+    let lazy = search(&Bounds { lazy: true, ..bounds }, 64);
+    assert!(lazy.states > prompt.states);
+    let mut both = lazy.goals;
+    both.join(prompt.goals);
+    assert_eq!(both, lazy.goals);
+}

@@ -18,7 +18,7 @@ const USAGE: &str = "explore [OPTIONS]: searches every state of a small cluster 
   --cold           begin before the listener is bound, not when all workers are ready
   --lazy           what is to be done at once may be done at any time later
   --strict         refuse when one is pending; give a slot up at its second early failure
-  --sample N       probe and settle one of N states (256)
+  --sample N       probe and settle one of N states (1024)
   --threads N      threads (as many as there are processors)
   --max-states N   give up after so many states
   --max-time S     give up after so many seconds
@@ -26,7 +26,7 @@ const USAGE: &str = "explore [OPTIONS]: searches every state of a small cluster 
 
 fn main() -> ExitCode {
     let mut search = Search::new(Bounds::new(2, 3));
-    search.sample = 256;
+    search.sample = 1_024;
     search.threads = std::thread::available_parallelism().map_or(1, usize::from);
     search.progress = true;
     let mut goals = true;

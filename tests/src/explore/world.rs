@@ -1,8 +1,10 @@
 //! The real primary and everything around it, as one state.
 
+use std::sync::Arc;
+
 use roundel_core::{
-    Codec, ConnId, Errno, ExitStatus, FromWorker, Input, ListenKey, ListenerId, Output, Primary,
-    Seq, Time, Verdict, Violation, WorkerId,
+    Address, Codec, Config, ConnId, Errno, ExitStatus, FromWorker, Input, ListenKey, ListenerId,
+    Output, Primary, Seq, Time, Verdict, Violation, WorkerId,
 };
 
 use super::action::Action;
@@ -67,7 +69,7 @@ pub struct World {
     pub(super) bug: Option<Bug>,
     pub(super) lazy: bool,
     pub(super) last_conn: u64,
-    pub(super) key: ListenKey,
+    pub(super) config: Arc<Config>,
     pub(super) listener: ListenerId,
 }
 
@@ -79,8 +81,7 @@ fn some_seq() -> Seq {
 impl World {
     /// The first state of a search.
     pub fn new(bounds: &Bounds, bug: Option<Bug>) -> World {
-        let config = bounds.config();
-        let key = config.listeners()[0].clone();
+        let config = Arc::new(bounds.config());
         let left = Left {
             connections: bounds.connections,
             troubles: bounds.troubles,
@@ -88,7 +89,7 @@ impl World {
             commands: bounds.commands,
         };
         let mut world = World {
-            primary: Primary::new(config),
+            primary: Primary::new(Config::clone(&config)),
             now: Time::from_millis(1_000),
             door: Door::Closed,
             processes: Vec::new(),
@@ -102,7 +103,7 @@ impl World {
             bug,
             lazy: bounds.lazy,
             last_conn: 0,
-            key,
+            config,
             listener: ListenerId::from_raw(1).unwrap_or_else(|| unreachable!("not zero")),
         };
         world.tell(Input::Wake);
@@ -127,7 +128,7 @@ impl World {
         {
             return;
         }
-        let config = self.primary.config().clone();
+        let config = Arc::clone(&self.config);
         self.reference.on_input(self.now, &input, &config);
         if let Err(misuse) = self.primary.handle_input(self.now, input) {
             self.wrong(format!("a right input was refused: {misuse}"));
@@ -150,7 +151,7 @@ impl World {
         }
     }
 
-    fn carry_out(&mut self, output: Output, config: &roundel_core::Config) {
+    fn carry_out(&mut self, output: Output, config: &Config) {
         self.reference.on_output(&output, config);
         self.execute(&output);
         if let Some(said) = &mut self.said {
@@ -160,7 +161,6 @@ impl World {
 
     /// The primary reads one message of a worker.
     pub(super) fn read(&mut self, id: WorkerId) {
-        let key = self.key.clone();
         let Some(process) = self.process_mut(id) else { return };
         if process.up.is_empty() {
             return;
@@ -175,7 +175,7 @@ impl World {
                 self.tell(message(FromWorker::Online));
                 self.tell(message(FromWorker::Query {
                     seq: some_seq(),
-                    key: Box::new(key),
+                    key: Box::new(ListenKey::stream(Address::Nth(0))),
                     backlog: 0,
                     data: Vec::new(),
                 }));
