@@ -6,6 +6,7 @@ pub mod act;
 pub mod action;
 pub mod bounds;
 pub mod bug;
+pub mod enabled;
 pub mod execute;
 pub mod fingerprint;
 pub mod goals;

@@ -40,8 +40,11 @@ impl World {
         world
     }
 
-    fn step(&mut self, action: Action) -> Result<bool, String> {
+    fn step(&mut self, action: Action, run: &mut Vec<Action>) -> Result<bool, String> {
         let done = self.apply(action);
+        if done {
+            run.push(action);
+        }
         match self.broken() {
             Some(what) => Err(what),
             None => Ok(done),
@@ -53,6 +56,11 @@ impl World {
     /// # Errors
     /// What did not happen.
     pub fn serves(&self) -> Result<(), String> {
+        let mut run = Vec::new();
+        self.serves_by(&mut run).map_err(|what| after(&what, &run))
+    }
+
+    fn serves_by(&self, run: &mut Vec<Action>) -> Result<(), String> {
         let mut world = self.without_choices();
         for process in &mut world.processes {
             // One that has never spoken is reported and left alone: it may be no worker.
@@ -70,7 +78,7 @@ impl World {
                 return Ok(());
             }
             let action = next.unwrap_or(Action::Tick);
-            if !world.step(action)? {
+            if !world.step(action, run)? {
                 break;
             }
         }
@@ -80,14 +88,14 @@ impl World {
         }
         if !stops {
             world.left.commands = 1;
-            world.step(Action::Stop)?;
+            world.step(Action::Stop, run)?;
         }
         for _ in 0..STEPS {
             if world.verdict.is_some() {
                 return Ok(());
             }
             let next = world.progress().first().copied();
-            if !world.step(next.unwrap_or(Action::Tick))? {
+            if !world.step(next.unwrap_or(Action::Tick), run)? {
                 break;
             }
         }
@@ -96,10 +104,15 @@ impl World {
 
     /// A shutdown ends by its deadline although no worker does anything from now on.
     fn ends_alone(&self) -> Result<(), String> {
+        let mut run = Vec::new();
+        self.ends_alone_by(&mut run).map_err(|what| after(&what, &run))
+    }
+
+    fn ends_alone_by(&self, run: &mut Vec<Action>) -> Result<(), String> {
         let mut world = self.without_choices();
         if world.primary.stop_deadline().is_none() {
             world.left.commands = 1;
-            world.step(Action::Stop)?;
+            world.step(Action::Stop, run)?;
         }
         let fence = *world.primary.config().fence_timeout();
         let Some(deadline) = world.primary.stop_deadline() else {
@@ -119,10 +132,17 @@ impl World {
             }
             let mut actions = world.progress().into_iter();
             let next = actions.find(|action| !matches!(action, Action::Continue(_)));
-            if !world.step(next.unwrap_or(Action::Tick))? {
+            if !world.step(next.unwrap_or(Action::Tick), run)? {
                 break;
             }
         }
         Err("10: with nobody doing anything, the shutdown never ends".into())
     }
+}
+
+/// What is wrong, and the run that showed it: its last steps, if it is long.
+fn after(what: &str, run: &[Action]) -> String {
+    let last = &run[run.len().saturating_sub(40)..];
+    let steps = last.iter().map(|action| format!("\n     after: {action}"));
+    what.to_owned() + &steps.collect::<String>()
 }
