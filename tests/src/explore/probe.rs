@@ -6,6 +6,7 @@ use roundel_core::{
 };
 
 use super::fingerprint::fingerprint;
+use super::process::State;
 use super::world::World;
 
 impl World {
@@ -16,6 +17,12 @@ impl World {
         }
         if let Err(broken) = self.primary.check() {
             return Some(format!("check: {broken}"));
+        }
+        // A process that hangs in the kernel counts until the primary lets go of it.
+        let most = 2 * *self.primary.config().workers() as usize;
+        let living = self.processes.iter().filter(|p| p.state != State::Dead).count();
+        if living > most {
+            return Some(format!("9: {living} processes live"));
         }
         let held = self.primary.held();
         let custody: Vec<ConnId> = self.custody.iter().map(|held| held.0).collect();
@@ -97,7 +104,7 @@ impl World {
             let result = Ok(SockName::Unix(String::new()));
             inputs.push(Input::Bound { listener: self.listener, result });
         }
-        let started = self.processes.iter().filter(|p| p.state != super::process::State::Starting);
+        let started = self.processes.iter().filter(|p| p.state != State::Starting);
         inputs.extend(started.map(|p| Input::Spawned { worker: p.id, pid: 1 }));
         for input in inputs {
             let mut copy = self.primary.clone();

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use roundel_core::{
-    Attach, Command, Config, ConnEnd, ConnId, FromWorker, Input, Output, Overflow, Primary,
-    Refusal, Seq, Signal, Time, ToWorker, WorkerId,
+    Attach, Config, ConnEnd, ConnId, Event, FromWorker, Input, Output, Overflow, Primary, Refusal,
+    Seq, Signal, Time, ToWorker, WorkerId,
 };
 
 use super::goals::{Goal, Goals};
@@ -92,7 +92,6 @@ impl Reference {
             Input::SpawnFailed { worker, .. } => {
                 self.members.retain(|member| member.id != *worker);
             }
-            Input::Command(Command::Stop | Command::StopNow) => self.stopping = true,
             _ => {}
         }
     }
@@ -191,6 +190,8 @@ impl Reference {
                 msg: ToWorker::NewConn { first_seq, .. },
                 attach: Some(Attach::Conn(conn)),
             } => self.on_handoff(*worker, *first_seq, *conn, *config.window()),
+            // Somebody wanted it, or every slot was given up.
+            Output::Event(Event::Stopping { .. }) => self.stopping = true,
             Output::Release { conn, end } => self.on_release(*conn, *end, config),
             _ => {}
         }
