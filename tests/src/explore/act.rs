@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use roundel_core::{
-    Command, Errno, ExitStatus, Input, Seq, SockName, SpawnError, Time, Timer, WorkerId,
+    Command, Errno, ExitStatus, Input, Primary, Seq, SockName, SpawnError, Time, Timer, WorkerId,
 };
 
 use super::action::Action;
@@ -112,7 +112,8 @@ impl World {
 
     /// Whether a wake at this time changes nothing but the clock.
     fn is_early(&self, at: Time) -> bool {
-        let (mut woken, mut moved) = (self.primary.clone(), self.primary.clone());
+        let mut woken = Primary::clone(&self.primary);
+        let mut moved = woken.clone();
         // Nobody was ever sent so much: it moves the clock, and nothing else.
         let nothing = Seq::from_raw(u64::MAX).zip(self.processes.first().map(|p| p.id));
         let Some((seq, worker)) = nothing else { return false };

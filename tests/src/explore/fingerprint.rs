@@ -13,7 +13,8 @@ use super::world::World;
 
 /// Two independent hashes of the same input, 64 bits each: every piece is mixed in by a
 /// multiplication to 128 bits whose halves are folded.
-struct Wide {
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wide {
     low: u64,
     high: u64,
 }
@@ -59,8 +60,12 @@ impl Hasher for Wide {
 
 /// The fingerprint of a state.
 pub fn fingerprint(world: &World) -> u128 {
-    let mut out = Wide { low: 1, high: 2 };
-    world.primary.canonical().hash(&mut out);
+    let primary = || {
+        let mut out = Wide { low: 1, high: 2 };
+        world.primary.canonical().hash(&mut out);
+        out
+    };
+    let mut out = *world.seen.get_or_init(primary);
     View { world, out: &mut out }.all();
     // The end is mixed in like everything else, or the last piece would hardly be.
     out.write_u64(0);

@@ -1,6 +1,8 @@
 //! What must make no difference, tried in a state: hostile answers, impossible inputs, late reports,
 //! and a rest as a snapshot.
 
+use std::sync::{Arc, OnceLock};
+
 use roundel_core::{
     Codec, ConnId, Errno, FromWorker, Input, ListenerId, Primary, Seq, SockName, WorkerId,
 };
@@ -107,9 +109,9 @@ impl World {
         let started = self.processes.iter().filter(|p| p.state != State::Starting);
         inputs.extend(started.map(|p| Input::Spawned { worker: p.id, pid: 1 }));
         for input in inputs {
-            let mut copy = self.primary.clone();
+            let mut copy = Primary::clone(&self.primary);
             let refused = copy.handle_input(self.now, input.clone()).is_err();
-            if !refused || copy != self.primary {
+            if !refused || copy != *self.primary {
                 return Err(format!("{input:?} can't be, and was not refused without a trace"));
             }
         }
@@ -120,18 +122,19 @@ impl World {
     /// same from every next step.
     fn probe_snapshot(&self) -> Result<(), String> {
         let wrong = |what: &str| Err(format!("12: a snapshot {what}"));
-        let Ok(text) = serde_json::to_vec(&self.primary) else { return wrong("can't be written") };
+        let Ok(text) = serde_json::to_vec(&*self.primary) else { return wrong("can't be written") };
         let Ok(primary) = serde_json::from_slice::<Primary>(&text) else {
             return wrong("can't be read");
         };
-        if primary != self.primary {
+        if primary != *self.primary {
             return wrong("is not what was written");
         }
         for action in self.actions() {
             let mut live = self.clone();
             live.said = Some(Vec::new());
             let mut restored = live.clone();
-            restored.primary = primary.clone();
+            restored.primary = Arc::new(primary.clone());
+            restored.seen = OnceLock::new();
             let done = live.apply(action);
             let same = restored.apply(action) == done && live.said == restored.said;
             if !same || fingerprint(&live) != fingerprint(&restored) {

@@ -1,6 +1,6 @@
 //! The real primary and everything around it, as one state.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use roundel_core::{
     Address, Codec, Config, ConnId, Errno, ExitStatus, FromWorker, Input, ListenKey, ListenerId,
@@ -10,6 +10,7 @@ use roundel_core::{
 use super::action::Action;
 use super::bounds::Bounds;
 use super::bug::Bug;
+use super::fingerprint::Wide;
 use super::goals::{Goal, Goals};
 use super::process::{Process, Up};
 use super::reference::Reference;
@@ -43,8 +44,8 @@ pub struct Left {
 /// A state: the primary, the processes, the channels, the clock.
 #[derive(Clone, Debug)]
 pub struct World {
-    /// The real one.
-    pub primary: Primary,
+    /// The real one, shared with the states before and after in which it was told nothing.
+    pub primary: Arc<Primary>,
     /// Virtual time.
     pub now: Time,
     /// The listener.
@@ -59,13 +60,15 @@ pub struct World {
     /// How it ended.
     pub verdict: Option<Verdict>,
     /// Who must get what.
-    pub reference: Reference,
+    pub reference: Arc<Reference>,
     /// What the last step reached.
     pub goals: Goals,
     /// The first thing that was wrong.
     pub fault: Option<String>,
     /// What the primary said in the last step, if anybody wants to know.
     pub said: Option<Vec<Output>>,
+    /// The hash of the primary as it is, once somebody wanted it.
+    pub(super) seen: OnceLock<Wide>,
     pub(super) bug: Option<Bug>,
     pub(super) lazy: bool,
     pub(super) last_conn: u64,
@@ -89,14 +92,15 @@ impl World {
             commands: bounds.commands,
         };
         let mut world = World {
-            primary: Primary::new(Config::clone(&config)),
+            primary: Arc::new(Primary::new(Config::clone(&config))),
+            seen: OnceLock::new(),
             now: Time::from_millis(1_000),
             door: Door::Closed,
             processes: Vec::new(),
             custody: Vec::new(),
             left,
             verdict: None,
-            reference: Reference::default(),
+            reference: Arc::default(),
             goals: Goals::default(),
             fault: None,
             said: None,
@@ -129,11 +133,12 @@ impl World {
             return;
         }
         let config = Arc::clone(&self.config);
-        self.reference.on_input(self.now, &input, &config);
-        if let Err(misuse) = self.primary.handle_input(self.now, input) {
+        Arc::make_mut(&mut self.reference).on_input(self.now, &input, &config);
+        self.seen = OnceLock::new();
+        if let Err(misuse) = Arc::make_mut(&mut self.primary).handle_input(self.now, input) {
             self.wrong(format!("a right input was refused: {misuse}"));
         }
-        while let Some(output) = self.primary.poll_output() {
+        while let Some(output) = Arc::make_mut(&mut self.primary).poll_output() {
             match self.bug {
                 Some(bug) => {
                     for output in bug.bends(self, output) {
@@ -143,16 +148,16 @@ impl World {
                 None => self.carry_out(output, &config),
             }
         }
-        self.reference.end_step(&self.primary, &config);
-        let goals = std::mem::take(&mut self.reference.goals);
-        self.goals.join(goals);
-        if let Some(what) = self.reference.fault.take() {
+        let reference = Arc::make_mut(&mut self.reference);
+        reference.end_step(&self.primary, &config);
+        self.goals.join(std::mem::take(&mut reference.goals));
+        if let Some(what) = reference.fault.take() {
             self.wrong(what);
         }
     }
 
     fn carry_out(&mut self, output: Output, config: &Config) {
-        self.reference.on_output(&output, config);
+        Arc::make_mut(&mut self.reference).on_output(&output, config);
         self.execute(&output);
         if let Some(said) = &mut self.said {
             said.push(output);
