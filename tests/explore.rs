@@ -30,7 +30,7 @@ fn assert_reached(bounds: &Bounds, reports: &[Report]) {
 #[test]
 fn one_worker_and_a_connection_with_two_troubles() {
     let bounds = Bounds::new(1, 1);
-    let report = search(&bounds, 8);
+    let report = search(&bounds, 64);
     assert_reached(&bounds, &[report]);
 }
 
