@@ -2,6 +2,8 @@
 //! beside it, the mutants that prove that the properties can fail, and the programs under test.
 
 pub mod core_path;
+pub mod coverage;
+pub mod explore;
 pub mod fault;
 pub mod life_model;
 pub mod model;
