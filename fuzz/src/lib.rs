@@ -11,13 +11,19 @@
 //! where `cargo run -p roundel-fuzz --example write_seeds` puts them into `corpus/`.
 
 mod native;
+mod node;
 pub mod seeds;
 
 pub use native::{MAX_FRAME, native_decoder, native_inbox};
+pub use node::{MAX_LINE, node_primary_side, node_worker_side};
 
 /// A fuzz target: any bytes in, a panic if a promise is broken.
 pub type Target = fn(&[u8]);
 
 /// All targets, under the names of their corpus folders.
-pub const TARGETS: &[(&str, Target)] =
-    &[("native_decoder", native_decoder), ("native_inbox", native_inbox)];
+pub const TARGETS: &[(&str, Target)] = &[
+    ("native_decoder", native_decoder),
+    ("native_inbox", native_inbox),
+    ("node_primary_side", node_primary_side),
+    ("node_worker_side", node_worker_side),
+];

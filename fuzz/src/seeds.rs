@@ -1,5 +1,7 @@
 //! What the corpus begins with: real encodings, and the faults that the decoder names.
 
+use std::path::Path;
+
 use roundel_core::wire::{Message, encode, encode_hello};
 use roundel_core::{
     Address, Errno, FromWorker, Granted, ListenKey, ListenerId, Seq, SockName, ToWorker, Transport,
@@ -19,7 +21,39 @@ pub fn all() -> Vec<Seed> {
     for (name, bytes) in reads() {
         seeds.push(("native_inbox", name, bytes));
     }
+    for (target, direction) in
+        [("node_primary_side", "worker->primary"), ("node_worker_side", "primary->worker")]
+    {
+        let captured = captured(direction);
+        seeds.extend(captured.into_iter().map(|(name, bytes)| (target, name, bytes)));
+    }
     seeds
+}
+
+/// What Node's own primary and workers say, as it was captured, a read for each line.
+fn captured(direction: &str) -> Vec<(String, Vec<u8>)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/vectors/captured");
+    let files = std::fs::read_dir(&folder).expect("the captures are there");
+    let mut paths: Vec<_> = files.map(|file| file.expect("a file").path()).collect();
+    paths.sort();
+    let seed = |path: std::path::PathBuf| {
+        let text = std::fs::read_to_string(&path).expect("a capture is text");
+        let of_direction = text.lines().filter(|line| line.contains(direction));
+        let reads: Vec<u8> = of_direction.flat_map(captured_read).collect();
+        let name = path.file_stem()?.to_str()?.to_owned();
+        (!reads.is_empty()).then_some((name, reads))
+    };
+    paths.into_iter().filter_map(seed).collect()
+}
+
+fn captured_read(line: &str) -> Vec<u8> {
+    let message = line.split_once("\"message\": ").map_or("", |(_, message)| message);
+    // The last brace is that of the line.
+    let message = message.strip_suffix('}').unwrap_or(message);
+    let laden = !line.contains("\"handle\": \"none\"");
+    let length = u16::try_from(message.len() + 1).expect("a short line");
+    let head = length | if laden { 0x8000 } else { 0 };
+    [&head.to_le_bytes()[..], message.as_bytes(), b"\n"].concat()
 }
 
 /// Every kind of message that a worker sends.

@@ -21,11 +21,13 @@
 //! ```
 
 pub mod demo;
-mod primary;
 pub mod reactor;
 mod worker;
 
-pub use primary::{Primary, is_primary};
 pub use roundel_runtime::exit::Exit;
+pub use roundel_runtime::primary::is_primary;
 pub use roundel_runtime::worker::{Connection, Listener, Standing, command, slot, worker_id};
 pub use worker::Worker;
+
+/// A primary whose workers run this same executable: see [`roundel_runtime::primary::Primary`].
+pub type Primary = roundel_runtime::primary::Primary<reactor::Reactor>;

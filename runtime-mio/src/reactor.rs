@@ -10,10 +10,21 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use roundel_runtime::clock;
 use roundel_runtime::exit::Exit;
+use roundel_runtime::primary::EventLoop;
 use roundel_runtime::shell::{Change, Shell, Source};
 
 /// Events taken in one wait.
 const EVENTS: usize = 256;
+
+/// The event loop, as [`Primary`](crate::Primary) is told of it.
+#[derive(Debug)]
+pub enum Reactor {}
+
+impl EventLoop for Reactor {
+    fn run(shell: Shell) -> io::Result<Exit> {
+        run(shell)
+    }
+}
 
 /// Runs a primary to its end.
 ///

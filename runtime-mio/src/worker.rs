@@ -234,11 +234,7 @@ impl Worker {
         let end = Instant::now() + FAREWELL_TIMEOUT;
         let failing = self.is_failing();
         loop {
-            let settled = self.shared.with(|member| {
-                let said = !failing || member.is_suicide_settled();
-                let heard = !member.awaits_suicide_ack() && !member.awaits_farewell();
-                said && heard && !member.wants_write()
-            });
+            let settled = self.shared.with(|member| member.is_settled(failing));
             let left = end.saturating_duration_since(Instant::now());
             if settled || left.is_zero() || self.wait(Some(left)).is_err() {
                 break;

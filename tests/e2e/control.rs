@@ -6,19 +6,31 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::harness::*;
+use crate::pair::{Pair, on_all, on_both};
+
+on_all! {
+    an_idle_primary_costs_nothing,
+}
+
+on_both! {
+    status_has_the_fields_that_others_read,
+    stop_waits_for_the_end,
+    a_reader_of_the_event_log_that_leaves_hurts_nobody,
+    a_reader_of_the_event_log_that_sleeps_hurts_nobody,
+    another_user_is_told_nothing,
+}
 
 fn keys(value: &serde_json::Value) -> Vec<&str> {
     value.as_object().unwrap().keys().map(String::as_str).collect()
 }
 
-#[test]
-fn status_has_the_fields_that_others_read() {
-    let cluster = Cluster::demo(&["-w", "2"]);
+fn status_has_the_fields_that_others_read(on: Pair) {
+    let cluster = on.demo(&["-w", "2"]);
     cluster.ready(2);
     let path = cluster.dir.join("control");
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     let output =
-        Command::new(roundel()).args(["status", "--json", "--control"]).arg(&path).output();
+        Command::new(on.binary()).args(["status", "--json", "--control"]).arg(&path).output();
     let status: serde_json::Value = serde_json::from_slice(&output.unwrap().stdout).unwrap();
     let mut wanted = [
         "pid",
@@ -53,17 +65,17 @@ fn status_has_the_fields_that_others_read() {
     wanted.sort_unstable();
     assert_eq!(keys(&status["workers"][0]), wanted);
     assert_eq!(status["primary"]["pid"], cluster.pid());
-    let table = Command::new(roundel()).args(["status", "--control"]).arg(&path).output().unwrap();
+    let table =
+        Command::new(on.binary()).args(["status", "--control"]).arg(&path).output().unwrap();
     let table = String::from_utf8(table.stdout).unwrap();
     assert!(table.contains("round-robin") && table.contains("ready"), "{table}");
     cluster.stop();
 }
 
-#[test]
-fn stop_waits_for_the_end() {
-    let mut cluster = Cluster::demo(&["-w", "2"]);
+fn stop_waits_for_the_end(on: Pair) {
+    let mut cluster = on.demo(&["-w", "2"]);
     cluster.ready(2);
-    let stop = Command::new(roundel())
+    let stop = Command::new(on.binary())
         .args(["stop", "--control"])
         .arg(cluster.dir.join("control"))
         .output()
@@ -73,10 +85,9 @@ fn stop_waits_for_the_end() {
     assert_eq!(cluster.wait(), 0);
 }
 
-#[test]
-fn an_idle_primary_costs_nothing() {
+fn an_idle_primary_costs_nothing(on: Pair) {
     let _load = alone();
-    let cluster = Cluster::demo(&["-w", "2"]);
+    let cluster = on.demo(&["-w", "2"]);
     let pids = cluster.ready(2);
     cluster.get("/").pid();
     let ticks = |pid: i32| cpu_ticks(pid);
@@ -88,10 +99,9 @@ fn an_idle_primary_costs_nothing() {
     cluster.stop();
 }
 
-#[test]
-fn a_reader_of_the_event_log_that_leaves_hurts_nobody() {
+fn a_reader_of_the_event_log_that_leaves_hurts_nobody(on: Pair) {
     let dir = temp_dir();
-    let mut child = Command::new(roundel())
+    let mut child = Command::new(on.binary())
         .args(["demo", "-w", "1", "-b", "127.0.0.1:0", "--events", "-", "--control"])
         .arg(dir.join("control"))
         .stdout(Stdio::piped())
@@ -120,10 +130,9 @@ fn a_reader_of_the_event_log_that_leaves_hurts_nobody() {
 }
 
 /// More than a pipe holds is written while nobody reads.
-#[test]
-fn a_reader_of_the_event_log_that_sleeps_hurts_nobody() {
+fn a_reader_of_the_event_log_that_sleeps_hurts_nobody(on: Pair) {
     let dir = temp_dir();
-    let mut command = Command::new(roundel());
+    let mut command = Command::new(on.binary());
     command.args(["demo", "-w", "1", "-b", "127.0.0.1:0", "--events", "-", "--control"]);
     command.arg(dir.join("control")).stdout(Stdio::piped());
     command.stderr(fs::File::create(dir.join("log")).unwrap());
@@ -143,16 +152,15 @@ fn a_reader_of_the_event_log_that_sleeps_hurts_nobody() {
 
 /// Neither by the mode of the socket nor, where somebody has loosened that, by its own look at
 /// who asks.
-#[test]
-fn another_user_is_told_nothing() {
+fn another_user_is_told_nothing(on: Pair) {
     if !nix::unistd::geteuid().is_root() {
         println!("skipped: only root can be another user");
         return;
     }
-    let cluster = Cluster::demo(&["-w", "1"]);
+    let cluster = on.demo(&["-w", "1"]);
     cluster.ready(1);
     let (socket, binary) = (cluster.dir.join("control"), cluster.dir.join("roundel"));
-    fs::copy(roundel(), &binary).unwrap();
+    fs::copy(on.binary(), &binary).unwrap();
     for mode in [0o600, 0o666] {
         fs::set_permissions(&socket, fs::Permissions::from_mode(mode)).unwrap();
         for question in [["status", "--json"].as_slice(), &["stop"]] {
@@ -163,7 +171,7 @@ fn another_user_is_told_nothing() {
             assert!(output.stdout.is_empty());
             let error = String::from_utf8_lossy(&output.stderr);
             // It has run, and failed at the socket.
-            assert!(error.starts_with("roundel: "), "{error}");
+            assert!(error.starts_with("roundel"), "{error}");
         }
     }
     cluster.ready(1);

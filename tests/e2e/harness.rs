@@ -25,10 +25,11 @@ fn target_dir() -> PathBuf {
     test.parent().and_then(|deps| deps.parent()).unwrap().to_owned()
 }
 
-pub(crate) fn roundel() -> PathBuf {
-    let path = target_dir().join("roundel");
+/// Something that cargo has built, with the crate of this adapter.
+pub(crate) fn built(name: &str, adapter: &str) -> PathBuf {
+    let path = target_dir().join(name);
     assert!(
-        is_fresh(&path),
+        is_fresh(&path, adapter),
         "{} is missing or stale: run `cargo test --workspace`",
         path.display()
     );
@@ -37,11 +38,10 @@ pub(crate) fn roundel() -> PathBuf {
 
 /// Whether the binary is there and newer than what it is built from: a run of this package's tests
 /// alone does not build it.
-fn is_fresh(binary: &Path) -> bool {
+fn is_fresh(binary: &Path, adapter: &str) -> bool {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let Ok(built) = fs::metadata(binary).and_then(|it| it.modified()) else { return false };
-    let mut paths =
-        ["core/src", "runtime/src", "runtime-mio/src"].map(|it| workspace.join(it)).to_vec();
+    let mut paths = ["core", "runtime", adapter].map(|it| workspace.join(it).join("src")).to_vec();
     while let Some(path) = paths.pop() {
         // Unit tests are no part of it.
         if path.file_stem().is_some_and(|stem| stem == "tests") {
@@ -56,11 +56,6 @@ fn is_fresh(binary: &Path) -> bool {
     true
 }
 
-pub(crate) fn single_binary() -> PathBuf {
-    target_dir().join("examples/single_binary")
-}
-
-pub(crate) const TEST_WORKER: &str = env!("CARGO_BIN_EXE_test_worker");
 pub(crate) const HOSTILE_WORKER: &str = env!("CARGO_BIN_EXE_hostile_worker");
 
 /// Tests that put load on the machine take turns.
@@ -105,16 +100,6 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// `roundel demo ARGS`.
-    pub(crate) fn demo(args: &[&str]) -> Cluster {
-        Cluster::start(Command::new(roundel()), "demo", args, &[])
-    }
-
-    /// `roundel run ARGS PROGRAM`.
-    pub(crate) fn run(args: &[&str], program: &[&str]) -> Cluster {
-        Cluster::start(Command::new(roundel()), "run", args, program)
-    }
-
     /// `COMMAND demo|run ARGS PROGRAM`, on a port of the kernel's choice.
     pub(crate) fn start(
         mut command: Command,

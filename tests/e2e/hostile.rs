@@ -1,10 +1,39 @@
 //! Workers that misbehave harm only themselves, and the log says what they did.
 
 use crate::harness::*;
+use crate::pair::{Pair, on_all, on_both};
+
+on_all! {
+    a_worker_that_answers_nothing_is_killed_and_its_connection_served,
+}
+
+on_both! {
+    random_bytes,
+    random_bodies_in_good_frames,
+    another_protocol,
+    json_that_is_none,
+    a_line_of_100_mb,
+    a_thousand_brackets,
+    refusals_of_handles_that_nobody_sent,
+    a_handle_on_a_line_that_says_nothing_of_it,
+    two_handles_on_one_line,
+    another_version,
+    thousands_of_descriptors_before_anything_else,
+    what_only_the_primary_may_say,
+    a_wrong_hello,
+    a_frame_that_is_no_message,
+    a_huge_length,
+    half_a_message_then_silence,
+    a_message_before_online,
+    acks_that_answer_nothing,
+    a_flood_of_valid_messages_is_only_slowed,
+    descriptors_that_nobody_asked_for_are_discarded,
+    a_worker_that_never_reads_its_answers_costs_bounded_memory,
+}
 
 /// Slot 0 misbehaves; slot 1 must serve on, and slot 0 be ended for this reason.
-fn ended_for(mode: &str, reason: &str) {
-    let cluster = Cluster::run(&["-w", "2", "--drain-timeout", "1s"], &[HOSTILE_WORKER, mode]);
+fn ended_for(on: Pair, mode: &str, reason: &str) {
+    let cluster = on.run(&["-w", "2", "--drain-timeout", "1s"], &[HOSTILE_WORKER, mode]);
     let killed = wait_for(reason, || cluster.events_named("killing").into_iter().next());
     assert_eq!(killed["class"], "violations");
     assert_eq!(killed["reason"], reason);
@@ -19,102 +48,83 @@ fn ended_for(mode: &str, reason: &str) {
     cluster.stop();
 }
 
-#[test]
-fn random_bytes() {
-    ended_for("random", "unknown_codec");
+fn random_bytes(on: Pair) {
+    ended_for(on, "random", "unknown_codec");
 }
 
-#[test]
-fn random_bodies_in_good_frames() {
-    ended_for("random-bodies", "bad_message");
+fn random_bodies_in_good_frames(on: Pair) {
+    ended_for(on, "random-bodies", "bad_message");
 }
 
-#[test]
-fn another_protocol() {
-    ended_for("http", "unknown_codec");
+fn another_protocol(on: Pair) {
+    ended_for(on, "http", "unknown_codec");
 }
 
-#[test]
-fn json_that_is_none() {
-    ended_for("node-garbage", "bad_message");
+fn json_that_is_none(on: Pair) {
+    ended_for(on, "node-garbage", "bad_message");
 }
 
-#[test]
-fn a_line_of_100_mb() {
+fn a_line_of_100_mb(on: Pair) {
     let _load = alone();
-    ended_for("node-long-line", "frame_too_long");
+    ended_for(on, "node-long-line", "frame_too_long");
 }
 
-#[test]
-fn a_thousand_brackets() {
-    ended_for("node-deep", "nested_too_deep");
+fn a_thousand_brackets(on: Pair) {
+    ended_for(on, "node-deep", "nested_too_deep");
 }
 
-#[test]
-fn refusals_of_handles_that_nobody_sent() {
-    ended_for("node-nacks", "stray_messages");
+fn refusals_of_handles_that_nobody_sent(on: Pair) {
+    ended_for(on, "node-nacks", "stray_messages");
 }
 
-#[test]
-fn a_handle_on_a_line_that_says_nothing_of_it() {
-    ended_for("node-handle-on-a-plain-line", "unexpected_handles");
+fn a_handle_on_a_line_that_says_nothing_of_it(on: Pair) {
+    ended_for(on, "node-handle-on-a-plain-line", "unexpected_handles");
 }
 
-#[test]
-fn two_handles_on_one_line() {
-    ended_for("node-two-handles", "unexpected_handles");
+fn two_handles_on_one_line(on: Pair) {
+    ended_for(on, "node-two-handles", "unexpected_handles");
 }
 
-#[test]
-fn another_version() {
-    ended_for("bad-version", "bad_version");
+fn another_version(on: Pair) {
+    ended_for(on, "bad-version", "bad_version");
 }
 
-#[test]
-fn thousands_of_descriptors_before_anything_else() {
+fn thousands_of_descriptors_before_anything_else(on: Pair) {
     let _load = alone();
-    ended_for("descriptors-first", "unknown_codec");
+    ended_for(on, "descriptors-first", "unknown_codec");
 }
 
-#[test]
-fn what_only_the_primary_may_say() {
-    ended_for("newconn", "bad_message");
+fn what_only_the_primary_may_say(on: Pair) {
+    ended_for(on, "newconn", "bad_message");
 }
 
-#[test]
-fn a_wrong_hello() {
-    ended_for("bad-hello", "bad_magic");
+fn a_wrong_hello(on: Pair) {
+    ended_for(on, "bad-hello", "bad_magic");
 }
 
-#[test]
-fn a_frame_that_is_no_message() {
-    ended_for("bad-message", "bad_message");
+fn a_frame_that_is_no_message(on: Pair) {
+    ended_for(on, "bad-message", "bad_message");
 }
 
-#[test]
-fn a_huge_length() {
-    ended_for("huge", "frame_too_long");
+fn a_huge_length(on: Pair) {
+    ended_for(on, "huge", "frame_too_long");
 }
 
-#[test]
-fn half_a_message_then_silence() {
-    ended_for("half", "frame_timeout");
+fn half_a_message_then_silence(on: Pair) {
+    ended_for(on, "half", "frame_timeout");
 }
 
-#[test]
-fn a_message_before_online() {
-    ended_for("before-online", "unexpected_message");
+fn a_message_before_online(on: Pair) {
+    ended_for(on, "before-online", "unexpected_message");
 }
 
-#[test]
-fn acks_that_answer_nothing() {
-    ended_for("strays", "stray_messages");
+fn acks_that_answer_nothing(on: Pair) {
+    ended_for(on, "strays", "stray_messages");
 }
 
-#[test]
-fn a_flood_of_valid_messages_is_only_slowed() {
+fn a_flood_of_valid_messages_is_only_slowed(on: Pair) {
     let _load = alone();
-    let cluster = Cluster::run(&["-w", "2", "--drain-timeout", "1s"], &[HOSTILE_WORKER, "flood"]);
+    let cluster = on.run(&["-w", "2", "--drain-timeout", "1s"], &[HOSTILE_WORKER, "flood"]);
     cluster.ready(1);
     for _ in 0..200 {
         cluster.get("/").pid();
@@ -123,11 +133,9 @@ fn a_flood_of_valid_messages_is_only_slowed() {
     cluster.stop();
 }
 
-#[test]
-fn descriptors_that_nobody_asked_for_are_discarded() {
+fn descriptors_that_nobody_asked_for_are_discarded(on: Pair) {
     let _load = alone();
-    let cluster =
-        Cluster::run(&["-w", "2", "--drain-timeout", "1s"], &[HOSTILE_WORKER, "descriptors"]);
+    let cluster = on.run(&["-w", "2", "--drain-timeout", "1s"], &[HOSTILE_WORKER, "descriptors"]);
     cluster.ready(1);
     let base = cluster.total("open_fds");
     wait_for("the flood", || (cluster.events_named("pong").len() >= 2_000).then_some(()));
@@ -136,22 +144,24 @@ fn descriptors_that_nobody_asked_for_are_discarded() {
     cluster.stop();
 }
 
-#[test]
-fn a_worker_that_never_reads_its_answers_costs_bounded_memory() {
+fn a_worker_that_never_reads_its_answers_costs_bounded_memory(on: Pair) {
     let _load = alone();
-    let cluster = Cluster::run(&["-w", "2", "--drain-timeout", "1s"], &[HOSTILE_WORKER, "deaf"]);
+    let cluster = on.run(&["-w", "2", "--drain-timeout", "1s"], &[HOSTILE_WORKER, "deaf"]);
     cluster.ready(1);
     for _ in 0..200 {
         cluster.get("/").pid();
     }
     assert!(cluster.total("rss_kb") < 32 * 1024);
+    let before = cpu_ticks(cluster.pid());
+    // The span over which the CPU is measured: what it says is left unread all the time.
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    let used = cpu_ticks(cluster.pid()) - before;
+    assert!(used < 20, "{used} ticks of 10 ms in 1 s");
     cluster.stop();
 }
 
-#[test]
-fn a_worker_that_answers_nothing_is_killed_and_its_connection_served() {
-    let cluster =
-        Cluster::run(&["-w", "2", "--ack-timeout", "300ms"], &[TEST_WORKER, "never-take"]);
+fn a_worker_that_answers_nothing_is_killed_and_its_connection_served(on: Pair) {
+    let cluster = on.run(&["-w", "2", "--ack-timeout", "300ms"], &[on.test_worker(), "never-take"]);
     cluster.ready(2);
     let outcomes: Vec<Outcome> = (0..4).map(|_| cluster.get("/")).collect();
     assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Ok(_))), "{outcomes:?}");

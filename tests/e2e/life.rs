@@ -7,12 +7,29 @@ use std::time::Instant;
 use serde_json::Value;
 
 use crate::harness::*;
+use crate::pair::{Pair, on_all, on_both};
+
+on_all! {
+    every_crash_is_replaced_before_the_worker_is_gone,
+    a_panic_on_another_thread_replaces_the_worker,
+    starts_keep_the_growing_distance,
+    a_slot_that_is_given_up_leaves_the_others_alone,
+    the_end_of_a_worker_is_shown_with_its_successor,
+    workers_that_end_well_may_end_for_good,
+}
+
+on_both! {
+    a_program_that_ends_at_once_is_given_up,
+    a_program_that_does_not_exist_is_one_line_and_127,
+    a_port_in_use_is_one_line_and_4,
+    a_program_that_is_its_own_primary,
+    outside_a_cluster_the_program_binds_by_itself,
+}
 
 /// Crashes a worker fifty times under load.
-#[test]
-fn every_crash_is_replaced_before_the_worker_is_gone() {
+fn every_crash_is_replaced_before_the_worker_is_gone(on: Pair) {
     let _load = alone();
-    let cluster = Cluster::demo(&["-w", "3"]);
+    let cluster = on.demo(&["-w", "3"]);
     cluster.ready(3);
     let base = cluster.total("open_fds");
     let mut crashes = 0;
@@ -59,9 +76,8 @@ fn every_crash_is_replaced_before_the_worker_is_gone() {
     cluster.stop();
 }
 
-#[test]
-fn a_panic_on_another_thread_replaces_the_worker() {
-    let cluster = Cluster::run(&["-w", "1"], &[TEST_WORKER, "panic-thread"]);
+fn a_panic_on_another_thread_replaces_the_worker(on: Pair) {
+    let cluster = on.run(&["-w", "1"], &[on.test_worker(), "panic-thread"]);
     let first = cluster.ready(1)[0];
     assert_eq!(cluster.get("/").pid(), first, "what it has, it finishes");
     let second = cluster.get("/").pid();
@@ -73,10 +89,10 @@ fn a_panic_on_another_thread_replaces_the_worker() {
     cluster.stop();
 }
 
-fn roundel_run(args: &[&str]) -> Output {
+fn roundel_run(on: Pair, args: &[&str]) -> Output {
     let dir = temp_dir();
     let control = dir.join("control");
-    let mut command = Command::new(roundel());
+    let mut command = Command::new(on.binary());
     let output = command.arg(args[0]).arg("--control").arg(control).args(&args[1..]).output();
     std::fs::remove_dir_all(dir).unwrap();
     output.unwrap()
@@ -87,10 +103,9 @@ fn errors(output: &Output) -> Vec<String> {
     text.lines().filter(|line| !line.contains("control socket")).map(str::to_owned).collect()
 }
 
-#[test]
-fn a_program_that_ends_at_once_is_given_up() {
+fn a_program_that_ends_at_once_is_given_up(on: Pair) {
     let begun = Instant::now();
-    let output = roundel_run(&["run", "-w", "1", "--restart-intensity", "3/10", "false"]);
+    let output = roundel_run(on, &["run", "-w", "1", "--restart-intensity", "3/10", "false"]);
     assert_eq!(output.status.code(), Some(3));
     let errors = errors(&output);
     let delays: Vec<&str> =
@@ -101,13 +116,12 @@ fn a_program_that_ends_at_once_is_given_up() {
     assert!(last.contains("crash loop"), "{errors:?}");
 }
 
-#[test]
-fn starts_keep_the_growing_distance() {
+fn starts_keep_the_growing_distance(on: Pair) {
     let dir = temp_dir();
     let events = dir.join("events");
     let events_path = events.to_str().unwrap();
-    let args = ["run", "-w", "2", "--events", events_path, TEST_WORKER, "exit", "7"];
-    assert_eq!(roundel_run(&args).status.code(), Some(3));
+    let args = ["run", "-w", "2", "--events", events_path, on.test_worker(), "exit", "7"];
+    assert_eq!(roundel_run(on, &args).status.code(), Some(3));
     let text = std::fs::read_to_string(&events).unwrap();
     let events: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     for slot in 0..2 {
@@ -128,10 +142,9 @@ fn starts_keep_the_growing_distance() {
     std::fs::remove_dir_all(dir).unwrap();
 }
 
-#[test]
-fn a_slot_that_is_given_up_leaves_the_others_alone() {
+fn a_slot_that_is_given_up_leaves_the_others_alone(on: Pair) {
     let args = ["-w", "2", "--restart-intensity", "2/10"];
-    let cluster = Cluster::run(&args, &[TEST_WORKER, "exit-first", "1"]);
+    let cluster = on.run(&args, &[on.test_worker(), "exit-first", "1"]);
     let given_up = wait_for("it", || cluster.events_named("given_up").into_iter().next());
     assert_eq!(given_up["slot"], 0);
     let pids = cluster.ready(1);
@@ -141,9 +154,8 @@ fn a_slot_that_is_given_up_leaves_the_others_alone() {
     cluster.stop();
 }
 
-#[test]
-fn the_end_of_a_worker_is_shown_with_its_successor() {
-    let cluster = Cluster::demo(&["-w", "2"]);
+fn the_end_of_a_worker_is_shown_with_its_successor(on: Pair) {
+    let cluster = on.demo(&["-w", "2"]);
     cluster.ready(2);
     let gone = cluster.get("/exit?code=7").pid();
     let status = wait_for("the successor", || {
@@ -159,17 +171,17 @@ fn the_end_of_a_worker_is_shown_with_its_successor() {
     cluster.stop();
 }
 
-#[test]
-fn workers_that_end_well_may_end_for_good() {
-    let output =
-        roundel_run(&["run", "-w", "2", "--respawn", "on-failure", TEST_WORKER, "exit", "0"]);
+fn workers_that_end_well_may_end_for_good(on: Pair) {
+    let output = roundel_run(
+        on,
+        &["run", "-w", "2", "--respawn", "on-failure", on.test_worker(), "exit", "0"],
+    );
     assert_eq!(output.status.code(), Some(0), "{:?}", errors(&output));
 }
 
-#[test]
-fn a_program_that_does_not_exist_is_one_line_and_127() {
+fn a_program_that_does_not_exist_is_one_line_and_127(on: Pair) {
     for workers in ["1", "4"] {
-        let output = roundel_run(&["run", "-w", workers, "/nonexistent/program"]);
+        let output = roundel_run(on, &["run", "-w", workers, "/nonexistent/program"]);
         assert_eq!(output.status.code(), Some(127));
         let errors = errors(&output);
         assert_eq!(errors.len(), 1, "{errors:?}");
@@ -177,22 +189,20 @@ fn a_program_that_does_not_exist_is_one_line_and_127() {
     }
 }
 
-#[test]
-fn a_port_in_use_is_one_line_and_4() {
+fn a_port_in_use_is_one_line_and_4(on: Pair) {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = taken.local_addr().unwrap().to_string();
-    let output = roundel_run(&["demo", "-b", &addr]);
+    let output = roundel_run(on, &["demo", "-b", &addr]);
     assert_eq!(output.status.code(), Some(4));
     let errors = errors(&output);
     assert_eq!(errors.len(), 1, "{errors:?}");
     assert!(errors[0].contains(&addr) && errors[0].contains("in use"), "{errors:?}");
 }
 
-#[test]
-fn a_program_that_is_its_own_primary() {
+fn a_program_that_is_its_own_primary(on: Pair) {
     let dir = temp_dir();
     let log = std::fs::File::create(dir.join("log")).unwrap();
-    let mut command = Command::new(single_binary());
+    let mut command = Command::new(on.single_binary());
     command.arg("127.0.0.1:0").env("TMPDIR", &dir).env_remove("XDG_RUNTIME_DIR").stderr(log);
     let mut child = command.spawn().unwrap();
     let addr: SocketAddr = wait_for("the listener", || {
@@ -212,10 +222,9 @@ fn a_program_that_is_its_own_primary() {
     std::fs::remove_dir_all(dir).unwrap();
 }
 
-#[test]
-fn outside_a_cluster_the_program_binds_by_itself() {
+fn outside_a_cluster_the_program_binds_by_itself(on: Pair) {
     use std::io::{BufRead, BufReader};
-    let mut command = Command::new(single_binary());
+    let mut command = Command::new(on.single_binary());
     command.arg("127.0.0.1:0").env("ALONE", "1").stdout(std::process::Stdio::piped());
     let mut child = command.spawn().unwrap();
     let mut line = String::new();

@@ -11,6 +11,13 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::harness::*;
+use crate::pair::{Pair, on_both};
+
+on_both! {
+    the_limit_on_open_files_is_no_spin,
+    nor_for_another_user,
+    workers_at_their_own_limit_cost_no_spin_either,
+}
 
 /// How many requests are answered in a second.
 fn rate(cluster: &Cluster) -> u32 {
@@ -23,15 +30,17 @@ fn rate(cluster: &Cluster) -> u32 {
     count
 }
 
-fn two_hundred_clients_with_64_descriptors(mut command: Command) {
+fn two_hundred_clients_with_64_descriptors(on: Pair, mut command: Command) {
     command.args(["sh", "-c", "ulimit -n 64; exec \"$0\" \"$@\""]);
     let _load = alone();
     let public = temp_dir();
     fs::set_permissions(&public, fs::Permissions::from_mode(0o777)).unwrap();
-    let binary = public.join("roundel");
-    fs::copy(roundel(), &binary).unwrap();
-    fs::set_permissions(&binary, fs::Permissions::from_mode(0o755)).unwrap();
-    command.arg(&binary);
+    let [worker, ..] = on.demo_worker();
+    for (from, to) in [(on.binary(), "primary"), (worker.into(), "worker")] {
+        fs::copy(from, public.join(to)).unwrap();
+        fs::set_permissions(public.join(to), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    command.arg(public.join("primary"));
     let cluster = start_in(command, &public);
     let pids = cluster.ready(2);
     let base = cluster.total("open_fds");
@@ -73,37 +82,35 @@ fn start_in(mut command: Command, public: &Path) -> Cluster {
     let dir = public.join("files");
     fs::create_dir(&dir).unwrap();
     fs::set_permissions(&dir, fs::Permissions::from_mode(0o777)).unwrap();
-    command.args(["demo", "-w", "2", "-b", "127.0.0.1:0"]);
+    command.args(["run", "-w", "2", "-b", "127.0.0.1:0"]);
     command.arg("--control").arg(dir.join("control")).arg("--events").arg(dir.join("events"));
+    command.arg(public.join("worker")).args(["demo-worker", "1"]);
     mark(&mut command, &dir);
     let log = fs::File::create(dir.join("log")).unwrap();
     command.stderr(log);
     Cluster::adopt(command.spawn().unwrap(), dir)
 }
 
-#[test]
-fn the_limit_on_open_files_is_no_spin() {
-    two_hundred_clients_with_64_descriptors(Command::new("env"));
+fn the_limit_on_open_files_is_no_spin(on: Pair) {
+    two_hundred_clients_with_64_descriptors(on, Command::new("env"));
 }
 
-#[test]
-fn nor_for_another_user() {
+fn nor_for_another_user(on: Pair) {
     if !nix::unistd::geteuid().is_root() {
         println!("skipped: not root, so the other test is this one");
         return;
     }
     let mut command = Command::new("setpriv");
     command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
-    two_hundred_clients_with_64_descriptors(command);
+    two_hundred_clients_with_64_descriptors(on, command);
 }
 
 /// Here the workers run: it is they who have no descriptor left, decline, and are asked again.
-#[test]
-fn workers_at_their_own_limit_cost_no_spin_either() {
+fn workers_at_their_own_limit_cost_no_spin_either(on: Pair) {
     let _load = alone();
     let mut command = Command::new("sh");
-    command.args(["-c", "ulimit -n 64; exec \"$0\" \"$@\""]).arg(roundel());
-    let cluster = Cluster::start(command, "demo", &["-w", "2"], &[]);
+    command.args(["-c", "ulimit -n 64; exec \"$0\" \"$@\""]).arg(on.binary());
+    let cluster = on.start_demo(command, &["-w", "2"]);
     let pids = cluster.ready(2);
     let base = cluster.total("open_fds");
     let before = rate(&cluster);

@@ -1,10 +1,12 @@
-//! Scenarios over the real binary: real processes, real sockets, real kills.
+//! Scenarios over the real binaries: real processes, real sockets, real kills.
 
+mod cli;
 mod control;
 mod harness;
 mod hostile;
 mod life;
 mod limits;
+mod pair;
 mod program;
 mod serving;
 mod shutdown;

@@ -1,12 +1,27 @@
 //! What the worker API does for the programs that use it.
 
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::thread;
+use std::time::Duration;
+
 use nix::sys::signal::Signal;
 
 use crate::harness::*;
+use crate::pair::{Pair, on_all, on_both};
 
-#[test]
-fn helpers_know_nothing_of_the_cluster() {
-    let cluster = Cluster::run(&["-w", "1"], &[TEST_WORKER, "helper"]);
+on_all! {
+    clients_that_cannot_be_served_now_cost_no_cpu,
+    helpers_know_nothing_of_the_cluster,
+    a_panic_does_not_wait_for_a_full_channel_and_is_told_later,
+}
+
+on_both! {
+    a_server_of_a_library_drains_under_load,
+}
+
+fn helpers_know_nothing_of_the_cluster(on: Pair) {
+    let cluster = on.run(&["-w", "1"], &[on.test_worker(), "helper"]);
     cluster.ready(1);
     let Outcome::Ok(found) = cluster.get("/") else { panic!("no answer") };
     assert!(found.contains("\nPATH="), "{found}");
@@ -16,17 +31,16 @@ fn helpers_know_nothing_of_the_cluster() {
     cluster.stop();
 }
 
-#[test]
-fn a_panic_does_not_wait_for_a_full_channel_and_is_told_later() {
+fn a_panic_does_not_wait_for_a_full_channel_and_is_told_later(on: Pair) {
     let _load = alone();
-    let cluster = Cluster::run(&["-w", "2"], &[TEST_WORKER, "panic-full"]);
+    let cluster = on.run(&["-w", "2"], &[on.test_worker(), "panic-full"]);
     let pids = cluster.ready(2);
     // A worker takes it before the primary stops, and waits for the request.
-    let stream = std::net::TcpStream::connect(cluster.addr).unwrap();
+    let stream = TcpStream::connect(cluster.addr).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     wait_for("it to be taken", || (cluster.total("accepted_total") == 1).then_some(()));
     cluster.signal(Signal::SIGSTOP);
-    std::io::Write::write_all(&mut &stream, b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    (&stream).write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
     let Outcome::Ok(answer) = receive(stream) else { panic!("the panic waits for the channel") };
     assert!(answer.contains("panicked true"), "{answer}");
     let words: Vec<&str> = answer.split_whitespace().collect();
@@ -46,5 +60,64 @@ fn a_panic_does_not_wait_for_a_full_channel_and_is_told_later() {
     // The replacement is the third worker.
     let order = [place("suicide", worker), place("spawned", 3), place("exited", worker)];
     assert!(order.is_sorted() && order[0].is_some(), "{order:?}");
+    cluster.stop();
+}
+
+fn a_server_of_a_library_drains_under_load(on: Pair) {
+    let _load = alone();
+    let server = Pair::hyper_server();
+    let mut cluster = on.run(&["-w", "2"], &[server.to_str().unwrap()]);
+    let pids = cluster.ready(2);
+    let addr = cluster.addr;
+    assert_ne!(get(addr, "/").pid(), get(addr, "/").pid());
+    let outcomes = under_load(addr, 8, || {
+        wait_for("some load", || (cluster.total("accepted_total") > 200).then_some(()));
+        cluster.signal(Signal::SIGTERM);
+        assert_eq!(cluster.wait(), 0);
+    });
+    // Also those that it had taken, and whose request came after that.
+    let answered: Vec<&Outcome> = outcomes.iter().filter(|o| matches!(o, Outcome::Ok(_))).collect();
+    assert!(answered.iter().all(|outcome| pids.contains(&outcome.pid())));
+    assert_eq!(cluster.events_named("accepted").len(), answered.len() + 2);
+    let exits = cluster.events_named("exited");
+    assert!(exits.iter().all(|exit| exit["class"] == "voluntary"), "{exits:?}");
+    cluster.expect_nothing_left();
+}
+
+/// What they send, and that they have closed their side, is there to be read all the time.
+fn clients_that_cannot_be_served_now_cost_no_cpu(on: Pair) {
+    let _load = alone();
+    let cluster = on.demo(&["-w", "1"]);
+    let pids = cluster.ready(1);
+    let open = |first: &str| {
+        let mut stream = TcpStream::connect(cluster.addr).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        write!(stream, "GET {first} HTTP/1.1\r\n\r\n").unwrap();
+        stream
+    };
+    let closed = open("/sleep?ms=3000");
+    closed.shutdown(Shutdown::Write).unwrap();
+    let mut eager = open("/sleep?ms=3000");
+    eager.write_all("GET / HTTP/1.1\r\n\r\n".repeat(2_000).as_bytes()).unwrap();
+    let mut lazy = open("/");
+    lazy.set_nonblocking(true).unwrap();
+    let request = "GET / HTTP/1.1\r\n\r\n".repeat(1_000);
+    wait_for("its answers to pile up", || {
+        while lazy.write(request.as_bytes()).is_ok() {}
+        // A span in which it takes nothing more.
+        thread::park_timeout(Duration::from_millis(100));
+        lazy.write(request.as_bytes()).is_err().then_some(())
+    });
+    let before = cpu_ticks(pids[0]);
+    // The span over which the CPU is measured: the sleepers sleep for longer.
+    thread::sleep(Duration::from_secs(1));
+    let used = cpu_ticks(pids[0]) - before;
+    assert!(used < 20, "{used} ticks of 10 ms in 1 s");
+    for mut stream in [closed, eager] {
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200");
+    }
+    drop(lazy);
     cluster.stop();
 }

@@ -5,13 +5,26 @@ use std::io::Write;
 use std::process::{ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::harness::*;
+use crate::pair::{Pair, on_all};
 
-#[test]
-fn term_lets_running_requests_finish() {
-    let mut cluster = Cluster::demo(&["-w", "2"]);
+on_all! {
+    term_lets_running_requests_finish,
+    term_under_load_cuts_nobody_off,
+    what_is_pending_at_term_is_served_by_workers_that_come_back,
+    a_worker_that_ignores_the_drain_is_killed_at_the_deadline,
+    a_second_term_ends_at_once,
+    without_a_primary_no_worker_stays,
+    workers_that_never_listened_leave_too,
+    ctrl_c_on_a_terminal_drains,
+    a_second_ctrl_c_ends_at_once,
+}
+
+fn term_lets_running_requests_finish(on: Pair) {
+    let mut cluster = on.demo(&["-w", "2"]);
     cluster.ready(2);
     let streams: Vec<_> = (0..10).map(|_| send(cluster.addr, "/sleep?ms=700").unwrap()).collect();
     wait_for("all to be taken", || (cluster.total("accepted_total") == 10).then_some(()));
@@ -25,10 +38,32 @@ fn term_lets_running_requests_finish() {
     assert!(exits.iter().all(|exit| exit["class"] == "voluntary"), "{exits:?}");
 }
 
-#[test]
-fn term_under_load_cuts_nobody_off() {
+/// Everybody is killed with connections pending, and the shutdown begins in the same moment: those
+/// are in the queue, so somebody has to come back for them.
+fn what_is_pending_at_term_is_served_by_workers_that_come_back(on: Pair) {
+    let mut cluster = on.demo(&["-w", "2"]);
+    let pids = cluster.ready(2);
+    for _ in 0..4 {
+        cluster.get("/").pid();
+    }
+    cluster.signal(Signal::SIGSTOP);
+    for pid in &pids {
+        kill(Pid::from_raw(*pid), Signal::SIGKILL).unwrap();
+    }
+    let streams: Vec<_> = (0..20).map(|_| send(cluster.addr, "/").unwrap()).collect();
+    cluster.signal(Signal::SIGTERM);
+    cluster.signal(Signal::SIGCONT);
+    for stream in streams {
+        let outcome = receive(stream);
+        assert!(matches!(outcome, Outcome::Ok(_)), "{outcome:?}");
+    }
+    assert_eq!(cluster.wait(), 0);
+    assert_eq!(cluster.events_named("refused").len(), 0);
+}
+
+fn term_under_load_cuts_nobody_off(on: Pair) {
     let _load = alone();
-    let mut cluster = Cluster::demo(&["-w", "2"]);
+    let mut cluster = on.demo(&["-w", "2"]);
     cluster.ready(2);
     let addr = cluster.addr;
     let outcomes = under_load(addr, 8, || {
@@ -44,10 +79,9 @@ fn term_under_load_cuts_nobody_off() {
     assert_eq!(cluster.events_named("refused").len(), 0);
 }
 
-#[test]
-fn a_worker_that_ignores_the_drain_is_killed_at_the_deadline() {
+fn a_worker_that_ignores_the_drain_is_killed_at_the_deadline(on: Pair) {
     let mut cluster =
-        Cluster::run(&["-w", "2", "--drain-timeout", "1s"], &[TEST_WORKER, "ignore-drain"]);
+        on.run(&["-w", "2", "--drain-timeout", "1s"], &[on.test_worker(), "ignore-drain"]);
     let pids = cluster.ready(2);
     let begun = Instant::now();
     cluster.signal(Signal::SIGTERM);
@@ -59,9 +93,8 @@ fn a_worker_that_ignores_the_drain_is_killed_at_the_deadline() {
     assert_eq!(cluster.events_named("killing").len(), 2);
 }
 
-#[test]
-fn a_second_term_ends_at_once() {
-    let mut cluster = Cluster::demo(&["-w", "2", "--drain-timeout", "60s"]);
+fn a_second_term_ends_at_once(on: Pair) {
+    let mut cluster = on.demo(&["-w", "2", "--drain-timeout", "60s"]);
     let pids = cluster.ready(2);
     let stream = send(cluster.addr, "/sleep?ms=50000").unwrap();
     wait_for("it to be taken", || (cluster.total("accepted_total") == 1).then_some(()));
@@ -76,9 +109,8 @@ fn a_second_term_ends_at_once() {
     cluster.expect_nothing_left();
 }
 
-#[test]
-fn without_a_primary_no_worker_stays() {
-    let mut cluster = Cluster::demo(&["-w", "2"]);
+fn without_a_primary_no_worker_stays(on: Pair) {
+    let mut cluster = on.demo(&["-w", "2"]);
     let pids = cluster.ready(2);
     let stream = send(cluster.addr, "/sleep?ms=500").unwrap();
     wait_for("it to be taken", || (cluster.total("accepted_total") == 1).then_some(()));
@@ -89,10 +121,9 @@ fn without_a_primary_no_worker_stays() {
     cluster.expect_nothing_left();
 }
 
-#[test]
-fn workers_that_never_listened_leave_too() {
+fn workers_that_never_listened_leave_too(on: Pair) {
     let args = ["-w", "2", "--drain-timeout", "1s"];
-    let mut cluster = Cluster::run(&args, &[TEST_WORKER, "never-listen"]);
+    let mut cluster = on.run(&args, &[on.test_worker(), "never-listen"]);
     wait_for("both", || (cluster.events_named("online").len() == 2).then_some(()));
     cluster.signal(Signal::SIGTERM);
     assert_eq!(cluster.wait(), 0);
@@ -101,13 +132,12 @@ fn workers_that_never_listened_leave_too() {
 
 /// `script` gives the primary a terminal of its own; what is written to it is typed there.
 /// `None` without script(1).
-fn on_a_terminal(words: &str) -> Option<(Cluster, ChildStdin)> {
+fn on_a_terminal(on: Pair, program: &[&str]) -> Option<(Cluster, ChildStdin)> {
     let dir = temp_dir();
-    // The options go in front of a program and its arguments.
-    let (verb, rest) = words.split_once(' ')?;
     let command = format!(
-        "exec {} {verb} -b 127.0.0.1:0 --control {dir}/control --events {dir}/events {rest}",
-        roundel().display(),
+        "exec {} run -w 2 -b 127.0.0.1:0 --control {dir}/control --events {dir}/events {}",
+        on.binary().display(),
+        program.join(" "),
         dir = dir.display()
     );
     let log = fs::File::create(dir.join("log")).unwrap();
@@ -122,9 +152,12 @@ fn on_a_terminal(words: &str) -> Option<(Cluster, ChildStdin)> {
     Some((Cluster::adopt(script, dir), terminal))
 }
 
-#[test]
-fn ctrl_c_on_a_terminal_drains() {
-    let Some((mut cluster, mut terminal)) = on_a_terminal("demo -w 2") else { return };
+fn ctrl_c_on_a_terminal_drains(on: Pair) {
+    let Some((mut cluster, mut terminal)) =
+        on_a_terminal(on, &on.demo_worker().each_ref().map(|it| &**it))
+    else {
+        return;
+    };
     cluster.ready(2);
     let stream = send(cluster.addr, "/sleep?ms=500").unwrap();
     wait_for("it to be taken", || (cluster.total("accepted_total") == 1).then_some(()));
@@ -134,10 +167,9 @@ fn ctrl_c_on_a_terminal_drains() {
     cluster.expect_nothing_left();
 }
 
-#[test]
-fn a_second_ctrl_c_ends_at_once() {
-    let words = format!("run -w 2 {TEST_WORKER} ignore-drain");
-    let Some((mut cluster, mut terminal)) = on_a_terminal(&words) else { return };
+fn a_second_ctrl_c_ends_at_once(on: Pair) {
+    let program = [on.test_worker(), "ignore-drain"];
+    let Some((mut cluster, mut terminal)) = on_a_terminal(on, &program) else { return };
     cluster.ready(2);
     terminal.write_all(b"\x03").unwrap();
     wait_for("the drain", || (cluster.events_named("draining").len() == 2).then_some(()));

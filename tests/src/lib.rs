@@ -2,6 +2,8 @@
 //! beside it, the mutants that prove that the properties can fail, and the programs under test.
 
 pub mod core_path;
+pub mod coverage;
+pub mod explore;
 pub mod fault;
 pub mod life_model;
 pub mod model;
@@ -13,4 +15,5 @@ pub mod sim;
 pub mod sim_exec;
 pub mod sim_run;
 pub mod sim_worker;
+pub mod test_worker;
 pub mod token;

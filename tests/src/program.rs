@@ -35,7 +35,7 @@ pub fn read_request(stream: &mut TcpStream) -> std::io::Result<()> {
 /// # Errors
 /// If the client is gone.
 pub fn respond(mut stream: TcpStream, more: &str) -> std::io::Result<()> {
-    let (id, pid) = (roundel_mio::worker_id().unwrap_or(0), std::process::id());
+    let (id, pid) = (roundel_runtime::worker::worker_id().unwrap_or(0), std::process::id());
     let body = format!("worker {id} pid {pid}\n{more}");
     write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())?;
     // A copy may lie in the queue of a channel that a dead worker's helper holds open: only this

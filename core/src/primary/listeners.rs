@@ -88,7 +88,7 @@ impl Primary {
         data: Vec<u8>,
     ) {
         let Some(worker) = self.workers.get(id) else { return };
-        if !matches!(worker.life, Life::Online | Life::Ready) || self.stop.is_some() {
+        if !matches!(worker.life, Life::Online | Life::Ready) || self.is_draining() {
             return self.reply(id, seq, Err(Errno::ECANCELED));
         }
         self.timers.clear(Due::Silent(id));
@@ -107,6 +107,9 @@ impl Primary {
         }
         let listener = match self.find(&key) {
             Ok(Some(found)) => found,
+            Ok(None) if self.stop.is_some() => {
+                return self.reply(id, seq, Err(Errno::ECANCELED));
+            }
             Ok(None) if self.listeners.len() >= self.config.max_listeners as usize => {
                 return self.reply(id, seq, Err(Errno::EMFILE));
             }
@@ -125,6 +128,12 @@ impl Primary {
             ListenerState::Open => {
                 self.grant(id, seq, listener);
                 self.review_unheld();
+            }
+            // While a shutdown hands out what is pending, a worker that comes late can help.
+            ListenerState::Closing | ListenerState::Closed
+                if self.stop.is_some() && !record.shared =>
+            {
+                self.grant(id, seq, listener);
             }
             ListenerState::Closing | ListenerState::Closed => {
                 self.reply(id, seq, Err(Errno::ECANCELED));
@@ -160,17 +169,20 @@ impl Primary {
         let found = self
             .listeners
             .iter()
-            .filter(|(_, record)| same(record) && record.state != ListenerState::Closing)
+            .filter(|(_, record)| {
+                same(record) && (self.stop.is_some() || record.state != ListenerState::Closing)
+            })
             .map(|(id, _)| id)
             .min();
         Ok(found)
     }
 
     fn grant(&mut self, id: WorkerId, seq: Seq, listener: ListenerId) {
-        let stays = self.workers.get(id).is_some_and(|w| w.life.is_staying());
+        let stays =
+            self.workers.get(id).is_some_and(|w| w.life.is_staying()) && !self.is_draining();
         let Some(record) = self.listeners.get_mut(listener) else { return };
         let Some(sockname) = record.sockname.clone() else { return };
-        if !stays || self.stop.is_some() {
+        if !stays {
             return self.reply(id, seq, Err(Errno::ECANCELED));
         }
         if !record.holders.insert(id) {

@@ -1,47 +1,27 @@
-//! The built-in worker: a small HTTP server over the worker API, for `roundel demo`.
-//!
-//! | path | |
-//! |---|---|
-//! | `/` | `worker ID pid PID` |
-//! | `/spin` | burns CPU first |
-//! | `/sleep?ms=N` | waits first, at most a minute; others are served meanwhile |
-//! | `/crash` | answers, then panics: the replacement comes before the worker goes |
-//! | `/exit?code=N` | answers, then exits at once |
+//! The built-in worker of `roundel demo` on mio.
 
-mod client;
-mod http;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
-use roundel_runtime::worker::{Connection, Listener, Standing, worker_id};
-use std::os::fd::AsRawFd;
+use roundel_runtime::demo::{self, Client, Identity, MAX_CLIENTS, Next};
+use roundel_runtime::worker::{Connection, Listener, Standing};
 
 use crate::Worker;
-use client::{Client, Identity, Next};
-
-/// Clients at a time; more are declined.
-const MAX_CLIENTS: usize = 10_000;
 
 const WORKER: Token = Token(0);
 
 /// Is a demo worker on the first `listeners` listeners of the operator, until it is told to leave.
 pub fn run(listeners: u32) -> ExitCode {
-    match Demo::start(listeners).and_then(Demo::serve) {
-        Ok(code) => code,
-        Err(error) => {
-            let words = format_args!("roundel demo worker: {error}\n");
-            let _ = io::Write::write_fmt(&mut io::stderr(), words);
-            ExitCode::FAILURE
-        }
-    }
+    demo::end(Demo::start(listeners).and_then(Demo::serve))
 }
 
 struct Demo {
@@ -73,7 +53,7 @@ impl Demo {
     fn new(mut worker: Worker, listeners: Vec<Listener>) -> io::Result<Demo> {
         let poll = Poll::new()?;
         poll.registry().register(&mut worker, WORKER, Interest::READABLE)?;
-        let who = Identity { worker: worker_id().unwrap_or(0), pid: std::process::id() };
+        let who = Identity::own();
         Ok(Demo {
             worker,
             listeners,
@@ -166,7 +146,7 @@ impl Demo {
         if self.is_leaving() {
             client.hurry(now);
         }
-        self.deadlines.insert((client.deadline, token));
+        self.deadlines.insert((client.deadline(), token));
         self.clients.insert(token, client);
         // Mostly the request is there already.
         self.advance(token, |client, who, leaving, now| client.advance(who, leaving, now))
@@ -181,16 +161,16 @@ impl Demo {
     ) -> io::Result<()> {
         let leaving = self.is_leaving();
         let Some(client) = self.clients.get_mut(&token) else { return Ok(()) };
-        let (before, wrote) = (client.deadline, client.wants_write());
+        let (before, wrote) = (client.deadline(), client.wants_write());
         let who = self.who;
         let acted = catch_unwind(AssertUnwindSafe(|| act(client, who, leaving, Instant::now())));
         let next = acted.unwrap_or(Next::Close);
         if next == Next::Close {
             return self.close(token, before);
         }
-        if client.deadline != before {
+        if client.deadline() != before {
             self.deadlines.remove(&(before, token));
-            self.deadlines.insert((client.deadline, token));
+            self.deadlines.insert((client.deadline(), token));
         }
         // Registered anew, a client of which more is there to be read is ready anew (epoll(7)).
         if client.wants_write() != wrote || next == Next::Again {
@@ -199,7 +179,7 @@ impl Demo {
             } else {
                 Interest::READABLE
             };
-            let raw = client.connection.as_raw_fd();
+            let raw = client.connection().as_raw_fd();
             self.poll.registry().reregister(&mut SourceFd(&raw), Token(token), interest)?;
         }
         Ok(())
@@ -208,9 +188,9 @@ impl Demo {
     fn close(&mut self, token: usize, deadline: Instant) -> io::Result<()> {
         self.deadlines.remove(&(deadline, token));
         if let Some(client) = self.clients.remove(&token) {
-            self.deadlines.remove(&(client.deadline, token));
+            self.deadlines.remove(&(client.deadline(), token));
             // The primary may have a copy for a moment, which would keep it registered.
-            let raw = client.connection.as_raw_fd();
+            let raw = client.connection().as_raw_fd();
             self.poll.registry().deregister(&mut SourceFd(&raw))?;
             self.may_accept |= std::mem::take(&mut self.held_up);
         }
@@ -234,16 +214,16 @@ impl Demo {
         }
         let now = Instant::now();
         for (token, client) in &mut self.clients {
-            self.deadlines.remove(&(client.deadline, *token));
+            self.deadlines.remove(&(client.deadline(), *token));
             client.hurry(now);
-            self.deadlines.insert((client.deadline, *token));
+            self.deadlines.insert((client.deadline(), *token));
         }
     }
 
     fn close_done(&mut self) -> io::Result<()> {
         let done = self.clients.iter().filter(|(_, client)| client.is_done());
         let done: Vec<(usize, Instant)> =
-            done.map(|(token, client)| (*token, client.deadline)).collect();
+            done.map(|(token, client)| (*token, client.deadline())).collect();
         for (token, deadline) in done {
             self.close(token, deadline)?;
         }

@@ -1,102 +1,26 @@
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::os::fd::{AsFd, OwnedFd};
+use std::net::TcpStream;
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread;
 
-use roundel_core::wire::{self, Decoder};
-use roundel_core::{Codec, FromWorker, Granted, ListenerId, Seq, SockName, ToWorker};
+use roundel_core::{FromWorker, SockName, ToWorker};
 use roundel_runtime::channel;
 
 use super::*;
 
-const MAX: u32 = 1 << 20;
-const SOON: Duration = Duration::from_secs(10);
+#[path = "../../../tests/support/fake_primary.rs"]
+pub(crate) mod fake_primary;
 
-/// The other end of a worker's channel, by hand.
-pub(crate) struct FakePrimary {
-    fd: OwnedFd,
-    decoder: Decoder<FromWorker>,
-    greeted: bool,
-}
-
-impl FakePrimary {
-    pub(crate) fn new() -> (FakePrimary, Worker) {
-        // The first end does not block, as a worker's must not.
-        let (worker, fd) = channel::pair().unwrap();
-        let worker = Worker::over(Member::new(Some((worker, Codec::Native)))).unwrap();
-        (FakePrimary { fd, decoder: Decoder::new(MAX), greeted: false }, worker)
-    }
-
-    pub(crate) fn send(&mut self, msg: &ToWorker, handles: &[&OwnedFd]) {
-        let mut bytes = Vec::new();
-        if !std::mem::replace(&mut self.greeted, true) {
-            wire::encode_hello(&mut bytes);
-        }
-        wire::encode(msg, MAX, &mut bytes).unwrap();
-        let handles: Vec<_> = handles.iter().map(|fd| fd.as_fd()).collect();
-        assert_eq!(channel::send(self.fd.as_fd(), &bytes, &handles), Ok(bytes.len()));
-    }
-
-    /// Grants the first ask, before or after it was made.
-    pub(crate) fn grant(&mut self) {
-        let sockname = SockName::Ip("127.0.0.1:80".parse().unwrap());
-        let listener = ListenerId::from_raw(1).unwrap();
-        let granted = Granted { listener, sockname, shared: false, data: vec![] };
-        self.send(&ToWorker::QueryReply { ack: seq(1), result: Ok(Box::new(granted)) }, &[]);
-    }
-
-    pub(crate) fn hand_over(&mut self, first: u64, handles: &[&OwnedFd]) {
-        let listener = ListenerId::from_raw(1).unwrap();
-        let count = u32::try_from(handles.len()).unwrap();
-        self.send(&ToWorker::NewConn { first_seq: seq(first), listener, count }, handles);
-    }
-
-    /// Waits for the next message.
-    pub(crate) fn hear(&mut self) -> FromWorker {
-        let mut stream = std::os::unix::net::UnixStream::from(self.fd.try_clone().unwrap());
-        stream.set_read_timeout(Some(SOON)).unwrap();
-        loop {
-            if let Some((msg, _)) = self.decoder.poll().unwrap() {
-                return msg;
-            }
-            let mut buffer = [0; 4096];
-            let count = stream.read(&mut buffer).unwrap();
-            assert_ne!(count, 0, "the channel has ended");
-            self.decoder.feed(&buffer[..count]);
-        }
-    }
-}
-
-pub(crate) fn seq(n: u64) -> Seq {
-    Seq::from_raw(n).unwrap()
-}
-
-/// A client and the server's end of its connection, which does not block, as the primary's do.
-pub(crate) fn connection() -> (TcpStream, OwnedFd) {
-    let door = TcpListener::bind("127.0.0.1:0").unwrap();
-    let client = TcpStream::connect(door.local_addr().unwrap()).unwrap();
-    client.set_read_timeout(Some(SOON)).unwrap();
-    let (ours, _) = door.accept().unwrap();
-    ours.set_nonblocking(true).unwrap();
-    (client, ours.into())
-}
-
-/// Does something on a thread of its own that must come to an end soon.
-pub(crate) fn soon<T: Send + 'static>(act: impl FnOnce() -> T + Send + 'static) -> T {
-    let (done, wait) = mpsc::channel();
-    thread::spawn(move || done.send(act()));
-    wait.recv_timeout(SOON).expect("it hangs")
-}
+use fake_primary::{FakePrimary, SOON, connection, seq, soon};
 
 /// A worker that listens, and says nothing more by itself.
 fn serving() -> (FakePrimary, Worker, Listener) {
-    let (mut primary, mut worker) = FakePrimary::new();
+    let (mut primary, member) = FakePrimary::new();
+    let mut worker = Worker::over(member).unwrap();
     let granting = thread::spawn(move || {
-        while !matches!(primary.hear(), FromWorker::Query { .. }) {}
-        primary.grant();
-        while !matches!(primary.hear(), FromWorker::Listening { .. }) {}
+        primary.grant_first();
         primary
     });
     let web = worker.listen("127.0.0.1:8080").unwrap();

@@ -87,6 +87,7 @@ pub struct Member {
     suicide_confirmed: bool,
     /// The channel closes when everything is sent.
     closing: bool,
+    heard: u64,
     /// Outside a cluster: paths to remove at the end.
     bound: Vec<socket::Bound>,
 }
@@ -164,6 +165,7 @@ impl Member {
             leaving: false,
             suicide_confirmed: false,
             closing: false,
+            heard: 0,
             bound: Vec::new(),
         };
         member.carry_out();
@@ -184,6 +186,12 @@ impl Member {
     /// Whether something waits for readiness to write.
     pub fn wants_write(&self) -> bool {
         self.channel.as_ref().is_some_and(|channel| !channel.outbox.is_empty())
+    }
+
+    /// How much was read from the channel: where several wait for different things, whoever reads
+    /// has to tell the others.
+    pub fn heard(&self) -> u64 {
+        self.heard
     }
 
     /// Whether the worker goes on.
@@ -207,7 +215,7 @@ impl Member {
 
     /// Whether a primary of Node has not confirmed yet that this worker leaves. Until then it may
     /// still send connections, and would lose those that are not answered.
-    pub fn awaits_farewell(&self) -> bool {
+    fn awaits_farewell(&self) -> bool {
         self.channel.as_ref().is_some_and(Channel::is_node) && self.core.awaits_leave_ack()
     }
 
@@ -219,6 +227,15 @@ impl Member {
     /// Whether the primary has confirmed a suicide, or there is nobody to confirm it.
     pub fn is_suicide_settled(&self) -> bool {
         self.suicide_confirmed || self.channel.is_none()
+    }
+
+    /// Whether a worker that ends now leaves nothing unsaid, and nothing unanswered that it waits
+    /// for: everything is sent, and the primary has confirmed a suicide (which is on its way if
+    /// the worker is `failing`), or a leave that it must know of.
+    pub fn is_settled(&self, failing: bool) -> bool {
+        let said = !failing || self.is_suicide_settled();
+        let heard = !self.awaits_suicide_ack() && !self.awaits_farewell();
+        said && heard && !self.wants_write()
     }
 
     /// Asks to listen; [`answer`](Member::answer) tells how it went. Outside a cluster it binds
@@ -393,12 +410,14 @@ impl Member {
                     Err(_) => return self.channel_closed(),
                 },
             };
+            self.heard += 1;
             self.input(WorkerInput::Message { msg, handles });
         }
     }
 
     fn channel_closed(&mut self) {
         if self.channel.take().is_some() {
+            self.heard += 1;
             self.input(WorkerInput::ChannelClosed);
         }
     }

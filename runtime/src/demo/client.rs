@@ -2,11 +2,11 @@
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use roundel_runtime::worker::Connection;
-
 use super::http::{self, Parsed, Request, Route, Status};
+use crate::worker::{Connection, worker_id};
 
 /// How long a client may take for its next request, or for the rest of one.
 const IDLE: Duration = Duration::from_secs(60);
@@ -26,14 +26,24 @@ const SPINS: u64 = 10_000_000;
 
 /// Who answers.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Identity {
-    pub(super) worker: u64,
-    pub(super) pid: u32,
+pub struct Identity {
+    worker: u64,
+    pid: u32,
 }
 
+impl Identity {
+    /// This process.
+    pub fn own() -> Identity {
+        Identity { worker: worker_id().unwrap_or(0), pid: std::process::id() }
+    }
+}
+
+/// A client of the demo worker. An adapter watches its descriptor for readiness to read, and to
+/// write while [`wants_write`](Client::wants_write), and keeps its
+/// [`deadline`](Client::deadline).
 #[derive(Debug)]
-pub(super) struct Client {
-    pub(super) connection: Connection,
+pub struct Client {
+    connection: Arc<Connection>,
     /// What was read and not used yet.
     input: Vec<u8>,
     /// What of a body is still to be thrown away.
@@ -42,8 +52,10 @@ pub(super) struct Client {
     state: State,
     /// It has sent nothing yet.
     fresh: bool,
+    /// It has closed its side.
+    has_ended: bool,
     /// When the client is closed, or a sleep ends.
-    pub(super) deadline: Instant,
+    deadline: Instant,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,35 +93,44 @@ enum Filled {
 
 /// What becomes of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Next {
+pub enum Next {
+    /// Wait until it is ready or its deadline has passed.
     Stay,
     /// More is there to be read: come back to it after the others.
     Again,
+    /// It is over.
     Close,
 }
 
 impl Client {
-    pub(super) fn new(connection: Connection, now: Instant) -> Self {
+    /// A client that has just come.
+    pub fn new(connection: Connection, now: Instant) -> Self {
         Client {
-            connection,
+            connection: Arc::new(connection),
             input: Vec::new(),
             body_left: 0,
             output: Vec::new(),
             state: State::Reading,
             fresh: true,
+            has_ended: false,
             deadline: now + IDLE,
         }
     }
 
     /// The worker is on its way out: who has sent nothing yet has not much time left.
-    pub(super) fn hurry(&mut self, now: Instant) {
+    pub fn hurry(&mut self, now: Instant) {
         if self.fresh {
             self.deadline = self.deadline.min(now + GRACE);
         }
     }
 
+    /// Its connection, to be watched.
+    pub fn connection(&self) -> &Arc<Connection> {
+        &self.connection
+    }
+
     /// Goes on as far as possible. May panic or end the process, if the client asked for that.
-    pub(super) fn advance(&mut self, who: Identity, leaving: bool, now: Instant) -> Next {
+    pub fn advance(&mut self, who: Identity, leaving: bool, now: Instant) -> Next {
         let mut turns = 0;
         let filled = loop {
             let Ok(filled) = self.fill() else { return Next::Close };
@@ -159,7 +180,7 @@ impl Client {
     }
 
     /// The deadline has passed: a sleeper is answered, others have had their time.
-    pub(super) fn on_deadline(&mut self, who: Identity, leaving: bool, now: Instant) -> Next {
+    pub fn on_deadline(&mut self, who: Identity, leaving: bool, now: Instant) -> Next {
         let State::Sleeping { keep_alive, head_only } = self.state else { return Next::Close };
         self.state = State::Reading;
         self.deadline = now + IDLE;
@@ -168,7 +189,7 @@ impl Client {
     }
 
     /// Whether it was answered, and nothing was begun since: a worker that leaves may close it.
-    pub(super) fn is_done(&self) -> bool {
+    pub fn is_done(&self) -> bool {
         !self.fresh
             && self.state == State::Reading
             && self.input.is_empty()
@@ -177,19 +198,37 @@ impl Client {
     }
 
     /// Whether readiness to write matters.
-    pub(super) fn wants_write(&self) -> bool {
+    pub fn wants_write(&self) -> bool {
         !self.output.is_empty()
+    }
+
+    /// Whether readiness to read leads to anything now. For adapters that are told of a level again
+    /// and again, not of its rise.
+    pub fn wants_read(&self) -> bool {
+        !self.has_ended && !self.has_enough() && !self.wants_write()
+    }
+
+    /// Pipelined requests wait in the kernel while there is enough to do.
+    fn has_enough(&self) -> bool {
+        self.input.len() > http::MAX_HEAD && self.state != State::Lingering
+    }
+
+    /// When [`on_deadline`](Client::on_deadline) is to be called.
+    pub fn deadline(&self) -> Instant {
+        self.deadline
     }
 
     fn fill(&mut self) -> io::Result<Filled> {
         let mut buffer = [0; 4096];
         for _ in 0..MAX_READS {
-            // Pipelined requests wait in the kernel while there is enough to do.
-            if self.input.len() > http::MAX_HEAD && self.state != State::Lingering {
+            if self.has_enough() {
                 return Ok(Filled::More);
             }
-            match self.connection.read(&mut buffer) {
-                Ok(0) => return Ok(Filled::End),
+            match (&*self.connection).read(&mut buffer) {
+                Ok(0) => {
+                    self.has_ended = true;
+                    return Ok(Filled::End);
+                }
                 Ok(_) if self.state == State::Lingering => {}
                 Ok(count) => {
                     self.fresh = false;
@@ -280,7 +319,7 @@ impl Client {
             if sent == self.output.len() {
                 break Ok(true);
             }
-            match self.connection.write(&self.output[sent..]) {
+            match (&*self.connection).write(&self.output[sent..]) {
                 Ok(count) => sent += count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break Ok(false),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -2,58 +2,59 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::marker::PhantomData;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use roundel_core::{Config, ConfigBuilder, ListenKey};
-use roundel_runtime::address;
-use roundel_runtime::eventlog::Target;
-use roundel_runtime::exit::Exit;
-use roundel_runtime::process::Program;
-use roundel_runtime::setup::Setup;
-use roundel_runtime::shell::Shell;
 
-use crate::reactor;
+use crate::address;
+use crate::eventlog::Target;
+use crate::exit::Exit;
+use crate::process::Program;
+use crate::setup::Setup;
+use crate::shell::Shell;
 
 /// Whether this process is to be the primary: no primary has started it.
 pub fn is_primary() -> bool {
-    !roundel_runtime::worker::is_worker()
+    !crate::worker::is_worker()
+}
+
+/// An adapter's event loop.
+pub trait EventLoop {
+    /// Runs a primary to its end.
+    ///
+    /// # Errors
+    /// If the loop can't wait any more, which no input brings about.
+    fn run(shell: Shell) -> io::Result<Exit>;
 }
 
 /// A primary whose workers run this same executable, with the same arguments.
-///
-/// ```no_run
-/// fn main() -> std::io::Result<std::process::ExitCode> {
-///     if roundel_mio::is_primary() {
-///         return Ok(roundel_mio::Primary::new()?.workers(4).run()?.into());
-///     }
-///     // ... be a worker: see `roundel_mio::Worker`
-///     Ok(std::process::ExitCode::SUCCESS)
-/// }
-/// ```
+/// Each adapter has a name of its own for it, with its event loop, and an example.
 #[derive(Debug)]
-pub struct Primary {
+pub struct Primary<L> {
     program: Program,
     config: ConfigBuilder,
     listeners: Vec<ListenKey>,
     control: Option<PathBuf>,
     events: Option<PathBuf>,
     quiet: bool,
+    event_loop: PhantomData<L>,
 }
 
-impl Primary {
+impl<L: EventLoop> Primary<L> {
     /// A primary of this executable: as many workers as there are cores, everything else as the
     /// command line has it by default.
     ///
     /// # Errors
     /// If the path of this executable can't be found out.
-    pub fn new() -> io::Result<Primary> {
+    pub fn new() -> io::Result<Primary<L>> {
         let args = std::env::args_os().skip(1).collect();
         Ok(Primary::of(std::env::current_exe()?.into_os_string(), args))
     }
 
     /// A primary of another program.
-    pub fn of(program: OsString, args: Vec<OsString>) -> Primary {
+    pub fn of(program: OsString, args: Vec<OsString>) -> Primary<L> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let workers = u32::try_from(cores).unwrap_or(1).min(10_000);
         Primary {
@@ -63,6 +64,7 @@ impl Primary {
             control: None,
             events: None,
             quiet: false,
+            event_loop: PhantomData,
         }
     }
 
@@ -133,6 +135,6 @@ impl Primary {
             codec: None,
             quiet: self.quiet,
         };
-        reactor::run(Shell::start(setup).map_err(io::Error::other)?)
+        L::run(Shell::start(setup).map_err(io::Error::other)?)
     }
 }

@@ -1,0 +1,82 @@
+//! An HTTP server of hyper as a worker: every connection is a task, and all of them finish when
+//! the worker is to leave.
+//!
+//! `roundel-smol run -b 127.0.0.1:8080 target/debug/examples/hyper_server`, or by itself, without
+//! a cluster, on 127.0.0.1:8080.
+
+use std::convert::Infallible;
+use std::io;
+use std::pin::pin;
+use std::process::ExitCode;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use roundel_smol::{Connection, Worker};
+use smol::channel::{Receiver, bounded};
+use smol::{LocalExecutor, future};
+use smol_hyper::rt::{FuturesIo, SmolTimer};
+
+fn main() -> io::Result<ExitCode> {
+    let worker = Worker::join()?;
+    worker.suicide_on_panic();
+    let executor = LocalExecutor::new();
+    smol::block_on(executor.run(serve(worker, &executor)))
+}
+
+async fn serve(worker: Worker, executor: &LocalExecutor<'_>) -> io::Result<ExitCode> {
+    let web = match worker.is_in_cluster() {
+        true => worker.listen_nth(0).await?,
+        false => worker.listen("127.0.0.1:8080").await?,
+    };
+    // Nothing is sent over these: that the last sender is gone is the news.
+    let (stays, leaves) = bounded(1);
+    let (lives, all_ended) = bounded::<()>(1);
+    let accepting = async {
+        while let Some(connection) = web.accept().await? {
+            let (leaves, lives) = (leaves.clone(), lives.clone());
+            let task = async move {
+                // A client that has left is no reason to stop.
+                let _ = attend(connection, leaves).await;
+                drop(lives);
+            };
+            executor.spawn(task).detach();
+        }
+        io::Result::Ok(())
+    };
+    let leaving = async {
+        worker.leaving().await?;
+        drop(stays);
+        io::Result::Ok(())
+    };
+    future::try_zip(accepting, leaving).await?;
+    drop(lives);
+    let _ = all_ended.recv().await;
+    Ok(worker.finish().await)
+}
+
+/// Serves one client until it or the worker leaves.
+async fn attend(connection: Connection, leaves: Receiver<()>) -> hyper::Result<()> {
+    let io = FuturesIo::new(connection);
+    let serving =
+        http1::Builder::new().timer(SmolTimer::new()).serve_connection(io, service_fn(hello));
+    let mut serving = pin!(serving);
+    let served = async { Some(serving.as_mut().await) };
+    let is_to_leave = async {
+        let _ = leaves.recv().await;
+        None
+    };
+    if let Some(served) = future::or(served, is_to_leave).await {
+        return served;
+    }
+    serving.as_mut().graceful_shutdown();
+    serving.await
+}
+
+async fn hello(_: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    let who = roundel_smol::worker_id().unwrap_or(0);
+    let words = format!("worker {who} pid {}\n", std::process::id());
+    Ok(Response::new(Full::new(Bytes::from(words))))
+}

@@ -1,0 +1,141 @@
+//! A connection for async programs.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use async_io::Async;
+use roundel_core::SockName;
+use roundel_runtime::worker;
+use smol::io::{AsyncRead, AsyncWrite};
+
+type Watch = Async<Arc<worker::Connection>>;
+
+/// A connection of this worker: it is acknowledged, and nobody else will get it.
+///
+/// Dropping it shuts down writing first, so that the client sees the end at once: the primary may
+/// hold its copy of the descriptor for a moment longer, and a socket's FIN goes out only when the
+/// last copy is closed (close(2)). What it is turned into does not do that.
+#[derive(Debug)]
+pub struct Connection {
+    /// Made when there is first something to wait for: many a connection is answered at once.
+    watch: Option<Watch>,
+    connection: Arc<worker::Connection>,
+}
+
+impl Connection {
+    pub(crate) fn new(connection: worker::Connection) -> Connection {
+        Connection { watch: None, connection: Arc::new(connection) }
+    }
+
+    /// The client's address; a unix client mostly has an empty path.
+    ///
+    /// # Errors
+    /// As getpeername(2): ENOTCONN if the client has left.
+    pub fn peer_addr(&self) -> io::Result<SockName> {
+        self.connection.peer_addr()
+    }
+
+    /// The TCP stream.
+    ///
+    /// # Errors
+    /// `InvalidInput` if it is a unix connection, which ends then; or if it can't be watched.
+    pub fn into_tcp_stream(self) -> io::Result<Async<TcpStream>> {
+        Async::new(self.into_inner().into_tcp_stream()?)
+    }
+
+    /// The unix stream.
+    ///
+    /// # Errors
+    /// `InvalidInput` if it is a TCP connection, which ends then; or if it can't be watched.
+    pub fn into_unix_stream(self) -> io::Result<Async<UnixStream>> {
+        Async::new(self.into_inner().into_unix_stream()?)
+    }
+
+    /// Shuts down reading, writing, or both.
+    ///
+    /// # Errors
+    /// As shutdown(2).
+    pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        self.connection.shutdown(how)
+    }
+
+    #[expect(clippy::expect_used, reason = "the only other holder is dropped before")]
+    pub(crate) fn into_inner(self) -> worker::Connection {
+        let Connection { watch, connection } = self;
+        drop(watch);
+        Arc::into_inner(connection).expect("nobody else has the connection")
+    }
+
+    fn watch(&mut self) -> io::Result<&Watch> {
+        match &mut self.watch {
+            Some(watch) => Ok(watch),
+            empty => Ok(empty.insert(Async::new_nonblocking(Arc::clone(&self.connection))?)),
+        }
+    }
+
+    /// Tries until it would block, and is woken when it would not.
+    fn poll_io(
+        &mut self,
+        cx: &mut Context<'_>,
+        ready: fn(&Watch, &mut Context<'_>) -> Poll<io::Result<()>>,
+        mut act: impl FnMut(&worker::Connection) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            match act(&self.connection) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    match ready(self.watch()?, cx) {
+                        Poll::Ready(result) => result?,
+                        Poll::Pending => return Poll::Pending,
+                    }
+                }
+                result => return Poll::Ready(result),
+            }
+        }
+    }
+}
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.connection.as_fd()
+    }
+}
+
+impl From<Connection> for OwnedFd {
+    fn from(connection: Connection) -> OwnedFd {
+        connection.into_inner().into()
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        self.get_mut().poll_io(cx, Watch::poll_readable, |mut it| it.read(buffer))
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.get_mut().poll_io(cx, Watch::poll_writable, |mut it| it.write(bytes))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.shutdown(Shutdown::Write))
+    }
+}

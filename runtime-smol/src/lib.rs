@@ -1,0 +1,39 @@
+//! Roundel on smol: the primary's event loop on async-io, and the worker API for async programs.
+//!
+//! A program that is its own worker:
+//!
+//! ```no_run
+//! use std::process::ExitCode;
+//!
+//! use smol::io::AsyncWriteExt;
+//!
+//! fn main() -> std::io::Result<ExitCode> {
+//!     if roundel_smol::is_primary() {
+//!         return Ok(roundel_smol::Primary::new()?.workers(4).run()?.into());
+//!     }
+//!     let worker = roundel_smol::Worker::join()?;
+//!     smol::block_on(async {
+//!         let web = worker.listen("127.0.0.1:8080").await?;
+//!         while let Some(mut connection) = web.accept().await? {
+//!             connection.write_all(b"hello\n").await?;
+//!         }
+//!         Ok(worker.finish().await)
+//!     })
+//! }
+//! ```
+
+mod alarm;
+mod connection;
+pub mod demo;
+pub mod reactor;
+mod watch;
+mod worker;
+
+pub use connection::Connection;
+pub use roundel_runtime::exit::Exit;
+pub use roundel_runtime::primary::is_primary;
+pub use roundel_runtime::worker::{Standing, command, slot, worker_id};
+pub use worker::{Incoming, Listener, Worker};
+
+/// A primary whose workers run this same executable: see [`roundel_runtime::primary::Primary`].
+pub type Primary = roundel_runtime::primary::Primary<reactor::Reactor>;

@@ -1,0 +1,13 @@
+//! The binary `roundel-smol`: a cluster primary on async-io.
+
+use std::process::ExitCode;
+
+use roundel_runtime::launch::{self, Adapter};
+
+fn main() -> ExitCode {
+    launch::main(Adapter {
+        name: "roundel-smol",
+        run: roundel_smol::reactor::run,
+        demo_worker: roundel_smol::demo::run,
+    })
+}

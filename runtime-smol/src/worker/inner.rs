@@ -1,0 +1,162 @@
+//! What a worker and its listeners share: the member, and who waits for news of it.
+
+use std::future::poll_fn;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use roundel_core::ListenKey;
+use roundel_runtime::worker::{Listener, Member, Shared, Standing};
+
+use super::waiters::{Waiter, Waiters};
+use crate::watch::Watched;
+
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub(super) shared: Arc<Shared>,
+    channel: Option<Watched>,
+    /// See [`Shared::bell`].
+    bell: Watched,
+    waiters: Arc<Waiters>,
+    /// Asks that nobody waits for any more.
+    abandoned: Mutex<Vec<u32>>,
+}
+
+/// What others may wait for.
+#[derive(PartialEq, Eq)]
+struct News {
+    heard: u64,
+    standing: Standing,
+    is_dry: bool,
+}
+
+impl News {
+    fn of(member: &Member) -> News {
+        News { heard: member.heard(), standing: member.standing(), is_dry: member.is_dry() }
+    }
+}
+
+impl Inner {
+    pub(super) fn new(member: Member) -> io::Result<Arc<Inner>> {
+        let waiters = Arc::new(Waiters::default());
+        let waker = || Waker::from(Arc::clone(&waiters));
+        let channel = member.channel_fd().cloned();
+        let channel = channel.map(|fd| Watched::new(fd, waker())).transpose()?;
+        let shared = Shared::new(member)?;
+        let bell = Watched::new(Arc::clone(shared.bell()), waker())?;
+        Ok(Arc::new(Inner { shared, channel, bell, waiters, abandoned: Mutex::default() }))
+    }
+
+    pub(super) fn waiter(&self) -> Waiter {
+        Waiter::new(&self.waiters)
+    }
+
+    /// Watches the listener of a program that accepts by itself.
+    pub(super) fn watch(&self, fd: &Arc<OwnedFd>) -> io::Result<Watched> {
+        Watched::new(Arc::clone(fd), Waker::from(Arc::clone(&self.waiters)))
+    }
+
+    /// Does something with the member, and tells all who wait if that was news to them.
+    pub(super) fn with<R>(&self, who: Option<&Waiter>, act: impl FnOnce(&mut Member) -> R) -> R {
+        let (result, is_news) = self.shared.with(|member| {
+            let before = News::of(member);
+            let result = act(member);
+            self.clear_abandoned(member);
+            (result, News::of(member) != before)
+        });
+        if is_news {
+            self.waiters.wake_but(who);
+        }
+        result
+    }
+
+    /// Looks for something; if it is not there, the task is woken whenever it may be. A look reads
+    /// the channel until it would block.
+    pub(super) fn poll<R>(
+        &self,
+        who: &Waiter,
+        cx: &mut Context<'_>,
+        mut look: impl FnMut(&mut Member) -> Option<R>,
+    ) -> Poll<io::Result<R>> {
+        who.register(cx.waker());
+        let (is_in_cluster, wants_write, is_failing) = loop {
+            let is_failing = self.shared.is_failing();
+            let (found, is_in_cluster, wants_write) = self.with(Some(who), |member| {
+                (look(member), member.is_in_cluster(), member.wants_write())
+            });
+            if let Some(found) = found {
+                who.withdraw();
+                return Poll::Ready(Ok(found));
+            }
+            // What a panic brings about comes at the end of `with`: unseen by this look.
+            if is_failing == self.shared.is_failing() {
+                break (is_in_cluster, wants_write, is_failing);
+            }
+        };
+        if is_in_cluster && let Some(channel) = &self.channel {
+            channel.arm(true, wants_write)?;
+        }
+        // Once it has rung, it would ring for ever.
+        if !is_failing {
+            self.bell.arm(true, false)?;
+        }
+        Poll::Pending
+    }
+
+    /// Waits until there is something.
+    pub(super) async fn wait_for<R>(
+        &self,
+        mut look: impl FnMut(&mut Member) -> Option<R>,
+    ) -> io::Result<R> {
+        let who = self.waiter();
+        let mut heard = None;
+        poll_fn(|cx| {
+            self.poll(&who, cx, |member| {
+                // Others may have read meanwhile; what comes later wakes this one again.
+                if heard.is_none_or(|heard| heard == member.heard()) || member.wants_write() {
+                    member.turn();
+                }
+                heard = Some(member.heard());
+                look(member)
+            })
+        })
+        .await
+    }
+
+    /// Asks to listen. Dropped before the answer, it is as if nobody had asked.
+    pub(super) async fn ask(&self, key: ListenKey) -> io::Result<Listener> {
+        let ask = self.with(None, |member| member.ask(key, 0, Vec::new()));
+        let mut asking = Asking { inner: self, ask: Some(ask) };
+        let answer = self.wait_for(|member| member.answer(ask)).await?;
+        asking.ask = None;
+        answer
+    }
+
+    fn clear_abandoned(&self, member: &mut Member) {
+        let mut abandoned = self.abandoned.lock().unwrap_or_else(PoisonError::into_inner);
+        abandoned.retain(|ask| match member.answer(*ask) {
+            Some(Ok(listener)) => {
+                member.close(listener);
+                false
+            }
+            Some(Err(_)) => false,
+            None => true,
+        });
+    }
+}
+
+struct Asking<'a> {
+    inner: &'a Inner,
+    ask: Option<u32>,
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        if let Some(ask) = self.ask {
+            self.inner.abandoned.lock().unwrap_or_else(PoisonError::into_inner).push(ask);
+            // The answer may be there already.
+            self.inner.with(None, |_| ());
+        }
+    }
+}

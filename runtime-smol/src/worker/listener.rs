@@ -1,0 +1,135 @@
+//! Something that a worker listens on, and what comes of it.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use roundel_core::SockName;
+use roundel_runtime::worker::{self, Member, Standing};
+use smol::stream::Stream;
+
+use super::inner::Inner;
+use super::waiters::Waiter;
+use crate::Connection;
+use crate::watch::Watched;
+
+/// Something that a worker listens on. Dropped, no more connections of it are wanted, and what
+/// was not taken goes to other workers.
+#[derive(Debug)]
+pub struct Listener {
+    inner: Arc<Inner>,
+    listener: worker::Listener,
+    /// Where this process accepts by itself.
+    own: Option<Watched>,
+}
+
+impl Listener {
+    pub(super) fn new(inner: &Arc<Inner>, listener: worker::Listener) -> io::Result<Listener> {
+        let own = listener.own_fd().map(|fd| inner.watch(fd)).transpose()?;
+        Ok(Listener { inner: Arc::clone(inner), listener, own })
+    }
+
+    /// Where it listens, with the port that the kernel chose if it had to.
+    pub fn sockname(&self) -> &SockName {
+        self.listener.sockname()
+    }
+
+    /// Waits for the next connection, and takes it. `None` once the worker is to leave and
+    /// nothing more will come: finish what there is, then end the program.
+    ///
+    /// It can be dropped at any time: a connection is taken in the moment in which it is returned.
+    ///
+    /// # Errors
+    /// As accept(2), where this process accepts by itself.
+    pub async fn accept(&self) -> io::Result<Option<Connection>> {
+        let who = self.inner.waiter();
+        poll_fn(|cx| self.poll_accept(&who, cx)).await
+    }
+
+    /// The connections, one after the other. Ends when the worker is to leave and nothing more
+    /// will come.
+    pub fn incoming(&self) -> Incoming<'_> {
+        Incoming { listener: self, who: self.inner.waiter() }
+    }
+
+    /// Takes the next connection if it is there.
+    ///
+    /// # Errors
+    /// `WouldBlock` if none is there now. As accept(2), where this process accepts by itself.
+    pub fn try_accept(&self) -> io::Result<Connection> {
+        self.inner.with(None, |member| member.accept(&self.listener)).map(Connection::new)
+    }
+
+    /// Waits for the next connection, and gives it back: another worker gets it, and this one the
+    /// next one a little later. False once the worker is to leave and nothing more will come. Where
+    /// this process accepts by itself nothing can be given back, so it waits for that.
+    ///
+    /// # Errors
+    /// If epoll(7) fails.
+    pub async fn decline(&self) -> io::Result<bool> {
+        self.inner
+            .wait_for(|member| {
+                if member.decline(&self.listener) {
+                    return Some(true);
+                }
+                member.is_dry().then_some(false)
+            })
+            .await
+    }
+
+    fn poll_accept(
+        &self,
+        who: &Waiter,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<Option<Connection>>> {
+        let mut accepts = false;
+        let polled = self.inner.poll(who, cx, |member| {
+            let taken = self.take(member);
+            accepts = member.standing() == Standing::Serving;
+            taken
+        });
+        if let Poll::Ready(result) = polled {
+            return Poll::Ready(result.and_then(|taken| taken));
+        }
+        // One that leaves accepts no more: others do.
+        if accepts && let Some(own) = &self.own {
+            own.arm(true, false)?;
+        }
+        Poll::Pending
+    }
+
+    fn take(&self, member: &mut Member) -> Option<io::Result<Option<Connection>>> {
+        match member.accept(&self.listener) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            taken => return Some(taken.map(|connection| Some(Connection::new(connection)))),
+        }
+        // In these cases the channel was not read.
+        if self.own.is_some() || member.wants_write() {
+            member.turn();
+        }
+        member.is_dry().then_some(Ok(None))
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.inner.with(None, |member| member.close(self.listener.clone()));
+    }
+}
+
+/// The connections of a listener: see [`Listener::incoming`].
+#[derive(Debug)]
+pub struct Incoming<'a> {
+    listener: &'a Listener,
+    who: Waiter,
+}
+
+impl Stream for Incoming<'_> {
+    type Item = io::Result<Connection>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.listener.poll_accept(&self.who, cx).map(Result::transpose)
+    }
+}

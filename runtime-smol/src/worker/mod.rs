@@ -1,0 +1,163 @@
+//! The worker's side for async programs.
+
+use std::io;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+mod inner;
+mod listener;
+#[cfg(test)]
+pub(crate) mod tests;
+mod waiters;
+
+use async_io::Timer;
+use roundel_core::{Address, ListenKey};
+use roundel_runtime::address;
+use roundel_runtime::worker::{Member, Standing};
+use smol::future;
+
+use inner::Inner;
+pub use listener::{Incoming, Listener};
+
+/// How long the primary may take to answer a [`Worker::listen`].
+const LISTEN_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long [`Worker::finish`] waits for the primary to confirm a suicide.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A process that serves connections: as a worker of a cluster, or, where there is no cluster, by
+/// itself.
+///
+/// ```no_run
+/// use smol::io::AsyncWriteExt;
+///
+/// fn main() -> std::io::Result<std::process::ExitCode> {
+///     let worker = roundel_smol::Worker::join()?;
+///     smol::block_on(async {
+///         let web = worker.listen("127.0.0.1:8080").await?;
+///         while let Some(mut connection) = web.accept().await? {
+///             connection.write_all(b"hello\n").await?;
+///         }
+///         Ok(worker.finish().await)
+///     })
+/// }
+/// ```
+///
+/// Any executor will do; a program that serves in tasks of their own waits for them before it
+/// [`finish`](Worker::finish)es. The channel to the primary is read and written while some task waits:
+/// for a [`listen`](Worker::listen), an [`accept`](Listener::accept) or for
+/// [`leaving`](Worker::leaving).
+///
+/// A connection is acknowledged to the primary when the program takes it. What it has not taken
+/// goes to another worker if this one dies.
+#[derive(Debug)]
+pub struct Worker {
+    inner: Arc<Inner>,
+}
+
+impl Worker {
+    /// Joins the cluster that started this process, or stands alone. Do it early: helpers started
+    /// before inherit the channel.
+    ///
+    /// # Errors
+    /// If the environment names a channel that is none, or for want of descriptors.
+    pub fn join() -> io::Result<Worker> {
+        Worker::over(Member::join()?)
+    }
+
+    pub(crate) fn over(member: Member) -> io::Result<Worker> {
+        Ok(Worker { inner: Inner::new(member)? })
+    }
+
+    /// Whether a primary started this process, and is there still.
+    pub fn is_in_cluster(&self) -> bool {
+        self.inner.with(None, |member| member.is_in_cluster())
+    }
+
+    /// Has a panic on any thread tell the primary to start a replacement at once; the program may
+    /// go on to finish what it has. Without this, a panic that ends the process is told by its
+    /// end.
+    pub fn suicide_on_panic(&self) {
+        self.inner.shared.suicide_on_panic();
+    }
+
+    /// Listens through the primary, on an address as the command line writes it:
+    /// `127.0.0.1:8080`, `[::]:80`, `*:80`, `unix:/run/web.sock`. All workers that ask for the
+    /// same share one listener. Waits for the primary's answer.
+    ///
+    /// # Errors
+    /// `InvalidInput` for an address that is none, `TimedOut` if there is no answer within 30 s;
+    /// otherwise what bind(2) said to the primary, such as `AddrInUse`.
+    pub async fn listen(&self, at: &str) -> io::Result<Listener> {
+        let invalid = |why| io::Error::new(io::ErrorKind::InvalidInput, format!("{at}: {why}"));
+        self.listen_key(ListenKey::stream(address::parse(at).map_err(invalid)?)).await
+    }
+
+    /// Listens on the operator's nth `--bind`, counted from 0.
+    ///
+    /// # Errors
+    /// `InvalidInput` if there is none, or no cluster.
+    pub async fn listen_nth(&self, nth: u32) -> io::Result<Listener> {
+        self.listen_key(ListenKey::stream(Address::Nth(nth))).await
+    }
+
+    /// Listens on any key. See [`listen`](Worker::listen).
+    ///
+    /// # Errors
+    /// As `listen`.
+    pub async fn listen_key(&self, key: ListenKey) -> io::Result<Listener> {
+        let late = async {
+            Timer::after(LISTEN_TIMEOUT).await;
+            Err(io::ErrorKind::TimedOut.into())
+        };
+        let granted = future::or(self.inner.ask(key), late).await?;
+        Listener::new(&self.inner, granted)
+    }
+
+    /// Waits until the worker is to leave, and says why. Programs that keep connections open
+    /// finish those then.
+    ///
+    /// # Errors
+    /// If epoll(7) fails.
+    pub async fn leaving(&self) -> io::Result<Standing> {
+        let is_leaving = |standing: &Standing| *standing != Standing::Serving;
+        self.inner.wait_for(|member| Some(member.standing()).filter(is_leaving)).await
+    }
+
+    /// Whether the worker is to go on, as far as it was told.
+    pub fn standing(&self) -> Standing {
+        self.inner.with(None, |member| member.standing())
+    }
+
+    /// Whether a panic has happened since [`suicide_on_panic`](Worker::suicide_on_panic).
+    pub fn is_failing(&self) -> bool {
+        self.inner.shared.is_failing()
+    }
+
+    /// Tells the primary that this worker fails: see
+    /// [`suicide_on_panic`](Worker::suicide_on_panic).
+    pub fn suicide(&self) {
+        self.inner.with(None, |member| member.suicide());
+    }
+
+    /// Leaves of its own will: no more connections come, and the end of the program will be no
+    /// crash.
+    pub fn leave(&self) {
+        self.inner.with(None, |member| member.leave());
+    }
+
+    /// The end of a worker: sends what is left to be said and, after a suicide, waits for the
+    /// primary to confirm it, so that the replacement was started first; at most 5 s in all. The
+    /// exit code is 101 after a panic, else 0.
+    pub async fn finish(self) -> ExitCode {
+        let failing = self.is_failing();
+        let settled = self.inner.wait_for(|member| member.is_settled(failing).then_some(()));
+        let late = async {
+            Timer::after(FAREWELL_TIMEOUT).await;
+            Ok(())
+        };
+        // There is nobody left to tell of a failure.
+        let _ = future::or(settled, late).await;
+        if failing { ExitCode::from(101) } else { ExitCode::SUCCESS }
+    }
+}

@@ -1,0 +1,286 @@
+//! A whole primary in one file: the core, driven by a loop around poll(2).
+//!
+//! `cargo run --example poll_loop -- 127.0.0.1:8080 PROGRAM [ARGS...]` keeps two workers that run
+//! PROGRAM, any of Roundel's native workers. SIGTERM and SIGINT drain; a second one ends at once.
+//!
+//! What the shipped primary has besides: budgets for each turn, handoffs that travel together,
+//! retries when descriptors run out, a control socket and an event log.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::error::Error;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::ExitCode;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use roundel_core::wire::{self, Decoder};
+use roundel_core::{
+    Attach, Codec, Command, Config, Custody, FromWorker, Input, ListenKey, ListenerId, Output,
+    Primary, Signal, SpawnError, Time, ToWorker, Verdict, Violation, WorkerId,
+};
+use roundel_runtime::limits::OpenFiles;
+use roundel_runtime::process::{self, Program, Told};
+use roundel_runtime::signals::{Signal as Heard, Signals};
+use roundel_runtime::socket::{self, Inherited};
+use roundel_runtime::{address, channel, clock};
+
+const MAX_FRAME: u32 = 1 << 20;
+
+/// A primary with its sockets and processes.
+struct Embedder {
+    core: Primary,
+    now: Time,
+    custody: Custody<OwnedFd>,
+    /// Listeners, and whether they are accepted from.
+    doors: BTreeMap<ListenerId, (OwnedFd, bool)>,
+    links: BTreeMap<WorkerId, Link>,
+    pids: BTreeMap<WorkerId, i32>,
+    program: Program,
+    files: OpenFiles,
+    signals: Signals,
+    verdict: Option<Verdict>,
+}
+
+/// A worker's channel.
+struct Link {
+    fd: OwnedFd,
+    decoder: Option<Decoder<FromWorker>>,
+    /// What is to be sent, and how much of the first one was.
+    unsent: VecDeque<(ToWorker, Option<Attach>)>,
+    encoded: Vec<u8>,
+    sent: usize,
+}
+
+fn main() -> Result<ExitCode, Box<dyn Error>> {
+    let mut args = std::env::args_os().skip(1);
+    let at = args.next().and_then(|at| at.into_string().ok()).ok_or("no address")?;
+    let program =
+        Program { path: args.next().ok_or("no program")?, args: args.collect(), env: vec![] };
+    let key = ListenKey::stream(address::parse(&at)?);
+    let mut embedder = Embedder {
+        core: Primary::new(Config::builder().workers(2).listeners(vec![key]).build()?),
+        now: clock::now(),
+        custody: Custody::new(),
+        doors: BTreeMap::new(),
+        links: BTreeMap::new(),
+        pids: BTreeMap::new(),
+        program,
+        signals: Signals::block()?,
+        files: OpenFiles::raise()?,
+        verdict: None,
+    };
+    embedder.carry_out();
+    while embedder.verdict.is_none() {
+        embedder.wait()?;
+        embedder.turn();
+    }
+    Ok(ExitCode::from(u8::from(embedder.verdict != Some(Verdict::Stopped))))
+}
+
+impl Embedder {
+    /// Waits until something is ready, or until the machine's deadline.
+    fn wait(&self) -> Result<(), Box<dyn Error>> {
+        let signals = self.signals.fd()?;
+        let mut fds = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+        let accepting = self.doors.values().filter(|(_, accepts)| *accepts);
+        fds.extend(accepting.map(|(fd, _)| PollFd::new(fd.as_fd(), PollFlags::POLLIN)));
+        for link in self.links.values() {
+            let mut flags = PollFlags::POLLIN;
+            flags.set(PollFlags::POLLOUT, !link.unsent.is_empty());
+            fds.push(PollFd::new(link.fd.as_fd(), flags));
+        }
+        let left = self.core.poll_timeout().map(|deadline| deadline.at.since(clock::now()));
+        // Rounded up: too early, it would be for nothing.
+        let left = left.map(|left| PollTimeout::try_from(left.as_millis() + 1));
+        let timeout = left.map_or(PollTimeout::NONE, |left| left.unwrap_or(PollTimeout::MAX));
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Answers first, then everything else, then the clock. All channels are read under one time,
+    /// so that no deadline is judged before an answer that was there.
+    fn turn(&mut self) {
+        self.now = clock::now();
+        let mut inputs = Vec::new();
+        self.links.retain(|worker, link| link.read(*worker, &mut inputs));
+        while let Some(signal) = self.signals.read() {
+            match signal {
+                Heard::Child => {
+                    for (pid, status) in process::reap() {
+                        let known = self.pids.iter().find(|(_, known)| **known == pid);
+                        inputs.extend(known.map(|(&worker, _)| Input::Exited { worker, status }));
+                        self.pids.retain(|_, known| *known != pid);
+                    }
+                }
+                Heard::Terminate | Heard::Interrupt => {
+                    let again = self.core.stop_deadline().is_some();
+                    let command = if again { Command::StopNow } else { Command::Stop };
+                    inputs.push(Input::Command(command));
+                }
+                _ => {}
+            }
+        }
+        for input in inputs {
+            self.tell(input);
+        }
+        self.carry_out();
+        for listener in self.doors.keys().copied().collect::<Vec<_>>() {
+            self.accept(listener);
+        }
+        self.tell(Input::Wake);
+        self.carry_out();
+    }
+
+    fn tell(&mut self, input: Input) {
+        self.core.handle_input(self.now, input).expect("an embedder that says only what is so");
+    }
+
+    /// Accepts until it would block, or until the machine wants no more.
+    fn accept(&mut self, listener: ListenerId) {
+        while let Some((door, true)) = self.doors.get(&listener)
+            && let Ok(Some(fd)) = socket::accept(door.as_fd())
+        {
+            let conn = self.custody.admit(fd);
+            self.tell(Input::Incoming { listener, conn });
+            self.carry_out();
+        }
+    }
+
+    fn carry_out(&mut self) {
+        while let Some(output) = self.core.poll_output() {
+            self.execute(output);
+        }
+        let (custody, doors) = (&self.custody, &self.doors);
+        for link in self.links.values_mut() {
+            link.flush(|attach| match attach {
+                Attach::Conn(conn) => custody.get(conn).map(AsFd::as_fd),
+                Attach::Listener(listener) => doors.get(&listener).map(|door| door.0.as_fd()),
+            });
+        }
+    }
+
+    fn execute(&mut self, output: Output) {
+        match output {
+            Output::Send { worker, msg, attach } => {
+                let link = self.links.entry(worker);
+                link.and_modify(|link| link.unsent.push_back((msg, attach)));
+            }
+            Output::Release { conn, .. } => drop(self.custody.release(conn)),
+            Output::Spawn { worker, slot, .. } => {
+                match process::spawn(&self.program, worker, slot, Told::Native, &self.files) {
+                    Ok(spawned) => {
+                        let (unsent, encoded) = (VecDeque::new(), Vec::new());
+                        let fd = spawned.channel;
+                        self.links
+                            .insert(worker, Link { fd, decoder: None, unsent, encoded, sent: 0 });
+                        self.pids.insert(worker, spawned.pid);
+                        self.tell(Input::Spawned { worker, pid: spawned.pid });
+                    }
+                    Err(error) => {
+                        let is_missing = error == process::SpawnError::NotFound;
+                        let other = SpawnError::Other(roundel_core::Errno(0));
+                        let cause = if is_missing { SpawnError::NotFound } else { other };
+                        self.tell(Input::SpawnFailed { worker, cause });
+                    }
+                }
+            }
+            Output::Kill { worker, signal } => {
+                let is_hard = signal == Signal::Kill;
+                let kill = if is_hard { process::kill_group } else { process::terminate };
+                self.pids.get(&worker).copied().map(kill).unwrap_or_default();
+            }
+            Output::Fence { worker } => {
+                let _ = self.links.get(&worker).map(|link| channel::fence(link.fd.as_fd()));
+            }
+            Output::Forget { worker } => drop(self.links.remove(&worker)),
+            Output::Bind { listener, key, backlog } => {
+                let bound = socket::bind(&key, backlog, &Inherited::default());
+                let result = bound.map_err(|errno| roundel_core::Errno(errno as i32));
+                let result = result.map(|(fd, bound)| {
+                    self.doors.insert(listener, (fd, false));
+                    bound.sockname
+                });
+                self.tell(Input::Bound { listener, result });
+            }
+            Output::ResumeAccept { listener } => self.set_accepts(listener, true),
+            Output::PauseAccept { listener } => self.set_accepts(listener, false),
+            Output::Unbind { listener } => {
+                self.set_accepts(listener, true);
+                self.accept(listener);
+                self.doors.remove(&listener);
+                self.tell(Input::Unbound { listener });
+            }
+            Output::Event(event) => eprintln!("{event:?}"),
+            Output::Stopped(verdict) => self.verdict = Some(verdict),
+            _ => {}
+        }
+    }
+
+    fn set_accepts(&mut self, listener: ListenerId, accepts: bool) {
+        self.doors.entry(listener).and_modify(|door| door.1 = accepts);
+    }
+}
+
+impl Link {
+    /// Reads until it would block. False at the end of the channel.
+    fn read(&mut self, worker: WorkerId, inputs: &mut Vec<Input>) -> bool {
+        let mut buffer = [0; 4096];
+        loop {
+            let count = match channel::recv(self.fd.as_fd(), &mut buffer) {
+                Ok(count @ 1..) => count,
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return true,
+                // The other end died with something unread: end of file comes next (unix(7)).
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => continue,
+                Ok(0) | Err(_) => {
+                    inputs.push(Input::ChannelClosed { worker });
+                    return false;
+                }
+            };
+            if self.decoder.is_none() && Codec::detect(buffer[0]) == Some(Codec::Native) {
+                inputs.push(Input::Hello { worker, codec: Codec::Native });
+                let mut hello = Vec::new();
+                wire::encode_hello(&mut hello);
+                // Nothing was sent before, so there is room.
+                let _ = channel::send(self.fd.as_fd(), &hello, &[]);
+            }
+            let decoder = self.decoder.get_or_insert_with(|| Decoder::new(MAX_FRAME));
+            decoder.feed(&buffer[..count]);
+            loop {
+                match decoder.poll() {
+                    Ok(Some((msg, _))) => inputs.push(Input::Message { worker, msg }),
+                    Ok(None) => break,
+                    Err(e) => {
+                        inputs.push(Input::Violation { worker, what: Violation::Decode(e) });
+                        break;
+                    }
+                }
+            }
+            inputs.extend(decoder.is_mid_frame().then_some(Input::FrameBegun { worker }));
+        }
+    }
+
+    /// Sends until it would block; a handle goes with the first byte of its message. What cannot
+    /// be sent to a worker that is gone stays, until the end of its channel is read.
+    fn flush<'a>(&mut self, fd_of: impl Fn(Attach) -> Option<BorrowedFd<'a>>) {
+        // The worker speaks first.
+        while self.decoder.is_some()
+            && let Some((msg, attach)) = self.unsent.front()
+        {
+            if self.encoded.is_empty() {
+                wire::encode(msg, MAX_FRAME, &mut self.encoded).expect("it is not too long");
+            }
+            let handle = attach.filter(|_| self.sent == 0).and_then(&fd_of);
+            match channel::send(self.fd.as_fd(), &self.encoded[self.sent..], handle.as_slice()) {
+                Ok(count) => self.sent += count,
+                Err(_) => return,
+            }
+            if self.sent == self.encoded.len() {
+                self.unsent.pop_front();
+                self.encoded.clear();
+                self.sent = 0;
+            }
+        }
+    }
+}

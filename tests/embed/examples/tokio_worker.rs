@@ -1,0 +1,124 @@
+//! A worker on tokio that serves HTTP with hyper: the runtime's worker half, which never waits,
+//! and an `AsyncFd` that does.
+//!
+//! `roundel run -b 127.0.0.1:8080 target/debug/examples/tokio_worker`
+
+use std::convert::Infallible;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use roundel_core::{Address, ListenKey};
+use roundel_runtime::worker::{Listener, Member, Shared, worker_id};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::net::TcpStream;
+
+#[expect(deprecated, reason = "it is for descriptors that may be closed meanwhile: not this one")]
+fn watch(fd: Arc<OwnedFd>, interest: Interest) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
+    AsyncFd::with_interest(fd, interest)
+}
+
+/// A worker of a cluster.
+struct Worker {
+    shared: Arc<Shared>,
+    channel: AsyncFd<Arc<OwnedFd>>,
+    /// Becomes ready when a thread panics. Ready for ever then, but only its rise is awaited.
+    bell: AsyncFd<Arc<OwnedFd>>,
+}
+
+impl Worker {
+    fn join() -> io::Result<Worker> {
+        let member = Member::join()?;
+        let channel = member.channel_fd().ok_or(io::ErrorKind::NotConnected)?;
+        let channel = watch(Arc::clone(channel), Interest::READABLE | Interest::WRITABLE)?;
+        let shared = Shared::new(member)?;
+        shared.suicide_on_panic();
+        let bell = watch(Arc::clone(shared.bell()), Interest::READABLE)?;
+        Ok(Worker { shared, channel, bell })
+    }
+
+    /// Looks until there is something. Can be dropped at any time.
+    async fn wait_for<R>(&self, mut look: impl FnMut(&mut Member) -> Option<R>) -> io::Result<R> {
+        loop {
+            let (found, wants_write) =
+                self.shared.with(|member| (look(member), member.wants_write()));
+            if let Some(found) = found {
+                return Ok(found);
+            }
+            let mut interest = Interest::READABLE;
+            if wants_write {
+                interest |= Interest::WRITABLE;
+            }
+            tokio::select! {
+                ready = self.channel.ready(interest) => {
+                    let mut ready = ready?;
+                    // Reads and writes until it would block.
+                    self.shared.with(|member| member.turn());
+                    ready.clear_ready();
+                }
+                rung = self.bell.readable() => rung?.clear_ready(),
+            }
+        }
+    }
+
+    async fn listen(&self) -> io::Result<Listener> {
+        let key = ListenKey::stream(Address::Nth(0));
+        let ask = self.shared.with(|member| member.ask(key, 0, Vec::new()));
+        self.wait_for(|member| member.answer(ask)).await?
+    }
+
+    /// The next connection; `None` once the worker is to leave and nothing more will come.
+    async fn accept(&self, listener: &Listener) -> io::Result<Option<TcpStream>> {
+        let taken = self.wait_for(|member| match member.accept(listener) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                member.is_dry().then_some(Ok(None))
+            }
+            taken => Some(taken.map(Some)),
+        });
+        let Some(connection) = taken.await?? else { return Ok(None) };
+        let stream = connection.into_tcp_stream()?;
+        stream.set_nonblocking(true)?;
+        TcpStream::from_std(stream).map(Some)
+    }
+
+    /// The end: what is left to be said, and after a panic the start of the replacement.
+    async fn finish(&self) -> ExitCode {
+        let is_failing = self.shared.is_failing();
+        let settled = self.wait_for(|member| {
+            let is_said = !is_failing || member.is_suicide_settled();
+            (is_said && !member.wants_write()).then_some(())
+        });
+        let _ = tokio::time::timeout(Duration::from_secs(5), settled).await;
+        if is_failing { ExitCode::from(101) } else { ExitCode::SUCCESS }
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> io::Result<ExitCode> {
+    let worker = Worker::join()?;
+    let listener = worker.listen().await?;
+    let graceful = GracefulShutdown::new();
+    while let Some(stream) = worker.accept(&listener).await? {
+        let serving = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .serve_connection(TokioIo::new(stream), service_fn(hello));
+        tokio::spawn(graceful.watch(serving));
+    }
+    graceful.shutdown().await;
+    Ok(worker.finish().await)
+}
+
+async fn hello(_: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    let words = format!("worker {} pid {}\n", worker_id().unwrap_or(0), std::process::id());
+    Ok(Response::new(Full::new(Bytes::from(words))))
+}
