@@ -97,6 +97,8 @@ config! {
     policy: Policy = Policy::RoundRobin;
     /// Connections in flight at one native worker. 1 to 1,024, default 1.
     window: u32 = 1;
+    /// Connections in flight at one Node worker. 1 to 1,024, default 4.
+    node_window: u32 = 4;
     /// Connections pending at one listener before [`Overflow`] applies; one accept batch may go
     /// past it. 1 to 16,777,216, default 1,024.
     max_pending: u32 = 1_024;
@@ -145,6 +147,16 @@ config! {
     unheld_timeout: Duration = Duration::from_secs(1);
     /// The longest frame of the native codec in bytes. 1,024 to 16,777,216, default 1 MiB.
     max_frame: u32 = 1 << 20;
+    /// The longest line of the Node codec in bytes. 1,024 to 67,108,864, default 8 MiB.
+    max_line: u32 = 8 << 20;
+    /// Whether a worker is ready only once its program has also said so: [`FromWorker::Ready`].
+    /// Default no.
+    ///
+    /// [`FromWorker::Ready`]: crate::FromWorker::Ready
+    wait_ready: bool = false;
+    /// Whether every worker is a Node program without cluster that is given the operator's
+    /// listeners as it starts, and accepts for itself. Default no.
+    pass_listeners: bool = false;
     /// How long a begun frame may take to complete. Default 10 s.
     frame_timeout: Duration = Duration::from_secs(10);
     /// How long after SIGKILL the channel of a worker is fenced. Default 1 s.
@@ -174,6 +186,8 @@ impl ConfigBuilder {
         };
         within("workers", config.workers.into(), 1, 10_000)?;
         within("window", config.window.into(), 1, 1_024)?;
+        within("node_window", config.node_window.into(), 1, 1_024)?;
+        within("max_line", config.max_line.into(), 1_024, 1 << 26)?;
         within("max_pending", config.max_pending.into(), 1, 1 << 24)?;
         within("max_held", config.max_held.into(), 1, u32::MAX.into())?;
         within("max_attempts", config.max_attempts.into(), 1, u8::MAX.into())?;

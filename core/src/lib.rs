@@ -284,6 +284,7 @@ mod journal;
 mod lean;
 mod lists;
 mod msg;
+pub mod node;
 mod primary;
 mod ring;
 mod table;

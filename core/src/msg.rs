@@ -243,6 +243,9 @@ pub enum FromWorker {
         /// Open connections.
         open: u32,
     },
+    /// The program says that it is ready. Where [`Config::wait_ready`](crate::Config::wait_ready)
+    /// is set, nothing is handed off before; else it says nothing new.
+    Ready,
 }
 
 /// The primary's message to a worker.
@@ -282,6 +285,12 @@ pub enum ToWorker {
         /// The number that the pong names.
         seq: Seq,
     },
+    /// Here is a listener that you did not ask for, as one handle: accept from it. Only towards
+    /// Node programs without cluster, as the message `server`.
+    PassListener {
+        /// Its name.
+        listener: ListenerId,
+    },
 }
 
 impl ToWorker {
@@ -307,6 +316,7 @@ impl ToWorker {
         match self {
             ToWorker::NewConn { count, .. } => *count,
             ToWorker::QueryReply { result: Ok(granted), .. } if granted.shared => 1,
+            ToWorker::PassListener { .. } => 1,
             ToWorker::QueryReply { .. }
             | ToWorker::Ack { .. }
             | ToWorker::Disconnect

@@ -16,7 +16,7 @@ pub enum Timer {
     Ack,
     /// A worker was granted a listener and must become ready.
     Ready,
-    /// A worker that has said nothing yet is reported.
+    /// A worker that has said nothing yet, or has not asked to listen, is reported.
     Silent,
     /// A begun frame must complete.
     Frame,
@@ -24,6 +24,10 @@ pub enum Timer {
     Cooldown,
     /// A leaving worker is killed.
     Drain,
+    /// A leaving Node worker gets SIGINT.
+    Interrupt,
+    /// A leaving Node worker gets SIGTERM.
+    Terminate,
     /// The channel of a killed worker is fenced.
     Fence,
     /// A worker that lost its channel, but lives, is replaced.
@@ -63,6 +67,8 @@ pub(crate) enum Due {
     Frame(WorkerId),
     Cooldown(WorkerId, ListenerId),
     Drain(WorkerId),
+    Interrupt(WorkerId),
+    Terminate(WorkerId),
     Fence(WorkerId),
     Orphan(WorkerId),
     Respawn(Slot),
@@ -79,6 +85,8 @@ impl Due {
             Due::Frame(_) => Timer::Frame,
             Due::Cooldown(..) => Timer::Cooldown,
             Due::Drain(_) => Timer::Drain,
+            Due::Interrupt(_) => Timer::Interrupt,
+            Due::Terminate(_) => Timer::Terminate,
             Due::Fence(_) => Timer::Fence,
             Due::Orphan(_) => Timer::Orphan,
             Due::Respawn(_) => Timer::Respawn,
@@ -124,6 +132,8 @@ impl Timers {
             Due::Silent(worker),
             Due::Frame(worker),
             Due::Drain(worker),
+            Due::Interrupt(worker),
+            Due::Terminate(worker),
             Due::Fence(worker),
             Due::Orphan(worker),
         ] {

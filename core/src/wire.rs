@@ -131,6 +131,10 @@ pub enum DecodeError {
     TrailingBytes,
     /// Handles came that no message announced.
     UnexpectedHandles,
+    /// Arrays and objects are nested too deep.
+    NestedTooDeep,
+    /// Too many handles wait for their inner acknowledgement.
+    TooManyHandles,
 }
 
 impl DecodeError {
@@ -143,6 +147,8 @@ impl DecodeError {
             DecodeError::BadMessage => "bad_message",
             DecodeError::TrailingBytes => "trailing_bytes",
             DecodeError::UnexpectedHandles => "unexpected_handles",
+            DecodeError::NestedTooDeep => "nested_too_deep",
+            DecodeError::TooManyHandles => "too_many_handles",
         }
     }
 }
@@ -156,6 +162,8 @@ impl fmt::Display for DecodeError {
             DecodeError::BadMessage => "a frame is no message",
             DecodeError::TrailingBytes => "a frame goes on after its message",
             DecodeError::UnexpectedHandles => "handles came that no message announced",
+            DecodeError::NestedTooDeep => "a message is nested too deep",
+            DecodeError::TooManyHandles => "too many handles wait for their acknowledgement",
         })
     }
 }

@@ -236,7 +236,8 @@ impl Worker {
         loop {
             let settled = self.shared.with(|member| {
                 let said = !failing || member.is_suicide_settled();
-                said && !member.awaits_suicide_ack() && !member.wants_write()
+                let heard = !member.awaits_suicide_ack() && !member.awaits_farewell();
+                said && heard && !member.wants_write()
             });
             let left = end.saturating_duration_since(Instant::now());
             if settled || left.is_zero() || self.wait(Some(left)).is_err() {

@@ -17,6 +17,8 @@ pub struct Outbox<M, H> {
     queue: VecDeque<Entry<M>>,
     /// Of all entries of `queue`, in their order.
     handles: VecDeque<H>,
+    /// Bytes that go before everything that has not begun to be sent.
+    first: Vec<u8>,
     /// Encoded bytes that are on their way; their handles are gone.
     bytes: Vec<u8>,
     sent: usize,
@@ -59,15 +61,16 @@ impl<M, H> Outbox<M, H> {
         Outbox {
             queue: VecDeque::new(),
             handles: VecDeque::new(),
+            first: Vec::new(),
             bytes: Vec::new(),
             sent: 0,
             begun: 0,
         }
     }
 
-    /// Puts bytes that are no message in front of everything. Call it before the first flush.
-    pub fn greet(&mut self, bytes: &[u8]) {
-        self.bytes.extend_from_slice(bytes);
+    /// Puts bytes that are no message in front of everything that has not begun to be sent.
+    pub fn interject(&mut self, bytes: &[u8]) {
+        self.first.extend_from_slice(bytes);
     }
 
     /// Queues a message.
@@ -92,20 +95,22 @@ impl<M, H> Outbox<M, H> {
         }
     }
 
-    /// Messages that are not yet entirely in the kernel.
+    /// Messages that are not yet entirely in the kernel; of interjected bytes, each begun 64
+    /// count as one.
     pub fn len(&self) -> usize {
-        self.queue.len() + self.begun
+        self.queue.len() + self.begun + self.first.len().div_ceil(64)
     }
 
     /// Whether everything is in the kernel.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.len() == 0 && self.sent == self.bytes.len()
     }
 
     /// Forgets everything.
     pub fn clear(&mut self) {
         self.queue.clear();
         self.handles.clear();
+        self.first.clear();
         self.bytes.clear();
         self.sent = 0;
         self.begun = 0;
@@ -128,6 +133,10 @@ impl<M, H> Outbox<M, H> {
             done(std::mem::take(&mut self.begun));
             self.bytes.clear();
             self.sent = 0;
+            if !self.first.is_empty() {
+                std::mem::swap(&mut self.first, &mut self.bytes);
+                continue;
+            }
             let Some(first) = self.queue.front() else { return Flush::Done };
             if first.handles > 0 {
                 if let Err(flush) = self.send_laden(fd, &mut encode, &mut resolve) {

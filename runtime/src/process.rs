@@ -24,6 +24,57 @@ pub const SLOT_VAR: &str = "ROUNDEL_SLOT";
 /// The slot again, under the name that PM2 made common.
 pub const INSTANCE_VAR: &str = "NODE_APP_INSTANCE";
 
+/// The number of the channel's descriptor, as Node's `child_process` has it.
+pub const NODE_CHANNEL_VAR: &str = "NODE_CHANNEL_FD";
+/// How messages are written there.
+pub const NODE_FORMAT_VAR: &str = "NODE_CHANNEL_SERIALIZATION_MODE";
+/// The worker's id, as Node's `cluster` has it: who finds it is a worker.
+pub const NODE_WORKER_VAR: &str = "NODE_UNIQUE_ID";
+
+/// Every variable by which a worker may be told of its cluster.
+pub const VARIABLES: [&str; 7] = [
+    CHANNEL_VAR,
+    WORKER_VAR,
+    SLOT_VAR,
+    INSTANCE_VAR,
+    NODE_CHANNEL_VAR,
+    NODE_FORMAT_VAR,
+    NODE_WORKER_VAR,
+];
+
+/// By which variables a worker is told of its channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// This crate's own.
+    Native,
+    /// Those of Node's `cluster`.
+    Node,
+    /// Those of Node's `child_process`, for programs without cluster.
+    NodeChild,
+    /// All of them: the worker chooses.
+    Either,
+}
+
+impl Told {
+    fn variables(self, channel: i32, worker: WorkerId, slot: Slot) -> Vec<(&'static str, String)> {
+        let (channel, worker) = (channel.to_string(), worker.get().to_string());
+        let mut all = vec![(INSTANCE_VAR, slot.to_string())];
+        if matches!(self, Told::Native | Told::Either) {
+            all.push((CHANNEL_VAR, channel.clone()));
+            all.push((WORKER_VAR, worker.clone()));
+            all.push((SLOT_VAR, slot.to_string()));
+        }
+        if matches!(self, Told::Node | Told::NodeChild | Told::Either) {
+            all.push((NODE_CHANNEL_VAR, channel));
+            all.push((NODE_FORMAT_VAR, "json".into()));
+        }
+        if matches!(self, Told::Node | Told::Either) {
+            all.push((NODE_WORKER_VAR, worker));
+        }
+        all
+    }
+}
+
 /// What the workers run.
 #[derive(Clone, Debug)]
 pub struct Program {
@@ -72,18 +123,20 @@ pub fn spawn(
     program: &Program,
     worker: WorkerId,
     slot: Slot,
+    told: Told,
     files: &OpenFiles,
 ) -> Result<Spawned, SpawnError> {
     let (ours, theirs) = channel::pair()?;
     let number = theirs.as_raw_fd();
     let mut command = Command::new(&program.path);
+    // The primary may be a worker of something itself; its workers are not.
+    for name in VARIABLES {
+        command.env_remove(name);
+    }
     command
         .args(&program.args)
         .envs(program.env.iter().map(|(name, value)| (name, value)))
-        .env(CHANNEL_VAR, number.to_string())
-        .env(WORKER_VAR, worker.get().to_string())
-        .env(SLOT_VAR, slot.to_string())
-        .env(INSTANCE_VAR, slot.to_string())
+        .envs(told.variables(number, worker, slot))
         .stdin(Stdio::null())
         .process_group(0);
     crate::sys::prepare_child(&mut command, number, files.found());
@@ -119,6 +172,11 @@ pub fn kill_group(pid: i32) {
     // The worker may have left its group.
     let _ = killpg(pid, Signal::SIGKILL);
     let _ = kill(pid, Signal::SIGKILL);
+}
+
+/// Asks a worker's process to end with SIGINT. One that has ended is no error.
+pub fn interrupt(pid: i32) {
+    let _ = kill(Pid::from_raw(pid), Signal::SIGINT);
 }
 
 /// Asks a worker's process to end with SIGTERM. One that has ended is no error.

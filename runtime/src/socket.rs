@@ -133,6 +133,19 @@ pub fn bind(
     }
 }
 
+/// Takes over a socket that somebody else has bound: has it listen, if it is one to listen on and
+/// does not yet, and makes it non-blocking.
+///
+/// # Errors
+/// As listen(2): EADDRINUSE if somebody else has begun to listen there.
+pub(crate) fn take_over(fd: &OwnedFd) -> io::Result<SockName> {
+    crate::channel::set_nonblocking(fd)?;
+    if getsockopt(fd, sockopt::SockType)? == SockType::Stream {
+        listen_on(fd, 0)?;
+    }
+    Ok(sockname(fd)?)
+}
+
 fn listen_on(fd: &OwnedFd, backlog: u32) -> Result<(), Errno> {
     let wanted = match i32::try_from(backlog) {
         Ok(0) => DEFAULT_BACKLOG,

@@ -58,7 +58,13 @@ fn spawn(program: &str, args: &[&str], env: &[(&str, &str)]) -> Result<Spawned, 
         args: args.iter().map(Into::into).collect(),
         env: env.iter().map(|(name, value)| (name.into(), value.into())).collect(),
     };
-    process::spawn(&program, WorkerId::from_raw(7).unwrap(), Slot(3), &OpenFiles::raise().unwrap())
+    process::spawn(
+        &program,
+        WorkerId::from_raw(7).unwrap(),
+        Slot(3),
+        process::Told::Either,
+        &OpenFiles::raise().unwrap(),
+    )
 }
 
 /// Starts a script. It is for bash, as other shells know no descriptors above 9.
@@ -134,7 +140,14 @@ fn a_worker_starts_clean() {
         args: vec!["-c".into(), text.into()],
         env: vec![("OUT".into(), path.clone().into())],
     };
-    let worker = process::spawn(&program, WorkerId::from_raw(7).unwrap(), Slot(3), &files).unwrap();
+    let worker = process::spawn(
+        &program,
+        WorkerId::from_raw(7).unwrap(),
+        Slot(3),
+        process::Told::Either,
+        &files,
+    )
+    .unwrap();
     wait_for_end(worker.pid);
     // It can be reaped, although SIGCHLD was ignored when this process began.
     assert_eq!(reaped(), [(worker.pid, ExitStatus::Code(0))]);

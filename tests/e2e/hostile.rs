@@ -11,6 +11,12 @@ on_both! {
     random_bytes,
     random_bodies_in_good_frames,
     another_protocol,
+    json_that_is_none,
+    a_line_of_100_mb,
+    a_thousand_brackets,
+    refusals_of_handles_that_nobody_sent,
+    a_handle_on_a_line_that_says_nothing_of_it,
+    two_handles_on_one_line,
     another_version,
     thousands_of_descriptors_before_anything_else,
     what_only_the_primary_may_say,
@@ -51,7 +57,32 @@ fn random_bodies_in_good_frames(on: Pair) {
 }
 
 fn another_protocol(on: Pair) {
-    ended_for(on, "json", "unknown_codec");
+    ended_for(on, "http", "unknown_codec");
+}
+
+fn json_that_is_none(on: Pair) {
+    ended_for(on, "node-garbage", "bad_message");
+}
+
+fn a_line_of_100_mb(on: Pair) {
+    let _load = alone();
+    ended_for(on, "node-long-line", "frame_too_long");
+}
+
+fn a_thousand_brackets(on: Pair) {
+    ended_for(on, "node-deep", "nested_too_deep");
+}
+
+fn refusals_of_handles_that_nobody_sent(on: Pair) {
+    ended_for(on, "node-nacks", "stray_messages");
+}
+
+fn a_handle_on_a_line_that_says_nothing_of_it(on: Pair) {
+    ended_for(on, "node-handle-on-a-plain-line", "unexpected_handles");
+}
+
+fn two_handles_on_one_line(on: Pair) {
+    ended_for(on, "node-two-handles", "unexpected_handles");
 }
 
 fn another_version(on: Pair) {

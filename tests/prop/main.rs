@@ -11,6 +11,7 @@ mod listeners;
 mod misuse;
 mod no_double;
 mod no_loss;
+mod node;
 mod replay;
 mod restarts;
 mod shutdown;

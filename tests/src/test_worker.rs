@@ -27,11 +27,11 @@ pub trait Api: Sized {
     /// Has a panic start the replacement.
     fn suicide_on_panic(&self);
 
-    /// Listens on the operator's first listener.
+    /// Listens on an address, or else on the operator's first listener.
     ///
     /// # Errors
     /// As the API has them.
-    fn listen(&mut self) -> io::Result<Self::Listener>;
+    fn listen(&mut self, at: Option<&str>) -> io::Result<Self::Listener>;
 
     /// The next connection, made blocking; `None` when the worker is to leave.
     ///
@@ -50,6 +50,8 @@ pub trait Api: Sized {
 pub fn main<A: Api>() -> io::Result<ExitCode> {
     let mut args = std::env::args().skip(1);
     let mode = args.next().unwrap_or_default();
+    let mut args = args.peekable();
+    let address = args.peek().cloned().unwrap_or_default();
     let mut numbers = args.map(|arg| arg.parse().unwrap_or(0_u64));
     let number = numbers.next().unwrap_or(0);
     let others = numbers.next().unwrap_or(0);
@@ -73,7 +75,8 @@ pub fn main<A: Api>() -> io::Result<ExitCode> {
     if mode.starts_with("panic") {
         worker.suicide_on_panic();
     }
-    let listener = worker.listen()?;
+    // A primary of Node has no listeners of an operator.
+    let listener = worker.listen((mode == "listen").then_some(&*address))?;
     if mode == "never-take" && slot == 0 {
         loop {
             std::thread::park();

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use roundel_core::wire::{self, Decoder};
-use roundel_core::{FromWorker, Granted, ListenerId, Seq, SockName, ToWorker};
+use roundel_core::{Codec, FromWorker, Granted, ListenerId, Seq, SockName, ToWorker};
 use roundel_runtime::channel;
 use roundel_runtime::worker::Member;
 
@@ -27,7 +27,7 @@ impl FakePrimary {
         // The first end does not block, as a worker's must not.
         let (worker, fd) = channel::pair().unwrap();
         let primary = FakePrimary { fd, decoder: Decoder::new(MAX), greeted: false };
-        (primary, Member::new(Some(worker)))
+        (primary, Member::new(Some((worker, Codec::Native))))
     }
 
     pub(crate) fn send(&mut self, msg: &ToWorker, handles: &[&OwnedFd]) {

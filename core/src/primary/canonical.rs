@@ -126,6 +126,7 @@ impl View {
         self.text(&(worker.fenced, worker.channel_closed, worker.exit, worker.accepted > 0));
         self.number(worker.window.into());
         self.number(worker.queries.into());
+        self.number(worker.said_ready.into());
         if let Some(at) = worker.ready_at {
             self.age(at, primary.config.restart_period.max(Duration::from_secs(1)));
         }
@@ -138,6 +139,7 @@ impl View {
             self.number(self.conn_rank(entry.conn));
             self.number(self.listener_rank(entry.listener));
             self.number(entry.attempts.into());
+            self.number(entry.doubtful.into());
         }
         self.time((!worker.in_flight.is_empty()).then_some(worker.owes_since));
         self.mark('s');
@@ -203,6 +205,8 @@ impl View {
                     | Due::Silent(w)
                     | Due::Frame(w)
                     | Due::Drain(w)
+                    | Due::Interrupt(w)
+                    | Due::Terminate(w)
                     | Due::Fence(w)
                     | Due::Orphan(w) => (at, kind, self.rank(w), 0),
                     Due::Cooldown(w, l) => (at, kind, self.rank(w), self.listener_rank(l)),

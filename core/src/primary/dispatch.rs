@@ -105,7 +105,7 @@ impl Primary {
         let Some((id, worker)) = self.workers.entry_mut(index) else { return };
         let seq = worker.take_seq();
         let Pending { conn, attempts } = entry;
-        worker.in_flight.push_back(InFlight { seq, conn, listener, attempts });
+        worker.in_flight.push_back(InFlight { seq, conn, listener, attempts, doubtful: false });
         self.flying += 1;
         let flying = worker.flying();
         if flying < worker.window {
@@ -279,6 +279,13 @@ impl Primary {
         self.come_back(index, id, entry, Back::NotSent(errno));
     }
 
+    pub(super) fn on_doubtful(&mut self, id: WorkerId, seq: Seq) {
+        let Some(worker) = self.workers.get_mut(id) else { return };
+        if let Some(entry) = worker.in_flight.iter_mut().find(|entry| entry.seq == seq) {
+            entry.doubtful = true;
+        }
+    }
+
     /// Everything in flight at a worker whose channel has ended goes back.
     pub(super) fn take_back_all(&mut self, id: WorkerId) {
         let Some(index) = self.workers.position(id) else { return };
@@ -293,9 +300,10 @@ impl Primary {
 
     /// One connection returns to its place in its queue.
     fn take_back(&mut self, id: WorkerId, entry: InFlight, why: Back) {
-        let InFlight { conn, listener, mut attempts, .. } = entry;
+        let InFlight { conn, listener, mut attempts, doubtful, .. } = entry;
         let mut refusal = self.refusal_at(listener);
         match why {
+            Back::Died if doubtful => refusal = Some(Refusal::Unknown),
             Back::Died => {
                 attempts = attempts.saturating_add(1);
                 if attempts >= self.config.max_attempts {

@@ -100,6 +100,19 @@ pub enum Input {
         /// Why.
         errno: Errno,
     },
+    /// A Node worker has this connection, but may hold its answer back: if it dies without that
+    /// answer, nobody knows whether it was served.
+    Doubtful {
+        /// Who.
+        worker: WorkerId,
+        /// The number of the handoff.
+        seq: Seq,
+    },
+    /// A worker said something that answers or names nothing.
+    Stray {
+        /// Who.
+        worker: WorkerId,
+    },
     /// The operator or embedder wants something.
     Command(Command),
 }

@@ -12,6 +12,12 @@ use crate::{Codec, Time, ToWorker, WorkerId};
 /// the machine slept.
 const LATE: core::time::Duration = core::time::Duration::from_secs(1);
 
+/// How long a leaving Node worker may live on without its channel before it is interrupted.
+const INTERRUPT_AFTER: core::time::Duration = core::time::Duration::from_secs(1);
+
+/// How long before its deadline a leaving Node worker is terminated.
+const TERMINATE_BEFORE: core::time::Duration = core::time::Duration::from_secs(2);
+
 impl Primary {
     /// Moves a worker on by the table; false if the table has no such step.
     pub(super) fn step(&mut self, id: WorkerId, step: Step) -> bool {
@@ -34,13 +40,20 @@ impl Primary {
         if worker.life.is_staying() {
             self.timers.set(Due::Silent(id), self.now.after(self.config.silent_after));
         }
+        let staying = worker.life.is_staying();
         self.event(Event::Spawned { worker: id, slot, generation, pid });
+        if self.config.pass_listeners && staying {
+            self.pass_listeners(id);
+        }
     }
 
     pub(super) fn on_hello(&mut self, id: WorkerId, codec: Codec) {
         let Some(worker) = self.workers.get_mut(id) else { return };
         worker.codec = Some(codec);
-        worker.window = self.config.window;
+        worker.window = match codec {
+            Codec::Native => self.config.window,
+            Codec::Node => self.config.node_window,
+        };
     }
 
     pub(super) fn on_frame_begun(&mut self, id: WorkerId) {
@@ -78,16 +91,17 @@ impl Primary {
     pub(super) fn drain(&mut self, id: WorkerId, deadline: Time) {
         let now = self.now;
         if !self.step(id, Step::Drain) {
-            return;
+            return self.drain_without_channel(id, deadline);
         }
         let Some(worker) = self.workers.get_mut(id) else { return };
         worker.voluntary = true;
         let codec = worker.codec;
         let within = deadline.since(now);
         self.timers.clear(Due::Ready(id));
-        self.timers.set(Due::Drain(id), deadline);
+        self.lead_out(id, deadline);
         self.event(Event::Draining { worker: id, within });
-        if codec.is_some() {
+        // A program without cluster knows no message that means this.
+        if codec.is_some() && !self.config.pass_listeners {
             let deadline_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
             self.emit(Output::Send {
                 worker: id,
@@ -99,6 +113,45 @@ impl Primary {
         }
     }
 
+    /// Gives a worker that leaves until `deadline`. A Node program may have reasons to stay that it
+    /// did not think of, such as timers: it is interrupted at half the time, and terminated shortly
+    /// before the end. Earlier would cut requests.
+    pub(super) fn lead_out(&mut self, id: WorkerId, deadline: Time) {
+        self.timers.set(Due::Drain(id), deadline);
+        let Some(worker) = self.workers.get(id) else { return };
+        if worker.codec != Some(Codec::Node) {
+            return;
+        }
+        let within = deadline.since(self.now);
+        self.timers.set(Due::Interrupt(id), self.now.after(within / 2));
+        if let Some(early) = within.checked_sub(TERMINATE_BEFORE) {
+            self.timers.set(Due::Terminate(id), self.now.after(early));
+        }
+    }
+
+    /// Leads a worker out that has closed its channel and lives on, as Node programs may.
+    fn drain_without_channel(&mut self, id: WorkerId, deadline: Time) {
+        let Some(worker) = self.workers.get_mut(id) else { return };
+        if worker.channel_closed && worker.exit.is_none() && !self.timers.is_set(Due::Drain(id)) {
+            worker.voluntary = true;
+            self.lead_out(id, deadline);
+            self.interrupt_soon(id);
+        }
+    }
+
+    /// Has a leaving Node worker interrupted if it does not end by itself.
+    fn interrupt_soon(&mut self, id: WorkerId) {
+        if self.timers.is_set(Due::Interrupt(id)) {
+            self.timers.set(Due::Interrupt(id), self.now.after(INTERRUPT_AFTER));
+        }
+    }
+
+    fn signal(&mut self, id: WorkerId, signal: Signal) {
+        if self.workers.get(id).is_some_and(|worker| worker.exit.is_none()) {
+            self.emit(Output::Kill { worker: id, signal });
+        }
+    }
+
     pub(super) fn on_channel_closed(&mut self, id: WorkerId) {
         let Some(worker) = self.workers.get_mut(id) else { return };
         if worker.channel_closed {
@@ -107,21 +160,21 @@ impl Primary {
         worker.channel_closed = true;
         worker.queries = 0;
         let in_flight = worker.flying();
-        // Who has not spoken can't speak any more, so counts as native.
-        let (killed, native) = (worker.killed_as.is_some(), worker.codec != Some(Codec::Node));
+        let killed = worker.killed_as.is_some();
         let (voluntary, exited) = (worker.voluntary, worker.exit.is_some());
         self.timers.clear(Due::Fence(id));
         self.timers.clear(Due::Frame(id));
         self.timers.clear(Due::Ready(id));
         self.step(id, Step::Leave);
         self.event(Event::ChannelClosed { worker: id, in_flight });
+        self.interrupt_soon(id);
         self.drop_shares(id);
         self.take_back_all(id);
         if exited {
             self.bury(id);
-        } else if killed || (native && !voluntary) {
+        } else if killed || !voluntary {
             // Mostly the exit follows at once. If not, the process hangs in the kernel, or lives
-            // on without a channel, which a native worker can't serve without.
+            // on without a channel, and can't serve what the primary accepts.
             self.timers.set(Due::Orphan(id), self.now.after(self.config.fence_timeout));
         }
         self.review_unheld();
@@ -176,18 +229,28 @@ impl Primary {
             match due {
                 Due::Ack(id) => self.on_ack_due(id),
                 Due::Ready(id) => self.kill(id, ExitClass::NeverReady, None),
-                Due::Silent(id) => self.event(Event::Silent { worker: id }),
+                Due::Silent(id) => self.on_silent_due(id),
                 Due::Frame(id) => {
                     self.kill(id, ExitClass::Violations, Some(Violation::FrameTimeout));
                 }
                 Due::Cooldown(id, listener) => self.on_cooled(id, listener),
                 Due::Drain(id) => self.kill(id, ExitClass::Overdue, None),
+                Due::Interrupt(id) => self.signal(id, Signal::Interrupt),
+                Due::Terminate(id) => self.signal(id, Signal::Term),
                 Due::Fence(id) => self.on_fence_due(id),
                 Due::Orphan(id) => self.on_orphan_due(id),
                 Due::Respawn(slot) => self.spawn_again(slot),
                 Due::Unheld(listener) => self.on_unheld_due(listener),
                 Due::StopWaiting => self.on_stop_due(),
             }
+        }
+    }
+
+    fn on_silent_due(&mut self, id: WorkerId) {
+        match self.workers.get(id).map(|worker| worker.life) {
+            Some(Life::Starting) => self.event(Event::Silent { worker: id }),
+            Some(Life::Online) => self.event(Event::NotListening { worker: id }),
+            _ => {}
         }
     }
 
@@ -243,8 +306,10 @@ impl Primary {
             self.fill_crowded();
             self.review_unheld();
         } else {
+            let node = worker.codec == Some(Codec::Node);
             self.replace_early(id, None);
-            if !self.timers.is_set(Due::Drain(id)) {
+            // A Node program lives on as it likes; a native one can't do without its channel.
+            if !node && !self.timers.is_set(Due::Drain(id)) {
                 self.timers.set(Due::Drain(id), self.now.after(self.config.drain_timeout));
             }
         }

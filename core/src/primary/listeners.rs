@@ -9,8 +9,8 @@ use super::records::{Asker, Listener, ListenerState, Share, SlotState};
 use crate::timers::Due;
 use crate::transitions::{Life, Step};
 use crate::{
-    Address, Errno, Granted, ListenKey, ListenerId, Policy, Seq, SockName, ToWorker, Transport,
-    WorkerId,
+    Address, Codec, Errno, Granted, ListenKey, ListenerId, Policy, Seq, SockName, ToWorker,
+    Transport, WorkerId,
 };
 
 impl Primary {
@@ -28,7 +28,9 @@ impl Primary {
     fn bind(&mut self, key: ListenKey, operator: bool, backlog: u32) -> ListenerId {
         let listener = self.next_listener;
         self.next_listener = listener.next();
-        let shared = key.transport == Transport::Datagram || self.config.policy == Policy::Shared;
+        let shared = key.transport == Transport::Datagram
+            || self.config.policy == Policy::Shared
+            || self.config.pass_listeners;
         let record = Listener::new(key, operator, shared);
         self.emit(Output::Bind { listener, key: record.boxed_key(), backlog });
         self.listeners.insert(listener, record);
@@ -89,6 +91,7 @@ impl Primary {
         if !matches!(worker.life, Life::Online | Life::Ready) || self.stop.is_some() {
             return self.reply(id, seq, Err(Errno::ECANCELED));
         }
+        self.timers.clear(Due::Silent(id));
         let held = worker.shares.len() as u64 + u64::from(worker.queries);
         if worker.life == Life::Online
             && !self.timers.is_set(Due::Ready(id))
@@ -197,19 +200,57 @@ impl Primary {
     }
 
     pub(super) fn on_listening(&mut self, id: WorkerId, listener: ListenerId) {
-        let now = self.now;
         let Some(index) = self.workers.position(id) else { return };
         let Some(worker) = self.workers.at_mut(index) else { return };
         let Some(share) = worker.share_mut(listener) else { return self.stray(id) };
         share.listening = true;
+        self.become_ready(id);
+        self.serve(index);
+    }
+
+    pub(super) fn on_said_ready(&mut self, id: WorkerId) {
+        let Some(index) = self.workers.position(id) else { return };
+        let Some(worker) = self.workers.at_mut(index) else { return };
+        worker.said_ready = true;
+        if worker.shares.iter().any(|share| share.listening) {
+            self.become_ready(id);
+            self.serve(index);
+        }
+    }
+
+    /// Takes a worker that listens for ready, unless its program is to say so and has not.
+    fn become_ready(&mut self, id: WorkerId) {
+        let now = self.now;
+        let Some(worker) = self.workers.get(id) else { return };
+        if self.config.wait_ready && !worker.said_ready {
+            return;
+        }
         if self.step(id, Step::Listening) {
-            if let Some(worker) = self.workers.at_mut(index) {
+            if let Some(worker) = self.workers.get_mut(id) {
                 worker.ready_at = Some(now);
             }
             self.timers.clear(Due::Ready(id));
             self.event(Event::Ready { worker: id });
         }
-        self.serve(index);
+    }
+
+    /// Gives the operator's listeners to a worker that will not ask for them.
+    pub(super) fn pass_listeners(&mut self, id: WorkerId) {
+        let Some(worker) = self.workers.get_mut(id) else { return };
+        worker.codec = Some(Codec::Node);
+        if let Some(timeout) = self.config.ready_timeout {
+            self.timers.set(Due::Ready(id), self.now.after(timeout));
+        }
+        for listener in self.operator.clone() {
+            let Some(record) = self.listeners.get_mut(listener) else { continue };
+            record.holders.insert(id);
+            if let Some(worker) = self.workers.get_mut(id) {
+                worker.shares.push(Share { listener, listening: false, cool: None });
+            }
+            let msg = ToWorker::PassListener { listener };
+            let attach = Some(Attach::Listener(listener));
+            self.emit(Output::Send { worker: id, msg, attach });
+        }
     }
 
     pub(super) fn on_close(&mut self, id: WorkerId, listener: ListenerId) {

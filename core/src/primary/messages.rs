@@ -27,6 +27,7 @@ impl Primary {
             FromWorker::Close { listener } => self.on_close(id, listener),
             FromWorker::Suicide { seq } => self.on_suicide(id, seq),
             FromWorker::ExitedAfterDisconnect { seq } => self.on_leave(id, seq),
+            FromWorker::Ready => self.on_said_ready(id),
             FromWorker::Pong { ack } => self.event(Event::Pong { worker: id, seq: ack }),
             // Load is for policies that look at it; acks do not come this way.
             FromWorker::Load { .. } | FromWorker::Ack { .. } => {}
@@ -42,7 +43,10 @@ impl Primary {
                 };
                 self.step(id, Step::Online);
                 self.ever_online = true;
-                self.timers.clear(Due::Silent(id));
+                match self.config.ready_timeout {
+                    Some(timeout) => self.timers.set(Due::Silent(id), self.now.after(timeout)),
+                    None => self.timers.clear(Due::Silent(id)),
+                }
                 self.event(Event::Online { worker: id, codec });
             }
             Life::Online | Life::Ready => self.on_violation(id, Violation::UnexpectedMessage),
@@ -56,7 +60,7 @@ impl Primary {
         if self.step(id, Step::Leave) {
             self.event(Event::Suicide { worker: id });
             if staying {
-                self.timers.set(Due::Drain(id), self.now.after(self.config.drain_timeout));
+                self.lead_out(id, self.now.after(self.config.drain_timeout));
             }
             self.replace_early(id, Some(seq));
             self.review_unheld();
@@ -73,7 +77,7 @@ impl Primary {
         if self.step(id, Step::Leave) {
             self.event(Event::Leaving { worker: id });
             if staying {
-                self.timers.set(Due::Drain(id), self.now.after(self.config.drain_timeout));
+                self.lead_out(id, self.now.after(self.config.drain_timeout));
             }
             self.review_unheld();
         }

@@ -149,6 +149,8 @@ impl Primary {
             Input::HandoffFailed { worker, seq, errno } => {
                 self.on_handoff_failed(worker, seq, errno);
             }
+            Input::Doubtful { worker, seq } => self.on_doubtful(worker, seq),
+            Input::Stray { worker } => self.stray(worker),
             Input::Command(command) => self.on_command(command),
             // See `handle_input`.
             Input::Incoming { .. } => {}
@@ -213,6 +215,8 @@ impl Primary {
             | Input::ChannelClosed { worker }
             | Input::Exited { worker, .. }
             | Input::HandoffFailed { worker, .. }
+            | Input::Doubtful { worker, .. }
+            | Input::Stray { worker }
             | Input::Command(Command::Ping(worker)) => self.permit_worker(*worker),
             Input::Command(Command::Stop | Command::StopNow) => Ok(()),
         }

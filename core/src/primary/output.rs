@@ -123,6 +123,10 @@ pub enum Refusal {
     Closed,
     /// The shutdown's deadline passed.
     Shutdown,
+    /// Its worker died, and may or may not have served it ([`Input::Doubtful`]).
+    ///
+    /// [`Input::Doubtful`]: crate::Input::Doubtful
+    Unknown,
 }
 
 impl Refusal {
@@ -133,6 +137,7 @@ impl Refusal {
             Refusal::Attempts => "attempts",
             Refusal::Closed => "closed",
             Refusal::Shutdown => "shutdown",
+            Refusal::Unknown => "unknown",
         }
     }
 }
@@ -143,6 +148,8 @@ impl Refusal {
 pub enum Signal {
     /// SIGTERM, to the process.
     Term,
+    /// SIGINT, to the process.
+    Interrupt,
     /// SIGKILL, to the process group.
     Kill,
 }
@@ -223,6 +230,9 @@ pub enum Event {
     Ready { worker: WorkerId },
     /// A worker has said nothing for a long time.
     Silent { worker: WorkerId },
+    /// A worker is there, and has not asked to listen within the ready timeout. Right for a program
+    /// that serves no connections.
+    NotListening { worker: WorkerId },
     /// A worker is failing and was, or will be, replaced.
     Suicide { worker: WorkerId },
     /// A worker announced that it leaves.
@@ -272,6 +282,7 @@ impl Event {
             Event::Online { .. } => "online",
             Event::Ready { .. } => "ready",
             Event::Silent { .. } => "silent",
+            Event::NotListening { .. } => "not_listening",
             Event::Suicide { .. } => "suicide",
             Event::Leaving { .. } => "leaving",
             Event::Draining { .. } => "draining",

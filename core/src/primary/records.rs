@@ -46,6 +46,8 @@ pub(crate) struct Worker {
     pub(crate) strays: u32,
     /// It announced its leave, or was told to leave: its end is no crash.
     pub(crate) voluntary: bool,
+    /// Its program said that it is ready.
+    pub(crate) said_ready: bool,
     /// Why the primary killed it, once it has.
     pub(crate) killed_as: Option<ExitClass>,
     /// Its slot has, or waits for, another worker.
@@ -78,6 +80,7 @@ impl Worker {
             declined: 0,
             strays: 0,
             voluntary: false,
+            said_ready: false,
             killed_as: None,
             replaced: false,
             fenced: false,
@@ -145,6 +148,8 @@ pub(crate) struct InFlight {
     pub(crate) conn: ConnId,
     pub(crate) listener: ListenerId,
     pub(crate) attempts: u8,
+    /// The worker may have served it without our knowing.
+    pub(crate) doubtful: bool,
 }
 
 /// A worker's part in a listener.

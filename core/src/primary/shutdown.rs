@@ -7,7 +7,7 @@ use super::input::Command;
 use super::output::{Event, ExitClass, Output, Refusal, Verdict};
 use super::records::ListenerState;
 use crate::timers::Due;
-use crate::{Time, ToWorker};
+use crate::{Codec, Time, ToWorker};
 
 /// A shutdown that has begun.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -51,7 +51,11 @@ impl Primary {
             Command::StopNow => self.stop_now(Verdict::Stopped),
             Command::Ping(id) => {
                 let Some(worker) = self.workers.get_mut(id) else { return };
-                if worker.codec.is_some() && !worker.channel_closed && worker.exit.is_none() {
+                // Node has no such message.
+                if worker.codec == Some(Codec::Native)
+                    && !worker.channel_closed
+                    && worker.exit.is_none()
+                {
                     let seq = worker.take_seq();
                     self.emit(Output::Send {
                         worker: id,

@@ -168,6 +168,16 @@ impl Worker {
         matches!(self.suicide, Notice::Said(_)) && !self.is_alone()
     }
 
+    /// Whether a leave was said and the primary has not confirmed it.
+    pub fn awaits_leave_ack(&self) -> bool {
+        matches!(self.leave, Notice::Said(_)) && !self.is_alone()
+    }
+
+    /// Whether there is something to do.
+    pub fn has_output(&self) -> bool {
+        !self.outputs.is_empty()
+    }
+
     /// How many messages of the primary named nothing that this worker knows.
     pub fn strays(&self) -> u64 {
         self.strays
@@ -216,6 +226,8 @@ impl Worker {
                 self.on_drain(Some(self.now.after(Duration::from_millis(deadline_ms))));
             }
             ToWorker::Ping { seq } => self.send(FromWorker::Pong { ack: seq }),
+            // Not for those who ask for their listeners.
+            ToWorker::PassListener { .. } => self.strays += 1,
         }
         // What nobody took is nobody's.
         for conn in handles {

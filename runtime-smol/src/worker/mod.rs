@@ -153,7 +153,8 @@ impl Worker {
         let failing = self.is_failing();
         let settled = self.inner.wait_for(|member| {
             let said = !failing || member.is_suicide_settled();
-            (said && !member.awaits_suicide_ack() && !member.wants_write()).then_some(())
+            let heard = !member.awaits_suicide_ack() && !member.awaits_farewell();
+            (said && heard && !member.wants_write()).then_some(())
         });
         let late = async {
             Timer::after(FAREWELL_TIMEOUT).await;

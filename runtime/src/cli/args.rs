@@ -90,9 +90,15 @@ pub(super) struct OptionArgs {
     #[arg(short, long, value_name = "ADDR", value_parser = Value(crate::address::parse), allow_hyphen_values = true)]
     pub(super) bind: Vec<Address>,
 
+    /// Give every worker the listening socket of this address as the message 'server', for Node
+    /// programs that use child_process without cluster; they accept by themselves [default: none]
+    #[arg(long, value_name = "ADDR", value_parser = Value(crate::address::parse), allow_hyphen_values = true)]
+    pub(super) pass_server: Option<Address>,
+
     /// Who gets the next connection: round-robin or shared (workers accept by themselves)
-    #[arg(long, value_name = "POLICY", default_value = "round-robin", value_parser = Value(values::policy), allow_hyphen_values = true)]
-    pub(super) policy: Policy,
+    /// [default: round-robin; shared if NODE_CLUSTER_SCHED_POLICY is none]
+    #[arg(long, value_name = "POLICY", value_parser = Value(values::policy), allow_hyphen_values = true)]
+    pub(super) policy: Option<Policy>,
 
     /// Connections in flight a worker, 1 to 1024 [default: 1 native, 4 Node]
     #[arg(long, value_name = "N", value_parser = Value(values::window), allow_hyphen_values = true)]
@@ -127,6 +133,11 @@ pub(super) struct OptionArgs {
     /// Which exits are followed by a new worker: always, on-failure or never
     #[arg(long, value_name = "WHEN", default_value = "always", value_parser = Value(values::respawn), allow_hyphen_values = true)]
     pub(super) respawn: Respawn,
+
+    /// Take a worker for ready only once its program has said so: process.send('ready') in Node
+    /// [default: once it listens]
+    #[arg(long)]
+    pub(super) wait_ready: bool,
 
     /// The control socket to make [default: $XDG_RUNTIME_DIR/roundel-PID.sock, else in the
     /// temporary directory]

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches};
-use roundel_core::Address;
+use roundel_core::{Address, Codec, Policy};
 
 use crate::exit::Exit;
 use args::{Cli, CommandArgs, OptionArgs, ProgramArgs};
@@ -28,6 +28,8 @@ pub use options::Options;
 
 /// The environment variable that gives the number of workers where no option does.
 const WORKERS_VARIABLE: &str = "WEB_CONCURRENCY";
+/// The environment variable by which Node's own primary is told its policy: `rr` or `none`.
+const POLICY_VARIABLE: &str = "NODE_CLUSTER_SCHED_POLICY";
 
 /// What the command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,7 +78,11 @@ pub fn parse(
     name: &'static str,
     args: impl IntoIterator<Item = OsString>,
 ) -> Result<Command, Exit> {
-    parse_with(name, args, std::env::var_os(WORKERS_VARIABLE)).map_err(|early| {
+    let environment = Environment {
+        workers: std::env::var_os(WORKERS_VARIABLE),
+        policy: std::env::var_os(POLICY_VARIABLE),
+    };
+    parse_with(name, args, environment).map_err(|early| {
         // Nobody is left to be told that this could not be written.
         let _ = match early.exit {
             Exit::Stopped => std::io::stdout().write_all(early.text.as_bytes()),
@@ -99,11 +105,17 @@ impl Early {
     }
 }
 
-/// `workers` is the value of `WEB_CONCURRENCY`.
+/// What the environment says where no option does. Empty is as unset.
+#[derive(Debug, Default)]
+struct Environment {
+    workers: Option<OsString>,
+    policy: Option<OsString>,
+}
+
 fn parse_with(
     name: &'static str,
     args: impl IntoIterator<Item = OsString>,
-    workers: Option<OsString>,
+    environment: Environment,
 ) -> Result<Command, Early> {
     let matches = command(name).try_get_matches_from(args);
     let cli = matches.and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches));
@@ -113,7 +125,7 @@ fn parse_with(
         }
         _ => Early::usage(name, &complaint::complaint(&error)),
     })?;
-    let options = |args| options(args, workers).map_err(|line| Early::usage(name, &line));
+    let options = |args| options(args, environment).map_err(|line| Early::usage(name, &line));
     Ok(match cli.command {
         CommandArgs::Run { options: args, program: ProgramArgs::Argv(program) } => {
             let program = with_interpreter(program);
@@ -124,6 +136,10 @@ fn parse_with(
         }
         CommandArgs::Demo { options: args } => {
             let mut options = options(*args)?;
+            if options.pass_server.is_some() {
+                let complaint = "--pass-server: the demo worker asks for its listeners itself";
+                return Err(Early::usage(name, complaint));
+            }
             if options.bind.is_empty() {
                 let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
                 options.bind.push(Address::Ip(SocketAddr::new(ip, 8080)));
@@ -155,8 +171,8 @@ fn with_interpreter(mut program: Vec<OsString>) -> Vec<OsString> {
     program
 }
 
-fn options(args: OptionArgs, workers: Option<OsString>) -> Result<Options, String> {
-    let workers = match (args.workers, workers) {
+fn options(args: OptionArgs, environment: Environment) -> Result<Options, String> {
+    let workers = match (args.workers, environment.workers) {
         (Some(workers), _) => workers,
         (None, Some(value)) if !value.is_empty() => {
             let text = value.to_str().ok_or_else(|| "is not valid UTF-8".to_owned());
@@ -165,10 +181,28 @@ fn options(args: OptionArgs, workers: Option<OsString>) -> Result<Options, Strin
         }
         (None, _) => values::workers("auto")?,
     };
+    let policy = match (args.policy, environment.policy) {
+        (Some(policy), _) => policy,
+        (None, Some(value)) if value == "none" => Policy::Shared,
+        (None, Some(value)) if !value.is_empty() && value != "rr" => {
+            return Err(format!("{POLICY_VARIABLE}: {value:?} is neither rr nor none"));
+        }
+        (None, _) => Policy::default(),
+    };
+    if args.pass_server.is_some() {
+        if !args.bind.is_empty() {
+            return Err("--pass-server: is the only listener; --bind can't stand beside it".into());
+        }
+        if args.codec.0 == Some(Codec::Native) {
+            return Err("--pass-server: is for Node programs; --codec native says otherwise".into());
+        }
+    }
     Ok(Options {
         workers,
         bind: args.bind,
-        policy: args.policy,
+        pass_server: args.pass_server,
+        policy,
+        wait_ready: args.wait_ready,
         window: args.window,
         max_pending: args.max_pending,
         overflow: args.overflow,

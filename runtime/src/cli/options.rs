@@ -14,6 +14,8 @@ pub struct Options {
     pub workers: u32,
     /// The operator's listeners, in the order given.
     pub bind: Vec<Address>,
+    /// A listener that is given to every worker as it starts.
+    pub pass_server: Option<Address>,
     /// The scheduling policy.
     pub policy: Policy,
     /// Connections in flight a worker; `None` leaves it to the codec.
@@ -26,6 +28,8 @@ pub struct Options {
     pub ack_timeout: Option<Duration>,
     /// How long a worker may take to become ready; `None` is for ever.
     pub ready_timeout: Option<Duration>,
+    /// Whether a worker is ready only once its program has said so.
+    pub wait_ready: bool,
     /// How long a drain may take; never zero.
     pub drain_timeout: Duration,
     /// Early failures of a slot within `restart_period` before it is given up.
@@ -45,9 +49,12 @@ pub struct Options {
 impl Options {
     /// The configuration of the primary that these options ask for.
     pub fn config(&self) -> ConfigBuilder {
+        let listeners = self.bind.iter().chain(&self.pass_server);
         let config = Config::builder()
             .workers(self.workers)
-            .listeners(self.bind.iter().cloned().map(ListenKey::stream).collect())
+            .listeners(listeners.cloned().map(ListenKey::stream).collect())
+            .pass_listeners(self.pass_server.is_some())
+            .wait_ready(self.wait_ready)
             .policy(self.policy)
             .max_pending(self.max_pending)
             .overflow(self.overflow)
@@ -58,7 +65,7 @@ impl Options {
             .restart_period(self.restart_period)
             .respawn(self.respawn);
         match self.window {
-            Some(window) => config.window(window),
+            Some(window) => config.window(window).node_window(window),
             None => config,
         }
     }

@@ -8,7 +8,7 @@ use crate::eventlog::Target;
 
 /// The whole command line in one text, as no argument here has a space in it.
 fn parse(line: &str) -> Result<Command, Early> {
-    parse_with("roundel", line.split_whitespace().map(OsString::from), None)
+    parse_with("roundel", line.split_whitespace().map(OsString::from), Environment::default())
 }
 
 fn demo(line: &str) -> Options {
@@ -28,7 +28,7 @@ fn program(line: &str) -> Vec<OsString> {
 /// What is printed, which must be one line, exit 2.
 fn refused(args: &[&str]) -> String {
     let args = args.iter().map(OsString::from);
-    let early = parse_with("roundel", args, None).unwrap_err();
+    let early = parse_with("roundel", args, Environment::default()).unwrap_err();
     assert_eq!(early.exit, Exit::Usage);
     let line = early.text.strip_prefix("roundel: ").unwrap().strip_suffix('\n').unwrap();
     assert!(!line.contains('\n'), "{line:?}");
@@ -66,17 +66,19 @@ fn every_option_is_read() {
     let options = demo(
         "-w 3 -b unix:/a --bind *:81 --policy shared --window 7 --max-pending 9 --overflow refuse \
          --ack-timeout 0 --ready-timeout 500ms --drain-timeout 2m --restart-intensity 3/4 \
-         --respawn on-failure --control /c --events - --codec native",
+         --respawn on-failure --wait-ready --control /c --events - --codec native",
     );
     let expected = Options {
         workers: 3,
         bind: vec![Address::Unix("/a".into()), Address::Any { port: 81 }],
+        pass_server: None,
         policy: Policy::Shared,
         window: Some(7),
         max_pending: 9,
         overflow: Overflow::Refuse,
         ack_timeout: None,
         ready_timeout: Some(Duration::from_millis(500)),
+        wait_ready: true,
         drain_timeout: Duration::from_secs(120),
         restart_intensity: 3,
         restart_period: Duration::from_secs(4),
@@ -96,6 +98,44 @@ fn every_option_is_read() {
 }
 
 #[test]
+fn node_says_the_policy_where_no_option_does() {
+    let policy = |option: &str, variable: &str| {
+        let line = format!("roundel demo {option}");
+        let args: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
+        let environment = Environment { workers: None, policy: Some(variable.into()) };
+        match parse_with("roundel", args, environment) {
+            Ok(Command::Demo { options }) => Ok(options.policy),
+            Ok(other) => panic!("{other:?}"),
+            Err(early) => Err(early.text),
+        }
+    };
+    assert_eq!(policy("", "none"), Ok(Policy::Shared));
+    assert_eq!(policy("", "rr"), Ok(Policy::RoundRobin));
+    assert_eq!(policy("", ""), Ok(Policy::RoundRobin));
+    assert_eq!(policy("--policy round-robin", "none"), Ok(Policy::RoundRobin));
+    let line = "roundel: NODE_CLUSTER_SCHED_POLICY: \"best\" is neither rr nor none\n";
+    assert_eq!(policy("", "best"), Err(line.into()));
+}
+
+#[test]
+fn a_passed_server_is_the_only_listener() {
+    let Ok(Command::Run { options, .. }) = parse("roundel run --pass-server *:1 x.js") else {
+        panic!()
+    };
+    let config = options.config().build().unwrap();
+    assert_eq!(config.listeners(), &[roundel_core::ListenKey::stream(Address::Any { port: 1 })]);
+    assert!(config.pass_listeners());
+    for (args, cause) in [
+        (&["roundel", "run", "--pass-server", "*:1", "-b", "*:2", "x"][..], "--bind"),
+        (&["roundel", "run", "--pass-server", "*:1", "--codec", "native", "x"], "--codec"),
+        (&["roundel", "demo", "--pass-server", "*:1"], "demo"),
+    ] {
+        let line = refused(args);
+        assert!(line.starts_with("--pass-server: ") && line.contains(cause), "{line}");
+    }
+}
+
+#[test]
 fn what_follows_the_program_is_its_own() {
     assert_eq!(
         program("roundel run prog -w 9 --bind x -- --help"),
@@ -106,7 +146,10 @@ fn what_follows_the_program_is_its_own() {
     assert_eq!(program("roundel run help"), ["help"]);
     let bytes = OsString::from_vec(vec![b'a', 0xff]);
     let args = [OsString::from("roundel"), "run".into(), "prog".into(), bytes.clone()];
-    let Ok(Command::Run { program, .. }) = parse_with("roundel", args, None) else { panic!() };
+    let Ok(Command::Run { program, .. }) = parse_with("roundel", args, Environment::default())
+    else {
+        panic!()
+    };
     assert_eq!(program, [OsString::from("prog"), bytes]);
 }
 
@@ -124,7 +167,11 @@ fn scripts_of_node_are_run_with_node() {
 fn workers_come_from_the_option_or_the_variable() {
     let workers = |line: &str, variable: Option<&str>| {
         let args = line.split(' ').map(OsString::from);
-        match parse_with("roundel", args, variable.map(OsString::from)) {
+        match parse_with(
+            "roundel",
+            args,
+            Environment { workers: variable.map(OsString::from), policy: None },
+        ) {
             Ok(Command::Demo { options }) => Ok(options.workers),
             Ok(other) => panic!("{other:?}"),
             Err(early) => Err(early.text),
@@ -142,7 +189,8 @@ fn workers_come_from_the_option_or_the_variable() {
     assert_eq!(workers("roundel demo", Some("many")), Err(line.into()));
     let bytes = Some(OsString::from_vec(vec![0xff]));
     let args = ["roundel", "demo"].map(OsString::from);
-    let early = parse_with("roundel", args, bytes).unwrap_err();
+    let early =
+        parse_with("roundel", args, Environment { workers: bytes, policy: None }).unwrap_err();
     assert_eq!(early.text, "roundel: WEB_CONCURRENCY: \"\\xFF\" is not valid UTF-8\n");
 }
 
@@ -177,7 +225,7 @@ fn a_bad_value_is_one_line() {
         ("--drain-timeout", "0", "must be longer than zero"),
         ("--restart-intensity", "5", "is not N/SECONDS, two whole numbers such as 5/10"),
         ("--respawn", "no", "is none of always, on-failure and never"),
-        ("--codec", "node", "is not available yet"),
+        ("--codec", "json", "is none of auto, native and node"),
     ];
     for (option, value, cause) in bad {
         for args in [["roundel", "demo", option, value], ["roundel", "run", option, value]] {
@@ -210,7 +258,7 @@ fn every_option_needs_its_value_once() {
             }
         }
     }
-    assert_eq!(options, 14 + 14 + 1 + 1);
+    assert_eq!(options, 15 + 15 + 1 + 1);
     let twice = refused(&["roundel", "demo", "--window", "1", "--window", "2"]);
     assert_eq!(twice, "--window: given more than once");
     let twice = refused(&["roundel", "status", "--json", "--json"]);
@@ -246,11 +294,13 @@ fn other_mistakes_are_one_line_too() {
 fn bytes_that_are_no_text_are_shown_escaped() {
     let bytes = || OsString::from_vec(vec![0xff]);
     let args = || ["roundel", "demo", "--window"].map(OsString::from).into_iter();
-    let early = parse_with("roundel", args().chain([bytes()]), None).unwrap_err();
+    let early = parse_with("roundel", args().chain([bytes()]), Environment::default()).unwrap_err();
     assert_eq!(early.text, "roundel: --window: \"\\xFF\" is not valid UTF-8\n");
     // As an argument or a command there is no name to give.
     for before in [1, 2] {
-        let early = parse_with("roundel", args().take(before).chain([bytes()]), None).unwrap_err();
+        let early =
+            parse_with("roundel", args().take(before).chain([bytes()]), Environment::default())
+                .unwrap_err();
         assert_eq!((early.exit, early.text.lines().count()), (Exit::Usage, 1), "{early:?}");
     }
 }
@@ -286,11 +336,11 @@ fn only_the_name_differs_between_the_binaries() {
     for page in [vec!["--help"], vec!["run", "--help"], vec!["stop", "-h"], vec!["--version"]] {
         let text = |name: &'static str| {
             let args = [name].into_iter().chain(page.iter().copied()).map(OsString::from);
-            parse_with(name, args, None).unwrap_err().text
+            parse_with(name, args, Environment::default()).unwrap_err().text
         };
         assert_eq!(text("roundel-x").replace("roundel-x", "roundel"), text("roundel"));
     }
     let args = ["roundel-x", "walk"].map(OsString::from);
-    let early = parse_with("roundel-x", args, None).unwrap_err();
+    let early = parse_with("roundel-x", args, Environment::default()).unwrap_err();
     assert!(early.text.starts_with("roundel-x: "));
 }

@@ -120,7 +120,7 @@ pub(super) fn codec(text: &str) -> Result<ForcedCodec, String> {
     match text {
         "auto" => Ok(ForcedCodec(None)),
         "native" => Ok(ForcedCodec(Some(Codec::Native))),
-        "node" => Err("is not available yet".into()),
+        "node" => Ok(ForcedCodec(Some(Codec::Node))),
         _ => Err("is none of auto, native and node".into()),
     }
 }
@@ -217,7 +217,7 @@ mod tests {
         assert!(respawn("").is_err());
         assert_eq!(codec("auto").unwrap().0, None);
         assert_eq!(codec("native").unwrap().0, Some(Codec::Native));
-        assert_eq!(codec("node").unwrap_err(), "is not available yet");
+        assert_eq!(codec("node").unwrap().0, Some(Codec::Node));
         assert!(codec("json").unwrap_err().starts_with("is none of"));
     }
 }

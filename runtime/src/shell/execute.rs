@@ -49,9 +49,9 @@ impl Shell {
     }
 
     fn spawn(&mut self, worker: WorkerId, slot: Slot) {
-        match process::spawn(&self.program, worker, slot, &self.files) {
+        match process::spawn(&self.program, worker, slot, self.told, &self.files) {
             Ok(process::Spawned { pid, channel }) => {
-                let link = Link::new(channel, self.codec);
+                let link = Link::new(channel, self.codec, self.core.config());
                 self.watch(Source::Channel(worker), link.fd.clone());
                 self.links.insert(worker, link);
                 self.pids.insert(worker, pid);
@@ -78,6 +78,7 @@ impl Shell {
         }
         match signal {
             Signal::Kill => process::kill_group(pid),
+            Signal::Interrupt => process::interrupt(pid),
             _ => process::terminate(pid),
         }
     }
@@ -88,6 +89,7 @@ impl Shell {
             | Event::Online { worker, .. }
             | Event::Ready { worker }
             | Event::Silent { worker }
+            | Event::NotListening { worker }
             | Event::Suicide { worker }
             | Event::Leaving { worker }
             | Event::Killing { worker, .. }

@@ -5,9 +5,11 @@ use std::ops::ControlFlow;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
+use roundel_core::node::{PrimaryEvent, PrimarySide};
 use roundel_core::wire::{self, Decoder};
 use roundel_core::{
-    Attach, BYTES_PER_TURN, Codec, FromWorker, MESSAGES_PER_TURN, ToWorker, Violation,
+    Attach, BYTES_PER_TURN, Codec, Config, DecodeError, FromWorker, MESSAGES_PER_TURN, Seq,
+    ToWorker, Violation,
 };
 
 use crate::channel;
@@ -23,7 +25,9 @@ pub(super) struct Link {
     pub(super) fd: Arc<OwnedFd>,
     /// The codec that the worker must speak, if not any.
     wanted: Option<Codec>,
-    reading: Reading,
+    max_frame: u32,
+    max_line: u32,
+    speech: Speech,
     outbox: Outbox<ToWorker, Attach>,
     /// Whether the adapter was asked to watch for readiness to write.
     pub(super) watched_for_write: bool,
@@ -32,11 +36,13 @@ pub(super) struct Link {
     fenced: bool,
 }
 
+/// What is spoken on a channel.
 #[derive(Debug)]
-enum Reading {
+enum Speech {
     /// Nothing was read yet.
     Fresh,
     Native(Decoder<FromWorker>),
+    Node(Box<PrimarySide<OwnedFd>>),
     /// What comes is no protocol any more; it is read and thrown away, to reach the end of file.
     Discarding,
 }
@@ -47,8 +53,19 @@ pub(super) enum Heard {
     Hello(Codec),
     Message(FromWorker),
     Violation(Violation),
-    /// An unfinished frame is left over.
+    /// An unfinished frame or line is left over.
     FrameBegun,
+    /// The worker got a handoff without its handle.
+    NotArrived(Seq),
+    /// The worker may hold its answer to this handoff back.
+    Doubtful(Seq),
+    /// Something that answers nothing.
+    Stray,
+    /// The worker's program said something. A handle that came along is closed.
+    User {
+        json: String,
+        with_handle: bool,
+    },
     Closed,
 }
 
@@ -64,11 +81,19 @@ pub(super) enum ReadState {
 }
 
 impl Link {
-    pub(super) fn new(fd: OwnedFd, wanted: Option<Codec>) -> Self {
+    pub(super) fn new(fd: OwnedFd, wanted: Option<Codec>, config: &Config) -> Self {
+        let max_line = *config.max_line();
+        let speech = match config.pass_listeners() {
+            // The primary speaks first, so there is nothing to find out.
+            true => Speech::Node(Box::new(PrimarySide::new(max_line))),
+            false => Speech::Fresh,
+        };
         Link {
             fd: Arc::new(fd),
             wanted,
-            reading: Reading::Fresh,
+            max_frame: *config.max_frame(),
+            max_line,
+            speech,
             outbox: Outbox::new(),
             watched_for_write: false,
             deaf: false,
@@ -77,12 +102,7 @@ impl Link {
     }
 
     /// Reads within the budget of a turn and tells what was heard, in order.
-    pub(super) fn read(
-        &mut self,
-        buffer: &mut [u8],
-        max_frame: u32,
-        mut heard: impl FnMut(Heard),
-    ) -> ReadState {
+    pub(super) fn read(&mut self, buffer: &mut [u8], mut heard: impl FnMut(Heard)) -> ReadState {
         let mut messages = 0;
         let mut bytes = 0;
         loop {
@@ -96,19 +116,14 @@ impl Link {
             if bytes >= BYTES_PER_TURN {
                 return ReadState::More;
             }
-            match channel::recv(self.fd.as_fd(), buffer) {
+            match self.receive(buffer, &mut heard) {
                 Ok(0) => {
                     heard(Heard::Closed);
                     return ReadState::Closed;
                 }
-                Ok(count) => {
-                    bytes += count;
-                    self.take_in(&buffer[..count], max_frame, &mut heard);
-                }
+                Ok(count) => bytes += count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if let Reading::Native(decoder) = &self.reading
-                        && decoder.is_mid_frame()
-                    {
+                    if self.is_mid_frame() {
                         heard(Heard::FrameBegun);
                     }
                     return ReadState::Empty;
@@ -123,62 +138,134 @@ impl Link {
         }
     }
 
-    fn take_in(&mut self, bytes: &[u8], max_frame: u32, heard: &mut impl FnMut(Heard)) {
-        if let Reading::Fresh = self.reading
-            && let Some(&first) = bytes.first()
-        {
-            let codec =
-                Codec::detect(first).filter(|codec| self.wanted.is_none_or(|w| w == *codec));
-            match codec {
-                Some(Codec::Native) => {
-                    let mut hello = Vec::new();
-                    wire::encode_hello(&mut hello);
-                    self.outbox.greet(&hello);
-                    heard(Heard::Hello(Codec::Native));
-                    self.reading = Reading::Native(Decoder::new(max_frame));
-                }
-                Some(_) | None => self.give_up(Violation::UnknownCodec, heard),
+    /// One read. Only Node workers have handles to send; elsewhere the kernel discards them.
+    fn receive(&mut self, buffer: &mut [u8], heard: &mut impl FnMut(Heard)) -> io::Result<usize> {
+        if let Speech::Node(side) = &mut self.speech {
+            let mut handles = Vec::new();
+            let count = channel::recv_handles(self.fd.as_fd(), buffer, &mut handles)?.len;
+            if handles.len() > 1 {
+                // Node sends one a message; the others would belong to nothing.
+                self.give_up(Violation::Decode(DecodeError::UnexpectedHandles), heard);
+            } else {
+                side.feed(&buffer[..count], handles.pop());
             }
+            return Ok(count);
         }
-        if let Reading::Native(decoder) = &mut self.reading {
-            decoder.feed(bytes);
+        let count = channel::recv(self.fd.as_fd(), buffer)?;
+        let bytes = &buffer[..count];
+        if let (Speech::Fresh, Some(&first)) = (&self.speech, bytes.first()) {
+            self.find_codec(first, heard);
+        }
+        match &mut self.speech {
+            Speech::Native(decoder) => decoder.feed(bytes),
+            Speech::Node(side) => side.feed(bytes, None),
+            Speech::Fresh | Speech::Discarding => {}
+        }
+        Ok(count)
+    }
+
+    fn find_codec(&mut self, first: u8, heard: &mut impl FnMut(Heard)) {
+        let codec = Codec::detect(first).filter(|codec| self.wanted.is_none_or(|w| w == *codec));
+        self.speech = match codec {
+            Some(Codec::Native) => {
+                let mut hello = Vec::new();
+                wire::encode_hello(&mut hello);
+                self.outbox.interject(&hello);
+                Speech::Native(Decoder::new(self.max_frame))
+            }
+            Some(Codec::Node) => Speech::Node(Box::new(PrimarySide::new(self.max_line))),
+            Some(_) | None => return self.give_up(Violation::UnknownCodec, heard),
+        };
+        if let Some(codec) = codec {
+            heard(Heard::Hello(codec));
+        }
+    }
+
+    fn is_mid_frame(&self) -> bool {
+        match &self.speech {
+            Speech::Native(decoder) => decoder.is_mid_frame(),
+            Speech::Node(side) => side.is_mid_line(),
+            Speech::Fresh | Speech::Discarding => false,
         }
     }
 
     /// Decodes what is there; breaks off when the turn's messages are used up.
     fn decode(&mut self, messages: &mut u32, heard: &mut impl FnMut(Heard)) -> ControlFlow<()> {
-        while let Reading::Native(decoder) = &mut self.reading {
+        loop {
             if *messages >= MESSAGES_PER_TURN {
                 return ControlFlow::Break(());
             }
-            match decoder.poll() {
-                Ok(Some((msg, _))) => {
-                    *messages += 1;
-                    heard(Heard::Message(msg));
+            let step = match &mut self.speech {
+                Speech::Native(decoder) => {
+                    decoder.poll().map(|msg| msg.map(|(msg, _)| Heard::Message(msg)))
                 }
-                Ok(None) => break,
+                Speech::Node(side) => match side.poll() {
+                    Ok(None) => Ok(None),
+                    Ok(Some(event)) => match self.take_in(event) {
+                        None => continue,
+                        Some(told) => Ok(Some(told)),
+                    },
+                    Err(error) => Err(error),
+                },
+                Speech::Fresh | Speech::Discarding => Ok(None),
+            };
+            match step {
+                Ok(Some(told)) => {
+                    *messages += 1;
+                    heard(told);
+                }
+                Ok(None) => return ControlFlow::Continue(()),
                 Err(error) => self.give_up(Violation::Decode(error), heard),
             }
         }
-        ControlFlow::Continue(())
+    }
+
+    /// What there is to tell of an event of the Node codec.
+    fn take_in(&mut self, event: PrimaryEvent<OwnedFd>) -> Option<Heard> {
+        Some(match event {
+            PrimaryEvent::Message(msg) => Heard::Message(msg),
+            PrimaryEvent::Answer(bytes) => {
+                if !self.deaf {
+                    self.outbox.interject(&bytes);
+                }
+                return None;
+            }
+            PrimaryEvent::Resend { msg, attach } => {
+                if !self.deaf {
+                    self.outbox.push(msg, [attach]);
+                }
+                return None;
+            }
+            PrimaryEvent::NotArrived { seq } => Heard::NotArrived(seq),
+            PrimaryEvent::Doubtful { seq } => Heard::Doubtful(seq),
+            PrimaryEvent::User { json, handle } => {
+                Heard::User { json, with_handle: handle.is_some() }
+            }
+            _ => Heard::Stray,
+        })
     }
 
     fn give_up(&mut self, what: Violation, heard: &mut impl FnMut(Heard)) {
-        self.reading = Reading::Discarding;
+        self.speech = Speech::Discarding;
         heard(Heard::Violation(what));
     }
 
-    /// Queues a message. A handoff that follows another one to the same worker goes with it in
-    /// one message, if that one is not on its way yet.
+    /// Queues a message. A native handoff that follows another one to the same worker goes with
+    /// it in one message, if that one is not on its way yet.
     pub(super) fn push(&mut self, msg: ToWorker, attach: Option<Attach>) {
         if self.deaf {
             return;
         }
-        if let Some(last) = self.outbox.last_mut()
-            && last.merge(&msg)
-        {
-            self.outbox.extend_last(attach);
-            return;
+        match &mut self.speech {
+            Speech::Node(side) => side.note(&msg),
+            Speech::Fresh | Speech::Native(_) | Speech::Discarding => {
+                if let Some(last) = self.outbox.last_mut()
+                    && last.merge(&msg)
+                {
+                    self.outbox.extend_last(attach);
+                    return;
+                }
+            }
         }
         self.outbox.push(msg, attach);
     }
@@ -186,17 +273,26 @@ impl Link {
     /// Sends what can be sent now.
     pub(super) fn flush<'a>(
         &mut self,
-        max_frame: u32,
         resolve: impl FnMut(&Attach) -> Option<std::os::fd::BorrowedFd<'a>>,
     ) -> Flush<ToWorker, Attach> {
-        let encode = |msg: &ToWorker, bytes: &mut Vec<u8>| {
-            // It can't be too long: what workers give the primary to send back is bounded.
-            let _ = wire::encode(msg, max_frame, bytes);
+        let (speech, max_frame) = (&self.speech, self.max_frame);
+        let encode = |msg: &ToWorker, bytes: &mut Vec<u8>| match speech {
+            Speech::Native(_) => {
+                // It can't be too long: what workers give the primary to send back is bounded.
+                let _ = wire::encode(msg, max_frame, bytes);
+            }
+            Speech::Node(side) => side.encode(msg, bytes),
+            // Nobody listens who would understand.
+            Speech::Fresh | Speech::Discarding => {}
         };
         let flush = self.outbox.flush(self.fd.as_fd(), encode, resolve, |_| {});
-        if matches!(flush, Flush::Closed) {
-            self.deaf = true;
-            self.outbox.clear();
+        match (&flush, &mut self.speech) {
+            (Flush::Closed, _) => {
+                self.deaf = true;
+                self.outbox.clear();
+            }
+            (Flush::Failed { msg, .. }, Speech::Node(side)) => side.unsent(msg),
+            _ => {}
         }
         flush
     }

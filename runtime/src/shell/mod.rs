@@ -30,7 +30,7 @@ use crate::eventlog::EventLog;
 use crate::exit::Exit;
 use crate::limits::OpenFiles;
 use crate::outbox::Flush;
-use crate::process::{self, Program};
+use crate::process::{self, Program, Told};
 use crate::setup::{Setup, StartError, Welcome};
 use crate::signals::{Signal, Signals};
 use crate::socket::Inherited;
@@ -58,6 +58,7 @@ pub struct Shell {
     /// Still to be said.
     welcome: Option<fn(&Welcome) -> String>,
     codec: Option<Codec>,
+    told: Told,
     quiet: bool,
     links: BTreeMap<WorkerId, Link>,
     doors: BTreeMap<ListenerId, Door>,
@@ -90,6 +91,12 @@ impl Shell {
         let files = OpenFiles::raise().map_err(StartError::Limits)?;
         let config = setup.config(&files)?;
         let control = ControlServer::bind(setup.control.as_deref()).map_err(StartError::Control)?;
+        let told = match (setup.codec, *config.pass_listeners()) {
+            (_, true) => Told::NodeChild,
+            (Some(Codec::Native), _) => Told::Native,
+            (Some(Codec::Node), _) => Told::Node,
+            _ => Told::Either,
+        };
         let now = clock::now();
         let events = match &setup.events {
             Some(target) => Some(EventLog::open(target, now).map_err(StartError::Events)?),
@@ -109,6 +116,7 @@ impl Shell {
             events,
             welcome: setup.welcome,
             codec: setup.codec,
+            told,
             quiet: setup.quiet,
             links: BTreeMap::new(),
             doors: BTreeMap::new(),
@@ -214,20 +222,29 @@ impl Shell {
     }
 
     fn read_channel(&mut self, id: WorkerId) {
-        let max_frame = *self.core.config().max_frame();
         let Some(link) = self.links.get_mut(&id) else { return };
-        // What was blocked may go now: the adapter does not say for which of the two it is ready.
-        if link.has_unsent() {
-            self.unsent.insert(id);
-        }
         let (core, now) = (&mut self.core, self.now);
-        let state = link.read(&mut self.read_buffer, max_frame, |heard| {
+        let (events, at_ms) = (&mut self.events, now.since(self.started).as_millis() as u64);
+        let state = link.read(&mut self.read_buffer, |heard| {
             let input = match heard {
                 Heard::Hello(codec) => Input::Hello { worker: id, codec },
                 Heard::Message(msg) => Input::Message { worker: id, msg },
                 Heard::Violation(what) => Input::Violation { worker: id, what },
                 Heard::FrameBegun => Input::FrameBegun { worker: id },
                 Heard::Closed => Input::ChannelClosed { worker: id },
+                Heard::NotArrived(seq) => {
+                    let errno = roundel_core::Errno::EMFILE;
+                    Input::HandoffFailed { worker: id, seq, errno }
+                }
+                Heard::Doubtful(seq) => Input::Doubtful { worker: id, seq },
+                Heard::Stray => Input::Stray { worker: id },
+                Heard::User { json, with_handle } => {
+                    if let Some(events) = events {
+                        let line = report::user_message(at_ms, id, &json, with_handle);
+                        events.write(line.finish());
+                    }
+                    return;
+                }
             };
             feed(core, now, input);
         });
@@ -235,6 +252,10 @@ impl Shell {
             self.held.insert(id);
         } else {
             self.held.remove(&id);
+        }
+        // What was blocked may go now: the adapter does not say for which of the two it is ready.
+        if link.has_unsent() {
+            self.unsent.insert(id);
         }
         match state {
             ReadState::Empty | ReadState::Held => {}
@@ -253,11 +274,10 @@ impl Shell {
     }
 
     fn flush_link(&mut self, id: WorkerId) {
-        let max_frame = *self.core.config().max_frame();
         loop {
             let Some(link) = self.links.get_mut(&id) else { return };
             let (custody, doors) = (&self.custody, &self.doors);
-            let flush = link.flush(max_frame, |attach| match attach {
+            let flush = link.flush(|attach| match attach {
                 Attach::Conn(conn) => custody.get(*conn).map(std::os::fd::AsFd::as_fd),
                 Attach::Listener(listener) => doors.get(listener).map(Door::as_fd),
             });

@@ -54,6 +54,18 @@ pub(super) fn released(at_ms: u64, conn: ConnId, end: ConnEnd) -> Line {
     }
 }
 
+/// Longer messages of programs are only measured.
+const MAX_USER_JSON: usize = 64 * 1024;
+
+/// What a worker's program said.
+pub(super) fn user_message(at_ms: u64, worker: WorkerId, json: &str, with_handle: bool) -> Line {
+    let line = Line::new(at_ms, "user_message").worker(worker).with("handle", with_handle);
+    match serde_json::from_str::<Value>(json) {
+        Ok(value) if json.len() <= MAX_USER_JSON => line.with("json", value),
+        _ => line.with("bytes", json.len()),
+    }
+}
+
 fn status_json(status: ExitStatus) -> Value {
     match status {
         ExitStatus::Code(code) => json!({ "code": code }),
@@ -79,7 +91,9 @@ pub(super) fn event(at_ms: u64, event: &Event, pid: Option<i32>) -> Line {
         Event::Online { worker, codec } => {
             line.worker(*worker).with("pid", pid).with("codec", codec.name())
         }
-        Event::Ready { worker } | Event::Silent { worker } => line.worker(*worker).with("pid", pid),
+        Event::Ready { worker } | Event::Silent { worker } | Event::NotListening { worker } => {
+            line.worker(*worker).with("pid", pid)
+        }
         Event::Suicide { worker } | Event::Leaving { worker } => {
             line.worker(*worker).with("pid", pid)
         }
@@ -138,6 +152,11 @@ pub(super) fn words(event: &Event, pid: Option<i32>) -> Option<String> {
         Event::Silent { worker } => {
             format!("{} has not spoken on its channel yet", process(worker))
         }
+        Event::NotListening { worker } => format!(
+            "{} runs and has not asked to listen; if it is to serve, note that npm, npx, yarn and \
+             pnpm do not pass the channel on: run the program itself",
+            process(worker)
+        ),
         Event::Suicide { worker } => {
             format!("{} is failing; its replacement takes over", process(worker))
         }

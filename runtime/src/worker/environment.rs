@@ -6,6 +6,9 @@
 //! | `ROUNDEL_WORKER_ID` | the worker's id, counting from 1, never reused |
 //! | `ROUNDEL_SLOT` | the worker's slot, counting from 0; a respawn has the same one |
 //! | `NODE_APP_INSTANCE` | the slot again |
+//! | `NODE_CHANNEL_FD` | under a primary of Node, the channel's descriptor |
+//! | `NODE_CHANNEL_SERIALIZATION_MODE` | how messages are written there; only `json` is spoken here |
+//! | `NODE_UNIQUE_ID` | under a primary of Node, the worker's id |
 
 use std::ffi::OsStr;
 use std::io;
@@ -17,17 +20,36 @@ use nix::sys::socket::{
     AddressFamily, SockType, SockaddrLike, SockaddrStorage, getsockname, getsockopt, sockopt,
 };
 
+use roundel_core::Codec;
+
 use crate::channel::set_nonblocking;
-use crate::process::{CHANNEL_VAR, INSTANCE_VAR, SLOT_VAR, WORKER_VAR};
+use crate::process::{
+    CHANNEL_VAR, NODE_CHANNEL_VAR, NODE_FORMAT_VAR, NODE_WORKER_VAR, SLOT_VAR, VARIABLES,
+    WORKER_VAR,
+};
 
 /// Whether this process was started as a worker.
 pub fn is_worker() -> bool {
-    std::env::var_os(CHANNEL_VAR).is_some()
+    channel_variable().is_some()
+}
+
+/// The variable that names the channel, and what is spoken there. A primary of ours may set those
+/// of Node too.
+fn channel_variable() -> Option<(&'static str, Codec)> {
+    let is_set = |name: &str| std::env::var_os(name).is_some();
+    if is_set(CHANNEL_VAR) {
+        Some((CHANNEL_VAR, Codec::Native))
+    } else if is_set(NODE_CHANNEL_VAR) && is_set(NODE_WORKER_VAR) {
+        Some((NODE_CHANNEL_VAR, Codec::Node))
+    } else {
+        None
+    }
 }
 
 /// This worker's id; `None` outside a cluster.
 pub fn worker_id() -> Option<u64> {
-    std::env::var(WORKER_VAR).ok()?.parse().ok()
+    let id = std::env::var(WORKER_VAR).or_else(|_| std::env::var(NODE_WORKER_VAR));
+    id.ok()?.parse().ok()
 }
 
 /// This worker's slot; `None` outside a cluster.
@@ -39,7 +61,7 @@ pub fn slot() -> Option<u32> {
 /// channel's descriptor is close-on-exec in any case.
 pub fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
-    for name in [CHANNEL_VAR, WORKER_VAR, SLOT_VAR, INSTANCE_VAR] {
+    for name in VARIABLES {
         command.env_remove(name);
     }
     command
@@ -49,22 +71,29 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
 /// variables stay, so that the program's own libraries can read them.
 ///
 /// # Errors
-/// `InvalidInput` if the variable names no open stream socket, `AlreadyExists` if the channel was
-/// taken before.
-pub(super) fn take_channel() -> io::Result<Option<OwnedFd>> {
+/// `InvalidInput` if the variable names no open stream socket, or if a primary of Node wants a
+/// format other than JSON; `AlreadyExists` if the channel was taken before.
+pub(super) fn take_channel() -> io::Result<Option<(OwnedFd, Codec)>> {
     static TAKEN: OnceLock<()> = OnceLock::new();
-    let Some(value) = std::env::var_os(CHANNEL_VAR) else { return Ok(None) };
+    let Some((name, codec)) = channel_variable() else { return Ok(None) };
+    let value = std::env::var_os(name).unwrap_or_default();
     let invalid = |why: &str| {
-        let words = format!("{CHANNEL_VAR}={} {why}", value.to_string_lossy());
+        let words = format!("{name}={} {why}", value.to_string_lossy());
         io::Error::new(io::ErrorKind::InvalidInput, words)
     };
     let number = value.to_str().and_then(|text| text.parse::<i32>().ok());
     let number = number.ok_or_else(|| invalid("is no descriptor"))?;
+    if codec == Codec::Node
+        && let Some(format) = std::env::var_os(NODE_FORMAT_VAR)
+        && format != "json"
+    {
+        return Err(invalid("is a channel whose serialization is not 'json'"));
+    }
     if TAKEN.set(()).is_err() {
         let words = "this process has joined its cluster already";
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, words));
     }
-    adopt(number).map(Some).map_err(invalid)
+    adopt(number).map(|fd| Some((fd, codec))).map_err(invalid)
 }
 
 /// The channel under this number. What else may be there is somebody's, and stays as it is.

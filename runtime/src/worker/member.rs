@@ -7,9 +7,10 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 
 use nix::sys::socket::{Shutdown, shutdown};
+use roundel_core::node::{WorkerEvent, WorkerSide};
 use roundel_core::wire;
 use roundel_core::{
-    Config, ConnRange, Custody, FromWorker, Inbox, ListenKey, ListenerId, SockName, Time, Worker,
+    Codec, Config, Custody, FromWorker, Inbox, ListenKey, ListenerId, SockName, Time, Worker,
     WorkerInput, WorkerOutput,
 };
 
@@ -94,9 +95,51 @@ pub struct Member {
 #[derive(Debug)]
 struct Channel {
     fd: Arc<OwnedFd>,
-    inbox: Inbox<OwnedFd>,
+    speech: Speech,
     outbox: Outbox<FromWorker, Infallible>,
     buffer: Box<[u8]>,
+}
+
+/// What the primary speaks.
+#[derive(Debug)]
+enum Speech {
+    Native(Inbox<OwnedFd>),
+    Node(Box<WorkerSide<OwnedFd>>),
+}
+
+impl Channel {
+    fn new(fd: OwnedFd, codec: Codec) -> Channel {
+        let mut outbox = Outbox::new();
+        let (max_frame, max_line) = Config::builder()
+            .build()
+            .map_or((1 << 20, 8 << 20), |config| (*config.max_frame(), *config.max_line()));
+        let speech = match codec {
+            Codec::Node => Speech::Node(Box::new(WorkerSide::new(max_line))),
+            _ => {
+                let mut hello = Vec::new();
+                wire::encode_hello(&mut hello);
+                outbox.interject(&hello);
+                Speech::Native(Inbox::new(max_frame))
+            }
+        };
+        let buffer = vec![0; 16 * 1024].into_boxed_slice();
+        Channel { fd: Arc::new(fd), speech, outbox, buffer }
+    }
+
+    fn is_node(&self) -> bool {
+        matches!(self.speech, Speech::Node(_))
+    }
+
+    /// Takes in what one read brought; false if it can't be.
+    fn feed(&mut self, len: usize, handles: &mut Vec<OwnedFd>) -> bool {
+        let bytes = &self.buffer[..len];
+        match &mut self.speech {
+            Speech::Native(inbox) => inbox.feed(bytes, handles.drain(..)),
+            Speech::Node(_) if handles.len() > 1 => return false,
+            Speech::Node(side) => side.feed(bytes, handles.pop()),
+        }
+        true
+    }
 }
 
 impl Member {
@@ -109,16 +152,8 @@ impl Member {
     }
 
     /// A member on this channel; without one it stands alone.
-    pub fn new(channel: Option<OwnedFd>) -> Member {
-        let channel = channel.map(|fd| {
-            let mut outbox = Outbox::new();
-            let mut hello = Vec::new();
-            wire::encode_hello(&mut hello);
-            outbox.greet(&hello);
-            let max_frame = Config::builder().build().map_or(1 << 20, |config| *config.max_frame());
-            let buffer = vec![0; 16 * 1024].into_boxed_slice();
-            Channel { fd: Arc::new(fd), inbox: Inbox::new(max_frame), outbox, buffer }
-        });
+    pub fn new(channel: Option<(OwnedFd, Codec)>) -> Member {
+        let channel = channel.map(|(fd, codec)| Channel::new(fd, codec));
         let mut member = Member {
             core: Worker::new(),
             channel,
@@ -175,6 +210,13 @@ impl Member {
             && self.core.untaken() == 0
             && self.delivered.is_empty()
             && !self.core.awaits_delivery()
+            && !self.awaits_farewell()
+    }
+
+    /// Whether a primary of Node has not confirmed yet that this worker leaves. Until then it may
+    /// still send connections, and would lose those that are not answered.
+    pub fn awaits_farewell(&self) -> bool {
+        self.channel.as_ref().is_some_and(Channel::is_node) && self.core.awaits_leave_ack()
     }
 
     /// Whether a suicide was said that the primary has not confirmed yet.
@@ -291,6 +333,22 @@ impl Member {
         }
     }
 
+    /// Takes a shared listener over. One from Node may not listen yet: its workers do that.
+    fn adopt_shared(
+        &self,
+        fd: OwnedFd,
+        listener: ListenerId,
+        told: SockName,
+        data: Vec<u8>,
+    ) -> io::Result<Listener> {
+        let mut sockname = told;
+        if self.channel.as_ref().is_some_and(Channel::is_node) {
+            sockname = socket::take_over(&fd)?;
+        }
+        let from = From::Own(Arc::new(fd), Some(listener));
+        Ok(Listener { from, sockname, data })
+    }
+
     fn take_delivered(&mut self, listener: ListenerId) -> Option<Connection> {
         let at = self.delivered.iter().position(|(id, _)| *id == listener)?;
         self.delivered.remove(at).map(|(_, connection)| connection)
@@ -304,7 +362,9 @@ impl Member {
             match received {
                 Ok(received) if received.len == 0 => return self.channel_closed(),
                 Ok(received) => {
-                    channel.inbox.feed(&channel.buffer[..received.len], handles.drain(..));
+                    if !channel.feed(received.len, &mut handles) {
+                        return self.channel_closed();
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(_) => return self.channel_closed(),
@@ -315,17 +375,32 @@ impl Member {
 
     fn decode(&mut self) {
         while let Some(channel) = &mut self.channel {
-            match channel.inbox.poll() {
-                Ok(Some(received)) => {
-                    self.heard += 1;
-                    let fds = (0..received.handles).map_while(|_| channel.inbox.take_handle());
-                    let handles: ConnRange = self.custody.admit_all(fds);
-                    self.input(WorkerInput::Message { msg: received.msg, handles });
-                }
-                Ok(None) => return,
-                // A primary that can't be understood is none.
-                Err(_) => return self.channel_closed(),
-            }
+            let (msg, handles) = match &mut channel.speech {
+                Speech::Native(inbox) => match inbox.poll() {
+                    Ok(Some(received)) => {
+                        let fds = (0..received.handles).map_while(|_| inbox.take_handle());
+                        (received.msg, self.custody.admit_all(fds))
+                    }
+                    Ok(None) => return,
+                    // A primary that can't be understood is none.
+                    Err(_) => return self.channel_closed(),
+                },
+                Speech::Node(side) => match side.poll() {
+                    Ok(Some(WorkerEvent::Message { msg, handle })) => {
+                        (msg, self.custody.admit_all(handle))
+                    }
+                    Ok(Some(WorkerEvent::Answer(bytes))) => {
+                        channel.outbox.interject(&bytes);
+                        continue;
+                    }
+                    // What the primary's program says is not for this library.
+                    Ok(Some(_)) => continue,
+                    Ok(None) => return,
+                    Err(_) => return self.channel_closed(),
+                },
+            };
+            self.heard += 1;
+            self.input(WorkerInput::Message { msg, handles });
         }
     }
 
@@ -348,7 +423,12 @@ impl Member {
             while let Some(output) = self.core.poll_output() {
                 self.execute(output);
             }
-            if !self.flush() {
+            let more = self.flush();
+            // Some of what is said to a primary of Node is answered on the spot.
+            if self.channel.as_ref().is_some_and(Channel::is_node) {
+                self.decode();
+            }
+            if !more && !self.core.has_output() {
                 return;
             }
         }
@@ -358,11 +438,15 @@ impl Member {
     fn flush(&mut self) -> bool {
         let Some(channel) = &mut self.channel else { return false };
         let mut sent = 0;
+        let speech = &mut channel.speech;
         let flush = channel.outbox.flush(
             channel.fd.as_fd(),
-            |msg, bytes| {
-                // Only a query's data could be too long, which `ask` leaves to the primary.
-                let _ = wire::encode(msg, u32::MAX, bytes);
+            |msg, bytes| match speech {
+                Speech::Native(_) => {
+                    // Only a query's data could be too long, which `ask` leaves to the primary.
+                    let _ = wire::encode(msg, u32::MAX, bytes);
+                }
+                Speech::Node(side) => side.encode(msg, bytes),
             },
             |never| match *never {},
             |count| sent += count,
@@ -393,17 +477,23 @@ impl Member {
             // A plain close: no shutdown, as another worker may have the same connection.
             WorkerOutput::Discard { conn } => drop(self.custody.release(conn)),
             WorkerOutput::Granted { ask, listener, sockname, handle, data } => {
-                let from = match handle.and_then(|handle| self.custody.release(handle)) {
-                    Some(fd) => From::Own(Arc::new(fd), Some(listener)),
-                    None => From::Handed(listener),
+                let answer = match handle.and_then(|handle| self.custody.release(handle)) {
+                    Some(fd) => self.adopt_shared(fd, listener, sockname, data),
+                    None => Ok(Listener { from: From::Handed(listener), sockname, data }),
                 };
-                self.answers.insert(ask, Ok(Listener { from, sockname, data }));
+                self.answers.insert(ask, answer);
             }
             WorkerOutput::Refused { ask, errno } => {
                 let error = io::Error::from_raw_os_error(errno.0);
                 self.answers.insert(ask, Err(error));
             }
-            WorkerOutput::Draining { deadline } => self.draining = Some(deadline),
+            WorkerOutput::Draining { deadline } => {
+                self.draining = Some(deadline);
+                if self.channel.as_ref().is_some_and(Channel::is_node) {
+                    // As Node's workers do: nothing new, then the end of the channel.
+                    self.input(WorkerInput::Leave);
+                }
+            }
             WorkerOutput::SuicideAcked => self.suicide_confirmed = true,
             WorkerOutput::CloseChannel => self.closing = true,
             WorkerOutput::PrimaryGone => self.draining = Some(None),

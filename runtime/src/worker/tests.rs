@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
 use roundel_core::wire::{self, Decoder};
-use roundel_core::{Address, FromWorker, Granted, ListenKey, ListenerId, Seq, SockName, ToWorker};
+use roundel_core::{
+    Address, Codec, FromWorker, Granted, ListenKey, ListenerId, Seq, SockName, ToWorker,
+};
 
 use super::*;
 use crate::{address, channel};
@@ -71,7 +73,7 @@ impl Primary {
 fn cluster() -> (Primary, Member) {
     let (ours, theirs) = channel::pair().unwrap();
     channel::set_nonblocking(&theirs).unwrap();
-    let member = Member::new(Some(theirs));
+    let member = Member::new(Some((theirs, Codec::Native)));
     let mut primary = Primary { fd: ours, decoder: Decoder::new(MAX), greeted: false };
     assert_eq!(primary.hear(), (vec![FromWorker::Online], false));
     (primary, member)
@@ -372,6 +374,6 @@ fn a_shared_listener_is_given_up_too() {
 fn helpers_do_not_take_themselves_for_workers() {
     let command = command("true");
     let removed: Vec<_> = command.get_envs().filter(|(_, value)| value.is_none()).collect();
-    assert_eq!(removed.len(), 4);
+    assert_eq!(removed.len(), crate::process::VARIABLES.len());
     assert!(removed.iter().any(|(name, _)| *name == crate::process::CHANNEL_VAR));
 }

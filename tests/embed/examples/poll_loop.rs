@@ -19,7 +19,7 @@ use roundel_core::{
     Primary, Signal, SpawnError, Time, ToWorker, Verdict, Violation, WorkerId,
 };
 use roundel_runtime::limits::OpenFiles;
-use roundel_runtime::process::{self, Program};
+use roundel_runtime::process::{self, Program, Told};
 use roundel_runtime::signals::{Signal as Heard, Signals};
 use roundel_runtime::socket::{self, Inherited};
 use roundel_runtime::{address, channel, clock};
@@ -169,7 +169,7 @@ impl Embedder {
             }
             Output::Release { conn, .. } => drop(self.custody.release(conn)),
             Output::Spawn { worker, slot, .. } => {
-                match process::spawn(&self.program, worker, slot, &self.files) {
+                match process::spawn(&self.program, worker, slot, Told::Native, &self.files) {
                     Ok(spawned) => {
                         let (unsent, encoded) = (VecDeque::new(), Vec::new());
                         let fd = spawned.channel;

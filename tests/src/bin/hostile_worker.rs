@@ -56,8 +56,8 @@ fn misbehave(mode: &str) -> (OwnedFd, File) {
         "random" => {
             write(b"\x01\xd3\x8b random \x00\x00 bytes");
         }
-        "json" => {
-            write(b"{\"cmd\":\"NODE_CLUSTER\",\"act\":\"online\"}\n");
+        "http" => {
+            write(b"GET / HTTP/1.1\r\n\r\n");
         }
         "bad-version" => {
             hello[5] ^= 0x55;
@@ -138,9 +138,58 @@ fn misbehave(mode: &str) -> (OwnedFd, File) {
                 }
             }
         }
-        other => panic!("no mode {other:?}"),
+        other => misbehave_as_node(other, &fd, write),
     }
     (fd, file)
+}
+
+fn misbehave_as_node(mode: &str, fd: &OwnedFd, write: impl Fn(&[u8]) -> bool) {
+    let null = File::open("/dev/null").expect("/dev/null");
+    let online = |rest: &[u8]| {
+        let online = b"{\"cmd\":\"NODE_CLUSTER\",\"act\":\"online\",\"seq\":0}\n";
+        write(&[online, rest].concat())
+    };
+    match mode {
+        "node-garbage" => {
+            online(b"{\"cmd\":\"NODE_CLUSTER\",\"act\n");
+        }
+        "node-long-line" => {
+            online(b"\"");
+            let mut written = 0;
+            while written < 100_000_000 && write(&[b'x'; 65_536]) {
+                written += 65_536;
+            }
+        }
+        "node-deep" => {
+            online(&[&[b'['; 1_000][..], &[b']'; 1_000], b"\n"].concat());
+        }
+        "node-nacks" => {
+            online(&b"{\"cmd\":\"NODE_HANDLE_NACK\"}\n".repeat(2_000));
+        }
+        "node-handle-on-a-plain-line" => {
+            online(b"");
+            // The first read takes no handles, so it may take a few.
+            loop {
+                let sent = channel::send(fd.as_fd(), b"\"here\"\n", &[null.as_fd()]);
+                if !matches!(sent, Ok(_) | Err(nix::errno::Errno::EAGAIN)) {
+                    break;
+                }
+                std::thread::yield_now();
+            }
+        }
+        "node-two-handles" => {
+            online(b"");
+            let line = b"{\"cmd\":\"NODE_HANDLE\",\"type\":\"net.Socket\",\"msg\":1}\n";
+            loop {
+                let sent = channel::send(fd.as_fd(), line, &[null.as_fd(), null.as_fd()]);
+                if !matches!(sent, Ok(_) | Err(nix::errno::Errno::EAGAIN)) {
+                    break;
+                }
+                std::thread::yield_now();
+            }
+        }
+        other => panic!("no mode {other:?}"),
+    }
 }
 
 /// Random numbers, the same in each run (xorshift).

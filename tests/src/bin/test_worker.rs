@@ -20,8 +20,11 @@ impl Api for Mio {
         self.0.suicide_on_panic();
     }
 
-    fn listen(&mut self) -> io::Result<Listener> {
-        self.0.listen_nth(0)
+    fn listen(&mut self, at: Option<&str>) -> io::Result<Listener> {
+        match at {
+            Some(at) => self.0.listen(at),
+            None => self.0.listen_nth(0),
+        }
     }
 
     fn accept(&mut self, listener: &Listener) -> io::Result<Option<TcpStream>> {

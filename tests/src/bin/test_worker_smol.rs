@@ -21,8 +21,11 @@ impl Api for Smol {
         self.0.suicide_on_panic();
     }
 
-    fn listen(&mut self) -> io::Result<Listener> {
-        block_on(self.0.listen_nth(0))
+    fn listen(&mut self, at: Option<&str>) -> io::Result<Listener> {
+        match at {
+            Some(at) => block_on(self.0.listen(at)),
+            None => block_on(self.0.listen_nth(0)),
+        }
     }
 
     fn accept(&mut self, listener: &Listener) -> io::Result<Option<TcpStream>> {

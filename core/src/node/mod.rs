@@ -1,0 +1,55 @@
+//! The Node codec: what Node's `child_process` and `cluster` say on a channel.
+//!
+//! A channel carries lines of JSON. A line is *internal* if it is an object whose `cmd` begins with
+//! `NODE_`; all else is the program's own (`process.send`). A line with a handle is wrapped in a
+//! `NODE_HANDLE`, and its receiver answers `NODE_HANDLE_ACK` or `NODE_HANDLE_NACK` before anything
+//! else: the *inner acknowledgement*, which has nothing to do with a worker's `accepted`.
+//!
+//! [`PrimarySide`] is the primary's end of a channel to a Node worker: it turns lines into the
+//! [`FromWorker`](crate::FromWorker)s that a [`Primary`](crate::Primary) is driven with, and
+//! [`ToWorker`](crate::ToWorker)s into lines. [`WorkerSide`] is the mirror: a worker of this crate
+//! under a primary of Node. Neither waits, sends or reads; both work with any `T` that stands for
+//! a handle.
+//!
+//! # How this differs from Node's own ends
+//!
+//! - Node's sender holds every later message back until the inner acknowledgement is there. Ours
+//!   does not: unmodified workers serve handles that were sent without waiting.
+//! - Node sends a refused handle again, three times at most. Ours does so for shared listeners; a
+//!   refused connection goes to another worker instead.
+//! - Keys are the primary's to choose, as workers only echo them: ours are the number of the
+//!   listener.
+//! - Numbers (`seq`) are chosen so that an answer leads back without a table: handoffs have even
+//!   ones, all other messages odd ones.
+//!
+//! # Limits
+//!
+//! A line may be as long as [`Config::max_line`](crate::Config::max_line), and nested
+//! [`MAX_NESTING`] deep. At most [`MAX_UNACKED`] handles may wait for their inner
+//! acknowledgement. Past a limit comes a [`DecodeError`](crate::DecodeError), for good.
+
+mod handles;
+mod lines;
+mod parse;
+mod primary_side;
+mod worker_side;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+pub use parse::HandleKind;
+pub use primary_side::{PrimaryEvent, PrimarySide};
+pub use worker_side::{WorkerEvent, WorkerSide};
+
+/// How deep arrays and objects may be nested.
+pub const MAX_NESTING: usize = 128;
+
+/// Handles that may wait for their inner acknowledgement on one channel.
+pub const MAX_UNACKED: usize = 2_048;
+
+/// The line that says that a handle has come.
+pub const HANDLE_ACK: &[u8] = b"{\"cmd\":\"NODE_HANDLE_ACK\"}\n";
+
+/// The line that says that a `NODE_HANDLE` came without its handle.
+pub const HANDLE_NACK: &[u8] = b"{\"cmd\":\"NODE_HANDLE_NACK\"}\n";

@@ -1,0 +1,540 @@
+//! The primary's end of a channel to a Node worker.
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::handles::{Full, Refused, Unacked};
+use super::lines::{Cut, Lines};
+use super::parse::{self, Cluster, HandleKind, Line, Message, Server};
+use super::{HANDLE_ACK, HANDLE_NACK, MAX_UNACKED, write};
+use crate::{
+    Attach, DecodeError, Errno, FromWorker, Granted, ListenerId, Seq, ToWorker, Transport,
+};
+
+/// What a Node worker brought about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PrimaryEvent<T> {
+    /// It said this: an input for the [`Primary`](crate::Primary).
+    Message(FromWorker),
+    /// Send this before anything that has not begun to be sent.
+    Answer(Vec<u8>),
+    /// The program said this (`process.send`), in JSON.
+    User {
+        /// What it said.
+        json: String,
+        /// What came along.
+        handle: Option<(HandleKind, T)>,
+    },
+    /// A shared listener did not arrive: send it again, behind everything else, without a
+    /// [`note`](PrimarySide::note).
+    Resend {
+        /// The message.
+        msg: ToWorker,
+        /// Its handle.
+        attach: Attach,
+    },
+    /// A connection did not arrive: [`Input::HandoffFailed`](crate::Input::HandoffFailed).
+    NotArrived {
+        /// The number of its handoff.
+        seq: Seq,
+    },
+    /// The worker has this connection, but may hold its answer back:
+    /// [`Input::Doubtful`](crate::Input::Doubtful).
+    Doubtful {
+        /// The number of its handoff.
+        seq: Seq,
+    },
+    /// The oldest handle of a [`user_line`](PrimarySide::user_line) that was not answered yet did
+    /// not arrive, nor did its message.
+    UserNotArrived,
+    /// It answered nothing, or named nothing: [`Input::Stray`](crate::Input::Stray).
+    Stray,
+}
+
+/// The suicide of a Node worker is a message of its program, which has no number and wants no
+/// answer.
+const SUICIDE: Seq = match Seq::from_raw(u64::MAX) {
+    Some(seq) => seq,
+    None => Seq::FIRST,
+};
+
+/// Lines from a Node worker, and lines to it.
+///
+/// [`feed`](PrimarySide::feed) it what was read, [`poll`](PrimarySide::poll) events until there
+/// are none. [`note`](PrimarySide::note) each message when it is queued, [`encode`](PrimarySide::encode)
+/// it when it is sent: encoding again gives the same line.
+#[derive(Clone, Debug)]
+pub struct PrimarySide<T> {
+    lines: Lines<T>,
+    events: VecDeque<PrimaryEvent<T>>,
+    /// Queries that were not answered yet.
+    asked: Vec<(Seq, Server, Transport)>,
+    granted: Vec<Grant>,
+    unacked: Unacked<Cargo>,
+    /// Connections that have arrived and were not answered, oldest first.
+    arrived: VecDeque<Seq>,
+    /// The worker sent a handle, and has said nothing since that it would hold back until it has
+    /// our answer.
+    holds_back: bool,
+    /// Messages of no meaning here.
+    ignored: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Grant {
+    listener: ListenerId,
+    server: Server,
+    transport: Transport,
+    real_port: Option<u16>,
+    listening: bool,
+}
+
+/// What a handle on its way is for.
+#[derive(Clone, Debug)]
+enum Cargo {
+    Handoff(Seq),
+    Grant { ack: Seq, granted: Box<Granted> },
+    Passed(ListenerId),
+    User,
+}
+
+impl<T> PrimarySide<T> {
+    /// A channel at its start.
+    pub const fn new(max_line: u32) -> Self {
+        PrimarySide {
+            lines: Lines::new(max_line as usize),
+            events: VecDeque::new(),
+            asked: Vec::new(),
+            granted: Vec::new(),
+            unacked: Unacked::new(),
+            arrived: VecDeque::new(),
+            holds_back: false,
+            ignored: 0,
+        }
+    }
+
+    /// Takes in what one read brought. Poll until nothing comes before feeding more.
+    pub fn feed(&mut self, bytes: &[u8], handle: Option<T>) {
+        self.lines.feed(bytes, handle);
+    }
+
+    /// The next event.
+    ///
+    /// # Errors
+    /// [`DecodeError`], for good.
+    pub fn poll(&mut self) -> Result<Option<PrimaryEvent<T>>, DecodeError> {
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Ok(Some(event));
+            }
+            let Some(Cut { line, handle }) = self.lines.poll()? else { return Ok(None) };
+            let said = match parse::parse(line) {
+                Ok(Line::HandleAck) => Said::Acked,
+                Ok(Line::HandleNack) => Said::Refused,
+                Ok(Line::Plain(msg)) => Said::Message(own(msg)?),
+                Ok(Line::Laden(kind, msg)) => match &handle {
+                    Some(_) => Said::Laden(kind, own(msg)?),
+                    None => Said::Unladen,
+                },
+                Err(error) => return Err(self.lines.fail(error)),
+            };
+            if let Err(error) = self.hear(said, handle) {
+                return Err(self.lines.fail(error));
+            }
+        }
+    }
+
+    /// Whether an unfinished line is there.
+    pub fn is_mid_line(&self) -> bool {
+        self.lines.is_mid_line()
+    }
+
+    /// How many internal messages had no meaning here.
+    pub fn ignored(&self) -> u64 {
+        self.ignored
+    }
+
+    /// Notes a message that is queued behind everything else.
+    pub fn note(&mut self, msg: &ToWorker) {
+        let noted = match msg {
+            ToWorker::NewConn { first_seq, .. } => {
+                self.unacked.sent_once(Cargo::Handoff(*first_seq))
+            }
+            ToWorker::QueryReply { ack, result } => self.note_reply(*ack, result),
+            ToWorker::PassListener { listener } => self.unacked.sent(Cargo::Passed(*listener)),
+            ToWorker::Ack { .. }
+            | ToWorker::Disconnect
+            | ToWorker::Drain { .. }
+            | ToWorker::Ping { .. } => Ok(()),
+        };
+        if noted == Err(Full) {
+            self.lines.fail(DecodeError::TooManyHandles);
+        }
+    }
+
+    fn note_reply(&mut self, ack: Seq, result: &Result<Box<Granted>, Errno>) -> Result<(), Full> {
+        let Some(at) = self.asked.iter().position(|(seq, ..)| *seq == ack) else { return Ok(()) };
+        let (_, server, transport) = self.asked.swap_remove(at);
+        let Ok(granted) = result else { return Ok(()) };
+        let (listener, real_port) = (granted.listener, granted.sockname.port());
+        self.granted.push(Grant { listener, server, transport, real_port, listening: false });
+        match granted.shared {
+            true => self.unacked.sent(Cargo::Grant { ack, granted: granted.clone() }),
+            false => Ok(()),
+        }
+    }
+
+    /// A message of the primary's program as a line to queue behind everything else, with the
+    /// handle, if there is one, on its first byte.
+    ///
+    /// # Errors
+    /// [`DecodeError::BadMessage`] if `json` is no JSON, [`DecodeError::TooManyHandles`] if too
+    /// many handles are not answered yet.
+    pub fn user_line(
+        &mut self,
+        json: &str,
+        handle: Option<HandleKind>,
+    ) -> Result<Vec<u8>, DecodeError> {
+        let line = write::user_line(json, handle)?;
+        if handle.is_some() {
+            self.unacked.sent_once(Cargo::User).map_err(|Full| DecodeError::TooManyHandles)?;
+        }
+        Ok(line)
+    }
+
+    /// Says that a message that was noted can never be sent.
+    pub fn unsent(&mut self, msg: &ToWorker) {
+        if let ToWorker::NewConn { first_seq, .. } = msg {
+            self.unacked.unsent(|cargo| matches!(cargo, Cargo::Handoff(seq) if seq == first_seq));
+        }
+    }
+
+    /// Appends the line for a message; nothing for one that Node has no form for.
+    pub fn encode(&self, msg: &ToWorker, bytes: &mut Vec<u8>) {
+        match msg {
+            ToWorker::NewConn { first_seq, listener, .. } => {
+                let seq = handoff_number(*first_seq);
+                let msg = format_args!(
+                    r#"{{"cmd":"NODE_CLUSTER","act":"newconn","key":"{}","seq":{seq}}}"#,
+                    listener.get()
+                );
+                write::laden(bytes, HandleKind::NetNative, msg);
+            }
+            ToWorker::QueryReply { ack, result: Ok(granted) } => {
+                self.encode_grant(*ack, granted, bytes);
+            }
+            ToWorker::QueryReply { ack, result: Err(errno) } => {
+                let (ack, seq, errno) = (parse::wire_seq(*ack), odd(*ack), errno.0);
+                write::line(
+                    bytes,
+                    format_args!(
+                        r#"{{"cmd":"NODE_CLUSTER","errno":-{errno},"key":"-{ack}","ack":{ack},"data":null,"seq":{seq}}}"#
+                    ),
+                );
+            }
+            ToWorker::Ack { ack } if *ack == SUICIDE => {}
+            ToWorker::Ack { ack } => {
+                let (ack, seq) = (parse::wire_seq(*ack), odd(*ack));
+                write::line(
+                    bytes,
+                    format_args!(r#"{{"cmd":"NODE_CLUSTER","ack":{ack},"seq":{seq}}}"#),
+                );
+            }
+            ToWorker::Disconnect | ToWorker::Drain { .. } => {
+                write::line(
+                    bytes,
+                    format_args!(r#"{{"cmd":"NODE_CLUSTER","act":"disconnect","seq":1}}"#),
+                );
+            }
+            ToWorker::PassListener { .. } => {
+                write::laden(bytes, HandleKind::NetServer, format_args!("\"server\""));
+            }
+            ToWorker::Ping { .. } => {}
+        }
+    }
+
+    fn encode_grant(&self, ack: Seq, granted: &Granted, bytes: &mut Vec<u8>) {
+        let seq = odd(ack);
+        let ack = parse::wire_seq(ack);
+        let key = granted.listener.get();
+        // A native worker's data may be anything.
+        let data = write::one_line(&granted.data);
+        let data = data.as_deref().unwrap_or("null");
+        if granted.shared {
+            let grant = self.granted.iter().find(|grant| grant.listener == granted.listener);
+            let kind = match grant.map(|grant| grant.transport) {
+                Some(Transport::Datagram) => HandleKind::DgramNative,
+                Some(Transport::Stream) | None => HandleKind::NetNative,
+            };
+            let msg = format_args!(
+                r#"{{"cmd":"NODE_CLUSTER","errno":0,"key":"{key}","ack":{ack},"data":{data},"seq":{seq}}}"#
+            );
+            write::laden(bytes, kind, msg);
+        } else {
+            let sockname = write::sockname(&granted.sockname);
+            write::line(
+                bytes,
+                format_args!(
+                    r#"{{"cmd":"NODE_CLUSTER","errno":null,"key":"{key}","ack":{ack},"data":{data}{sockname},"seq":{seq}}}"#
+                ),
+            );
+        }
+    }
+
+    fn hear(&mut self, said: Said, handle: Option<T>) -> Result<(), DecodeError> {
+        let (kind, msg) = match said {
+            Said::Acked => {
+                self.on_acked();
+                return Ok(());
+            }
+            Said::Refused => {
+                self.on_refused();
+                return Ok(());
+            }
+            Said::Unladen => {
+                self.holds_back = true;
+                self.emit(PrimaryEvent::Answer(HANDLE_NACK.to_vec()));
+                return Ok(());
+            }
+            Said::Laden(kind, msg) => {
+                self.holds_back = true;
+                for seq in core::mem::take(&mut self.arrived) {
+                    self.emit(PrimaryEvent::Doubtful { seq });
+                }
+                self.emit(PrimaryEvent::Answer(HANDLE_ACK.to_vec()));
+                (kind, msg)
+            }
+            Said::Message(msg) => {
+                self.holds_back = false;
+                if handle.is_some() {
+                    return Err(DecodeError::UnexpectedHandles);
+                }
+                (None, msg)
+            }
+        };
+        match msg {
+            Meant::Nothing => self.ignored += 1,
+            Meant::User(json) => {
+                let (suicide, ready) = (parse::is_suicide(&json), json.trim() == "\"ready\"");
+                let handle = kind.zip(handle);
+                self.emit(PrimaryEvent::User { json, handle });
+                if suicide {
+                    self.emit(PrimaryEvent::Message(FromWorker::Suicide { seq: SUICIDE }));
+                } else if ready {
+                    self.emit(PrimaryEvent::Message(FromWorker::Ready));
+                }
+            }
+            Meant::Say(msg) => self.emit(PrimaryEvent::Message(msg)),
+            Meant::Answered { ack, accepted } => self.on_answered(ack, accepted),
+            Meant::Listening(server) => self.on_listening(&server),
+            Meant::Close(key) => self.on_close(key),
+            Meant::Query { seq, server, query } => self.on_query(seq, server, query),
+        }
+        Ok(())
+    }
+
+    fn emit(&mut self, event: PrimaryEvent<T>) {
+        self.events.push_back(event);
+    }
+
+    fn on_acked(&mut self) {
+        match self.unacked.acked() {
+            None => self.emit(PrimaryEvent::Stray),
+            Some(Cargo::Handoff(seq)) if self.holds_back => {
+                self.emit(PrimaryEvent::Doubtful { seq });
+            }
+            // Who answers connections before they have arrived leaves them here for good.
+            Some(Cargo::Handoff(_)) if self.arrived.len() >= MAX_UNACKED => {
+                self.lines.fail(DecodeError::TooManyHandles);
+            }
+            Some(Cargo::Handoff(seq)) => self.arrived.push_back(seq),
+            Some(Cargo::Grant { .. } | Cargo::User) => {}
+            Some(Cargo::Passed(listener)) => {
+                // Without cluster a worker says nothing of itself; now it can serve.
+                self.emit(PrimaryEvent::Message(FromWorker::Online));
+                self.emit(PrimaryEvent::Message(FromWorker::Listening { listener }));
+            }
+        }
+    }
+
+    fn on_refused(&mut self) {
+        match self.unacked.refused() {
+            Refused::Stray => self.emit(PrimaryEvent::Stray),
+            Refused::Again(Cargo::Handoff(seq)) | Refused::GivenUp(Cargo::Handoff(seq)) => {
+                self.emit(PrimaryEvent::NotArrived { seq });
+            }
+            Refused::Again(Cargo::User) | Refused::GivenUp(Cargo::User) => {
+                self.emit(PrimaryEvent::UserNotArrived);
+            }
+            Refused::Again(Cargo::Grant { ack, granted }) => {
+                let attach = Attach::Listener(granted.listener);
+                let msg = ToWorker::QueryReply { ack, result: Ok(granted) };
+                self.emit(PrimaryEvent::Resend { msg, attach });
+            }
+            Refused::Again(Cargo::Passed(listener)) => {
+                let attach = Attach::Listener(listener);
+                self.emit(PrimaryEvent::Resend {
+                    msg: ToWorker::PassListener { listener },
+                    attach,
+                });
+            }
+            Refused::GivenUp(Cargo::Grant { ack, granted }) => {
+                // It holds nothing, and its query has no answer yet.
+                let listener = granted.listener;
+                self.granted.retain(|grant| grant.listener != listener);
+                self.emit(PrimaryEvent::Message(FromWorker::Close { listener }));
+                self.refuse(ack, Errno::EMFILE);
+            }
+            // It can't serve, and has nothing else to say.
+            Refused::GivenUp(Cargo::Passed(_)) => {
+                self.lines.fail(DecodeError::BadMessage);
+            }
+        }
+    }
+
+    fn on_answered(&mut self, ack: u64, accepted: bool) {
+        match handoff_of(ack) {
+            Some(ack) => {
+                // Mostly the oldest.
+                if let Some(at) = self.arrived.iter().position(|seq| *seq == ack) {
+                    self.arrived.remove(at);
+                }
+                self.emit(PrimaryEvent::Message(FromWorker::Ack { ack, accepted }));
+            }
+            None => self.emit(PrimaryEvent::Stray),
+        }
+    }
+
+    fn on_query(&mut self, seq: Seq, server: Server, query: Option<Query>) {
+        let Some(Query { key, backlog, data }) = query else {
+            return self.refuse(seq, Errno::EINVAL);
+        };
+        if self.asked.iter().any(|(other, ..)| *other == seq) {
+            return self.emit(PrimaryEvent::Stray);
+        }
+        self.asked.push((seq, server, key.transport));
+        self.emit(PrimaryEvent::Message(FromWorker::Query { seq, key, backlog, data }));
+    }
+
+    fn refuse(&mut self, ack: Seq, errno: Errno) {
+        let mut bytes = Vec::new();
+        self.encode(&ToWorker::QueryReply { ack, result: Err(errno) }, &mut bytes);
+        self.emit(PrimaryEvent::Answer(bytes));
+    }
+
+    fn on_listening(&mut self, server: &Server) {
+        let found = self.granted.iter_mut().find(|grant| {
+            let port = server.port == grant.server.port
+                || grant.real_port.is_some_and(|real| server.port == i64::from(real));
+            let same = Server { port: grant.server.port, ..server.clone() } == grant.server;
+            !grant.listening && same && (port || server.fd >= 0)
+        });
+        match found {
+            Some(grant) => {
+                grant.listening = true;
+                let listener = grant.listener;
+                self.emit(PrimaryEvent::Message(FromWorker::Listening { listener }));
+            }
+            None => self.emit(PrimaryEvent::Stray),
+        }
+    }
+
+    fn on_close(&mut self, key: Option<ListenerId>) {
+        match self.granted.iter().position(|grant| Some(grant.listener) == key) {
+            Some(at) => {
+                let listener = self.granted.swap_remove(at).listener;
+                self.emit(PrimaryEvent::Message(FromWorker::Close { listener }));
+            }
+            None => self.emit(PrimaryEvent::Stray),
+        }
+    }
+}
+
+/// What a line says, free of its bytes.
+enum Said {
+    Acked,
+    Refused,
+    /// A `NODE_HANDLE` without its handle.
+    Unladen,
+    Laden(Option<HandleKind>, Meant),
+    Message(Meant),
+}
+
+enum Meant {
+    Nothing,
+    User(String),
+    Say(FromWorker),
+    Answered {
+        ack: u64,
+        accepted: bool,
+    },
+    Listening(Server),
+    Close(Option<ListenerId>),
+    Query {
+        seq: Seq,
+        server: Server,
+        /// `None` if it makes no sense.
+        query: Option<Query>,
+    },
+}
+
+struct Query {
+    key: Box<crate::ListenKey>,
+    backlog: u32,
+    data: Vec<u8>,
+}
+
+fn own(msg: Message<'_>) -> Result<Meant, DecodeError> {
+    match msg {
+        Message::Cluster(cluster) => meaning(&cluster),
+        Message::User(json) => Ok(Meant::User(String::from(json))),
+        Message::Unknown => Ok(Meant::Nothing),
+    }
+}
+
+fn meaning(cluster: &Cluster<'_>) -> Result<Meant, DecodeError> {
+    let bad = DecodeError::BadMessage;
+    let seq = || cluster.seq.and_then(parse::seq).ok_or(bad);
+    let act = cluster.act.as_ref().map(|act| &*act.0);
+    Ok(match (act, cluster.ack) {
+        (_, Some(ack)) => Meant::Answered { ack, accepted: cluster.accepted.ok_or(bad)? },
+        (Some("online"), _) => Meant::Say(FromWorker::Online),
+        (Some("exitedAfterDisconnect"), _) => {
+            Meant::Say(FromWorker::ExitedAfterDisconnect { seq: seq()? })
+        }
+        (Some("close"), _) => {
+            let key = cluster.key.as_ref().and_then(|key| key.0.parse().ok());
+            Meant::Close(key.and_then(ListenerId::from_raw))
+        }
+        (Some("listening"), _) => Meant::Listening(cluster.server().ok_or(bad)?),
+        (Some("queryServer"), _) => {
+            let server = cluster.server().ok_or(bad)?;
+            let query = cluster.listen_key().map(|key| Query {
+                key: Box::new(key),
+                // Node means the default by a backlog that is none.
+                backlog: cluster.backlog.map_or(0, |backlog| backlog as u32),
+                data: cluster.data.map_or("null", |data| data.get()).into(),
+            });
+            Meant::Query { seq: seq()?, server, query }
+        }
+        _ => Meant::Nothing,
+    })
+}
+
+/// The number of a handoff on the wire: even, so that an answer leads back without a table.
+const fn handoff_number(seq: Seq) -> u64 {
+    seq.get() * 2
+}
+
+fn handoff_of(number: u64) -> Option<Seq> {
+    if number.is_multiple_of(2) { Seq::from_raw(number / 2) } else { None }
+}
+
+/// The number of a message that answers the one with this number: odd, and not the 1 of a
+/// `disconnect`.
+const fn odd(seq: Seq) -> u64 {
+    seq.get() * 2 + 1
+}

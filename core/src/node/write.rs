@@ -1,0 +1,65 @@
+//! Lines as they are written: fields and their order as Node has them.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt::{self, Write};
+
+use serde_json::value::RawValue;
+
+use super::HandleKind;
+use crate::{DecodeError, SockName};
+
+/// A buffer of bytes that text is written to. Writing never fails.
+pub(crate) struct Out<'a>(pub(crate) &'a mut Vec<u8>);
+
+impl Write for Out<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.extend_from_slice(text.as_bytes());
+        Ok(())
+    }
+}
+
+/// Appends a line. The text has no line end in it.
+pub(crate) fn line(bytes: &mut Vec<u8>, text: fmt::Arguments<'_>) {
+    let _ = Out(bytes).write_fmt(text);
+    bytes.push(b'\n');
+}
+
+/// Appends a line with a handle.
+pub(crate) fn laden(bytes: &mut Vec<u8>, kind: HandleKind, msg: fmt::Arguments<'_>) {
+    let kind = kind.name();
+    line(bytes, format_args!(r#"{{"cmd":"NODE_HANDLE","type":"{kind}","msg":{msg}}}"#));
+}
+
+/// A message of the program, as a line; with a handle, wrapped.
+pub(crate) fn user_line(json: &str, kind: Option<HandleKind>) -> Result<Vec<u8>, DecodeError> {
+    let json = one_line(json.as_bytes()).ok_or(DecodeError::BadMessage)?;
+    let mut bytes = Vec::new();
+    match kind {
+        None => line(&mut bytes, format_args!("{json}")),
+        Some(kind) => laden(&mut bytes, kind, format_args!("{json}")),
+    }
+    Ok(bytes)
+}
+
+/// A string with its quotes.
+pub(crate) fn quoted(text: &str) -> String {
+    // Strings can always be written.
+    serde_json::to_string(text).unwrap_or_default()
+}
+
+/// The JSON in these bytes without line ends, if it is any.
+pub(crate) fn one_line(bytes: &[u8]) -> Option<String> {
+    let text = core::str::from_utf8(bytes).ok()?;
+    let json: &RawValue = serde_json::from_str(text).ok()?;
+    // Outside of strings a line end is white space, and inside it can't be.
+    Some(json.get().replace(['\n', '\r'], " "))
+}
+
+/// The `sockname` of a reply with a comma before it; nothing for a unix socket.
+pub(crate) fn sockname(name: &SockName) -> String {
+    let SockName::Ip(addr) = name else { return String::new() };
+    let family = if addr.is_ipv4() { "IPv4" } else { "IPv6" };
+    let (ip, port) = (addr.ip(), addr.port());
+    alloc::format!(r#","sockname":{{"address":"{ip}","family":"{family}","port":{port}}}"#)
+}

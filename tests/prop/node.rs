@@ -1,0 +1,286 @@
+//! What is different with Node workers: answers that they may hold back, how they are led out, and
+//! when they are ready.
+
+use std::time::Duration;
+
+use roundel_core::{
+    Address, Attach, Codec, Command, Config, ConfigBuilder, ConnEnd, Custody, Event, ExitStatus,
+    FromWorker, Input, Life, ListenKey, ListenerId, Output, Primary, Refusal, Seq, Signal,
+    SockName, Time, ToWorker, WorkerId,
+};
+
+/// A primary of Node workers, with what it said since it was last asked.
+struct Cluster {
+    core: Primary,
+    now: Time,
+    custody: Custody<()>,
+    said: Vec<Output>,
+}
+
+const LISTENER: u64 = 1;
+
+impl Cluster {
+    fn new(config: ConfigBuilder) -> Self {
+        let listener = ListenKey::stream(Address::Any { port: 80 });
+        let config = config.listeners(vec![listener]).build().unwrap();
+        let (core, now) = (Primary::new(config), Time::from_millis(1));
+        let mut cluster = Cluster { core, now, custody: Custody::new(), said: Vec::new() };
+        let sockname = SockName::Ip("[::]:80".parse().unwrap());
+        cluster.say(Input::Bound { listener: listener_id(), result: Ok(sockname) });
+        cluster
+    }
+
+    fn say(&mut self, input: Input) {
+        self.core.handle_input(self.now, input).unwrap();
+        while let Some(output) = self.core.poll_output() {
+            if let Output::Spawn { worker, .. } = output {
+                self.core.handle_input(self.now, Input::Spawned { worker, pid: 1 }).unwrap();
+            }
+            self.said.push(output);
+        }
+        assert_eq!(self.core.check(), Ok(()));
+    }
+
+    fn hear(&mut self, id: u64, msg: FromWorker) {
+        self.say(Input::Message { worker: worker(id), msg });
+    }
+
+    fn online(&mut self, id: u64) {
+        self.say(Input::Hello { worker: worker(id), codec: Codec::Node });
+        self.hear(id, FromWorker::Online);
+    }
+
+    fn listen(&mut self, id: u64) {
+        let key = Box::new(ListenKey::stream(Address::Any { port: 80 }));
+        self.hear(id, FromWorker::Query { seq: seq(1), key, backlog: 0, data: Vec::new() });
+        self.hear(id, FromWorker::Listening { listener: listener_id() });
+    }
+
+    fn wait(&mut self, span: Duration) {
+        self.now = self.now.after(span);
+        self.say(Input::Wake);
+    }
+
+    fn arrive(&mut self) {
+        let conn = self.custody.admit(());
+        self.say(Input::Incoming { listener: listener_id(), conn });
+    }
+
+    fn life(&self, id: u64) -> Life {
+        let mut workers = self.core.workers();
+        workers.find(|status| status.id == worker(id)).map_or(Life::Dead, |status| status.life)
+    }
+
+    /// Signals sent since the last time.
+    fn signals(&mut self) -> Vec<Signal> {
+        let said = std::mem::take(&mut self.said);
+        let signal = |output| match output {
+            Output::Kill { signal, .. } => Some(signal),
+            _ => None,
+        };
+        said.into_iter().filter_map(signal).collect()
+    }
+
+    fn events(&mut self) -> Vec<Event> {
+        let said = std::mem::take(&mut self.said);
+        let event = |output| match output {
+            Output::Event(event) => Some(event),
+            _ => None,
+        };
+        said.into_iter().filter_map(event).collect()
+    }
+}
+
+fn worker(n: u64) -> WorkerId {
+    WorkerId::from_raw(n).unwrap()
+}
+
+fn seq(n: u64) -> Seq {
+    Seq::from_raw(n).unwrap()
+}
+
+fn listener_id() -> ListenerId {
+    ListenerId::from_raw(LISTENER).unwrap()
+}
+
+fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+#[test]
+fn four_connections_are_on_their_way_to_a_node_worker() {
+    let mut cluster = Cluster::new(Config::builder());
+    cluster.online(1);
+    cluster.listen(1);
+    for _ in 0..5 {
+        cluster.arrive();
+    }
+    let status = cluster.core.workers().next().unwrap();
+    assert_eq!(status.in_flight, 4);
+}
+
+#[test]
+fn a_doubtful_connection_of_a_dead_worker_is_nobody_elses() {
+    let mut cluster = Cluster::new(Config::builder().workers(2));
+    for id in [1, 2] {
+        cluster.online(id);
+    }
+    cluster.listen(1);
+    cluster.arrive();
+    cluster.arrive();
+    cluster.arrive();
+    cluster.say(Input::Doubtful { worker: worker(1), seq: seq(1) });
+    cluster.say(Input::Doubtful { worker: worker(1), seq: seq(2) });
+    // An answer ends the doubt.
+    cluster.hear(1, FromWorker::Ack { ack: seq(2), accepted: true });
+    cluster.listen(2);
+    cluster.said.clear();
+    cluster.say(Input::ChannelClosed { worker: worker(1) });
+    let ends: Vec<_> = cluster
+        .said
+        .iter()
+        .filter_map(|output| match output {
+            Output::Release { conn, end } => Some((conn.get(), *end)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(ends, [(1, ConnEnd::Refused(Refusal::Unknown))]);
+    let handed_on: Vec<_> = cluster
+        .said
+        .iter()
+        .filter_map(|output| match output {
+            Output::Send { worker, attach: Some(Attach::Conn(conn)), .. } => {
+                Some((worker.get(), conn.get()))
+            }
+            _ => None,
+        })
+        .collect();
+    assert_eq!(handed_on, [(2, 3)], "the one that had not arrived is another worker's");
+}
+
+#[test]
+fn who_leaves_is_interrupted_at_half_time_and_terminated_before_the_end() {
+    let mut cluster = Cluster::new(Config::builder().drain_timeout(secs(10)));
+    cluster.online(1);
+    cluster.listen(1);
+    cluster.said.clear();
+    cluster.hear(1, FromWorker::ExitedAfterDisconnect { seq: seq(2) });
+    assert_eq!(cluster.signals(), []);
+    cluster.wait(Duration::from_millis(4_999));
+    assert_eq!(cluster.signals(), []);
+    cluster.wait(Duration::from_millis(1));
+    assert_eq!(cluster.signals(), [Signal::Interrupt]);
+    cluster.wait(secs(3));
+    assert_eq!(cluster.signals(), [Signal::Term]);
+    cluster.wait(secs(2));
+    assert_eq!(cluster.signals(), [Signal::Kill]);
+}
+
+#[test]
+fn who_has_closed_its_channel_is_interrupted_soon() {
+    let mut cluster = Cluster::new(Config::builder().drain_timeout(secs(10)));
+    cluster.online(1);
+    cluster.listen(1);
+    cluster.hear(1, FromWorker::ExitedAfterDisconnect { seq: seq(2) });
+    cluster.wait(secs(1));
+    cluster.say(Input::ChannelClosed { worker: worker(1) });
+    assert_eq!(cluster.signals(), []);
+    cluster.wait(secs(1));
+    assert_eq!(cluster.signals(), [Signal::Interrupt]);
+    // Once.
+    cluster.wait(secs(3));
+    assert_eq!(cluster.signals(), []);
+    cluster.say(Input::Exited { worker: worker(1), status: ExitStatus::Signal(2) });
+    cluster.wait(secs(9));
+    assert_eq!(cluster.signals(), []);
+}
+
+#[test]
+fn who_disconnects_without_a_word_lives_on_and_is_replaced() {
+    let mut cluster = Cluster::new(Config::builder());
+    cluster.online(1);
+    cluster.listen(1);
+    cluster.wait(secs(5));
+    cluster.say(Input::ChannelClosed { worker: worker(1) });
+    cluster.said.clear();
+    cluster.wait(secs(1));
+    let spawned =
+        |output: &Output| matches!(output, Output::Spawn { worker: id, .. } if *id == worker(2));
+    assert!(cluster.said.iter().any(spawned));
+    cluster.wait(secs(600));
+    assert_eq!(cluster.signals(), [], "it may live as long as it likes");
+    assert_eq!(cluster.life(1), Life::Leaving);
+    // Except that a shutdown is the end of all.
+    cluster.say(Input::Command(Command::Stop));
+    cluster.say(Input::Unbound { listener: listener_id() });
+    cluster.signals();
+    cluster.wait(secs(1));
+    assert_eq!(cluster.signals(), [Signal::Interrupt]);
+    cluster.wait(secs(29));
+    let signals = cluster.signals();
+    assert!(signals.contains(&Signal::Kill), "{signals:?}");
+}
+
+#[test]
+fn a_worker_that_is_to_say_so_is_not_ready_before() {
+    for ready_first in [false, true] {
+        let mut cluster = Cluster::new(Config::builder().wait_ready(true));
+        cluster.online(1);
+        if ready_first {
+            cluster.hear(1, FromWorker::Ready);
+        }
+        assert_eq!(cluster.life(1), Life::Online);
+        cluster.listen(1);
+        if !ready_first {
+            cluster.arrive();
+            assert_eq!(cluster.life(1), Life::Online);
+            cluster.hear(1, FromWorker::Ready);
+        }
+        assert_eq!(cluster.life(1), Life::Ready);
+        let status = cluster.core.workers().next().unwrap();
+        assert_eq!(status.in_flight, u32::from(!ready_first), "what waited is handed out");
+    }
+    // Who never says so is killed in time, as one that never listens.
+    let mut cluster = Cluster::new(Config::builder().wait_ready(true));
+    cluster.online(1);
+    cluster.listen(1);
+    cluster.said.clear();
+    cluster.wait(secs(30));
+    assert_eq!(cluster.signals(), [Signal::Kill]);
+}
+
+#[test]
+fn who_does_not_ask_to_listen_is_reported_once_and_left_alone() {
+    let mut cluster = Cluster::new(Config::builder());
+    cluster.online(1);
+    cluster.said.clear();
+    cluster.wait(secs(30));
+    assert_eq!(cluster.events(), [Event::NotListening { worker: worker(1) }]);
+    cluster.wait(secs(600));
+    assert_eq!(cluster.events(), []);
+    assert_eq!(cluster.life(1), Life::Online);
+}
+
+#[test]
+fn a_passed_listener_is_all_that_a_program_without_cluster_needs() {
+    let mut cluster = Cluster::new(Config::builder().pass_listeners(true));
+    let passed = |output: &Output| {
+        let attached = Some(Attach::Listener(listener_id()));
+        matches!(output, Output::Send { msg: ToWorker::PassListener { .. }, attach, .. } if *attach == attached)
+    };
+    assert!(cluster.said.iter().any(passed));
+    cluster.hear(1, FromWorker::Online);
+    cluster.hear(1, FromWorker::Listening { listener: listener_id() });
+    assert_eq!(cluster.life(1), Life::Ready);
+    cluster.wait(secs(5));
+    cluster.said.clear();
+    cluster.hear(1, FromWorker::Suicide { seq: seq(1) });
+    assert!(cluster.said.iter().any(passed), "its replacement has the listener at once");
+    assert_eq!(cluster.life(1), Life::Leaving);
+    // It knows no message that would tell it to leave.
+    cluster.hear(2, FromWorker::Online);
+    cluster.said.clear();
+    cluster.say(Input::Command(Command::Stop));
+    cluster.say(Input::Unbound { listener: listener_id() });
+    assert_eq!(cluster.signals(), [Signal::Term]);
+}
