@@ -261,6 +261,26 @@ fn who_does_not_ask_to_listen_is_reported_once_and_left_alone() {
     assert_eq!(cluster.life(1), Life::Online);
 }
 
+/// Nobody sees what such a program accepts, so it may have served before it fails; but not again
+/// and again.
+#[test]
+fn a_program_that_accepts_for_itself_is_replaced_at_once_within_the_budget() {
+    let mut cluster = Cluster::new(Config::builder().pass_listeners(true));
+    let mut at_once = 0;
+    for id in 1..=6 {
+        cluster.hear(id, FromWorker::Online);
+        cluster.hear(id, FromWorker::Listening { listener: listener_id() });
+        cluster.said.clear();
+        cluster.hear(id, FromWorker::Suicide { seq: seq(1) });
+        at_once += cluster.said.iter().filter(|it| matches!(it, Output::Spawn { .. })).count();
+        cluster.say(Input::ChannelClosed { worker: worker(id) });
+        cluster.say(Input::Exited { worker: worker(id), status: ExitStatus::Code(1) });
+    }
+    assert_eq!(at_once, 5);
+    let last = cluster.events();
+    assert!(last.iter().any(|it| matches!(it, Event::GivenUp { .. })), "{last:?}");
+}
+
 #[test]
 fn a_passed_listener_is_all_that_a_program_without_cluster_needs() {
     let mut cluster = Cluster::new(Config::builder().pass_listeners(true));

@@ -90,22 +90,27 @@ impl Primary {
         self.judge();
     }
 
-    /// Counts an early failure: the slot waits longer each time, and is given up after too many.
-    fn delay_respawn(&mut self, slot: Slot) {
-        let now = self.now;
-        let period = self.config.restart_period;
-        let intensity = self.config.restart_intensity;
-        let max = self.config.respawn_delay_max;
-        let Some(record) = self.slot_mut(slot) else { return };
+    /// Counts an early failure; tells how many there were within the period.
+    fn count_failure(&mut self, slot: Slot) -> u32 {
+        let (now, period) = (self.now, self.config.restart_period);
+        let Some(record) = self.slot_mut(slot) else { return 0 };
         while record.failures.front().is_some_and(|&at| now.since(at) >= period) {
             record.failures.pop_front();
         }
         record.failures.push_back(now);
-        let failures = record.failures.len() as u32;
-        if failures > intensity {
+        record.failures.len() as u32
+    }
+
+    /// After an early failure: the slot waits longer each time, and is given up after too many.
+    fn delay_respawn(&mut self, slot: Slot) {
+        let now = self.now;
+        let max = self.config.respawn_delay_max;
+        let failures = self.count_failure(slot);
+        if failures > self.config.restart_intensity {
             self.close_slot(slot, SlotState::GivenUp);
             return self.event(Event::GivenUp { slot, failures });
         }
+        let Some(record) = self.slot_mut(slot) else { return };
         let delay = record.delay;
         record.delay = (delay * 2).min(max);
         record.state = SlotState::Waiting;
@@ -124,13 +129,22 @@ impl Primary {
     pub(super) fn replace_early(&mut self, id: WorkerId, suicide: Option<Seq>) {
         let now = self.now;
         let barred = self.is_draining() || self.config.respawn == Respawn::Never;
-        let Some(worker) = self.workers.get_mut(id) else { return };
-        // Who fails at once would otherwise be replaced at once, again and again.
-        if barred || worker.replaced || worker.failed_early(now) {
+        let Some(worker) = self.workers.get(id) else { return };
+        let (slot, ready) = (worker.slot, worker.ready_at.is_some());
+        let (replaced, early) = (worker.replaced, worker.failed_early(now));
+        if barred || replaced {
             return self.confirm(id, suicide);
         }
-        worker.replaced = true;
-        let slot = worker.slot;
+        // Who fails at once would otherwise be replaced at once, again and again. Where workers
+        // accept for themselves nobody knows whether one has served: it is taken at its word, as
+        // long as the slot's budget lasts.
+        let unseen = self.config.pass_listeners && ready && suicide.is_some();
+        if early && !(unseen && self.count_failure(slot) <= self.config.restart_intensity) {
+            return self.confirm(id, suicide);
+        }
+        if let Some(worker) = self.workers.get_mut(id) {
+            worker.replaced = true;
+        }
         if self.processes() < self.slots.len() * 2 {
             self.spawn_again(slot);
             return self.confirm(id, suicide);
