@@ -8,6 +8,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::errno::Errno;
 use nix::libc;
@@ -166,11 +167,41 @@ pub(crate) fn default_child_signal() {
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
 }
 
-/// Has the child, between fork and exec, keep `channel`, restore the soft limit on open files,
-/// and start with default signal actions and an empty signal mask.
+/// This process was switched to SCHED_BATCH, which its children are to be spared.
+static BATCHES: AtomicBool = AtomicBool::new(false);
+
+/// Has the kernel not preempt others whenever this thread is woken (sched(7), SCHED_BATCH), unless
+/// somebody chose a policy for it. Needs no privilege.
+pub(crate) fn schedule_in_batches() -> io::Result<()> {
+    // SAFETY: asks about the calling thread.
+    if unsafe { libc::sched_getscheduler(0) } != libc::SCHED_OTHER {
+        return Ok(());
+    }
+    set_policy(libc::SCHED_BATCH)?;
+    BATCHES.store(true, Ordering::Relaxed);
+    Ok(())
+}
+
+fn set_policy(policy: libc::c_int) -> io::Result<()> {
+    // SAFETY: a parameter of zeros is valid, and the only one for the policies used here.
+    let parameter: libc::sched_param = unsafe { std::mem::zeroed() };
+    // SAFETY: reads the parameter; 0 is the calling thread.
+    match unsafe { libc::sched_setscheduler(0, policy, &raw const parameter) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Has the child, between fork and exec, keep `channel`, restore the soft limit on open files and
+/// the scheduling policy, and start with default signal actions and an empty signal mask.
 pub(crate) fn prepare_child(command: &mut Command, channel: RawFd, soft_files: u64) {
+    let batches = BATCHES.load(Ordering::Relaxed);
     let prepare = move || {
-        // Only calls that signal-safety(7) allows, and no allocation.
+        // Only calls that signal-safety(7) allows, and no allocation; sched_setscheduler(2) is a
+        // bare system call.
+        if batches {
+            let _ = set_policy(libc::SCHED_OTHER);
+        }
         for signal in 1..=64 {
             // It is refused for SIGKILL, SIGSTOP, and the two that the C library keeps for itself.
             // SAFETY: sets an action that has no handler.

@@ -67,6 +67,13 @@ fn spawn(program: &str, args: &[&str], env: &[(&str, &str)]) -> Result<Spawned, 
     )
 }
 
+/// The scheduling policy in a line of proc_pid_stat(5): 0 is SCHED_OTHER, 3 SCHED_BATCH.
+fn scheduling(stat: &str) -> String {
+    let behind_the_name = stat.rsplit_once(") ").unwrap().1;
+    // The 41st field; the first two are before the name's end.
+    behind_the_name.split_whitespace().nth(38).unwrap().to_owned()
+}
+
 /// Starts a script. It is for bash, as other shells know no descriptors above 9.
 fn script(text: &str) -> Spawned {
     spawn("bash", &["-c", text], &[]).unwrap()
@@ -129,6 +136,8 @@ fn a_worker_starts_clean() {
     }
     let _inherited = Inherited::snapshot();
     let _signals = Signals::block().unwrap();
+    process::schedule_in_batches().unwrap();
+    assert_eq!(scheduling(&fs::read_to_string("/proc/thread-self/stat").unwrap()), "3");
     let files = OpenFiles::raise().unwrap();
     assert_eq!(files.found(), 200);
     assert!(files.soft() > 200, "this test needs a hard limit above 200");
@@ -172,6 +181,7 @@ fn a_worker_starts_clean() {
     // posix_spawn(3) may have started this process with both ignored.
     assert_eq!(ignored(&text) & !(0b11 << 31), 0);
     assert_eq!(value("Max open files").split_whitespace().next(), Some("200"));
+    assert_eq!(scheduling(text.lines().last().unwrap()), "0", "workers run as usual");
     let stat = text.lines().last().unwrap().rsplit_once(") ").unwrap().1;
     assert_eq!(stat.split(' ').nth(2), Some(&*worker.pid.to_string()), "its own process group");
 }

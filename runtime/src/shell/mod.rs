@@ -88,6 +88,8 @@ impl Shell {
     pub fn start(setup: Setup) -> Result<Shell, StartError> {
         let inherited = Inherited::snapshot();
         let signals = Signals::block().map_err(StartError::Signals)?;
+        // Where it is forbidden, all works as well, at a higher cost.
+        let _ = process::schedule_in_batches();
         let files = OpenFiles::raise().map_err(StartError::Limits)?;
         let config = setup.config(&files)?;
         let control = ControlServer::bind(setup.control.as_deref()).map_err(StartError::Control)?;
