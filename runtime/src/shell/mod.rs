@@ -79,7 +79,8 @@ pub struct Shell {
 }
 
 impl Shell {
-    /// Takes over the process: signals, limits, control socket. Then binds the operator's
+    /// Takes over the process: signals, limits, control socket, and the scheduling policy of this
+    /// thread (see [`process::schedule_in_batches`]). Then binds the operator's
     /// listeners and starts the workers.
     ///
     /// # Errors
