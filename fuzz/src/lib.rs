@@ -4,7 +4,8 @@
 //! To fuzz for a minute, with nightly and cargo-fuzz, from the root of the workspace:
 //!
 //! ```sh
-//! cargo +nightly fuzz run --features libfuzzer native_decoder -- -max_total_time=60 -malloc_limit_mb=1
+//! CARGO_PROFILE_RELEASE_LTO=off \
+//!     cargo +nightly fuzz run --features libfuzzer native_decoder -- -max_total_time=60 -malloc_limit_mb=1
 //! ```
 //!
 //! New targets go into [`TARGETS`], `fuzz_targets/` and `Cargo.toml`; seeds into [`seeds`], from

@@ -131,17 +131,20 @@ impl<T> PrimarySide<T> {
                 return Ok(Some(event));
             }
             let Some(Cut { line, handle }) = self.lines.poll()? else { return Ok(None) };
-            let said = match parse::parse(line) {
-                Ok(Line::HandleAck) => Said::Acked,
-                Ok(Line::HandleNack) => Said::Refused,
-                Ok(Line::Plain(msg)) => Said::Message(own(msg)?),
-                Ok(Line::Laden(kind, msg)) => match &handle {
-                    Some(_) => Said::Laden(kind, own(msg)?),
-                    None => Said::Unladen,
-                },
-                Err(error) => return Err(self.lines.fail(error)),
-            };
-            if let Err(error) = self.hear(said, handle) {
+            let said = parse::parse(line).and_then(|line| {
+                Ok(match line {
+                    Line::HandleAck => Said::Acked,
+                    Line::HandleNack => Said::Refused,
+                    Line::Plain(msg) => Said::Message(own(msg)?),
+                    Line::Laden(kind, msg) => match &handle {
+                        Some(_) => Said::Laden(kind, own(msg)?),
+                        None => Said::Unladen,
+                    },
+                })
+            });
+            if let Err(error) = said.and_then(|said| self.hear(said, handle)) {
+                // Nothing comes behind an error.
+                self.events.clear();
                 return Err(self.lines.fail(error));
             }
         }

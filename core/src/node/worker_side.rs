@@ -121,7 +121,11 @@ impl<T> WorkerSide<T> {
             };
             match said {
                 Ok(meant) => self.hear(meant, handle),
-                Err(error) => return Err(self.lines.fail(error)),
+                Err(error) => {
+                    // Nothing comes behind an error.
+                    self.events.clear();
+                    return Err(self.lines.fail(error));
+                }
             }
         }
     }
