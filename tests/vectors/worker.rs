@@ -68,8 +68,6 @@ impl Replay {
                 WorkerOutput::Deliver { conn, .. } | WorkerOutput::Discard { conn } => {
                     assert!(self.custody.release(conn).is_some());
                 }
-                // As our library does under a primary of Node.
-                WorkerOutput::Draining { .. } => self.input(WorkerInput::Leave),
                 _ => {}
             }
         }

@@ -28,8 +28,10 @@
 //! [`MAX_NESTING`] deep. At most [`MAX_UNACKED`] handles may wait for their inner
 //! acknowledgement. Past a limit comes a [`DecodeError`](crate::DecodeError), for good.
 
+mod encode;
 mod handles;
 mod lines;
+mod meaning;
 mod parse;
 mod primary_side;
 mod worker_side;

@@ -5,9 +5,11 @@ use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use super::encode::handoff_of;
 use super::handles::{Full, Refused, Unacked};
 use super::lines::{Cut, Lines};
-use super::parse::{self, Cluster, HandleKind, Line, Message, Server};
+use super::meaning::{self, Meant, Query, Said};
+use super::parse::{self, HandleKind, Server};
 use super::{HANDLE_ACK, HANDLE_NACK, MAX_UNACKED, write};
 use crate::{
     Attach, DecodeError, Errno, FromWorker, Granted, ListenerId, Seq, ToWorker, Transport,
@@ -56,7 +58,7 @@ pub enum PrimaryEvent<T> {
 
 /// The suicide of a Node worker is a message of its program, which has no number and wants no
 /// answer.
-const SUICIDE: Seq = match Seq::from_raw(u64::MAX) {
+pub(super) const SUICIDE: Seq = match Seq::from_raw(u64::MAX) {
     Some(seq) => seq,
     None => Seq::FIRST,
 };
@@ -131,21 +133,9 @@ impl<T> PrimarySide<T> {
                 return Ok(Some(event));
             }
             let Some(Cut { line, handle }) = self.lines.poll()? else { return Ok(None) };
-            let said = parse::parse(line).and_then(|line| {
-                Ok(match line {
-                    Line::HandleAck => Said::Acked,
-                    Line::HandleNack => Said::Refused,
-                    Line::Plain(msg) => Said::Message(own(msg)?),
-                    Line::Laden(kind, msg) => match &handle {
-                        Some(_) => Said::Laden(kind, own(msg)?),
-                        None => Said::Unladen,
-                    },
-                })
-            });
-            if let Err(error) = said.and_then(|said| self.hear(said, handle)) {
-                // Nothing comes behind an error.
-                self.events.clear();
-                return Err(self.lines.fail(error));
+            match meaning::read(line, handle.is_some()) {
+                Ok(said) => self.hear(said, handle),
+                Err(error) => return Err(self.lines.fail(error)),
             }
         }
     }
@@ -215,106 +205,17 @@ impl<T> PrimarySide<T> {
         }
     }
 
-    /// Appends the line for a message; nothing for one that Node has no form for.
-    pub fn encode(&self, msg: &ToWorker, bytes: &mut Vec<u8>) {
-        match msg {
-            ToWorker::NewConn { first_seq, listener, .. } => {
-                let seq = handoff_number(*first_seq);
-                let msg = format_args!(
-                    r#"{{"cmd":"NODE_CLUSTER","act":"newconn","key":"{}","seq":{seq}}}"#,
-                    listener.get()
-                );
-                write::laden(bytes, HandleKind::NetNative, msg);
-            }
-            ToWorker::QueryReply { ack, result: Ok(granted) } => {
-                self.encode_grant(*ack, granted, bytes);
-            }
-            ToWorker::QueryReply { ack, result: Err(errno) } => {
-                let (ack, seq, errno) = (parse::wire_seq(*ack), odd(*ack), errno.0);
-                write::line(
-                    bytes,
-                    format_args!(
-                        r#"{{"cmd":"NODE_CLUSTER","errno":-{errno},"key":"-{ack}","ack":{ack},"data":null,"seq":{seq}}}"#
-                    ),
-                );
-            }
-            ToWorker::Ack { ack } if *ack == SUICIDE => {}
-            ToWorker::Ack { ack } => {
-                let (ack, seq) = (parse::wire_seq(*ack), odd(*ack));
-                write::line(
-                    bytes,
-                    format_args!(r#"{{"cmd":"NODE_CLUSTER","ack":{ack},"seq":{seq}}}"#),
-                );
-            }
-            ToWorker::Disconnect | ToWorker::Drain { .. } => {
-                write::line(
-                    bytes,
-                    format_args!(r#"{{"cmd":"NODE_CLUSTER","act":"disconnect","seq":1}}"#),
-                );
-            }
-            ToWorker::PassListener { .. } => {
-                write::laden(bytes, HandleKind::NetServer, format_args!("\"server\""));
-            }
-            ToWorker::Ping { .. } => {}
-        }
-    }
-
-    fn encode_grant(&self, ack: Seq, granted: &Granted, bytes: &mut Vec<u8>) {
-        let seq = odd(ack);
-        let ack = parse::wire_seq(ack);
-        let key = granted.listener.get();
-        // A native worker's data may be anything.
-        let data = write::one_line(&granted.data);
-        let data = data.as_deref().unwrap_or("null");
-        if granted.shared {
-            let grant = self.granted.iter().find(|grant| grant.listener == granted.listener);
-            let kind = match grant.map(|grant| grant.transport) {
-                Some(Transport::Datagram) => HandleKind::DgramNative,
-                Some(Transport::Stream) | None => HandleKind::NetNative,
-            };
-            let msg = format_args!(
-                r#"{{"cmd":"NODE_CLUSTER","errno":0,"key":"{key}","ack":{ack},"data":{data},"seq":{seq}}}"#
-            );
-            write::laden(bytes, kind, msg);
-        } else {
-            let sockname = write::sockname(&granted.sockname);
-            write::line(
-                bytes,
-                format_args!(
-                    r#"{{"cmd":"NODE_CLUSTER","errno":null,"key":"{key}","ack":{ack},"data":{data}{sockname},"seq":{seq}}}"#
-                ),
-            );
-        }
-    }
-
-    fn hear(&mut self, said: Said, handle: Option<T>) -> Result<(), DecodeError> {
+    fn hear(&mut self, said: Said, handle: Option<T>) {
         let (kind, msg) = match said {
-            Said::Acked => {
-                self.on_acked();
-                return Ok(());
-            }
-            Said::Refused => {
-                self.on_refused();
-                return Ok(());
-            }
-            Said::Unladen => {
-                self.holds_back = true;
-                self.emit(PrimaryEvent::Answer(HANDLE_NACK.to_vec()));
-                return Ok(());
-            }
+            Said::Acked => return self.on_acked(),
+            Said::Refused => return self.on_refused(),
+            Said::Unladen => return self.on_handle(HANDLE_NACK),
             Said::Laden(kind, msg) => {
-                self.holds_back = true;
-                for seq in core::mem::take(&mut self.arrived) {
-                    self.emit(PrimaryEvent::Doubtful { seq });
-                }
-                self.emit(PrimaryEvent::Answer(HANDLE_ACK.to_vec()));
+                self.on_handle(HANDLE_ACK);
                 (kind, msg)
             }
             Said::Message(msg) => {
                 self.holds_back = false;
-                if handle.is_some() {
-                    return Err(DecodeError::UnexpectedHandles);
-                }
                 (None, msg)
             }
         };
@@ -336,7 +237,22 @@ impl<T> PrimarySide<T> {
             Meant::Close(key) => self.on_close(key),
             Meant::Query { seq, server, query } => self.on_query(seq, server, query),
         }
-        Ok(())
+    }
+
+    /// The worker sent a handle, which has come or not: until it has the answer, it holds back
+    /// what it would say of the connections that it has.
+    fn on_handle(&mut self, answer: &[u8]) {
+        self.holds_back = true;
+        for seq in core::mem::take(&mut self.arrived) {
+            self.emit(PrimaryEvent::Doubtful { seq });
+        }
+        self.emit(PrimaryEvent::Answer(answer.to_vec()));
+    }
+
+    /// What a listener that the worker holds was asked to carry.
+    pub(super) fn transport_of(&self, listener: ListenerId) -> Option<Transport> {
+        let grant = self.granted.iter().find(|grant| grant.listener == listener);
+        grant.map(|grant| grant.transport)
     }
 
     fn emit(&mut self, event: PrimaryEvent<T>) {
@@ -454,90 +370,4 @@ impl<T> PrimarySide<T> {
             None => self.emit(PrimaryEvent::Stray),
         }
     }
-}
-
-/// What a line says, free of its bytes.
-enum Said {
-    Acked,
-    Refused,
-    /// A `NODE_HANDLE` without its handle.
-    Unladen,
-    Laden(Option<HandleKind>, Meant),
-    Message(Meant),
-}
-
-enum Meant {
-    Nothing,
-    User(String),
-    Say(FromWorker),
-    Answered {
-        ack: u64,
-        accepted: bool,
-    },
-    Listening(Server),
-    Close(Option<ListenerId>),
-    Query {
-        seq: Seq,
-        server: Server,
-        /// `None` if it makes no sense.
-        query: Option<Query>,
-    },
-}
-
-struct Query {
-    key: Box<crate::ListenKey>,
-    backlog: u32,
-    data: Vec<u8>,
-}
-
-fn own(msg: Message<'_>) -> Result<Meant, DecodeError> {
-    match msg {
-        Message::Cluster(cluster) => meaning(&cluster),
-        Message::User(json) => Ok(Meant::User(String::from(json))),
-        Message::Unknown => Ok(Meant::Nothing),
-    }
-}
-
-fn meaning(cluster: &Cluster<'_>) -> Result<Meant, DecodeError> {
-    let bad = DecodeError::BadMessage;
-    let seq = || cluster.seq.and_then(parse::seq).ok_or(bad);
-    let act = cluster.act.as_ref().map(|act| &*act.0);
-    Ok(match (act, cluster.ack) {
-        (_, Some(ack)) => Meant::Answered { ack, accepted: cluster.accepted.ok_or(bad)? },
-        (Some("online"), _) => Meant::Say(FromWorker::Online),
-        (Some("exitedAfterDisconnect"), _) => {
-            Meant::Say(FromWorker::ExitedAfterDisconnect { seq: seq()? })
-        }
-        (Some("close"), _) => {
-            let key = cluster.key.as_ref().and_then(|key| key.0.parse().ok());
-            Meant::Close(key.and_then(ListenerId::from_raw))
-        }
-        (Some("listening"), _) => Meant::Listening(cluster.server().ok_or(bad)?),
-        (Some("queryServer"), _) => {
-            let server = cluster.server().ok_or(bad)?;
-            let query = cluster.listen_key().map(|key| Query {
-                key: Box::new(key),
-                // Node means the default by a backlog that is none.
-                backlog: cluster.backlog.map_or(0, |backlog| backlog as u32),
-                data: cluster.data.map_or("null", |data| data.get()).into(),
-            });
-            Meant::Query { seq: seq()?, server, query }
-        }
-        _ => Meant::Nothing,
-    })
-}
-
-/// The number of a handoff on the wire: even, so that an answer leads back without a table.
-const fn handoff_number(seq: Seq) -> u64 {
-    seq.get() * 2
-}
-
-fn handoff_of(number: u64) -> Option<Seq> {
-    if number.is_multiple_of(2) { Seq::from_raw(number / 2) } else { None }
-}
-
-/// The number of a message that answers the one with this number: odd, and not the 1 of a
-/// `disconnect`.
-const fn odd(seq: Seq) -> u64 {
-    seq.get() * 2 + 1
 }

@@ -221,7 +221,10 @@ impl Worker {
             }
             ToWorker::QueryReply { ack, result } => self.on_reply(ack, result, &mut handles),
             ToWorker::Ack { ack } => self.on_ack(ack),
-            ToWorker::Disconnect => self.on_drain(None),
+            ToWorker::Disconnect => {
+                self.on_drain(None);
+                self.on_leave();
+            }
             ToWorker::Drain { deadline_ms } => {
                 self.on_drain(Some(self.now.after(Duration::from_millis(deadline_ms))));
             }

@@ -225,9 +225,9 @@ impl Shell {
     }
 
     fn read_channel(&mut self, id: WorkerId) {
+        let at_ms = self.at_ms();
         let Some(link) = self.links.get_mut(&id) else { return };
-        let (core, now) = (&mut self.core, self.now);
-        let (events, at_ms) = (&mut self.events, now.since(self.started).as_millis() as u64);
+        let (core, now, events) = (&mut self.core, self.now, &mut self.events);
         let state = link.read(&mut self.read_buffer, |heard| {
             let input = match heard {
                 Heard::Hello(codec) => Input::Hello { worker: id, codec },

@@ -1,22 +1,18 @@
 //! A worker's machine with its channel and its sockets.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::convert::Infallible;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use nix::sys::socket::{Shutdown, shutdown};
-use roundel_core::node::{WorkerEvent, WorkerSide};
-use roundel_core::wire;
 use roundel_core::{
-    Codec, Config, Custody, FromWorker, Inbox, ListenKey, ListenerId, SockName, Time, Worker,
-    WorkerInput, WorkerOutput,
+    Codec, Custody, ListenKey, ListenerId, SockName, Time, Worker, WorkerInput, WorkerOutput,
 };
 
+use super::speech::Channel;
 use super::{Connection, environment};
-use crate::outbox::{Flush, Outbox};
-use crate::{channel, clock, socket};
+use crate::outbox::Flush;
+use crate::{clock, socket};
 
 /// Whether a worker goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,56 +88,6 @@ pub struct Member {
     bound: Vec<socket::Bound>,
 }
 
-#[derive(Debug)]
-struct Channel {
-    fd: Arc<OwnedFd>,
-    speech: Speech,
-    outbox: Outbox<FromWorker, Infallible>,
-    buffer: Box<[u8]>,
-}
-
-/// What the primary speaks.
-#[derive(Debug)]
-enum Speech {
-    Native(Inbox<OwnedFd>),
-    Node(Box<WorkerSide<OwnedFd>>),
-}
-
-impl Channel {
-    fn new(fd: OwnedFd, codec: Codec) -> Channel {
-        let mut outbox = Outbox::new();
-        let (max_frame, max_line) = Config::builder()
-            .build()
-            .map_or((1 << 20, 8 << 20), |config| (*config.max_frame(), *config.max_line()));
-        let speech = match codec {
-            Codec::Node => Speech::Node(Box::new(WorkerSide::new(max_line))),
-            _ => {
-                let mut hello = Vec::new();
-                wire::encode_hello(&mut hello);
-                outbox.interject(&hello);
-                Speech::Native(Inbox::new(max_frame))
-            }
-        };
-        let buffer = vec![0; 16 * 1024].into_boxed_slice();
-        Channel { fd: Arc::new(fd), speech, outbox, buffer }
-    }
-
-    fn is_node(&self) -> bool {
-        matches!(self.speech, Speech::Node(_))
-    }
-
-    /// Takes in what one read brought; false if it can't be.
-    fn feed(&mut self, len: usize, handles: &mut Vec<OwnedFd>) -> bool {
-        let bytes = &self.buffer[..len];
-        match &mut self.speech {
-            Speech::Native(inbox) => inbox.feed(bytes, handles.drain(..)),
-            Speech::Node(_) if handles.len() > 1 => return false,
-            Speech::Node(side) => side.feed(bytes, handles.pop()),
-        }
-        true
-    }
-}
-
 impl Member {
     /// Joins the cluster of which the environment tells, or stands alone.
     ///
@@ -180,12 +126,12 @@ impl Member {
     /// The channel, to be watched for readiness to read, and to write while
     /// [`wants_write`](Member::wants_write).
     pub fn channel_fd(&self) -> Option<&Arc<OwnedFd>> {
-        self.channel.as_ref().map(|channel| &channel.fd)
+        self.channel.as_ref().map(Channel::fd)
     }
 
     /// Whether something waits for readiness to write.
     pub fn wants_write(&self) -> bool {
-        self.channel.as_ref().is_some_and(|channel| !channel.outbox.is_empty())
+        self.channel.as_ref().is_some_and(Channel::has_unsent)
     }
 
     /// How much was read from the channel: where several wait for different things, whoever reads
@@ -220,7 +166,7 @@ impl Member {
     }
 
     /// Whether a suicide was said that the primary has not confirmed yet.
-    pub fn awaits_suicide_ack(&self) -> bool {
+    fn awaits_suicide_ack(&self) -> bool {
         self.channel.is_some() && self.core.awaits_suicide_ack()
     }
 
@@ -366,19 +312,11 @@ impl Member {
     }
 
     fn read(&mut self) {
-        let mut handles = Vec::new();
         while let Some(channel) = &mut self.channel {
-            let received =
-                channel::recv_handles(channel.fd.as_fd(), &mut channel.buffer, &mut handles);
-            match received {
-                Ok(received) if received.len == 0 => return self.channel_closed(),
-                Ok(received) => {
-                    if !channel.feed(received.len, &mut handles) {
-                        return self.channel_closed();
-                    }
-                }
+            match channel.receive() {
+                Ok(true) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(_) => return self.channel_closed(),
+                Ok(false) | Err(_) => return self.channel_closed(),
             }
             self.decode();
         }
@@ -386,29 +324,11 @@ impl Member {
 
     fn decode(&mut self) {
         while let Some(channel) = &mut self.channel {
-            let (msg, handles) = match &mut channel.speech {
-                Speech::Native(inbox) => match inbox.poll() {
-                    Ok(Some(received)) => {
-                        let fds = (0..received.handles).map_while(|_| inbox.take_handle());
-                        (received.msg, self.custody.admit_all(fds))
-                    }
-                    Ok(None) => return,
-                    // A primary that can't be understood is none.
-                    Err(_) => return self.channel_closed(),
-                },
-                Speech::Node(side) => match side.poll() {
-                    Ok(Some(WorkerEvent::Message { msg, handle })) => {
-                        (msg, self.custody.admit_all(handle))
-                    }
-                    Ok(Some(WorkerEvent::Answer(bytes))) => {
-                        channel.outbox.interject(&bytes);
-                        continue;
-                    }
-                    // What the primary's program says is not for this library.
-                    Ok(Some(_)) => continue,
-                    Ok(None) => return,
-                    Err(_) => return self.channel_closed(),
-                },
+            let (msg, handles) = match channel.poll(&mut self.custody) {
+                Ok(Some(message)) => message,
+                Ok(None) => return,
+                // A primary that can't be understood is none.
+                Err(_) => return self.channel_closed(),
             };
             self.heard += 1;
             self.input(WorkerInput::Message { msg, handles });
@@ -448,21 +368,8 @@ impl Member {
     /// Sends; true if that brought something about.
     fn flush(&mut self) -> bool {
         let Some(channel) = &mut self.channel else { return false };
-        let mut sent = 0;
-        let speech = &mut channel.speech;
-        let flush = channel.outbox.flush(
-            channel.fd.as_fd(),
-            |msg, bytes| match speech {
-                Speech::Native(_) => {
-                    // Only a query's data could be too long, which `ask` leaves to the primary.
-                    let _ = wire::encode(msg, u32::MAX, bytes);
-                }
-                Speech::Node(side) => side.encode(msg, bytes),
-            },
-            |never| match *never {},
-            |count| sent += count,
-        );
-        let all_said = self.closing && channel.outbox.is_empty();
+        let (sent, flush) = channel.flush();
+        let all_said = self.closing && !channel.has_unsent();
         for _ in 0..sent {
             self.input(WorkerInput::Sent);
         }
@@ -477,7 +384,7 @@ impl Member {
         match output {
             WorkerOutput::Send(msg) => {
                 if let Some(channel) = &mut self.channel {
-                    channel.outbox.push(msg, []);
+                    channel.push(msg);
                 }
             }
             WorkerOutput::Deliver { conn, listener } => {
@@ -498,25 +405,12 @@ impl Member {
                 let error = io::Error::from_raw_os_error(errno.0);
                 self.answers.insert(ask, Err(error));
             }
-            WorkerOutput::Draining { deadline } => {
-                self.draining = Some(deadline);
-                if self.channel.as_ref().is_some_and(Channel::is_node) {
-                    // As Node's workers do: nothing new, then the end of the channel.
-                    self.input(WorkerInput::Leave);
-                }
-            }
+            WorkerOutput::Draining { deadline } => self.draining = Some(deadline),
             WorkerOutput::SuicideAcked => self.suicide_confirmed = true,
             WorkerOutput::CloseChannel => self.closing = true,
             WorkerOutput::PrimaryGone => self.draining = Some(None),
             _ => {}
         }
-    }
-}
-
-impl Drop for Channel {
-    fn drop(&mut self) {
-        // Whoever else holds the descriptor, such as an event loop, shall not delay the end.
-        let _ = shutdown(self.fd.as_raw_fd(), Shutdown::Both);
     }
 }
 

@@ -4,6 +4,7 @@ mod connection;
 mod environment;
 mod member;
 mod shared;
+mod speech;
 #[cfg(test)]
 mod tests;
 

@@ -1,0 +1,97 @@
+//! The primary's messages as lines.
+
+use alloc::vec::Vec;
+
+use super::parse::{self, HandleKind};
+use super::primary_side::{PrimarySide, SUICIDE};
+use super::write;
+use crate::{Granted, Seq, ToWorker, Transport};
+
+impl<T> PrimarySide<T> {
+    /// Appends the line for a message; nothing for one that Node has no form for.
+    pub fn encode(&self, msg: &ToWorker, bytes: &mut Vec<u8>) {
+        match msg {
+            ToWorker::NewConn { first_seq, listener, .. } => {
+                let seq = handoff_number(*first_seq);
+                let msg = format_args!(
+                    r#"{{"cmd":"NODE_CLUSTER","act":"newconn","key":"{}","seq":{seq}}}"#,
+                    listener.get()
+                );
+                write::laden(bytes, HandleKind::NetNative, msg);
+            }
+            ToWorker::QueryReply { ack, result: Ok(granted) } => {
+                self.encode_grant(*ack, granted, bytes);
+            }
+            ToWorker::QueryReply { ack, result: Err(errno) } => {
+                let (ack, seq, errno) = (parse::wire_seq(*ack), odd(*ack), errno.0);
+                write::line(
+                    bytes,
+                    format_args!(
+                        r#"{{"cmd":"NODE_CLUSTER","errno":-{errno},"key":"-{ack}","ack":{ack},"data":null,"seq":{seq}}}"#
+                    ),
+                );
+            }
+            ToWorker::Ack { ack } if *ack == SUICIDE => {}
+            ToWorker::Ack { ack } => {
+                let (ack, seq) = (parse::wire_seq(*ack), odd(*ack));
+                write::line(
+                    bytes,
+                    format_args!(r#"{{"cmd":"NODE_CLUSTER","ack":{ack},"seq":{seq}}}"#),
+                );
+            }
+            ToWorker::Disconnect | ToWorker::Drain { .. } => {
+                write::line(
+                    bytes,
+                    format_args!(r#"{{"cmd":"NODE_CLUSTER","act":"disconnect","seq":1}}"#),
+                );
+            }
+            ToWorker::PassListener { .. } => {
+                write::laden(bytes, HandleKind::NetServer, format_args!("\"server\""));
+            }
+            ToWorker::Ping { .. } => {}
+        }
+    }
+
+    fn encode_grant(&self, ack: Seq, granted: &Granted, bytes: &mut Vec<u8>) {
+        let seq = odd(ack);
+        let ack = parse::wire_seq(ack);
+        let key = granted.listener.get();
+        // A native worker's data may be anything.
+        let data = write::one_line(&granted.data);
+        let data = data.as_deref().unwrap_or("null");
+        if granted.shared {
+            let kind = match self.transport_of(granted.listener) {
+                Some(Transport::Datagram) => HandleKind::DgramNative,
+                Some(Transport::Stream) | None => HandleKind::NetNative,
+            };
+            let msg = format_args!(
+                r#"{{"cmd":"NODE_CLUSTER","errno":0,"key":"{key}","ack":{ack},"data":{data},"seq":{seq}}}"#
+            );
+            write::laden(bytes, kind, msg);
+        } else {
+            let sockname = write::sockname(&granted.sockname);
+            write::line(
+                bytes,
+                format_args!(
+                    r#"{{"cmd":"NODE_CLUSTER","errno":null,"key":"{key}","ack":{ack},"data":{data}{sockname},"seq":{seq}}}"#
+                ),
+            );
+        }
+    }
+}
+
+/// The number of a handoff on the wire: even, so that an answer leads back without a table.
+const fn handoff_number(seq: Seq) -> u64 {
+    seq.get() * 2
+}
+
+/// The handoff behind the number that a worker answers.
+pub(crate) fn handoff_of(number: u64) -> Option<Seq> {
+    if number.is_multiple_of(2) { Seq::from_raw(number / 2) } else { None }
+}
+
+/// The number of a message that answers the one with this number: odd, and not the 1 of a
+/// `disconnect`.
+const fn odd(seq: Seq) -> u64 {
+    seq.get() * 2 + 1
+}

@@ -1,0 +1,114 @@
+//! Both ends of a channel, and the worker's alone.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use super::*;
+
+/// What our worker says is what our primary hears, and the other way round.
+#[test]
+fn the_two_ends_understand_each_other() {
+    let mut primary = Side::new(1 << 20);
+    let mut worker = WorkerSide::<u32>::new(1 << 20);
+    let keys = [
+        ListenKey::stream(Address::Any { port: 80 }),
+        ListenKey::stream(Address::Ip("127.0.0.1:81".parse().unwrap())),
+        ListenKey { v6_only: true, ..ListenKey::stream(Address::Ip("[::]:82".parse().unwrap())) },
+        ListenKey::stream(Address::Unix("/run/\"quoted\"\n".into())),
+        ListenKey::stream(Address::Fd(5)),
+        ListenKey {
+            transport: Transport::Datagram,
+            ..ListenKey::stream(Address::Ip("0.0.0.0:53".parse().unwrap()))
+        },
+        ListenKey { index: 1, ..ListenKey::stream(Address::Any { port: 0 }) },
+    ];
+    for (n, key) in (1..).zip(keys) {
+        let shared = key.transport == Transport::Datagram;
+        let query =
+            FromWorker::Query { seq: seq(n), key: Box::new(key.clone()), backlog: 7, data: vec![] };
+        let mut bytes = Vec::new();
+        worker.encode(&query, &mut bytes);
+        primary.feed(&bytes, None);
+        let event = primary.poll().unwrap().unwrap();
+        let PrimaryEvent::Message(FromWorker::Query { seq: asked, key: heard, .. }) = event else {
+            panic!("{event:?}")
+        };
+        assert_eq!(*heard, key);
+        let sockname = if let Address::Unix(path) = &key.address {
+            SockName::Unix(path.clone())
+        } else {
+            SockName::Ip("127.0.0.1:4711".parse().unwrap())
+        };
+        let grant = Granted { listener: listener(n), sockname, shared, data: b"[1]".to_vec() };
+        let reply = ToWorker::QueryReply { ack: asked, result: Ok(Box::new(grant.clone())) };
+        let line = say(&mut primary, &reply);
+        worker.feed(line.as_bytes(), shared.then_some(9));
+        let mut events: Vec<_> = core::iter::from_fn(|| worker.poll().unwrap()).collect();
+        let Some(WorkerEvent::Message { msg: ToWorker::QueryReply { ack, result }, handle }) =
+            events.pop()
+        else {
+            panic!("{events:?}")
+        };
+        assert_eq!((ack, handle), (seq(n), shared.then_some(9)));
+        let heard = result.unwrap();
+        assert_eq!((heard.shared, &heard.data), (shared, &grant.data));
+        let listening = FromWorker::Listening { listener: heard.listener };
+        let mut bytes = Vec::new();
+        worker.encode(&listening, &mut bytes);
+        primary.feed(&bytes, None);
+        let wanted = FromWorker::Listening { listener: listener(n) };
+        assert_eq!(primary.poll().unwrap(), Some(PrimaryEvent::Message(wanted)), "{key:?}");
+    }
+    // A refusal.
+    let key = Box::new(ListenKey::stream(Address::Any { port: 83 }));
+    let mut bytes = Vec::new();
+    worker.encode(&FromWorker::Query { seq: seq(99), key, backlog: 0, data: vec![] }, &mut bytes);
+    primary.feed(&bytes, None);
+    assert!(primary.poll().unwrap().is_some());
+    let refusal = ToWorker::QueryReply { ack: seq(200), result: Err(Errno::EADDRINUSE) };
+    let line = say(&mut primary, &refusal);
+    worker.feed(line.as_bytes(), None);
+    let wanted = ToWorker::QueryReply { ack: seq(99), result: Err(Errno::EADDRINUSE) };
+    assert_eq!(worker.poll().unwrap(), Some(WorkerEvent::Message { msg: wanted, handle: None }));
+    // An address that Node has no form for.
+    let key = Box::new(ListenKey::stream(Address::Nth(0)));
+    let mut bytes = Vec::new();
+    worker.encode(&FromWorker::Query { seq: seq(100), key, backlog: 0, data: vec![] }, &mut bytes);
+    assert!(bytes.is_empty());
+    let wanted = ToWorker::QueryReply { ack: seq(100), result: Err(Errno::EINVAL) };
+    assert_eq!(worker.poll().unwrap(), Some(WorkerEvent::Message { msg: wanted, handle: None }));
+}
+
+#[test]
+fn a_leaving_worker_declines_what_comes_behind_its_close() {
+    let mut worker = WorkerSide::<u32>::new(1 << 20);
+    let key = Box::new(ListenKey::stream(Address::Any { port: 80 }));
+    let mut bytes = Vec::new();
+    worker.encode(&FromWorker::Query { seq: seq(1), key, backlog: 0, data: vec![] }, &mut bytes);
+    worker.feed(b"{\"cmd\":\"NODE_CLUSTER\",\"errno\":null,\"key\":\"k\",\"ack\":3}\n", None);
+    assert!(worker.poll().unwrap().is_some());
+    let conn =
+        b"{\"cmd\":\"NODE_HANDLE\",\"type\":\"net.Native\",\"msg\":{\"cmd\":\"NODE_CLUSTER\",\
+                 \"act\":\"newconn\",\"key\":\"k\",\"seq\":12}}\n";
+    worker.feed(conn, Some(1));
+    let events: Vec<_> = core::iter::from_fn(|| worker.poll().unwrap()).collect();
+    assert!(matches!(
+        &*events,
+        [WorkerEvent::Answer(_), WorkerEvent::Message { msg: ToWorker::NewConn { .. }, .. }]
+    ));
+    let mut bytes = Vec::new();
+    worker.encode(&FromWorker::ExitedAfterDisconnect { seq: seq(2) }, &mut bytes);
+    let said = String::from_utf8(bytes).unwrap();
+    let (close, leave) = said.trim_end().split_once('\n').unwrap();
+    assert!(close.contains("\"close\"") && leave.contains("\"exitedAfterDisconnect\""), "{said}");
+    worker.feed(conn, Some(2));
+    let events: Vec<_> = core::iter::from_fn(|| worker.poll().unwrap()).collect();
+    let [WorkerEvent::Answer(ack), WorkerEvent::Answer(answer)] = &*events else {
+        panic!("{events:?}")
+    };
+    assert_eq!(ack, HANDLE_ACK);
+    let answer = core::str::from_utf8(answer).unwrap();
+    assert!(answer.contains("\"ack\":12,\"accepted\":false"), "{answer}");
+}
