@@ -7,81 +7,23 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use roundel_tests::process::scratch;
+pub(crate) use roundel_tests::process::{
+    PATIENCE, alone, built, eventually as wait_for, is_alive as is_running,
+};
 use serde_json::Value;
-
-/// How long anything may take before a test fails.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
-
-/// Where cargo put the binaries.
-fn target_dir() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    test.parent().and_then(|deps| deps.parent()).unwrap().to_owned()
-}
-
-/// Something that cargo has built, with the crate of this adapter.
-pub(crate) fn built(name: &str, adapter: &str) -> PathBuf {
-    let path = target_dir().join(name);
-    assert!(
-        is_fresh(&path, adapter),
-        "{} is missing or stale: run `cargo test --workspace`",
-        path.display()
-    );
-    path
-}
-
-/// Whether the binary is there and newer than what it is built from: a run of this package's tests
-/// alone does not build it.
-fn is_fresh(binary: &Path, adapter: &str) -> bool {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let Ok(built) = fs::metadata(binary).and_then(|it| it.modified()) else { return false };
-    let mut paths = ["core", "runtime", adapter].map(|it| workspace.join(it).join("src")).to_vec();
-    while let Some(path) = paths.pop() {
-        // Unit tests are no part of it.
-        if path.file_stem().is_some_and(|stem| stem == "tests") {
-            continue;
-        }
-        if path.is_dir() {
-            paths.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
-        } else if fs::metadata(&path).unwrap().modified().unwrap() > built {
-            return false;
-        }
-    }
-    true
-}
 
 pub(crate) const HOSTILE_WORKER: &str = env!("CARGO_BIN_EXE_hostile_worker");
 
-/// Tests that put load on the machine take turns.
-pub(crate) fn alone() -> MutexGuard<'static, ()> {
-    static LOAD: Mutex<()> = Mutex::new(());
-    LOAD.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Polls until there is something, or fails.
-pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let begun = Instant::now();
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(begun.elapsed() < PATIENCE, "waited in vain for {what}");
-        thread::park_timeout(Duration::from_millis(5));
-    }
-}
-
+/// A new directory for a test.
 pub(crate) fn temp_dir() -> PathBuf {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let dir = std::env::temp_dir().join(format!("roundel-e2e-{}-{count}", std::process::id()));
-    fs::create_dir_all(&dir).unwrap();
-    dir
+    scratch("roundel-e2e")
 }
 
 /// In the environment of everything that a primary under test starts, helpers of workers included.
@@ -326,12 +268,6 @@ pub(crate) fn cpu_ticks(pid: i32) -> u64 {
     let mut fields = fields.split_whitespace().skip(11);
     let mut next = || fields.next().unwrap().parse::<u64>().unwrap();
     next() + next()
-}
-
-/// Whether a process runs: a zombie that nobody reaps does not.
-pub(crate) fn is_running(pid: i32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/stat"))
-        .is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or("").trim_start().starts_with('Z'))
 }
 
 /// Children of a process that nobody has waited for.

@@ -9,7 +9,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -46,12 +46,6 @@ pub(crate) fn beyond_node(why: &str) -> bool {
         println!("skipped under Node's own primary: {why}");
     }
     skip
-}
-
-/// Tests that load the machine, or measure time, take turns.
-pub(crate) fn alone() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Says that a test is skipped. With `ROUNDEL_NO_SKIP` set that is a failure.
@@ -183,8 +177,10 @@ impl Setup {
         };
         match self.under {
             Under::Roundel => {
-                command
-                    .arg(std::env::var_os("ROUNDEL").map_or_else(|| built("roundel"), Into::into));
+                command.arg(
+                    std::env::var_os("ROUNDEL")
+                        .map_or_else(|| built("roundel", "runtime-mio"), Into::into),
+                );
                 command.args(["run", "-w", &self.workers.to_string(), "--control"]);
                 command.arg(self.dir.join("control")).arg("--events").arg(events);
                 command.args(&self.options);

@@ -3,11 +3,18 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// How long anything may take before a test fails.
 pub const PATIENCE: Duration = Duration::from_secs(40);
+
+/// Tests that load the machine, or measure time, take turns.
+pub fn alone() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Asks every few milliseconds until there is an answer.
 ///
@@ -45,14 +52,14 @@ pub fn target_dir() -> PathBuf {
     test.parent().and_then(Path::parent).expect("the target directory").to_owned()
 }
 
-/// A binary of this workspace, beside the test that asks.
+/// Something that cargo has built with the crate of this adapter, beside the test that asks.
 ///
 /// # Panics
 /// If it is missing, or older than a source file: a run of one package's tests does not build it.
-pub fn built(binary: &str) -> PathBuf {
+pub fn built(binary: &str, adapter: &str) -> PathBuf {
     let path = target_dir().join(binary);
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let sources = ["core/src", "runtime/src", "runtime-mio/src"].map(|it| workspace.join(it));
+    let sources = ["core", "runtime", adapter].map(|it| workspace.join(it).join("src"));
     let newest = sources.iter().filter_map(|it| newest(it)).max();
     let made = fs::metadata(&path).and_then(|it| it.modified()).ok();
     assert!(
