@@ -22,6 +22,7 @@ pub(crate) fn replay(name: &str, captured: &[Captured], table: &mut Table) {
         sent: VecDeque::new(),
         renaming: Renaming::default(),
         next_ask: 0,
+        told_to_leave: false,
     };
     replay.carry_out();
     for line in captured {
@@ -48,6 +49,8 @@ struct Replay {
     sent: VecDeque<Value>,
     renaming: Renaming,
     next_ask: u32,
+    /// From here on our worker has to leave by itself.
+    told_to_leave: bool,
 }
 
 impl Replay {
@@ -83,6 +86,7 @@ impl Replay {
         let mut message = message.clone();
         let inner =
             if message["cmd"] == "NODE_HANDLE" { &mut message["msg"] } else { &mut message };
+        self.told_to_leave |= inner["act"] == "disconnect";
         if inner["cmd"] == "NODE_CLUSTER"
             && let Some(ack) = inner.get_mut("ack")
         {
@@ -158,7 +162,9 @@ impl Replay {
                 let listener = roundel_core::ListenerId::from_raw(1).unwrap();
                 self.input(WorkerInput::CloseListener { listener });
             }
-            (Some("close" | "exitedAfterDisconnect"), _) => self.input(WorkerInput::Leave),
+            (Some("close" | "exitedAfterDisconnect"), _) if !self.told_to_leave => {
+                self.input(WorkerInput::Leave)
+            }
             (_, Some(true)) => self.input(WorkerInput::Take { listener: None }),
             (_, Some(false)) => self.input(WorkerInput::Decline { listener: None }),
             _ if message["cmd"] != "NODE_CLUSTER" => {
