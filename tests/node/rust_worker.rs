@@ -14,7 +14,11 @@ fn rust_workers(count: usize) -> Option<Cluster> {
 fn it_gets_its_share() {
     let Some(cluster) = rust_workers(3) else { return };
     let answers: Vec<Answer> = (0..60).map(|_| get(cluster.addr(0), "/")).collect();
-    assert_eq!(spread(&answers), evenly(&cluster.ready(3), 20));
+    // The rotation is Node's: a worker that answers its client sooner than Node's primary reads its
+    // acknowledgement may change places with the next one.
+    let spread = spread(&answers);
+    let share = |pid| spread.get(&pid).is_some_and(|count| (17..=23).contains(count));
+    assert!(cluster.ready(3).into_iter().all(share), "{spread:?}");
     cluster.stop();
 }
 
