@@ -163,6 +163,13 @@ config! {
     fence_timeout: Duration = Duration::from_secs(1);
 }
 
+impl From<Config> for ConfigBuilder {
+    /// Begins with what was chosen before; it is checked anew.
+    fn from(config: Config) -> Self {
+        ConfigBuilder(config)
+    }
+}
+
 /// Messages that an adapter reads from one worker before it turns to the next one.
 pub const MESSAGES_PER_TURN: u32 = 64;
 /// Bytes that an adapter reads from one worker before it turns to the next one.

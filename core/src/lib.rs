@@ -25,7 +25,7 @@
 //! moves [`ConnId`]s, which [`Custody`] mints for whatever stands for a connection. Exactly one
 //! output ends each connection, [`Output::Release`], and only that takes it out of custody. So
 //! `admitted == released + held` at any time, and the whole state of a machine can be compared,
-//! hashed, stored and read back ([`Journal`] runs it again from its inputs).
+//! hashed, stored and read back, and a [`journal`] runs it again from its inputs.
 //!
 //! # What the embedder does for each output
 //!
@@ -280,7 +280,7 @@ mod error;
 mod fifo;
 mod id;
 mod inbox;
-mod journal;
+pub mod journal;
 mod lean;
 mod lists;
 mod msg;
@@ -302,7 +302,6 @@ pub use custody::{ConnRange, Custody, Leftover};
 pub use error::Misuse;
 pub use id::{ConnId, ListenerId, Seq, Slot, WorkerId};
 pub use inbox::{Inbox, Received};
-pub use journal::Journal;
 pub use msg::{Address, Errno, FromWorker, Granted, ListenKey, SockName, ToWorker, Transport};
 pub use primary::{
     Attach, Broken, Canonical, Command, ConnEnd, Event, ExitClass, ExitStatus, Input, LastExit,

@@ -8,7 +8,7 @@
 //! Each direction begins with a hello. No text in UTF-8, and so no JSON, begins with `FF`: the
 //! first byte of a channel tells its codec. The body is bincode's standard configuration
 //! (variable-length integers), and must be used up by its message. bincode is named here and
-//! nowhere else.
+//! nowhere else; a journal is made of the same frames behind a hello of its own.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -18,12 +18,11 @@ use core::ops::Range;
 use bincode::config::{self, Configuration, Limit, LittleEndian, Varint};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{FromWorker, ToWorker};
+use crate::FromWorker;
 
 /// The version of the protocol that this crate speaks.
 pub const VERSION: u16 = 1;
 
-const MAGIC: [u8; 5] = *b"\xFFRNDL";
 const HELLO: usize = 8;
 const HEADER: usize = 4;
 
@@ -68,21 +67,29 @@ impl Codec {
 }
 
 /// A message that travels in frames.
-pub trait Message: Serialize + DeserializeOwned + sealed::Sealed {}
+pub trait Message: Serialize + DeserializeOwned + framed::Framed {}
 
-impl Message for FromWorker {}
-impl Message for ToWorker {}
+impl<T: Serialize + DeserializeOwned + framed::Framed> Message for T {}
 
-mod sealed {
-    pub trait Sealed {}
-    impl Sealed for crate::FromWorker {}
-    impl Sealed for crate::ToWorker {}
+/// What comes in frames, and behind which hello.
+pub(crate) mod framed {
+    pub trait Framed {
+        const MAGIC: [u8; 5] = *b"\xFFRNDL";
+        const VERSION: u16 = super::VERSION;
+    }
+    impl Framed for crate::FromWorker {}
+    impl Framed for crate::ToWorker {}
 }
 
 /// Appends the hello that begins each direction.
 pub fn encode_hello(bytes: &mut Vec<u8>) {
-    bytes.extend_from_slice(&MAGIC);
-    bytes.extend_from_slice(&VERSION.to_le_bytes());
+    hello::<FromWorker>(bytes);
+}
+
+/// Appends the hello that such frames are behind.
+pub(crate) fn hello<M: framed::Framed>(bytes: &mut Vec<u8>) {
+    bytes.extend_from_slice(&M::MAGIC);
+    bytes.extend_from_slice(&M::VERSION.to_le_bytes());
     bytes.push(0);
 }
 
@@ -92,6 +99,15 @@ pub fn encode_hello(bytes: &mut Vec<u8>) {
 /// [`DecodeError::FrameTooLong`] if the body is longer than `max_frame` bytes, as the receiver
 /// would say; nothing is appended then.
 pub fn encode<M: Message>(msg: &M, max_frame: u32, bytes: &mut Vec<u8>) -> Result<(), DecodeError> {
+    encode_frame(msg, max_frame, bytes)
+}
+
+/// As [`encode`], also for what is only lent.
+pub(crate) fn encode_frame(
+    msg: &impl Serialize,
+    max_frame: u32,
+    bytes: &mut Vec<u8>,
+) -> Result<(), DecodeError> {
     let start = bytes.len();
     bytes.extend_from_slice(&[0; HEADER]);
     let written = bincode::serde::encode_into_writer(msg, Appender(bytes), BODY);
@@ -106,11 +122,26 @@ pub fn encode<M: Message>(msg: &M, max_frame: u32, bytes: &mut Vec<u8>) -> Resul
     Ok(())
 }
 
+/// Shows the encoding of a value to `sink`, piece by piece.
+pub(crate) fn encoding(value: &impl Serialize, sink: impl FnMut(&[u8])) {
+    // It fails only for types without an encoding, of which there are none here.
+    let _ = bincode::serde::encode_into_writer(value, Sink(sink), BODY);
+}
+
 struct Appender<'a>(&'a mut Vec<u8>);
 
 impl bincode::enc::write::Writer for Appender<'_> {
     fn write(&mut self, bytes: &[u8]) -> Result<(), bincode::error::EncodeError> {
         self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
+struct Sink<F>(F);
+
+impl<F: FnMut(&[u8])> bincode::enc::write::Writer for Sink<F> {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), bincode::error::EncodeError> {
+        (self.0)(bytes);
         Ok(())
     }
 }
@@ -259,14 +290,14 @@ impl<M: Message> Decoder<M> {
     /// Reads the hello; false if it is not there entirely. A wrong one is told at its first wrong
     /// byte.
     fn greet(&mut self) -> Result<bool, DecodeError> {
-        let magic = self.buffer.iter().zip(&MAGIC);
+        let magic = self.buffer.iter().zip(&M::MAGIC);
         if magic.into_iter().any(|(got, wanted)| got != wanted) {
             return Err(DecodeError::BadMagic);
         }
         let Some(&[.., low, high, reserved]) = self.buffer.first_chunk::<HELLO>() else {
             return Ok(false);
         };
-        if u16::from_le_bytes([low, high]) != VERSION || reserved != 0 {
+        if u16::from_le_bytes([low, high]) != M::VERSION || reserved != 0 {
             return Err(DecodeError::BadVersion);
         }
         self.used = HELLO;

@@ -117,7 +117,8 @@ fn open(target: &Target) -> io::Result<File> {
 fn open_file(path: &Path) -> io::Result<File> {
     // A FIFO without a reader would hold up the start of the primary: open(2) then waits.
     let flags = OFlag::O_NONBLOCK.bits();
-    OpenOptions::new().create(true).append(true).custom_flags(flags).open(path)
+    let opened = OpenOptions::new().create(true).append(true).custom_flags(flags).open(path);
+    opened.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
 }
 
 struct Writer {

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use crate::cli::{self, Command, Options};
 use crate::exit::Exit;
 use crate::process::Program;
+use crate::replay;
 use crate::setup::{Setup, StartError, Welcome};
 use crate::shell::Shell;
 
@@ -39,6 +40,9 @@ pub fn main(adapter: Adapter) -> ExitCode {
             run(adapter, setup(&options, program, None))
         }
         Ok(Command::Demo { options }) => demo(adapter, &options),
+        Ok(Command::Replay { journal, diagram }) => {
+            return replay::run(adapter.name, &journal, diagram).into();
+        }
         Ok(Command::Client(command)) => return cli::run_client(adapter.name, &command).into(),
         Err(exit) => exit,
     };
@@ -61,6 +65,7 @@ fn setup(options: &Options, program: Program, welcome: Option<fn(&Welcome) -> St
         config: options.config(),
         control: options.control.clone(),
         events: options.events.clone(),
+        journal: options.journal.clone(),
         welcome,
         codec: options.codec,
         quiet: false,

@@ -11,6 +11,7 @@ use roundel_core::{Config, ConfigBuilder, ListenKey};
 use crate::address;
 use crate::eventlog::Target;
 use crate::exit::Exit;
+use crate::journal;
 use crate::process::Program;
 use crate::setup::Setup;
 use crate::shell::Shell;
@@ -38,6 +39,7 @@ pub struct Primary<L> {
     listeners: Vec<ListenKey>,
     control: Option<PathBuf>,
     events: Option<PathBuf>,
+    journal: Option<journal::Target>,
     quiet: bool,
     event_loop: PhantomData<L>,
 }
@@ -63,6 +65,7 @@ impl<L: EventLoop> Primary<L> {
             listeners: Vec::new(),
             control: None,
             events: None,
+            journal: None,
             quiet: false,
             event_loop: PhantomData,
         }
@@ -113,6 +116,15 @@ impl<L: EventLoop> Primary<L> {
         self
     }
 
+    /// Records the run for `roundel replay` in a file, which is replaced; after 1 GiB the
+    /// recording ends, and the run goes on.
+    #[must_use]
+    pub fn journal(mut self, path: impl Into<PathBuf>) -> Self {
+        let limit = journal::DEFAULT_LIMIT;
+        self.journal = Some(journal::Target { path: path.into(), limit });
+        self
+    }
+
     /// Says nothing on standard error.
     #[must_use]
     pub fn quiet(mut self) -> Self {
@@ -131,6 +143,7 @@ impl<L: EventLoop> Primary<L> {
             config: self.config.listeners(self.listeners),
             control: self.control,
             events: self.events.map(Target::Path),
+            journal: self.journal,
             welcome: None,
             codec: None,
             quiet: self.quiet,

@@ -8,6 +8,7 @@ use roundel_core::{Codec, Config, ConfigBuilder, ConfigError};
 
 use crate::control::ControlError;
 use crate::eventlog::Target;
+use crate::journal;
 use crate::limits::OpenFiles;
 use crate::process::Program;
 
@@ -22,6 +23,8 @@ pub struct Setup {
     pub control: Option<PathBuf>,
     /// Where the event log goes, if there is to be one.
     pub events: Option<Target>,
+    /// Where the journal goes, if there is to be one.
+    pub journal: Option<journal::Target>,
     /// Said on standard error once all wanted workers are ready for the first time; it is given
     /// the addresses of the listeners and the place of the control socket.
     pub welcome: Option<fn(&Welcome) -> String>,
@@ -86,6 +89,8 @@ pub enum StartError {
     Control(ControlError),
     /// The event log could not be opened.
     Events(io::Error),
+    /// The journal could not be opened.
+    Journal(io::Error),
 }
 
 impl fmt::Display for StartError {
@@ -100,6 +105,7 @@ impl fmt::Display for StartError {
             StartError::Limits(error) => write!(f, "cannot read the limit on open files: {error}"),
             StartError::Control(error) => write!(f, "--control: {error}"),
             StartError::Events(error) => write!(f, "--events: {error}"),
+            StartError::Journal(error) => write!(f, "--journal: {error}"),
         }
     }
 }

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::*;
-use crate::{Address, Errno, Granted, ListenKey, ListenerId, Seq, SockName, Transport};
+use crate::{Address, Errno, Granted, ListenKey, ListenerId, Seq, SockName, ToWorker, Transport};
 
 const MAX: u32 = 1 << 20;
 

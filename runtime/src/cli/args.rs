@@ -57,6 +57,16 @@ pub(super) enum CommandArgs {
         #[arg(long)]
         json: bool,
     },
+    /// Replay a recorded run, and tell whether it comes out the same
+    ///
+    /// A journal that was cut off is replayed up to the cut.
+    Replay {
+        /// The file that --journal made
+        journal: PathBuf,
+        /// Print the run as a sequence diagram in Mermaid's language
+        #[arg(long)]
+        diagram: bool,
+    },
     /// Stop a running primary: drain its workers, and return once it has ended
     Stop {
         #[command(flatten)]
@@ -147,6 +157,14 @@ pub(super) struct OptionArgs {
     /// Write events, one JSON object a line, to a file or to standard output (-) [default: off]
     #[arg(long, value_name = "PATH|-")]
     pub(super) events: Option<PathBuf>,
+
+    /// Record the run, for the command replay, in a file that is replaced [default: off]
+    #[arg(long, value_name = "PATH")]
+    pub(super) journal: Option<PathBuf>,
+
+    /// Where the journal ends by itself, in KiB, MiB or GiB; the run goes on unrecorded
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = Value(values::size), allow_hyphen_values = true)]
+    pub(super) journal_limit: u64,
 
     /// What workers speak: auto (each says it itself), native or node
     #[arg(long, value_name = "CODEC", default_value = "auto", value_parser = Value(values::codec), allow_hyphen_values = true)]

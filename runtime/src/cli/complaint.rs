@@ -22,6 +22,10 @@ pub(super) fn complaint(error: &clap::Error) -> String {
             format!("{command:?} is no command (see --help)")
         }
         ErrorKind::MissingSubcommand => missing(error).into(),
+        ErrorKind::MissingRequiredArgument => {
+            let missing = text(error, ContextKind::InvalidArg).unwrap_or_default();
+            format!("{} is missing (see --help)", missing.trim_matches(['<', '>']))
+        }
         _ => error.to_string().trim_start_matches("error: ").to_owned(),
     };
     line.lines().next().unwrap_or_default().to_owned()

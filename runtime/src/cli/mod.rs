@@ -19,6 +19,7 @@ use clap::{CommandFactory, FromArgMatches};
 use roundel_core::{Address, Codec, Policy};
 
 use crate::exit::Exit;
+use crate::journal;
 use args::{Cli, CommandArgs, OptionArgs, ProgramArgs};
 
 pub(crate) use values::number;
@@ -45,6 +46,13 @@ pub enum Command {
     Demo {
         /// How.
         options: Options,
+    },
+    /// Replay a recorded run: see [`crate::replay`].
+    Replay {
+        /// What was recorded.
+        journal: PathBuf,
+        /// Whether to print it as a sequence diagram.
+        diagram: bool,
     },
     /// Ask something of a running primary: see [`run_client`].
     Client(ClientCommand),
@@ -146,6 +154,7 @@ fn parse_with(
             }
             Command::Demo { options }
         }
+        CommandArgs::Replay { journal, diagram } => Command::Replay { journal, diagram },
         CommandArgs::Status { socket, json } => {
             Command::Client(ClientCommand::Status { control: socket.control, json })
         }
@@ -214,6 +223,7 @@ fn options(args: OptionArgs, environment: Environment) -> Result<Options, String
         respawn: args.respawn,
         control: args.control,
         events: args.events.map(values::events),
+        journal: args.journal.map(|path| journal::Target { path, limit: args.journal_limit }),
         codec: args.codec.0,
     })
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use roundel_core::{Address, Codec, Config, ConfigBuilder, ListenKey, Overflow, Policy, Respawn};
 
 use crate::eventlog::Target;
+use crate::journal;
 
 /// The options of `run` and `demo`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +43,8 @@ pub struct Options {
     pub control: Option<PathBuf>,
     /// Where the event log goes; `None` is nowhere.
     pub events: Option<Target>,
+    /// Where the journal goes; `None` is nowhere.
+    pub journal: Option<journal::Target>,
     /// The codec that workers must speak; `None` lets each worker choose.
     pub codec: Option<Codec>,
 }

@@ -50,6 +50,7 @@ fn defaults_are_those_of_the_core() {
     assert_eq!(ours.restart_period(), core.restart_period());
     assert_eq!(ours.respawn(), core.respawn());
     assert_eq!((options.control, options.events, options.codec), (None, None, None));
+    assert_eq!(options.journal, None);
 }
 
 #[test]
@@ -66,7 +67,8 @@ fn every_option_is_read() {
     let options = demo(
         "-w 3 -b unix:/a --bind *:81 --policy shared --window 7 --max-pending 9 --overflow refuse \
          --ack-timeout 0 --ready-timeout 500ms --drain-timeout 2m --restart-intensity 3/4 \
-         --respawn on-failure --wait-ready --control /c --events - --codec native",
+         --respawn on-failure --wait-ready --control /c --events - --journal /j \
+         --journal-limit 2MiB --codec native",
     );
     let expected = Options {
         workers: 3,
@@ -85,6 +87,7 @@ fn every_option_is_read() {
         respawn: Respawn::OnFailure,
         control: Some("/c".into()),
         events: Some(Target::Stdout),
+        journal: Some(journal::Target { path: "/j".into(), limit: 2 << 20 }),
         codec: Some(Codec::Native),
     };
     assert_eq!(options, expected);
@@ -94,6 +97,8 @@ fn every_option_is_read() {
     assert_eq!(*config.ack_timeout(), None);
     assert_eq!(*config.restart_period(), Duration::from_secs(4));
     assert_eq!(demo("--workers=5 --events=e.log").workers, 5);
+    let journal = journal::Target { path: "j".into(), limit: journal::DEFAULT_LIMIT };
+    assert_eq!(demo("--journal=j").journal, Some(journal));
     assert_eq!(demo("--events=e.log").events, Some(Target::Path("e.log".into())));
 }
 
@@ -209,6 +214,14 @@ fn commands_to_a_primary() {
     assert_eq!(client("roundel stop --control=/c"), ClientCommand::Stop { control });
 }
 
+#[test]
+fn a_replay_names_its_journal() {
+    let replay = |diagram| Ok(Command::Replay { journal: "/j".into(), diagram });
+    assert_eq!(parse("roundel replay /j"), replay(false));
+    assert_eq!(parse("roundel replay --diagram /j"), replay(true));
+    assert_eq!(parse("roundel replay /j --diagram"), replay(true));
+}
+
 /// Every option with every way to get it wrong: one line with the option, the value and the cause.
 #[test]
 fn a_bad_value_is_one_line() {
@@ -225,6 +238,7 @@ fn a_bad_value_is_one_line() {
         ("--drain-timeout", "0", "must be longer than zero"),
         ("--restart-intensity", "5", "is not N/SECONDS, two whole numbers such as 5/10"),
         ("--respawn", "no", "is none of always, on-failure and never"),
+        ("--journal-limit", "1000", "is not a size such as 512KiB, 64MiB or 1GiB"),
         ("--codec", "json", "is none of auto, native and node"),
     ];
     for (option, value, cause) in bad {
@@ -258,7 +272,7 @@ fn every_option_needs_its_value_once() {
             }
         }
     }
-    assert_eq!(options, 15 + 15 + 1 + 1);
+    assert_eq!(options, 17 + 17 + 1 + 1);
     let twice = refused(&["roundel", "demo", "--window", "1", "--window", "2"]);
     assert_eq!(twice, "--window: given more than once");
     let twice = refused(&["roundel", "status", "--json", "--json"]);
@@ -267,7 +281,7 @@ fn every_option_needs_its_value_once() {
 
 #[test]
 fn other_mistakes_are_one_line_too() {
-    let cases: [(&[&str], &str); 13] = [
+    let cases: [(&[&str], &str); 16] = [
         (&["roundel"], "a command is missing (see --help)"),
         (&["roundel", "run"], "run: PROGRAM is missing (see run --help)"),
         (&["roundel", "run", "-w", "2"], "run: PROGRAM is missing (see run --help)"),
@@ -283,7 +297,10 @@ fn other_mistakes_are_one_line_too() {
         (&["roundel", "demo", "-x"], "\"-x\" is no option (see --help)"),
         (&["roundel", "demo", "prog"], "\"prog\" is not expected here (see --help)"),
         (&["roundel", "status", "now"], "\"now\" is not expected here (see --help)"),
-        (&["roundel", "demo", "--journal", "x"], "\"--journal\" is no option (see --help)"),
+        (&["roundel", "demo", "--metrics", "x"], "\"--metrics\" is no option (see --help)"),
+        (&["roundel", "replay"], "JOURNAL is missing (see --help)"),
+        (&["roundel", "replay", "--diagram"], "JOURNAL is missing (see --help)"),
+        (&["roundel", "replay", "a", "b"], "\"b\" is not expected here (see --help)"),
     ];
     for (args, expected) in cases {
         assert_eq!(refused(args), expected, "{args:?}");

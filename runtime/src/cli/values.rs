@@ -76,6 +76,22 @@ fn any_duration(text: &str) -> Result<Duration, String> {
     duration.filter(|duration| *duration <= MAX_DURATION).ok_or_else(too_long)
 }
 
+/// A size in bytes: at least 1 KiB, at most 1 TiB.
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let unit = match unit {
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return Err("is not a size such as 512KiB, 64MiB or 1GiB".into()),
+    };
+    let number: u64 = number.parse().map_err(|_| "is not a size such as 512KiB, 64MiB or 1GiB")?;
+    let size = number.checked_mul(unit);
+    size.filter(|size| (1 << 10..=1 << 40).contains(size))
+        .ok_or_else(|| "is not between 1KiB and 1024GiB".into())
+}
+
 /// `N/SECONDS`.
 pub(super) fn intensity(text: &str) -> Result<(u32, Duration), String> {
     let cause = "is not N/SECONDS, two whole numbers such as 5/10";
@@ -198,6 +214,19 @@ mod tests {
         }
         assert!(intensity("5/0").unwrap_err().contains("0 seconds"));
         assert!(intensity("5/4294967295").unwrap_err().contains("a year"));
+    }
+
+    #[test]
+    fn sizes() {
+        assert_eq!(size("1KiB"), Ok(1_024));
+        assert_eq!(size("64MiB"), Ok(64 << 20));
+        assert_eq!(size("1024GiB"), Ok(1 << 40));
+        for bad in ["", "1", "KiB", "1kB", "1 MiB", "-1MiB", "1.5GiB", "99999999999999999999GiB"] {
+            assert!(size(bad).unwrap_err().starts_with("is not a size"), "{bad:?}");
+        }
+        for bad in ["0KiB", "1025GiB", "18446744073709551615GiB"] {
+            assert!(size(bad).unwrap_err().contains("between"), "{bad:?}");
+        }
     }
 
     #[test]

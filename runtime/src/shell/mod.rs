@@ -10,6 +10,7 @@ mod accept;
 mod control;
 mod execute;
 mod link;
+mod machine;
 mod report;
 mod source;
 
@@ -28,6 +29,7 @@ use crate::clock;
 use crate::control::{ClientId, ControlServer};
 use crate::eventlog::EventLog;
 use crate::exit::Exit;
+use crate::journal::Journal;
 use crate::limits::OpenFiles;
 use crate::outbox::Flush;
 use crate::process::{self, Program, Told};
@@ -36,6 +38,7 @@ use crate::signals::{Signal, Signals};
 use crate::socket::Inherited;
 use accept::Door;
 use link::{Heard, Link, ReadState};
+use machine::Machine;
 
 /// How soon something that failed for want of descriptors or memory is tried again.
 const RETRY: std::time::Duration = std::time::Duration::from_millis(100);
@@ -43,7 +46,7 @@ const RETRY: std::time::Duration = std::time::Duration::from_millis(100);
 /// A primary with its sockets, channels and processes.
 #[derive(Debug)]
 pub struct Shell {
-    core: Primary,
+    core: Machine,
     now: Time,
     started: Time,
     custody: Custody<OwnedFd>,
@@ -105,8 +108,12 @@ impl Shell {
             Some(target) => Some(EventLog::open(target, now).map_err(StartError::Events)?),
             None => None,
         };
+        let journal = match &setup.journal {
+            Some(target) => Some(Journal::open(target, &config).map_err(StartError::Journal)?),
+            None => None,
+        };
         let mut shell = Shell {
-            core: Primary::new(config),
+            core: Machine::new(Primary::new(config), journal),
             now,
             started: now,
             custody: Custody::new(),
@@ -183,7 +190,7 @@ impl Shell {
     pub fn deadline(&self) -> Option<Time> {
         let core = self.core.poll_timeout().map(|deadline| deadline.at);
         let control = self.control.as_ref().and_then(ControlServer::deadline);
-        [core, control, self.retry_at].into_iter().flatten().min()
+        [core, control, self.retry_at, self.core.journal_due()].into_iter().flatten().min()
     }
 
     /// How the primary ended, once it has.
@@ -221,6 +228,9 @@ impl Shell {
         self.expire_control();
         self.input(Input::Wake);
         self.carry_out();
+        if let Some(why) = self.core.flush_journal(self.now) {
+            self.unrecorded(&why);
+        }
         self.end_if_stopped();
     }
 
@@ -249,7 +259,7 @@ impl Shell {
                     return;
                 }
             };
-            feed(core, now, input);
+            core.input(now, input);
         });
         // What was blocked may go now: the adapter does not say for which of the two it is ready.
         if link.has_unsent() {
@@ -369,7 +379,7 @@ impl Shell {
     }
 
     fn input(&mut self, input: Input) {
-        feed(&mut self.core, self.now, input);
+        self.core.input(self.now, input);
     }
 
     /// Carries out all outputs, with what they bring about, then sends what is to be sent.
@@ -411,6 +421,12 @@ impl Shell {
         }
     }
 
+    /// Nothing more is recorded, for this reason.
+    fn unrecorded(&mut self, why: &str) {
+        self.say(why);
+        self.log(|at_ms| report::Line::new(at_ms, "journal_stopped").with("cause", why));
+    }
+
     /// Says what there is to say once every wanted worker is ready for the first time.
     fn welcome(&mut self) {
         let Some(welcome) = self.welcome else { return };
@@ -437,6 +453,9 @@ impl Shell {
 
     fn end_if_stopped(&mut self) {
         let Some(verdict) = self.verdict.take() else { return };
+        if let Some(why) = self.core.end_journal() {
+            self.unrecorded(&why);
+        }
         if let Some(events) = self.events.take() {
             events.finish(std::time::Duration::from_secs(1));
         }
@@ -458,15 +477,5 @@ impl Shell {
                 Exit::Failure
             }
         });
-    }
-}
-
-/// Gives the machine an input. A refusal is a fault of the shell: it changes nothing, and is said
-/// where tests see it.
-fn feed(core: &mut Primary, now: Time, input: Input) {
-    if let Err(misuse) = core.handle_input(now, input) {
-        debug_assert!(false, "misuse: {misuse}");
-        let words = format_args!("roundel: internal error: {misuse}\n");
-        let _ = io::Write::write_fmt(&mut io::stderr(), words);
     }
 }

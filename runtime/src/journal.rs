@@ -1,0 +1,150 @@
+//! The journal of a live primary: the core's recorder, and a thread that writes its bytes, so that
+//! no disk holds up serving. What goes wrong here ends the recording, never the primary.
+
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread;
+use std::time::Duration;
+
+use nix::fcntl::OFlag;
+use nix::sys::signal::SigSet;
+use roundel_core::journal::{Ending, Recorder};
+use roundel_core::{Config, Input, Misuse, Output, Primary, Time};
+
+/// About how many bytes are gathered for one write.
+const BATCH: usize = 32 * 1024;
+/// How many batches may wait for the disk.
+const QUEUE: usize = 1_024;
+/// How long bytes may wait for more of them.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// How long the end waits for the disk.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// The longest journal where nothing else is said: about twenty million connections.
+pub const DEFAULT_LIMIT: u64 = 1 << 30;
+
+/// Where a journal goes, and how long it may get.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// A file; what is there is replaced.
+    pub path: PathBuf,
+    /// In bytes.
+    pub limit: u64,
+}
+
+/// A journal that is being written.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    recorder: Recorder,
+    queue: SyncSender<Vec<u8>>,
+    /// How the writer has ended.
+    ended: Receiver<io::Result<()>>,
+    path: PathBuf,
+    /// When the oldest bytes that wait for more of them must go.
+    due: Option<Time>,
+}
+
+impl Journal {
+    /// Opens a journal for a primary that is about to be made with this configuration.
+    ///
+    /// # Errors
+    /// If the file can't be opened (ENXIO for a FIFO without a reader), or the thread not started.
+    pub(crate) fn open(target: &Target, config: &Config) -> io::Result<Journal> {
+        // A FIFO without a reader would hold up the start of the primary: open(2) then waits.
+        let flags = OFlag::O_NONBLOCK.bits();
+        let mut options = OpenOptions::new();
+        options.create(true).write(true).truncate(true).custom_flags(flags);
+        let path = target.path.display();
+        let named = |error: io::Error| io::Error::new(error.kind(), format!("{path}: {error}"));
+        let mut file = options.open(&target.path).map_err(named)?;
+        let (queue, batches) = sync_channel::<Vec<u8>>(QUEUE);
+        let (tell, ended) = sync_channel(1);
+        let write = move || {
+            // Signals are for the thread that reads them.
+            let _ = SigSet::all().thread_block();
+            let written = batches.iter().try_for_each(|batch| file.write_all(&batch));
+            // In this order: whoever finds the queue closed can know why.
+            let _ = tell.send(written);
+            drop(batches);
+        };
+        thread::Builder::new().name("journal".into()).spawn(write)?;
+        let recorder = Recorder::new(config, target.limit);
+        Ok(Journal { recorder, queue, ended, path: target.path.clone(), due: None })
+    }
+
+    /// [`Primary::handle_input`].
+    ///
+    /// # Errors
+    /// As that one.
+    pub(crate) fn handle_input(
+        &mut self,
+        core: &mut Primary,
+        now: Time,
+        input: Input,
+    ) -> Result<(), Misuse> {
+        self.due.get_or_insert_with(|| now.after(PATIENCE));
+        self.recorder.handle_input(core, now, input)
+    }
+
+    /// [`Primary::poll_output`].
+    pub(crate) fn poll_output(&mut self, core: &mut Primary) -> Option<Output> {
+        self.recorder.poll_output(core)
+    }
+
+    /// When [`flush`](Journal::flush) is wanted at the latest.
+    pub(crate) const fn due(&self) -> Option<Time> {
+        self.due
+    }
+
+    /// Hands over what is worth a write by now. To be called at the end of each turn.
+    ///
+    /// # Errors
+    /// In words, why nothing more is recorded.
+    pub(crate) fn flush(&mut self, now: Time) -> Result<(), String> {
+        let ended = self.recorder.ended();
+        let is_due = self.due.is_some_and(|due| due <= now);
+        if ended.is_none() && self.recorder.waiting() < BATCH && !is_due {
+            return Ok(());
+        }
+        self.due = None;
+        let cause = match (self.queue.try_send(self.recorder.take()), ended) {
+            (Ok(()), None) => return Ok(()),
+            (Ok(()), Some(Ending::Limit)) => "it is as long as it may be".into(),
+            (Ok(()), Some(_)) => "a message is too long for it".into(),
+            (Err(TrySendError::Full(_)), _) => "the disk is too slow".into(),
+            (Err(TrySendError::Disconnected(_)), _) => self.failure(),
+        };
+        Err(format!("the journal {} stops here: {cause}", self.path.display()))
+    }
+
+    /// Writes the end.
+    ///
+    /// # Errors
+    /// In words, why not all of it was written.
+    pub(crate) fn finish(mut self, core: &Primary) -> Result<(), String> {
+        self.recorder.end(core);
+        let sent = self.queue.try_send(self.recorder.take());
+        let cause = if let Err(TrySendError::Disconnected(_)) = sent {
+            self.failure()
+        } else {
+            // The writer reads what is queued, then that nobody is left to queue more.
+            drop(self.queue);
+            match self.ended.recv_timeout(FAREWELL) {
+                Ok(Ok(())) if sent.is_ok() => return Ok(()),
+                Ok(Err(error)) => error.to_string(),
+                _ => "the disk is too slow".into(),
+            }
+        };
+        Err(format!("the journal {} is cut off: {cause}", self.path.display()))
+    }
+
+    fn failure(&self) -> String {
+        match self.ended.try_recv() {
+            Ok(Err(error)) => error.to_string(),
+            Ok(Ok(())) | Err(_) => "its writer has ended".into(),
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! A run as a sequence diagram, in Mermaid's language (mermaid.js.org, `sequenceDiagram`).
+//!
+//! Rows are what travels between the clients, the primary and the workers. That a handoff was
+//! released as accepted, or that the clock was looked at, is no row: it follows from another.
+
+use std::io::{self, Write};
+
+use roundel_core::journal::Step;
+use roundel_core::{
+    Attach, ConnEnd, Event, FromWorker, Input, Output, Signal, SpawnError, ToWorker, WorkerId,
+};
+
+/// Writes the rows of a step.
+pub(super) fn show(step: &Step, to: &mut impl Write) -> io::Result<()> {
+    let outputs = match step {
+        Step::Begun { outputs, .. } => {
+            writeln!(to, "sequenceDiagram")?;
+            writeln!(to, "    participant C as clients")?;
+            writeln!(to, "    participant P as primary")?;
+            outputs
+        }
+        Step::Entry { input, outputs, .. } => {
+            if let Some(row) = incoming(input) {
+                writeln!(to, "    {row}")?;
+            }
+            outputs
+        }
+        _ => return Ok(()),
+    };
+    for output in outputs {
+        if let Output::Spawn { worker, slot, .. } = output {
+            let (name, id) = (worker.get(), slot.0);
+            writeln!(to, "    participant W{name} as worker {name}, slot {id}")?;
+        }
+        if let Some(row) = outgoing(output) {
+            writeln!(to, "    {row}")?;
+        }
+    }
+    Ok(())
+}
+
+/// The row of what the primary was told.
+fn incoming(input: &Input) -> Option<String> {
+    Some(match input {
+        Input::Incoming { conn, listener } => {
+            format!("C->>P: connection {} at listener {}", conn.get(), listener.get())
+        }
+        Input::Message { worker, msg } => return said(*worker, msg),
+        Input::Spawned { worker, pid } => format!("Note over W{}: runs as pid {pid}", worker.get()),
+        Input::SpawnFailed { worker, cause } => {
+            let cause = match cause {
+                SpawnError::NotFound => "no such program".into(),
+                SpawnError::Other(errno) => errno.to_string(),
+                other => format!("{other:?}"),
+            };
+            format!("Note over W{}: can't be started: {}", worker.get(), text(&cause))
+        }
+        Input::Violation { worker, what } => {
+            format!("W{}-xP: {}", worker.get(), what.name())
+        }
+        Input::ChannelClosed { worker } => format!("W{}-xP: end of channel", worker.get()),
+        Input::Exited { worker, status } => format!("Note over W{}: exit, {status}", worker.get()),
+        Input::Bound { listener, result } => match result {
+            Ok(name) => {
+                let name = name.to_string();
+                format!("Note over P: listener {} is bound to {}", listener.get(), text(&name))
+            }
+            Err(errno) => format!("Note over P: listener {}: {errno}", listener.get()),
+        },
+        Input::Unbound { listener } => {
+            format!("Note over P: listener {} is closed", listener.get())
+        }
+        Input::HandoffFailed { worker, seq, errno } => {
+            format!("P-xW{}: newconn {} could not be sent: {errno}", worker.get(), seq.get())
+        }
+        Input::Doubtful { worker, seq } => {
+            format!("W{}-->>P: has newconn {}, owes the answer", worker.get(), seq.get())
+        }
+        Input::Stray { worker } => format!("W{}-->>P: an answer to nothing", worker.get()),
+        Input::Command(command) => {
+            format!("Note over P: command {}", text(&format!("{command:?}")))
+        }
+        Input::Wake | Input::Hello { .. } | Input::FrameBegun { .. } => return None,
+        other => format!("Note over P: {}", text(&format!("{other:?}"))),
+    })
+}
+
+fn said(worker: WorkerId, msg: &FromWorker) -> Option<String> {
+    let from = worker.get();
+    Some(match msg {
+        FromWorker::Online => format!("W{from}->>P: online"),
+        FromWorker::Query { seq, key, .. } => {
+            format!("W{from}->>P: queryServer {}: {}", seq.get(), text(&key.address.to_string()))
+        }
+        FromWorker::Listening { listener } => {
+            format!("W{from}->>P: listening at listener {}", listener.get())
+        }
+        FromWorker::Ack { ack, accepted } => {
+            let answer = if *accepted { "accepted" } else { "declined" };
+            format!("W{from}-->>P: ack {}, {answer}", ack.get())
+        }
+        FromWorker::Close { listener } => format!("W{from}->>P: close listener {}", listener.get()),
+        FromWorker::Suicide { .. } => format!("W{from}->>P: suicide"),
+        FromWorker::ExitedAfterDisconnect { .. } => format!("W{from}->>P: exitedAfterDisconnect"),
+        FromWorker::Pong { .. } => format!("W{from}-->>P: pong"),
+        FromWorker::Load { open } => format!("W{from}->>P: load, {open} open"),
+        FromWorker::Ready => format!("W{from}->>P: ready"),
+        other => format!("W{from}->>P: {}", text(&format!("{other:?}"))),
+    })
+}
+
+/// The row of what the primary wants.
+fn outgoing(output: &Output) -> Option<String> {
+    Some(match output {
+        Output::Spawn { worker, .. } => format!("P->>W{}: start", worker.get()),
+        Output::Kill { worker, signal } => {
+            let signal = match signal {
+                Signal::Term => "SIGTERM",
+                Signal::Interrupt => "SIGINT",
+                Signal::Kill => "SIGKILL",
+                _ => "a signal",
+            };
+            format!("P-xW{}: {signal}", worker.get())
+        }
+        Output::Fence { worker } => {
+            format!("Note over P,W{}: the channel takes nothing more", worker.get())
+        }
+        Output::Send { worker, msg, attach } => return Some(sent(*worker, msg, *attach)),
+        Output::Release { conn, end: ConnEnd::Refused(why) } => {
+            format!("P-xC: connection {} refused, {}", conn.get(), why.name())
+        }
+        Output::Event(event) => return happened(event),
+        Output::Stopped(verdict) => {
+            format!("Note over P: ends, {}", text(&verdict.to_string()))
+        }
+        // What happens on the host of the primary alone, or follows from an answer.
+        _ => return None,
+    })
+}
+
+fn sent(worker: WorkerId, msg: &ToWorker, attach: Option<Attach>) -> String {
+    let to = worker.get();
+    match (msg, attach) {
+        (ToWorker::NewConn { first_seq, .. }, Some(Attach::Conn(conn))) => {
+            format!("P->>W{to}: newconn {}, connection {}", first_seq.get(), conn.get())
+        }
+        (ToWorker::QueryReply { ack, result: Ok(granted) }, _) => {
+            let handle = if granted.shared { " with its handle" } else { "" };
+            format!("P-->>W{to}: reply {}: listener {}{handle}", ack.get(), granted.listener.get())
+        }
+        (ToWorker::QueryReply { ack, result: Err(errno) }, _) => {
+            format!("P-->>W{to}: reply {}: {errno}", ack.get())
+        }
+        (ToWorker::Ack { .. }, _) => format!("P-->>W{to}: ack"),
+        (ToWorker::Disconnect, _) => format!("P->>W{to}: disconnect"),
+        (ToWorker::Drain { deadline_ms }, _) => format!("P->>W{to}: drain within {deadline_ms} ms"),
+        (ToWorker::Ping { .. }, _) => format!("P->>W{to}: ping"),
+        (ToWorker::PassListener { listener }, _) => {
+            format!("P->>W{to}: server, listener {}", listener.get())
+        }
+        (other, _) => format!("P->>W{to}: {}", text(&format!("{other:?}"))),
+    }
+}
+
+/// Events that no other row tells.
+fn happened(event: &Event) -> Option<String> {
+    Some(match event {
+        Event::Ready { worker } => format!("Note over W{}: ready", worker.get()),
+        Event::Redispatched { conn, attempts, .. } => {
+            format!("Note over P: connection {} is back in its queue, try {attempts}", conn.get())
+        }
+        Event::Killing { worker, class, .. } => {
+            format!("Note over P: worker {} is killed, {}", worker.get(), class.name())
+        }
+        Event::RespawnDelayed { slot, delay } => {
+            format!("Note over P: slot {} waits {} ms", slot.0, delay.as_millis())
+        }
+        Event::GivenUp { slot, .. } => format!("Note over P: slot {} is given up", slot.0),
+        Event::AcceptPaused { listener } => {
+            format!("Note over C,P: listener {} takes no more for now", listener.get())
+        }
+        Event::AcceptResumed { listener } => {
+            format!("Note over C,P: listener {} takes connections again", listener.get())
+        }
+        _ => return None,
+    })
+}
+
+/// What may stand in a message of a diagram: `;` and `#` have a meaning there, and a line end is one.
+fn text(words: &str) -> String {
+    let mut text = String::new();
+    for character in words.chars() {
+        match character {
+            ';' => text.push_str("#59;"),
+            '#' => text.push_str("#35;"),
+            it if it.is_control() => text.push(' '),
+            it => text.push(it),
+        }
+    }
+    text
+}

@@ -1,0 +1,123 @@
+//! A recorded run again: the command `replay`.
+
+mod diagram;
+mod summary;
+
+#[cfg(test)]
+mod tests;
+
+use std::fs::File;
+use std::io::{self, BufWriter, IsTerminal, Read, Write};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use roundel_core::journal::{Ending, Replay, Step};
+
+use crate::exit::Exit;
+use summary::Summary;
+
+/// How often a terminal is told how far it is.
+const PROGRESS: Duration = Duration::from_secs(1);
+
+/// Replays a journal, and prints what was in it, or the whole of it as a diagram, to standard
+/// output. A line on standard error says what is wrong with it, or that it was cut off.
+///
+/// [`Exit::Stopped`] if everything that is there came out as recorded, also if it was cut off;
+/// [`Exit::Usage`] if there is no such file; else [`Exit::Failure`].
+pub fn run(name: &str, path: &Path, as_diagram: bool) -> Exit {
+    let say = |words: &str| {
+        let _ = writeln!(io::stderr(), "{name}: {}: {words}", path.display());
+    };
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) => {
+            say(&error.to_string());
+            return Exit::Usage;
+        }
+    };
+    let show_progress = io::stderr().is_terminal();
+    match replay(file, as_diagram, &mut BufWriter::new(io::stdout().lock()), show_progress) {
+        Ok(Some(note)) => {
+            say(&note);
+            Exit::Stopped
+        }
+        Ok(None) => Exit::Stopped,
+        // Whoever read has had enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Stopped,
+        Err(error) => {
+            say(&error.to_string());
+            Exit::Failure
+        }
+    }
+}
+
+/// Replays to the end of `from`, prints to `to`, and tells what is worth a note.
+fn replay(
+    mut from: impl Read,
+    as_diagram: bool,
+    to: &mut impl Write,
+    show_progress: bool,
+) -> io::Result<Option<String>> {
+    let mut replay = Replay::new();
+    let mut summary = Summary::default();
+    let mut buffer = vec![0; 64 * 1024];
+    let mut length = 0u64;
+    let mut last = None;
+    let mut told = Instant::now();
+    loop {
+        let count = from.read(&mut buffer)?;
+        let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else { break };
+        length += count as u64;
+        replay.feed(bytes);
+        loop {
+            match replay.step() {
+                Ok(Some(step)) => {
+                    if as_diagram {
+                        diagram::show(&step, to)?;
+                    }
+                    summary.count(&step);
+                    if let Step::Entry { .. } = &step {
+                        last = Some(step);
+                    }
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    if !as_diagram {
+                        summary.difference(&error, last.as_ref(), to)?;
+                    }
+                    to.flush()?;
+                    return Err(io::Error::other(format!("{error}{}", summary.versions())));
+                }
+            }
+        }
+        if show_progress && told.elapsed() >= PROGRESS {
+            told = Instant::now();
+            let _ = write!(io::stderr(), "\rentry {} ", replay.entries());
+        }
+    }
+    if show_progress {
+        let _ = write!(io::stderr(), "\r\x1b[K");
+    }
+    if replay.primary().is_none() {
+        return Err(io::Error::other(format!("is no journal: it ends after {length} bytes")));
+    }
+    if !as_diagram {
+        summary.print(&replay, to)?;
+    }
+    to.flush()?;
+    let entries = replay.entries();
+    Ok(match replay.ended() {
+        Some(Ending::Complete) => None,
+        Some(Ending::Limit) => {
+            Some(format!("is complete up to its limit at entry {entries}; the run went on"))
+        }
+        Some(_) => Some(format!("ends at entry {entries}; the run went on")),
+        None => {
+            let place = if replay.is_mid_frame() { "inside the record" } else { "without an end" };
+            Some(format!(
+                "is cut off {place} behind entry {entries}, at byte {length}: its primary was \
+                 killed, or could write no more; up to there everything came out as recorded"
+            ))
+        }
+    })
+}
