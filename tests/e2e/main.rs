@@ -4,6 +4,7 @@ mod cli;
 mod control;
 mod harness;
 mod hostile;
+mod journal;
 mod life;
 mod limits;
 mod pair;

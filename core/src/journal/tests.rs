@@ -151,6 +151,35 @@ fn a_journal_replays_however_it_is_cut() {
 }
 
 #[test]
+fn a_hundred_thousand_connections_with_deaths_replay() {
+    let mut run = Run::new(u64::MAX);
+    run.settle();
+    let mut life = 0;
+    for batch in 0..100u64 {
+        run.serve(batch * 1_000 + 1..=batch * 1_000 + 999);
+        // The last one of the batch is in flight at a worker that dies.
+        let listener = crate::ListenerId::FIRST;
+        run.input(Input::Incoming {
+            listener,
+            conn: ConnId::from_raw((batch + 1) * 1_000).unwrap(),
+        });
+        let Some(Output::Send { worker, .. }) = run.recorder.poll_output(&mut run.primary) else {
+            panic!()
+        };
+        run.input(Input::ChannelClosed { worker });
+        run.input(Input::Exited { worker, status: crate::ExitStatus::Signal(9) });
+        run.settle();
+        life += 1;
+    }
+    let run = run.end();
+    let (replay, _, error) = steps(&run.journal, 65_536);
+    assert_eq!((error, replay.ended()), (None, Some(Ending::Complete)));
+    assert!(replay.primary() == Some(&run.primary));
+    let totals = run.primary.totals();
+    assert_eq!((totals.accepted, life), (100_000, 100));
+}
+
+#[test]
 fn a_cut_journal_replays_up_to_the_cut() {
     let run = served(20);
     let frames = frames(&run.journal);

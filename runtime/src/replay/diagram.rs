@@ -177,10 +177,10 @@ fn happened(event: &Event) -> Option<String> {
         }
         Event::GivenUp { slot, .. } => format!("Note over P: slot {} is given up", slot.0),
         Event::AcceptPaused { listener } => {
-            format!("Note over C,P: listener {} takes no more for now", listener.get())
+            format!("Note over C,P: listener {} takes none for now", listener.get())
         }
         Event::AcceptResumed { listener } => {
-            format!("Note over C,P: listener {} takes connections again", listener.get())
+            format!("Note over C,P: listener {} takes connections", listener.get())
         }
         _ => return None,
     })
