@@ -11,12 +11,19 @@
 //! New targets go into [`TARGETS`], `fuzz_targets/` and `Cargo.toml`; seeds into [`seeds`], from
 //! where `cargo run -p roundel-fuzz --example write_seeds` puts them into `corpus/`.
 
+mod inputs;
+mod mangled;
 mod native;
 mod node;
+mod records;
+mod script;
 pub mod seeds;
 
+pub use inputs::{primary_inputs, worker_inputs};
+pub use mangled::mangled_channels;
 pub use native::{MAX_FRAME, native_decoder, native_inbox};
 pub use node::{MAX_LINE, node_primary_side, node_worker_side};
+pub use records::{journal, snapshot};
 
 /// A fuzz target: any bytes in, a panic if a promise is broken.
 pub type Target = fn(&[u8]);
@@ -27,4 +34,9 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("native_inbox", native_inbox),
     ("node_primary_side", node_primary_side),
     ("node_worker_side", node_worker_side),
+    ("primary_inputs", primary_inputs),
+    ("worker_inputs", worker_inputs),
+    ("mangled_channels", mangled_channels),
+    ("journal", journal),
+    ("snapshot", snapshot),
 ];

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use roundel_core::journal::Replay;
 use roundel_core::wire::{Message, encode, encode_hello};
 use roundel_core::{
     Address, Errno, FromWorker, Granted, ListenKey, ListenerId, Seq, SockName, ToWorker, Transport,
@@ -26,6 +27,46 @@ pub fn all() -> Vec<Seed> {
     {
         let captured = captured(direction);
         seeds.extend(captured.into_iter().map(|(name, bytes)| (target, name, bytes)));
+    }
+    for target in ["primary_inputs", "worker_inputs", "mangled_channels"] {
+        seeds.extend((1..=4).map(|nth| (target, format!("noise-{nth}"), noise(nth))));
+    }
+    let recorded = recorded();
+    seeds.push(("journal", "whole".into(), recorded.clone()));
+    seeds.push(("journal", "cut".into(), recorded[..recorded.len() / 2].to_vec()));
+    let snapshots = snapshots(&recorded);
+    seeds.extend(snapshots.into_iter().map(|(name, bytes)| ("snapshot", name, bytes)));
+    seeds
+}
+
+/// A kilobyte without meaning, always the same (xorshift).
+fn noise(seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) as u8
+    };
+    (0..1_024).map(|_| next()).collect()
+}
+
+/// The run that the docs show.
+fn recorded() -> Vec<u8> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/example.journal");
+    std::fs::read(path).expect("the example is there")
+}
+
+/// The primary of a run, at some places.
+fn snapshots(journal: &[u8]) -> Vec<(String, Vec<u8>)> {
+    let mut replay = Replay::new();
+    replay.feed(journal);
+    let mut seeds = Vec::new();
+    while let Ok(Some(_)) = replay.step() {
+        if let (0 | 15 | 30 | 40 | 60, Some(primary)) = (replay.entries(), replay.primary()) {
+            let json = serde_json::to_vec(primary).expect("a primary is data");
+            seeds.push((format!("entry-{}", replay.entries()), json));
+        }
     }
     seeds
 }

@@ -1,0 +1,347 @@
+//! The machines themselves, told anything: what can be, what can't, in any order.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use roundel_core::{
+    Address, Codec, Command, Config, ConnId, ConnRange, Custody, DecodeError, Errno, ExitStatus,
+    FromWorker, Granted, Input, ListenKey, ListenerId, Output, Overflow, Policy, Primary, Respawn,
+    Seq, SockName, SpawnError, Time, ToWorker, Transport, Violation, Worker, WorkerId, WorkerInput,
+    WorkerOutput,
+};
+
+use crate::script::Script;
+
+/// Whatever a primary is told, it keeps its invariants, refuses without a trace what can't be, and
+/// says no more than it should.
+pub fn primary_inputs(data: &[u8]) {
+    let mut script = Script::new(data);
+    let mut primary = Primary::new(config(&mut script));
+    let mut env = Surroundings::default();
+    env.obey(&mut primary, 0);
+    let mut now = Time::from_nanos(0);
+    while !script.is_over() {
+        let step = u32::from(script.byte());
+        // Some steps take no time, some a moment, some many seconds; the clock may go back.
+        now = match step {
+            0..200 => now.after(Duration::from_micros(step.into())),
+            200..250 => now.after(Duration::from_millis(u64::from(step - 199) * 37)),
+            250..254 => now.after(Duration::from_secs(31)),
+            _ => Time::from_nanos(now.as_nanos() / 2),
+        };
+        let input = env.input(&mut script);
+        let before = primary.clone();
+        let incoming = match &input {
+            Input::Incoming { conn, .. } => Some(*conn),
+            _ => None,
+        };
+        match primary.handle_input(now, input) {
+            Ok(()) => env.conns.extend(incoming),
+            Err(_) => assert!(primary == before, "what was refused has left a trace"),
+        }
+        env.obey(&mut primary, 64);
+        if let Err(broken) = primary.check() {
+            panic!("{broken}");
+        }
+        let held: BTreeSet<ConnId> = primary.held().into_iter().collect();
+        assert_eq!(held, env.conns, "what is held is not what was given in and not released");
+    }
+}
+
+fn config(script: &mut Script<'_>) -> Config {
+    let bits = script.byte();
+    let listeners = (0..script.below(3)).map(|n| {
+        let port = 80 + u16::from(n);
+        ListenKey::stream(if bits & 1 == 0 { Address::Any { port } } else { Address::Fd(n.into()) })
+    });
+    Config::builder()
+        .workers(1 + u32::from(script.below(4)))
+        .listeners(listeners.collect())
+        .policy(if bits & 2 == 0 { Policy::RoundRobin } else { Policy::Shared })
+        .overflow(if bits & 4 == 0 { Overflow::Wait } else { Overflow::Refuse })
+        .respawn([Respawn::Always, Respawn::OnFailure, Respawn::Never][usize::from(bits >> 3) % 3])
+        .window(1 + u32::from(script.below(3)))
+        .node_window(1 + u32::from(script.below(5)))
+        .max_pending(1 + u32::from(script.below(8)))
+        .max_held(1 + u32::from(script.below(16)))
+        .max_stray_acks(u32::from(script.below(4)))
+        .restart_intensity(u32::from(script.below(3)))
+        .max_listeners(4)
+        .max_listeners_per_worker(2)
+        .wait_ready(bits & 64 != 0)
+        .pass_listeners(bits & 128 != 0)
+        .build()
+        .expect("a valid configuration")
+}
+
+/// What is outside a primary, as far as its outputs tell.
+#[derive(Default)]
+struct Surroundings {
+    workers: Vec<WorkerId>,
+    listeners: Vec<ListenerId>,
+    conns: BTreeSet<ConnId>,
+    last_conn: u64,
+    /// Handoffs: to whom, and under which number.
+    sent: Vec<(WorkerId, Seq)>,
+}
+
+impl Surroundings {
+    /// Takes all outputs in; of one input not more than a few for each worker and connection.
+    fn obey(&mut self, primary: &mut Primary, spare: usize) {
+        let mut count = 0;
+        let allowed = spare + 64 + 8 * (self.workers.len() + self.conns.len());
+        while let Some(output) = primary.poll_output() {
+            count += 1;
+            assert!(count <= allowed, "{count} outputs of one input");
+            match output {
+                Output::Spawn { worker, .. } => self.workers.push(worker),
+                Output::Forget { worker } => self.workers.retain(|it| *it != worker),
+                Output::Bind { listener, .. } => self.listeners.push(listener),
+                Output::Send { worker, msg: ToWorker::NewConn { first_seq, .. }, .. } => {
+                    self.sent.push((worker, first_seq));
+                }
+                Output::Release { conn, .. } => {
+                    assert!(self.conns.remove(&conn), "{conn} is released and was not held");
+                }
+                _ => {}
+            }
+        }
+        let surplus = self.sent.len().saturating_sub(64);
+        self.sent.drain(..surplus);
+    }
+
+    fn input(&mut self, script: &mut Script<'_>) -> Input {
+        let worker = self.worker(script);
+        match script.below(20) {
+            0..3 => Input::Wake,
+            3..6 => {
+                self.last_conn += u64::from(script.byte() < 250);
+                let conn = ConnId::from_raw(self.last_conn.max(1)).expect("not zero");
+                Input::Incoming { listener: self.listener(script), conn }
+            }
+            6 => {
+                let result = if script.byte() < 200 {
+                    Ok(SockName::Ip(([127, 0, 0, 1], 80).into()))
+                } else {
+                    Err(Errno::EADDRINUSE)
+                };
+                Input::Bound { listener: self.listener(script), result }
+            }
+            7 => Input::Spawned { worker, pid: 1 },
+            8 => {
+                let cause =
+                    if script.flag() { SpawnError::NotFound } else { SpawnError::Other(Errno(11)) };
+                Input::SpawnFailed { worker, cause }
+            }
+            9 => {
+                let codec = if script.flag() { Codec::Native } else { Codec::Node };
+                Input::Hello { worker, codec }
+            }
+            10..13 => match self.answer(script) {
+                Some((worker, msg)) => Input::Message { worker, msg },
+                None => Input::Message { worker, msg: self.message(script) },
+            },
+            13 | 14 => Input::Message { worker, msg: self.message(script) },
+            15 => Input::ChannelClosed { worker },
+            16 => {
+                let number = i32::from(script.byte());
+                let code = script.flag();
+                let status =
+                    if code { ExitStatus::Code(number) } else { ExitStatus::Signal(number) };
+                Input::Exited { worker, status }
+            }
+            17 => match script.below(5) {
+                0 => Input::FrameBegun { worker },
+                1 => Input::Violation { worker, what: Violation::Decode(DecodeError::BadMessage) },
+                2 => Input::Violation { worker, what: Violation::UnknownCodec },
+                3 => Input::Stray { worker },
+                _ => Input::Unbound { listener: self.listener(script) },
+            },
+            18 => {
+                let (worker, seq) = self.handoff(script, worker);
+                if script.flag() {
+                    Input::Doubtful { worker, seq }
+                } else {
+                    Input::HandoffFailed { worker, seq, errno: Errno::EMFILE }
+                }
+            }
+            _ => match script.byte() {
+                0..4 => Input::Command(Command::Stop),
+                4 => Input::Command(Command::StopNow),
+                5..50 => Input::Command(Command::Ping(worker)),
+                _ => Input::Wake,
+            },
+        }
+    }
+
+    /// One of those that there are, most of the time.
+    fn worker(&self, script: &mut Script<'_>) -> WorkerId {
+        let choice = script.byte();
+        let known = self.workers.get(usize::from(choice) % self.workers.len().max(1));
+        let any = || WorkerId::from_raw(u64::from(choice)).or(WorkerId::from_raw(1));
+        known.copied().filter(|_| choice < 240).or_else(any).expect("not zero")
+    }
+
+    fn listener(&self, script: &mut Script<'_>) -> ListenerId {
+        let choice = script.byte();
+        let known = self.listeners.get(usize::from(choice) % self.listeners.len().max(1));
+        let any = || ListenerId::from_raw(u64::from(choice)).or(ListenerId::from_raw(1));
+        known.copied().filter(|_| choice < 240).or_else(any).expect("not zero")
+    }
+
+    fn handoff(&self, script: &mut Script<'_>, worker: WorkerId) -> (WorkerId, Seq) {
+        let choice = usize::from(script.byte()) % self.sent.len().max(1);
+        let any = (worker, Seq::from_raw(1).expect("not zero"));
+        self.sent.get(choice).copied().unwrap_or(any)
+    }
+
+    /// An answer to a handoff that there was.
+    fn answer(&self, script: &mut Script<'_>) -> Option<(WorkerId, FromWorker)> {
+        // The last ones are more often still to be answered.
+        let back = usize::from(script.below(8));
+        let at = self.sent.len().checked_sub(1 + back)?;
+        let (worker, ack) = *self.sent.get(at)?;
+        Some((worker, FromWorker::Ack { ack, accepted: script.byte() < 200 }))
+    }
+
+    fn message(&self, script: &mut Script<'_>) -> FromWorker {
+        let seq = Seq::from_raw(script.number()).or(Seq::from_raw(1)).expect("not zero");
+        match script.below(10) {
+            0 => FromWorker::Online,
+            1 | 2 => FromWorker::Query {
+                seq,
+                key: Box::new(key(script)),
+                backlog: 0,
+                data: script.bytes(),
+            },
+            3 => FromWorker::Listening { listener: self.listener(script) },
+            4 => FromWorker::Ack { ack: seq, accepted: script.flag() },
+            5 => FromWorker::Close { listener: self.listener(script) },
+            6 => FromWorker::Suicide { seq },
+            7 => FromWorker::ExitedAfterDisconnect { seq },
+            8 => FromWorker::Ready,
+            _ => FromWorker::Load { open: 1 },
+        }
+    }
+}
+
+fn key(script: &mut Script<'_>) -> ListenKey {
+    let port = 80 + u16::from(script.below(4));
+    let address = match script.below(5) {
+        0 => Address::Any { port },
+        1 => Address::Ip(([127, 0, 0, 1], port).into()),
+        2 => Address::Nth(script.below(3).into()),
+        3 => Address::Fd(script.below(6).into()),
+        _ => Address::Unix("/x".into()),
+    };
+    let transport = if script.byte() < 230 { Transport::Stream } else { Transport::Datagram };
+    ListenKey { address, transport, v6_only: script.flag(), index: script.below(2).into() }
+}
+
+/// The same for a worker. Each connection is in one place until it is delivered or dropped, once.
+pub fn worker_inputs(data: &[u8]) {
+    let mut script = Script::new(data);
+    let mut worker = Worker::new();
+    let mut custody = Custody::new();
+    let mut handed = 0u64;
+    let mut now = Time::ZERO;
+    while !script.is_over() {
+        now = now.after(Duration::from_millis(script.byte().into()));
+        let input = worker_input(&mut script, &mut custody, &mut handed);
+        let before = worker.clone();
+        if worker.handle_input(now, input.clone()).is_err() {
+            assert!(worker == before, "what was refused has left a trace");
+            if let WorkerInput::Message { handles, .. } = input {
+                for conn in handles {
+                    let _ = custody.release(conn);
+                }
+            }
+        }
+        // Outputs may wait: what was not sent can't be said to be.
+        while script.byte() < 200 {
+            match worker.poll_output() {
+                Some(output) => let_go(&mut custody, &output),
+                None => break,
+            }
+        }
+        if let Err(broken) = worker.check() {
+            panic!("{broken}");
+        }
+        assert!(worker.untaken() as u64 <= handed);
+    }
+    // The end of the channel leaves nothing behind but what is delivered.
+    let _ = worker.handle_input(now, WorkerInput::ChannelClosed);
+    while let Some(output) = worker.poll_output() {
+        let_go(&mut custody, &output);
+    }
+    assert_eq!(custody.finish().map_err(|left| left.0), Ok(()));
+}
+
+/// What an output ends is taken out of custody, once.
+fn let_go(custody: &mut Custody<()>, output: &WorkerOutput) {
+    let over = match output {
+        WorkerOutput::Deliver { conn, .. } | WorkerOutput::Discard { conn } => Some(*conn),
+        WorkerOutput::Granted { handle, .. } => *handle,
+        _ => None,
+    };
+    if let Some(conn) = over {
+        assert!(custody.release(conn).is_some(), "{conn} is gone twice");
+    }
+}
+
+fn worker_input(
+    script: &mut Script<'_>,
+    custody: &mut Custody<()>,
+    handed: &mut u64,
+) -> WorkerInput {
+    let listener = ListenerId::from_raw(u64::from(script.below(4)));
+    let some_listener = listener.or(ListenerId::from_raw(1)).expect("not zero");
+    match script.below(16) {
+        0..4 => {
+            let count = script.below(5);
+            *handed += u64::from(count);
+            let handles: ConnRange = custody.admit_all((0..count).map(|_| ()));
+            WorkerInput::Message { msg: to_worker(script, some_listener), handles }
+        }
+        4..7 => WorkerInput::Sent,
+        7..9 => WorkerInput::Take { listener },
+        9 => WorkerInput::Decline { listener },
+        10 | 11 => WorkerInput::Listen {
+            ask: script.below(3).into(),
+            key: Box::new(key(script)),
+            backlog: 0,
+            data: script.bytes(),
+        },
+        12 => WorkerInput::CloseListener { listener: some_listener },
+        13 => WorkerInput::Wake,
+        14 => WorkerInput::Load { open: 1 },
+        _ => match script.byte() {
+            0..4 => WorkerInput::ChannelClosed,
+            4..8 => WorkerInput::Suicide,
+            8..12 => WorkerInput::Leave,
+            _ => WorkerInput::Wake,
+        },
+    }
+}
+
+fn to_worker(script: &mut Script<'_>, listener: ListenerId) -> ToWorker {
+    let seq = Seq::from_raw(script.number()).or(Seq::from_raw(1)).expect("not zero");
+    let sockname = SockName::Ip(([127, 0, 0, 1], 80).into());
+    match script.below(10) {
+        0..4 => ToWorker::NewConn { first_seq: seq, listener, count: script.below(5).into() },
+        4..7 => {
+            let granted =
+                Granted { listener, sockname, shared: script.byte() > 200, data: Vec::new() };
+            let granted = Ok(Box::new(granted));
+            let result = if script.byte() < 220 { granted } else { Err(Errno::EINVAL) };
+            ToWorker::QueryReply { ack: seq, result }
+        }
+        7 => ToWorker::Ack { ack: seq },
+        8 => ToWorker::PassListener { listener },
+        _ => match script.byte() {
+            0..10 => ToWorker::Disconnect,
+            10..20 => ToWorker::Drain { deadline_ms: script.number() },
+            _ => ToWorker::Ping { seq },
+        },
+    }
+}
