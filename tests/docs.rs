@@ -28,6 +28,7 @@ fn the_readme_names_every_event() {
         "bound",
         "stopping",
         "accept_failed",
+        "journal_stopped",
     ] {
         assert!(page.contains(&format!("`{name}`")), "{name} is missing");
     }
