@@ -35,6 +35,7 @@ struct Laden {
 
 /// A message, and how many handles came with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Received {
     /// The message.
     pub msg: ToWorker,

@@ -263,6 +263,13 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # From here to real sockets
+//!
+//! Two examples in the repository do all of this with the system's own calls, and a test runs them:
+//! `tests/embed/examples/poll_loop.rs` is a primary around poll(2) in one file, and
+//! `tests/embed/examples/tokio_worker.rs` serves HTTP on tokio with connections that come through
+//! [`Worker`]. To record what an embedder's primary does, put a [`journal::Recorder`] in front of it.
+//!
 //! # Bounds
 //!
 //! Whatever grows is bounded by [`Config`]: pending connections a listener, connections in flight a

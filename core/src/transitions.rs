@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// Where a worker is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum Life {
     /// Its process was asked for; it has said nothing yet.
     Starting,

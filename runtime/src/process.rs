@@ -88,6 +88,7 @@ pub struct Program {
 
 /// A started worker.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Spawned {
     /// Its process.
     pub pid: i32,
@@ -97,6 +98,7 @@ pub struct Spawned {
 
 /// Why a worker could not be started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SpawnError {
     /// There is no such program.
     NotFound,

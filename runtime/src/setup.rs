@@ -14,6 +14,7 @@ use crate::process::Program;
 
 /// A primary to be started.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Setup {
     /// What the workers run.
     pub program: Program,
@@ -36,6 +37,7 @@ pub struct Setup {
 
 /// What can be said of a primary that has just become ready.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Welcome {
     /// Where it listens.
     pub addresses: Vec<String>,

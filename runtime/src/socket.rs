@@ -24,6 +24,7 @@ const MAX_PASSED_OVER: u32 = 64;
 
 /// Where a socket is bound, and the path to remove when it is closed.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Bound {
     /// Its address.
     pub sockname: SockName,

@@ -202,6 +202,7 @@ pub(crate) enum SlotState {
 
 /// How the last worker of a slot ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct LastExit {
     /// How the process ended; `None` if it was never started, or is stuck in the kernel.
     pub status: Option<ExitStatus>,

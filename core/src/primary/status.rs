@@ -9,6 +9,7 @@ use crate::{Codec, ListenKey, ListenerId, Policy, Slot, SockName, Time, WorkerId
 
 /// Counters since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Totals {
     /// Connections that a worker accepted.
     pub accepted: u64,

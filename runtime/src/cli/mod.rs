@@ -34,6 +34,7 @@ const POLICY_VARIABLE: &str = "NODE_CLUSTER_SCHED_POLICY";
 
 /// What the command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Command {
     /// Be the primary of a program.
     Run {
@@ -60,6 +61,7 @@ pub enum Command {
 
 /// A command to a running primary.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ClientCommand {
     /// Show its state.
     Status {

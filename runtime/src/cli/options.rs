@@ -10,6 +10,7 @@ use crate::journal;
 
 /// The options of `run` and `demo`.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Options {
     /// How many workers to keep; `auto` is already counted out.
     pub workers: u32,

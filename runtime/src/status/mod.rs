@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 ///
 /// Its `Display` is the tables of `status`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Status {
     /// The primary.
     pub primary: PrimaryRow,
@@ -19,6 +20,7 @@ pub struct Status {
 
 /// The primary.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct PrimaryRow {
     /// Its process.
     pub pid: u32,
@@ -46,6 +48,7 @@ pub struct PrimaryRow {
 
 /// A listener.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct ListenerRow {
     /// Where it is bound.
     pub address: String,
@@ -59,6 +62,7 @@ pub struct ListenerRow {
 
 /// A worker.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct WorkerRow {
     /// Its id, as in the event log.
     pub id: u64,

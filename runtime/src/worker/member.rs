@@ -16,6 +16,7 @@ use crate::{clock, socket};
 
 /// Whether a worker goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Standing {
     /// It serves.
     Serving,
