@@ -26,6 +26,7 @@ mod alarm;
 mod connection;
 pub mod demo;
 pub mod reactor;
+mod set;
 mod watch;
 mod worker;
 

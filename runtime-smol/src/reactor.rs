@@ -1,8 +1,10 @@
 //! The primary's event loop on async-io: register, wait, call back.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Instant;
 
@@ -11,10 +13,9 @@ use roundel_runtime::clock;
 use roundel_runtime::exit::Exit;
 use roundel_runtime::primary::EventLoop;
 use roundel_runtime::shell::{Change, Shell, Source};
-use smol::future::yield_now;
 
 use crate::alarm::Alarm;
-use crate::watch::{Ready, Watched, namer};
+use crate::set::Set;
 
 /// The event loop, as [`Primary`](crate::Primary) is told of it.
 #[derive(Debug)]
@@ -36,72 +37,67 @@ pub fn run(shell: Shell) -> io::Result<Exit> {
 }
 
 async fn drive(mut shell: Shell) -> io::Result<Exit> {
-    let ready = Ready::new();
-    let mut watched: BTreeMap<Source, (Watched, Writable)> = BTreeMap::new();
-    let mut unarmed: BTreeSet<Source> = BTreeSet::new();
+    let mut set = Set::new()?;
     let mut alarm = Alarm::new();
-    let mut named = Vec::new();
+    let mut watched: BTreeMap<Source, Arc<OwnedFd>> = BTreeMap::new();
     loop {
         while let Some(change) = shell.next_change() {
-            let source = match change {
-                Change::Watch { source, fd, writable } => {
-                    let watch = Watched::new(fd, namer(source, &ready))?;
-                    watched.insert(source, (watch, Writable(writable)));
-                    source
-                }
-                Change::Rewatch { source, writable } => {
-                    if let Some((_, before)) = watched.get_mut(&source) {
-                        *before = Writable(writable);
-                    }
-                    source
-                }
-                Change::Unwatch { source } => {
-                    watched.remove(&source);
-                    source
-                }
-            };
-            unarmed.insert(source);
+            apply(&set, &mut watched, change)?;
         }
         if let Some(exit) = shell.finished() {
             return Ok(exit);
         }
-        for source in std::mem::take(&mut unarmed) {
-            let Some((watched, Writable(writable))) = watched.get(&source) else { continue };
-            let readable = shell.wants_read(source);
-            watched.arm(readable, *writable)?;
-            if !readable {
-                unarmed.insert(source);
-            }
-        }
-        if shell.has_work() {
-            // Looks at what is ready, without waiting for it.
-            yield_now().await;
-        } else {
+        if !shell.has_work() {
             let deadline = shell.deadline().map(instant);
-            poll_fn(|cx| match (ready.poll(cx), alarm.poll(deadline, cx)) {
+            poll_fn(|cx| match (set.poll_ready(cx)?, alarm.poll(deadline, cx)) {
                 (Poll::Pending, Poll::Pending) => Poll::Pending,
-                _ => Poll::Ready(()),
+                _ => Poll::Ready(io::Result::Ok(())),
             })
-            .await;
+            .await?;
         }
-        let now = clock::now();
-        // A deadline that has passed is judged only after everything was read under that clock:
+        look(&mut set, &mut shell)?;
+        // A deadline that has passed is judged by a clock that was read before the last look:
         // wherever the primary is stopped, no answer that was there in time is overlooked.
+        let now = clock::now();
         if shell.deadline().is_some_and(|at| at <= now) {
-            watched.keys().for_each(|source| shell.on_ready(*source));
-        }
-        ready.take(&mut named);
-        for source in named.drain(..) {
-            shell.on_ready(source);
-            unarmed.insert(source);
+            look(&mut set, &mut shell)?;
         }
         shell.turn(now);
     }
 }
 
-/// Whether readiness to write is awaited too.
-#[derive(Clone, Copy, Debug)]
-struct Writable(bool);
+/// Names everything that is ready.
+fn look(set: &mut Set, shell: &mut Shell) -> io::Result<()> {
+    set.look(|key| {
+        if let Some(source) = Source::from_token(key) {
+            shell.on_ready(source);
+        }
+    })
+}
+
+fn apply(
+    set: &Set,
+    watched: &mut BTreeMap<Source, Arc<OwnedFd>>,
+    change: Change,
+) -> io::Result<()> {
+    match change {
+        Change::Watch { source, fd, writable } => {
+            set.add(&fd, source.to_token(), writable)?;
+            watched.insert(source, fd);
+        }
+        Change::Rewatch { source, writable } => {
+            if let Some(fd) = watched.get(&source) {
+                set.renew(fd, source.to_token(), writable)?;
+            }
+        }
+        Change::Unwatch { source } => {
+            if let Some(fd) = watched.remove(&source) {
+                set.remove(fd)?;
+            }
+        }
+    }
+    Ok(())
+}
 
 fn instant(at: Time) -> Instant {
     // The same clock, but for its epoch.

@@ -1,85 +1,11 @@
-//! Descriptors that name themselves when they are ready.
+//! A descriptor that wakes one and the same waker when it is ready.
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Wake, Waker};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use async_io::Async;
-
-/// What is ready of all that is watched, and who waits for it.
-#[derive(Debug)]
-pub(crate) struct Ready<K> {
-    state: Mutex<State<K>>,
-}
-
-#[derive(Debug)]
-struct State<K> {
-    named: Vec<K>,
-    waiting: Option<Waker>,
-}
-
-impl<K> Ready<K> {
-    pub(crate) fn new() -> Arc<Ready<K>> {
-        Arc::new(Ready { state: Mutex::new(State { named: Vec::new(), waiting: None }) })
-    }
-
-    /// Whether something is ready. If not, the task is woken when something is.
-    pub(crate) fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut state = self.lock();
-        if !state.named.is_empty() {
-            return Poll::Ready(());
-        }
-        match &mut state.waiting {
-            Some(waiting) => waiting.clone_from(cx.waker()),
-            None => state.waiting = Some(cx.waker().clone()),
-        }
-        Poll::Pending
-    }
-
-    /// Moves all that is ready to the end of `into`. The same thing may be there more than once.
-    pub(crate) fn take(&self, into: &mut Vec<K>) {
-        into.append(&mut self.lock().named);
-    }
-
-    fn name(&self, key: K) {
-        let waiting = {
-            let mut state = self.lock();
-            state.named.push(key);
-            state.waiting.take()
-        };
-        if let Some(waiting) = waiting {
-            waiting.wake();
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State<K>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A waker that names a key: all that awaits readiness with it says who is ready.
-pub(crate) fn namer<K>(key: K, ready: &Arc<Ready<K>>) -> Waker
-where
-    K: Copy + Send + Sync + 'static,
-{
-    Waker::from(Arc::new(Namer { key, ready: Arc::clone(ready) }))
-}
-
-struct Namer<K> {
-    key: K,
-    ready: Arc<Ready<K>>,
-}
-
-impl<K: Copy + Send + Sync + 'static> Wake for Namer<K> {
-    fn wake(self: Arc<Self>) {
-        self.ready.name(self.key);
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.ready.name(self.key);
-    }
-}
 
 /// A descriptor that is watched.
 #[derive(Debug)]
@@ -113,63 +39,68 @@ mod tests {
     use std::future::poll_fn;
     use std::io::{Read, Write};
     use std::os::unix::net::UnixStream;
+    use std::sync::Mutex;
+    use std::task::Wake;
 
     use super::*;
 
-    fn named(ready: &Ready<u8>) -> Vec<u8> {
-        async_io::block_on(poll_fn(|cx| ready.poll(cx)));
-        let mut named = Vec::new();
-        ready.take(&mut named);
-        named
+    /// How often it was woken, and who waits for that.
+    #[derive(Default)]
+    struct Count(Mutex<(usize, Option<Waker>)>);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            let mut state = self.0.lock().unwrap();
+            state.0 += 1;
+            if let Some(waiting) = state.1.take() {
+                waiting.wake();
+            }
+        }
     }
 
-    fn watched(key: u8, ready: &Arc<Ready<u8>>) -> (UnixStream, UnixStream, Watched) {
+    impl Count {
+        /// Waits until it was woken.
+        fn take(&self) -> usize {
+            async_io::block_on(poll_fn(|cx| {
+                let mut state = self.0.lock().unwrap();
+                if state.0 > 0 {
+                    return Poll::Ready(std::mem::take(&mut state.0));
+                }
+                state.1 = Some(cx.waker().clone());
+                Poll::Pending
+            }))
+        }
+    }
+
+    fn watched() -> (UnixStream, UnixStream, Watched, Arc<Count>) {
         let (near, far) = UnixStream::pair().unwrap();
         near.set_nonblocking(true).unwrap();
         let fd = Arc::new(OwnedFd::from(near.try_clone().unwrap()));
-        (near, far, Watched::new(fd, namer(key, ready)).unwrap())
+        let count = Arc::new(Count::default());
+        (near, far, Watched::new(fd, Waker::from(Arc::clone(&count))).unwrap(), count)
     }
 
     #[test]
-    fn all_that_is_ready_is_named() {
-        let ready = Ready::new();
-        let (_near, mut far, one) = watched(1, &ready);
-        let (_near, mut other, two) = watched(2, &ready);
-        one.arm(true, false).unwrap();
-        two.arm(true, false).unwrap();
-        far.write_all(b"x").unwrap();
-        other.write_all(b"x").unwrap();
-        let mut both = named(&ready);
-        while both.len() < 2 {
-            both.extend(named(&ready));
-        }
-        both.sort_unstable();
-        assert_eq!(both, [1, 2]);
-    }
-
-    #[test]
-    fn it_is_named_once_for_each_time_it_is_armed() {
-        let ready = Ready::new();
-        let (mut near, mut far, watched) = watched(1, &ready);
+    fn it_wakes_once_for_each_time_it_is_armed() {
+        let (mut near, mut far, watched, count) = watched();
         watched.arm(true, false).unwrap();
         far.write_all(b"x").unwrap();
-        assert_eq!(named(&ready), [1]);
+        assert_eq!(count.take(), 1);
         // It is ready still, and says so again when asked.
         watched.arm(true, false).unwrap();
-        assert_eq!(named(&ready), [1]);
+        assert_eq!(count.take(), 1);
         near.read_exact(&mut [0]).unwrap();
         watched.arm(true, true).unwrap();
-        assert_eq!(named(&ready), [1], "for writing");
+        assert_eq!(count.take(), 1, "for writing");
         far.write_all(b"x").unwrap();
-        assert_eq!(named(&ready), [1], "for reading, which was awaited all along");
+        assert_eq!(count.take(), 1, "for reading, which was awaited all along");
     }
 
     #[test]
-    fn the_end_of_the_other_side_is_named() {
-        let ready = Ready::new();
-        let (_near, far, watched) = watched(1, &ready);
+    fn the_end_of_the_other_side_wakes() {
+        let (_near, far, watched, count) = watched();
         watched.arm(true, false).unwrap();
         drop(far);
-        assert_eq!(named(&ready), [1]);
+        assert_eq!(count.take(), 1);
     }
 }

@@ -1,0 +1,156 @@
+//! Many descriptors that async-io watches as one.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::task::{Context, Poll};
+
+use async_io::Async;
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+
+/// Events taken in one look.
+const EVENTS: usize = 256;
+
+/// A set of descriptors, each with a key, that are watched for edges: async-io forgets a
+/// descriptor after each time it was ready, and to tell it again costs a system call, so it is told
+/// of the whole set.
+#[derive(Debug)]
+pub(crate) struct Set {
+    epoll: Async<Instance>,
+    events: Box<[EpollEvent]>,
+}
+
+#[derive(Debug)]
+struct Instance(Epoll);
+
+impl AsFd for Instance {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.0.as_fd()
+    }
+}
+
+impl Set {
+    /// An empty set.
+    ///
+    /// # Errors
+    /// For want of descriptors.
+    pub(crate) fn new() -> io::Result<Set> {
+        let epoll = Async::new_nonblocking(Instance(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?))?;
+        Ok(Set { epoll, events: vec![EpollEvent::empty(); EVENTS].into_boxed_slice() })
+    }
+
+    /// Adds a descriptor. It is ready to read for the first time if it is so now.
+    pub(crate) fn add(&self, fd: impl AsFd, key: u64, writable: bool) -> io::Result<()> {
+        Ok(self.epoll().add(fd, event(key, writable))?)
+    }
+
+    /// Watches a descriptor anew: what it is ready for now, it becomes ready for.
+    pub(crate) fn renew(&self, fd: impl AsFd, key: u64, writable: bool) -> io::Result<()> {
+        Ok(self.epoll().modify(fd, &mut event(key, writable))?)
+    }
+
+    /// Removes a descriptor. To close it is enough where nobody else has it too.
+    pub(crate) fn remove(&self, fd: impl AsFd) -> io::Result<()> {
+        Ok(self.epoll().delete(fd)?)
+    }
+
+    /// Whether there may be something to look at. If not, the task is woken when there is.
+    pub(crate) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.epoll.poll_readable(cx)
+    }
+
+    /// Names what has become ready since the last look.
+    pub(crate) fn look(&mut self, mut name: impl FnMut(u64)) -> io::Result<()> {
+        loop {
+            let epoll = &self.epoll.get_ref().0;
+            let count = match epoll.wait(&mut self.events, EpollTimeout::ZERO) {
+                Err(Errno::EINTR) => continue,
+                other => other?,
+            };
+            self.events.iter().take(count).for_each(|event| name(event.data()));
+            if count < EVENTS {
+                return Ok(());
+            }
+        }
+    }
+
+    fn epoll(&self) -> &Epoll {
+        &self.epoll.get_ref().0
+    }
+}
+
+fn event(key: u64, writable: bool) -> EpollEvent {
+    let read = EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET;
+    EpollEvent::new(if writable { read | EpollFlags::EPOLLOUT } else { read }, key)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    fn wait(set: &mut Set) -> Vec<u64> {
+        async_io::block_on(poll_fn(|cx| set.poll_ready(cx))).unwrap();
+        looked(set)
+    }
+
+    fn looked(set: &mut Set) -> Vec<u64> {
+        let mut keys = Vec::new();
+        set.look(|key| keys.push(key)).unwrap();
+        keys
+    }
+
+    fn pair() -> (UnixStream, UnixStream) {
+        UnixStream::pair().unwrap()
+    }
+
+    #[test]
+    fn each_is_named_once_for_each_edge() {
+        let mut set = Set::new().unwrap();
+        let ((mut near, mut far), (other, mut remote)) = (pair(), pair());
+        set.add(&near, 1, false).unwrap();
+        set.add(&other, 2, false).unwrap();
+        far.write_all(b"x").unwrap();
+        assert_eq!(wait(&mut set), [1]);
+        assert_eq!(looked(&mut set), [0; 0], "ready still, but no edge");
+        remote.write_all(b"x").unwrap();
+        far.write_all(b"x").unwrap();
+        let mut both = wait(&mut set);
+        both.sort_unstable();
+        assert_eq!(both, [1, 2]);
+        near.read_exact(&mut [0]).unwrap();
+        set.renew(&near, 1, false).unwrap();
+        assert_eq!(looked(&mut set), [1], "there is more to read");
+        set.renew(&near, 1, true).unwrap();
+        near.read_exact(&mut [0]).unwrap();
+        assert_eq!(wait(&mut set), [1], "for writing");
+        set.remove(&near).unwrap();
+        far.write_all(b"x").unwrap();
+        assert_eq!(looked(&mut set), [0; 0]);
+    }
+
+    #[test]
+    fn more_than_one_look_takes() {
+        let mut set = Set::new().unwrap();
+        let pairs: Vec<_> = std::iter::repeat_with(pair).take(EVENTS + 10).collect();
+        for (key, (near, far)) in (0..).zip(&pairs) {
+            set.add(near, key, false).unwrap();
+            (&*far).write_all(b"x").unwrap();
+        }
+        let mut all = wait(&mut set);
+        all.sort_unstable();
+        assert!(all.into_iter().eq(0..pairs.len() as u64));
+    }
+
+    #[test]
+    fn the_end_of_the_other_side_is_named() {
+        let mut set = Set::new().unwrap();
+        let (near, far) = pair();
+        set.add(&near, 1, false).unwrap();
+        drop(far);
+        assert_eq!(wait(&mut set), [1]);
+    }
+}
