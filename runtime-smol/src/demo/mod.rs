@@ -1,27 +1,21 @@
-//! The built-in worker of `roundel-smol demo`: a task for each client.
+//! The built-in worker of `roundel-smol demo`.
 
-mod board;
+mod crowd;
 #[cfg(test)]
 mod tests;
-mod visit;
 
 use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::process::ExitCode;
-use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 
-use roundel_runtime::demo::{self, Client, Identity};
+use roundel_runtime::demo;
 use roundel_runtime::worker::Standing;
-use smol::LocalExecutor;
-use smol::future;
+use smol::stream::Stream;
 
-use crate::{Listener, Worker};
-use board::Board;
-use visit::Visit;
-
-/// Connections taken in a row before others have their turn.
-const IN_A_ROW: u32 = 16;
+use crate::{Incoming, Listener, Worker};
+use crowd::Crowd;
 
 /// Is a demo worker on the first `listeners` listeners of the operator, until it is told to leave.
 pub fn run(listeners: u32) -> ExitCode {
@@ -38,80 +32,86 @@ pub fn run(listeners: u32) -> ExitCode {
 }
 
 async fn serve(worker: Worker, listeners: &[Listener]) -> io::Result<ExitCode> {
-    let board = Rc::new(Board::default());
-    let visits = LocalExecutor::new();
-    let serving = async {
-        all(listeners.iter().map(|listener| accept(&worker, listener, &board, &visits))).await?;
-        board.empty().await;
-        io::Result::Ok(())
-    };
-    let keeping_time = async {
-        board.keep_time().await;
-        io::Result::Ok(())
-    };
-    visits.run(future::or(serving, keeping_time)).await?;
+    let mut doors: Vec<_> = listeners.iter().map(Listener::incoming).collect();
+    let mut demo = Demo { worker: &worker, crowd: Crowd::new()?, held_up: false };
+    poll_fn(|cx| demo.poll(&mut doors, cx)).await?;
     Ok(worker.finish().await)
 }
 
-/// Waits for all, or for the first error.
-async fn all(
-    futures: impl Iterator<Item = impl Future<Output = io::Result<()>>>,
-) -> io::Result<()> {
-    let mut futures: Vec<_> = futures.map(Box::pin).collect();
-    poll_fn(|cx| {
-        let mut result = Ok(());
-        futures.retain_mut(|future| match future.as_mut().poll(cx) {
-            Poll::Ready(Ok(())) => false,
-            Poll::Ready(Err(error)) => {
-                result = Err(error);
-                false
-            }
-            Poll::Pending => true,
-        });
-        if result.is_ok() && !futures.is_empty() { Poll::Pending } else { Poll::Ready(result) }
-    })
-    .await
+struct Demo<'a> {
+    worker: &'a Worker,
+    crowd: Crowd,
+    /// There was no descriptor for another connection: try again when a client goes.
+    held_up: bool,
 }
 
-/// Takes connections until there will be no more, and serves each at once as far as possible.
-async fn accept(
-    worker: &Worker,
-    listener: &Listener,
-    board: &Rc<Board>,
-    visits: &LocalExecutor<'static>,
-) -> io::Result<()> {
-    let who = Identity::own();
-    for count in 1_u32.. {
-        if board.is_full() {
-            let gives_back = async { listener.decline().await.map(Some) };
-            let has_room = async {
-                board.departure().await;
-                Ok(None)
-            };
-            if future::or(gives_back, has_room).await? == Some(false) {
-                break;
+impl Demo<'_> {
+    /// Serves until the worker is to leave and nobody is left. `doors` are the listeners of which
+    /// something may come.
+    fn poll(
+        &mut self,
+        doors: &mut Vec<Incoming<'_>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            let is_leaving = self.is_leaving();
+            if is_leaving {
+                self.crowd.leave();
             }
-            continue;
-        }
-        match listener.accept().await {
-            Ok(Some(connection)) => {
-                if worker.standing() != Standing::Serving {
-                    board.leave();
-                }
-                let client = Client::new(connection.into_inner(), std::time::Instant::now());
-                // Mostly the request is there already, and sometimes that is all.
-                if let Some(visit) = Visit::begin(client, who, board) {
-                    visits.spawn(visit.go_on()).detach();
-                }
+            while self.crowd.poll(cx)?.is_ready() {}
+            self.held_up &= !self.crowd.has_shrunk();
+            if self.accept(doors, cx)? {
+                // Nobody waits behind those who are yet to be accepted.
+                self.crowd.look()?;
+            } else if doors.is_empty() && self.crowd.is_empty() {
+                return Poll::Ready(Ok(()));
+            } else if is_leaving == self.is_leaving() {
+                return Poll::Pending;
             }
-            Ok(None) => break,
-            // For want of descriptors, where this process accepts by itself.
-            Err(_) => board.departure().await,
-        }
-        if count % IN_A_ROW == 0 {
-            future::yield_now().await;
         }
     }
-    board.leave();
-    Ok(())
+
+    fn is_leaving(&self) -> bool {
+        self.worker.standing() != Standing::Serving
+    }
+
+    /// Takes one connection of each listener and serves it at once. One, so that whoever comes
+    /// while this worker is busy goes to another one. False if nothing was there.
+    fn accept(&mut self, doors: &mut Vec<Incoming<'_>>, cx: &mut Context<'_>) -> io::Result<bool> {
+        let mut found = false;
+        for at in (0..doors.len()).rev() {
+            match self.accept_at(&mut doors[at], cx)? {
+                Poll::Pending => continue,
+                Poll::Ready(true) => {}
+                Poll::Ready(false) => drop(doors.swap_remove(at)),
+            }
+            found = true;
+        }
+        Ok(found)
+    }
+
+    /// False if nothing will come of this listener any more.
+    fn accept_at(
+        &mut self,
+        door: &mut Incoming<'_>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<bool>> {
+        if self.crowd.is_full() {
+            return door.poll_decline(cx);
+        }
+        if self.held_up {
+            return Poll::Pending;
+        }
+        match ready!(Pin::new(door).poll_next(cx)) {
+            Some(Ok(connection)) => {
+                Poll::Ready(self.crowd.admit(connection.into_inner()).map(|()| true))
+            }
+            // For want of descriptors, where this process accepts by itself.
+            Some(Err(_)) => {
+                self.held_up = true;
+                Poll::Pending
+            }
+            None => Poll::Ready(Ok(false)),
+        }
+    }
 }

@@ -71,8 +71,8 @@ impl Inner {
         result
     }
 
-    /// Looks for something; if it is not there, the task is woken whenever it may be. A look reads
-    /// the channel until it would block.
+    /// Looks for something; if it is not there, reads the channel, unless it is known that nothing
+    /// is there, and looks again. The task is woken whenever it may be there.
     pub(super) fn poll<R>(
         &self,
         who: &Waiter,
@@ -83,7 +83,16 @@ impl Inner {
         let (is_in_cluster, wants_write, is_failing) = loop {
             let is_failing = self.shared.is_failing();
             let (found, is_in_cluster, wants_write) = self.with(Some(who), |member| {
-                (look(member), member.is_in_cluster(), member.wants_write())
+                let mut found = look(member);
+                if found.is_none() && (self.waiters.may_read() || member.wants_write()) {
+                    member.turn();
+                    found = look(member);
+                    if found.is_some() {
+                        // Nobody will tell, since it is not armed.
+                        self.waiters.expect_more();
+                    }
+                }
+                (found, member.is_in_cluster(), member.wants_write())
             });
             if let Some(found) = found {
                 who.withdraw();
@@ -110,18 +119,7 @@ impl Inner {
         mut look: impl FnMut(&mut Member) -> Option<R>,
     ) -> io::Result<R> {
         let who = self.waiter();
-        let mut heard = None;
-        poll_fn(|cx| {
-            self.poll(&who, cx, |member| {
-                // Others may have read meanwhile; what comes later wakes this one again.
-                if heard.is_none_or(|heard| heard == member.heard()) || member.wants_write() {
-                    member.turn();
-                }
-                heard = Some(member.heard());
-                look(member)
-            })
-        })
-        .await
+        poll_fn(|cx| self.poll(&who, cx, &mut look)).await
     }
 
     /// Asks to listen. Dropped before the answer, it is as if nobody had asked.

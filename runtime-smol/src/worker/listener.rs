@@ -69,14 +69,17 @@ impl Listener {
     /// # Errors
     /// If epoll(7) fails.
     pub async fn decline(&self) -> io::Result<bool> {
-        self.inner
-            .wait_for(|member| {
-                if member.decline(&self.listener) {
-                    return Some(true);
-                }
-                member.is_dry().then_some(false)
-            })
-            .await
+        let who = self.inner.waiter();
+        poll_fn(|cx| self.poll_decline(&who, cx)).await
+    }
+
+    fn poll_decline(&self, who: &Waiter, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        self.inner.poll(who, cx, |member| {
+            if member.decline(&self.listener) {
+                return Some(true);
+            }
+            member.is_dry().then_some(false)
+        })
     }
 
     fn poll_accept(
@@ -101,15 +104,12 @@ impl Listener {
     }
 
     fn take(&self, member: &mut Member) -> Option<io::Result<Option<Connection>>> {
-        match member.accept(&self.listener) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            taken => return Some(taken.map(|connection| Some(Connection::new(connection)))),
+        match member.take(&self.listener) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                member.is_dry().then_some(Ok(None))
+            }
+            taken => Some(taken.map(|connection| Some(Connection::new(connection)))),
         }
-        // In these cases the channel was not read.
-        if self.own.is_some() || member.wants_write() {
-            member.turn();
-        }
-        member.is_dry().then_some(Ok(None))
     }
 }
 
@@ -124,6 +124,13 @@ impl Drop for Listener {
 pub struct Incoming<'a> {
     listener: &'a Listener,
     who: Waiter,
+}
+
+impl Incoming<'_> {
+    /// See [`Listener::decline`].
+    pub(crate) fn poll_decline(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        self.listener.poll_decline(&self.who, cx)
+    }
 }
 
 impl Stream for Incoming<'_> {

@@ -1,17 +1,36 @@
 //! The tasks that wait for a worker's news.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
 
 /// Who waits. As a waker it wakes all of them, whatever each one waits for: they are few.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Waiters {
     waiting: Mutex<Vec<(u64, Waker)>>,
     last: AtomicU64,
+    may_read: AtomicBool,
+}
+
+impl Default for Waiters {
+    fn default() -> Waiters {
+        let waiting = Mutex::default();
+        Waiters { waiting, last: AtomicU64::new(0), may_read: AtomicBool::new(true) }
+    }
 }
 
 impl Waiters {
+    /// Whether something may be there to read. Whoever asks reads until it would block, before
+    /// anybody else asks.
+    pub(super) fn may_read(&self) -> bool {
+        self.may_read.swap(false, Ordering::SeqCst)
+    }
+
+    /// Something may be there to read.
+    pub(super) fn expect_more(&self) {
+        self.may_read.store(true, Ordering::SeqCst);
+    }
+
     /// Wakes all but one: that one knows already.
     pub(super) fn wake_but(&self, knows: Option<&Waiter>) {
         let knows = knows.map(|waiter| waiter.id);
@@ -30,10 +49,11 @@ impl Waiters {
 
 impl Wake for Waiters {
     fn wake(self: Arc<Self>) {
-        self.wake_but(None);
+        self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
+        self.expect_more();
         self.wake_but(None);
     }
 }

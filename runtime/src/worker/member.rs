@@ -220,10 +220,28 @@ impl Member {
     }
 
     /// The next connection of a listener. Acknowledges it, so from here on it is this worker's.
+    /// Reads the channel if none waits.
     ///
     /// # Errors
     /// `WouldBlock` if none is there now. Otherwise as accept(2), for listeners of one's own.
     pub fn accept(&mut self, listener: &Listener) -> io::Result<Connection> {
+        if let From::Handed(id) = listener.from
+            && self.delivered.iter().all(|(at, _)| *at != id)
+            && self.core.untaken_at(id) == 0
+        {
+            // Not only reads: what a primary of Node is answered on the spot goes out first, or it
+            // would be taken for an answer that could not be sent.
+            self.turn();
+        }
+        self.take(listener)
+    }
+
+    /// As [`accept`](Member::accept), of what was read before: for those who know that there is
+    /// nothing to read.
+    ///
+    /// # Errors
+    /// As `accept`.
+    pub fn take(&mut self, listener: &Listener) -> io::Result<Connection> {
         let id = match &listener.from {
             From::Own(..) if self.standing() != Standing::Serving => {
                 return Err(io::ErrorKind::WouldBlock.into());
@@ -239,11 +257,6 @@ impl Member {
         };
         if let Some(connection) = self.take_delivered(id) {
             return Ok(connection);
-        }
-        if self.core.untaken_at(id) == 0 {
-            // Not only reads: what a primary of Node is answered on the spot goes out first, or it
-            // would be taken for an answer that could not be sent.
-            self.turn();
         }
         // Behind an answer that could not be sent yet, another one would wait as well.
         if !self.wants_write() {
