@@ -1,6 +1,6 @@
 //! The clients of a demo worker: one task for all of them.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::{Context, Poll, ready};
@@ -12,11 +12,17 @@ use roundel_runtime::worker::Connection;
 use crate::alarm::Alarm;
 use crate::set::Set;
 
+/// Clients to be seen off of whom none is watched.
+const PATIENCE: usize = 16;
+
 pub(super) struct Crowd {
     who: Identity,
     clients: HashMap<u64, Client>,
     deadlines: BTreeSet<(Instant, u64)>,
     set: Set,
+    /// Those who were answered for the last time, the oldest first. Most close at once, so it is
+    /// cheaper to look at them when something else wakes the worker than to watch them.
+    leavers: VecDeque<u64>,
     alarm: Alarm,
     /// Keys are not used again: an event may come for one that has gone.
     last: u64,
@@ -36,6 +42,7 @@ impl Crowd {
             clients: HashMap::new(),
             deadlines: BTreeSet::new(),
             set: Set::new()?,
+            leavers: VecDeque::new(),
             alarm: Alarm::new(),
             last: 0,
             is_leaving: false,
@@ -62,6 +69,7 @@ impl Crowd {
         if std::mem::replace(&mut self.is_leaving, true) {
             return;
         }
+        self.see_off();
         let now = Instant::now();
         for (key, client) in &mut self.clients {
             self.deadlines.remove(&(client.deadline(), *key));
@@ -72,20 +80,63 @@ impl Crowd {
     }
 
     /// Serves a connection as far as possible at once: mostly the request is there already.
-    pub(super) fn admit(&mut self, connection: Connection) -> io::Result<()> {
+    pub(super) fn admit(&mut self, connection: Connection) {
         let now = Instant::now();
         let mut client = Client::new(connection, now);
         if self.is_leaving {
             client.hurry(now);
         }
-        if act(&mut client, Client::advance, self.who, self.is_leaving) == Next::Close {
-            return Ok(());
+        let next = act(&mut client, Client::advance, self.who, self.is_leaving);
+        if next == Next::Close {
+            return;
         }
         self.last += 1;
-        self.set.add(&**client.connection(), self.last, client.wants_write())?;
-        self.deadlines.insert((client.deadline(), self.last));
-        self.clients.insert(self.last, client);
-        Ok(())
+        let (key, is_lingering) = (self.last, client.is_lingering());
+        self.deadlines.insert((client.deadline(), key));
+        self.clients.insert(key, client);
+        if !is_lingering || next == Next::Again {
+            return self.watch(key);
+        }
+        self.leavers.push_back(key);
+        if self.leavers.len() > PATIENCE || self.is_leaving {
+            self.see_off();
+        }
+    }
+
+    /// Closes those who have closed. Of those who have not, only the latest are left unwatched,
+    /// and nobody once the worker leaves.
+    pub(super) fn see_off(&mut self) {
+        let patience = if self.is_leaving { 0 } else { PATIENCE };
+        while let Some(&key) = self.leavers.front() {
+            let who = self.who;
+            let next = self
+                .clients
+                .get_mut(&key)
+                .map_or(Next::Close, |client| act(client, Client::advance, who, self.is_leaving));
+            if next == Next::Stay && self.leavers.len() <= patience {
+                return;
+            }
+            self.leavers.pop_front();
+            match next {
+                Next::Close => self.remove(key),
+                Next::Stay | Next::Again => self.watch(key),
+            }
+        }
+    }
+
+    fn watch(&mut self, key: u64) {
+        let Some(client) = self.clients.get(&key) else { return };
+        // For want of memory, or of watches, of which a user has only so many (epoll(7)).
+        if self.set.add(&**client.connection(), key, client.wants_write()).is_err() {
+            self.remove(key);
+        }
+    }
+
+    fn remove(&mut self, key: u64) {
+        if let Some(client) = self.clients.remove(&key) {
+            self.deadlines.remove(&(client.deadline(), key));
+            self.has_shrunk = true;
+        }
     }
 
     /// Serves those who are ready and those whose time has come. `Ready` if that was somebody; if
@@ -141,8 +192,7 @@ impl Crowd {
             // That it is closed removes it from the set, at the latest when the primary closes
             // its copy, which it may have for a moment.
             self.deadlines.remove(&(before, key));
-            self.clients.remove(&key);
-            self.has_shrunk = true;
+            self.remove(key);
             return Ok(());
         }
         if client.deadline() != before {

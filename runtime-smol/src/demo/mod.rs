@@ -53,6 +53,7 @@ impl Demo<'_> {
         doors: &mut Vec<Incoming<'_>>,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
+        self.crowd.see_off();
         loop {
             let is_leaving = self.is_leaving();
             if is_leaving {
@@ -104,7 +105,8 @@ impl Demo<'_> {
         }
         match ready!(Pin::new(door).poll_next(cx)) {
             Some(Ok(connection)) => {
-                Poll::Ready(self.crowd.admit(connection.into_inner()).map(|()| true))
+                self.crowd.admit(connection.into_inner());
+                Poll::Ready(Ok(true))
             }
             // For want of descriptors, where this process accepts by itself.
             Some(Err(_)) => {

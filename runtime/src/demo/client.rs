@@ -197,6 +197,11 @@ impl Client {
             && self.body_left == 0
     }
 
+    /// Whether it was answered for the last time, and is only still to close: nobody waits for that.
+    pub fn is_lingering(&self) -> bool {
+        self.state == State::Lingering
+    }
+
     /// Whether readiness to write matters.
     pub fn wants_write(&self) -> bool {
         !self.output.is_empty()
