@@ -22,7 +22,6 @@
 //! }
 //! ```
 
-mod alarm;
 mod connection;
 pub mod demo;
 pub mod reactor;

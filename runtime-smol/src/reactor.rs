@@ -5,7 +5,6 @@ use std::future::poll_fn;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Instant;
 
 use roundel_core::Time;
@@ -14,7 +13,6 @@ use roundel_runtime::exit::Exit;
 use roundel_runtime::primary::EventLoop;
 use roundel_runtime::shell::{Change, Shell, Source};
 
-use crate::alarm::Alarm;
 use crate::set::Set;
 
 /// The event loop, as [`Primary`](crate::Primary) is told of it.
@@ -38,7 +36,6 @@ pub fn run(shell: Shell) -> io::Result<Exit> {
 
 async fn drive(mut shell: Shell) -> io::Result<Exit> {
     let mut set = Set::new()?;
-    let mut alarm = Alarm::new();
     let mut watched: BTreeMap<Source, Arc<OwnedFd>> = BTreeMap::new();
     loop {
         while let Some(change) = shell.next_change() {
@@ -48,12 +45,8 @@ async fn drive(mut shell: Shell) -> io::Result<Exit> {
             return Ok(exit);
         }
         if !shell.has_work() {
-            let deadline = shell.deadline().map(instant);
-            poll_fn(|cx| match (set.poll_ready(cx)?, alarm.poll(deadline, cx)) {
-                (Poll::Pending, Poll::Pending) => Poll::Pending,
-                _ => Poll::Ready(io::Result::Ok(())),
-            })
-            .await?;
+            set.be_ready_by(shell.deadline().map(instant))?;
+            poll_fn(|cx| set.poll_ready(cx)).await?;
         }
         look(&mut set, &mut shell)?;
         // A deadline that has passed is judged by a clock that was read before the last look:

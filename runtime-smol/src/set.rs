@@ -3,20 +3,27 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use async_io::Async;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::time::TimeSpec;
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
 /// Events taken in one look.
 const EVENTS: usize = 256;
+/// The key of the timer.
+const ALARM: u64 = u64::MAX;
 
 /// A set of descriptors, each with a key, that are watched for edges: async-io forgets a
 /// descriptor after each time it was ready, and to tell it again costs a system call, so it is told
-/// of the whole set.
+/// of the whole set. The same goes for timers: async-io sets its own one anew for each wait.
 #[derive(Debug)]
 pub(crate) struct Set {
     epoll: Async<Instance>,
+    alarm: TimerFd,
+    set_for: Option<Instant>,
     events: Box<[EpollEvent]>,
 }
 
@@ -35,8 +42,13 @@ impl Set {
     /// # Errors
     /// For want of descriptors.
     pub(crate) fn new() -> io::Result<Set> {
-        let epoll = Async::new_nonblocking(Instance(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?))?;
-        Ok(Set { epoll, events: vec![EpollEvent::empty(); EVENTS].into_boxed_slice() })
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        let flags = TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK;
+        let alarm = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?;
+        epoll.add(&alarm, event(ALARM, false))?;
+        let epoll = Async::new_nonblocking(Instance(epoll))?;
+        let events = vec![EpollEvent::empty(); EVENTS].into_boxed_slice();
+        Ok(Set { epoll, alarm, set_for: None, events })
     }
 
     /// Adds a descriptor. It is ready to read for the first time if it is so now.
@@ -59,6 +71,20 @@ impl Set {
         self.epoll.poll_readable(cx)
     }
 
+    /// Becomes ready at a deadline, if nothing else makes it ready before. It is set anew only for
+    /// one earlier than before, so that may be too early, but never too late.
+    pub(crate) fn be_ready_by(&mut self, deadline: Option<Instant>) -> io::Result<()> {
+        let Some(at) = deadline.filter(|at| self.set_for.is_none_or(|before| *at < before)) else {
+            return Ok(());
+        };
+        // To set it for no time at all would be to turn it off (timerfd_settime(2)).
+        let after = at.saturating_duration_since(Instant::now()).max(Duration::from_nanos(1));
+        let after = Expiration::OneShot(TimeSpec::from_duration(after));
+        self.alarm.set(after, TimerSetTimeFlags::empty())?;
+        self.set_for = Some(at);
+        Ok(())
+    }
+
     /// Names what has become ready since the last look.
     pub(crate) fn look(&mut self, mut name: impl FnMut(u64)) -> io::Result<()> {
         loop {
@@ -67,7 +93,12 @@ impl Set {
                 Err(Errno::EINTR) => continue,
                 other => other?,
             };
-            self.events.iter().take(count).for_each(|event| name(event.data()));
+            for event in self.events.iter().take(count) {
+                match event.data() {
+                    ALARM => self.set_for = None,
+                    key => name(key),
+                }
+            }
             if count < EVENTS {
                 return Ok(());
             }
@@ -143,6 +174,22 @@ mod tests {
         let mut all = wait(&mut set);
         all.sort_unstable();
         assert!(all.into_iter().eq(0..pairs.len() as u64));
+    }
+
+    #[test]
+    fn it_is_ready_by_the_earliest_deadline() {
+        let mut set = Set::new().unwrap();
+        let begun = Instant::now();
+        let (late, early) = (Duration::from_secs(60), Duration::from_millis(20));
+        for deadline in [Some(begun + late), Some(begun + early), None, Some(begun + late)] {
+            set.be_ready_by(deadline).unwrap();
+        }
+        assert_eq!(wait(&mut set), [0; 0]);
+        let took = begun.elapsed();
+        assert!(took >= early && took < late / 2, "{took:?}");
+        // One that has passed already.
+        set.be_ready_by(Some(begun)).unwrap();
+        assert_eq!(wait(&mut set), [0; 0]);
     }
 
     #[test]

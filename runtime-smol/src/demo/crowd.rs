@@ -9,21 +9,20 @@ use std::time::Instant;
 use roundel_runtime::demo::{Client, Identity, MAX_CLIENTS, Next};
 use roundel_runtime::worker::Connection;
 
-use crate::alarm::Alarm;
 use crate::set::Set;
 
-/// Clients to be seen off of whom none is watched.
-const PATIENCE: usize = 16;
+/// Clients that have only to close and are not watched.
+const MAX_LEAVERS: usize = 64;
 
 pub(super) struct Crowd {
     who: Identity,
     clients: HashMap<u64, Client>,
     deadlines: BTreeSet<(Instant, u64)>,
     set: Set,
-    /// Those who were answered for the last time, the oldest first. Most close at once, so it is
-    /// cheaper to look at them when something else wakes the worker than to watch them.
+    /// Those who were answered for the last time and are not watched, the oldest first. Most close
+    /// soon, and nobody waits for that: each is looked at when enough others have followed, or
+    /// closed at its deadline.
     leavers: VecDeque<u64>,
-    alarm: Alarm,
     /// Keys are not used again: an event may come for one that has gone.
     last: u64,
     is_leaving: bool,
@@ -43,7 +42,6 @@ impl Crowd {
             deadlines: BTreeSet::new(),
             set: Set::new()?,
             leavers: VecDeque::new(),
-            alarm: Alarm::new(),
             last: 0,
             is_leaving: false,
             has_shrunk: false,
@@ -98,26 +96,18 @@ impl Crowd {
             return self.watch(key);
         }
         self.leavers.push_back(key);
-        if self.leavers.len() > PATIENCE || self.is_leaving {
-            self.see_off();
-        }
+        self.see_off();
     }
 
-    /// Closes those who have closed. Of those who have not, only the latest are left unwatched,
-    /// and nobody once the worker leaves.
-    pub(super) fn see_off(&mut self) {
-        let patience = if self.is_leaving { 0 } else { PATIENCE };
-        while let Some(&key) = self.leavers.front() {
-            let who = self.who;
-            let next = self
-                .clients
-                .get_mut(&key)
-                .map_or(Next::Close, |client| act(client, Client::advance, who, self.is_leaving));
-            if next == Next::Stay && self.leavers.len() <= patience {
-                return;
-            }
-            self.leavers.pop_front();
-            match next {
+    /// Closes those who have closed, and watches those who have not, but for the latest few.
+    fn see_off(&mut self) {
+        let unwatched = if self.is_leaving { 0 } else { MAX_LEAVERS };
+        while self.leavers.len() > unwatched
+            && let Some(key) = self.leavers.pop_front()
+        {
+            // At its deadline it has gone already.
+            let Some(client) = self.clients.get_mut(&key) else { continue };
+            match act(client, Client::advance, self.who, self.is_leaving) {
                 Next::Close => self.remove(key),
                 Next::Stay | Next::Again => self.watch(key),
             }
@@ -142,9 +132,8 @@ impl Crowd {
     /// Serves those who are ready and those whose time has come. `Ready` if that was somebody; if
     /// not, the task is woken when it is.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.set.poll_ready(cx)?.is_pending() {
-            ready!(self.alarm.poll(self.deadlines.first().map(|(at, _)| *at), cx));
-        }
+        self.set.be_ready_by(self.deadlines.first().map(|(at, _)| *at))?;
+        ready!(self.set.poll_ready(cx))?;
         Poll::Ready(self.look())
     }
 
@@ -153,25 +142,24 @@ impl Crowd {
         self.set.look(|key| self.ready.push(key))?;
         let mut ready = std::mem::take(&mut self.ready);
         for key in ready.drain(..) {
-            self.advance(key, Client::advance)?;
+            self.advance(key, Client::advance);
         }
         self.ready = ready;
-        self.expire()?;
+        self.expire();
         if self.is_leaving {
             self.close_done();
         }
         Ok(())
     }
 
-    fn expire(&mut self) -> io::Result<()> {
+    fn expire(&mut self) {
         let now = Instant::now();
         while let Some(&(at, key)) = self.deadlines.first()
             && at <= now
         {
             self.deadlines.pop_first();
-            self.advance(key, Client::on_deadline)?;
+            self.advance(key, Client::on_deadline);
         }
-        Ok(())
     }
 
     fn close_done(&mut self) {
@@ -184,25 +172,31 @@ impl Crowd {
         });
     }
 
-    fn advance(&mut self, key: u64, what: Act) -> io::Result<()> {
-        let Some(client) = self.clients.get_mut(&key) else { return Ok(()) };
+    fn advance(&mut self, key: u64, what: Act) {
+        let Some(client) = self.clients.get_mut(&key) else { return };
         let (before, wrote) = (client.deadline(), client.wants_write());
+        let lingered = client.is_lingering();
         let next = act(client, what, self.who, self.is_leaving);
         if next == Next::Close {
             // That it is closed removes it from the set, at the latest when the primary closes
             // its copy, which it may have for a moment.
             self.deadlines.remove(&(before, key));
-            self.remove(key);
-            return Ok(());
+            return self.remove(key);
         }
         if client.deadline() != before {
             self.deadlines.remove(&(before, key));
             self.deadlines.insert((client.deadline(), key));
         }
-        if client.wants_write() != wrote || next == Next::Again {
-            self.set.renew(&**client.connection(), key, client.wants_write())?;
+        if client.is_lingering() && !lingered && next == Next::Stay && !self.is_leaving {
+            // Where it fails, it is looked at more often than it has to be.
+            let _ = self.set.remove(&**client.connection());
+            self.leavers.push_back(key);
+            self.see_off();
+        } else if (client.wants_write() != wrote || next == Next::Again)
+            && self.set.renew(&**client.connection(), key, client.wants_write()).is_err()
+        {
+            self.remove(key);
         }
-        Ok(())
     }
 }
 

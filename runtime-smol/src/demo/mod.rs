@@ -53,7 +53,6 @@ impl Demo<'_> {
         doors: &mut Vec<Incoming<'_>>,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
-        self.crowd.see_off();
         loop {
             let is_leaving = self.is_leaving();
             if is_leaving {
