@@ -11,8 +11,8 @@ use roundel_runtime::worker::Connection;
 
 use crate::set::Set;
 
-/// Clients that have only to close and are not watched.
-const MAX_LEAVERS: usize = 64;
+/// Clients that have only to close and are not watched: few, as each has a descriptor.
+const MAX_LEAVERS: usize = 16;
 
 pub(super) struct Crowd {
     who: Identity,
