@@ -207,12 +207,6 @@ impl Client {
         !self.output.is_empty()
     }
 
-    /// Whether readiness to read leads to anything now. For adapters that are told of a level again
-    /// and again, not of its rise.
-    pub fn wants_read(&self) -> bool {
-        !self.has_ended && !self.has_enough() && !self.wants_write()
-    }
-
     /// Pipelined requests wait in the kernel while there is enough to do.
     fn has_enough(&self) -> bool {
         self.input.len() > http::MAX_HEAD && self.state != State::Lingering

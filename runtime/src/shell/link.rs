@@ -72,11 +72,11 @@ pub(super) enum Heard {
 /// Whether a channel was read to would-block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ReadState {
-    Empty,
-    /// The budget ran out, or what waits to be sent holds the reading up.
+    /// Nothing more is there, or it is of no use to go on before something was sent: either way,
+    /// readiness will tell.
+    Wait,
+    /// The budget ran out.
     More,
-    /// As above, but it makes no sense to go on before something was sent.
-    Held,
     Closed,
 }
 
@@ -111,7 +111,7 @@ impl Link {
                 ControlFlow::Break(()) => return ReadState::More,
             }
             if self.outbox.len() > MAX_UNSENT && !self.fenced && !self.deaf {
-                return ReadState::Held;
+                return ReadState::Wait;
             }
             if bytes >= BYTES_PER_TURN {
                 return ReadState::More;
@@ -126,7 +126,7 @@ impl Link {
                     if self.is_mid_frame() {
                         heard(Heard::FrameBegun);
                     }
-                    return ReadState::Empty;
+                    return ReadState::Wait;
                 }
                 // The other end died with something unread: end of file comes next (unix(7)).
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}

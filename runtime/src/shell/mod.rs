@@ -26,7 +26,7 @@ use roundel_core::{
 pub use source::{Change, Source};
 
 use crate::clock;
-use crate::control::{ClientId, ControlServer};
+use crate::control::ControlServer;
 use crate::eventlog::EventLog;
 use crate::exit::Exit;
 use crate::journal::Journal;
@@ -71,8 +71,6 @@ pub struct Shell {
     ready: BTreeSet<Source>,
     /// Workers to whom something is to be sent.
     unsent: BTreeSet<WorkerId>,
-    /// Workers of whom nothing is read before something was sent to them.
-    held: BTreeSet<WorkerId>,
     /// When to try again what failed for want of descriptors or memory.
     retry_at: Option<Time>,
     read_buffer: Box<[u8]>,
@@ -135,7 +133,6 @@ impl Shell {
             changes: VecDeque::new(),
             ready: BTreeSet::new(),
             unsent: BTreeSet::new(),
-            held: BTreeSet::new(),
             retry_at: None,
             read_buffer: vec![0; 64 * 1024].into_boxed_slice(),
             stop_asked: false,
@@ -166,24 +163,6 @@ impl Shell {
     /// Whether there is work that needs no readiness: the next wait is to be a mere look.
     pub fn has_work(&self) -> bool {
         !self.ready.is_empty() || self.verdict.is_some()
-    }
-
-    /// Whether readiness to read this source leads to anything now. Adapters that are told of a
-    /// level again and again, not of its rise, leave it alone otherwise: it is of use again after a
-    /// turn that something else brought about.
-    pub fn wants_read(&self, source: Source) -> bool {
-        match source {
-            Source::Channel(id) => {
-                let has_unsent = self.links.get(&id).is_some_and(Link::has_unsent);
-                !(has_unsent && self.held.contains(&id))
-            }
-            Source::Control => !self.control_starved,
-            Source::ControlClient(client) => {
-                let control = self.control.as_ref();
-                control.is_some_and(|it| it.wants_write(ClientId(client)) == Some(false))
-            }
-            Source::Signals | Source::Listener(_) => true,
-        }
     }
 
     /// When the next turn is due at the latest.
@@ -265,13 +244,8 @@ impl Shell {
         if link.has_unsent() {
             self.unsent.insert(id);
         }
-        if state == ReadState::Held {
-            self.held.insert(id);
-        } else {
-            self.held.remove(&id);
-        }
         match state {
-            ReadState::Empty | ReadState::Held => {}
+            ReadState::Wait => {}
             ReadState::More => {
                 self.ready.insert(Source::Channel(id));
             }
@@ -404,7 +378,6 @@ impl Shell {
     }
 
     fn close_link(&mut self, id: WorkerId) {
-        self.held.remove(&id);
         if self.links.remove(&id).is_some() {
             self.changes.push_back(Change::Unwatch { source: Source::Channel(id) });
         }
