@@ -311,9 +311,9 @@ pub use id::{ConnId, ListenerId, Seq, Slot, WorkerId};
 pub use inbox::{Inbox, Received};
 pub use msg::{Address, Errno, FromWorker, Granted, ListenKey, SockName, ToWorker, Transport};
 pub use primary::{
-    Attach, Broken, Canonical, Command, ConnEnd, Event, ExitClass, ExitStatus, Input, LastExit,
-    ListenerStatus, Output, Primary, Refusal, Signal, SpawnError, Totals, Verdict, Violation,
-    WorkerStatus,
+    Attach, Broken, Canonical, CanonicalView, Command, ConnEnd, Event, ExitClass, ExitStatus,
+    Input, LastExit, ListenerStatus, Output, Primary, Refusal, Signal, SpawnError, Totals, Verdict,
+    Violation, WorkerStatus,
 };
 pub use time::Time;
 pub use timers::{Deadline, Timer};

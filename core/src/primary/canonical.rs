@@ -1,227 +1,320 @@
 //! A view in which states that behave alike are equal, for search and comparison.
 
 use alloc::vec::Vec;
+use core::hash::{Hash, Hasher};
 use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::Primary;
-use super::records::{Listener, SlotState, Worker};
-use super::shutdown::Stop;
+use super::records::{Listener, SlotRecord, SlotState, Worker};
 use crate::timers::Due;
-use crate::{ConnId, ListenerId, Time, WorkerId};
+use crate::transitions::Life;
+use crate::{ConnId, ListenerId, Slot, Time, WorkerId};
 
 /// A [`Primary`] with its ids renamed in order, its times relative to now, and its counters left
-/// out.
+/// out; what can make no difference any more is left out as well.
 ///
 /// Two primaries with the same configuration and equal views answer equal inputs (renamed alike)
 /// with equal outputs, but for the counters: totals, restarts, the last exit of a slot, and stray
 /// messages short of their limit. Outputs that were not polled are not part of it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Canonical(Vec<Item>);
+pub struct Canonical(Vec<u8>);
 
-/// One fact of the view; the order of the facts is fixed.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-enum Item {
-    /// A part begins.
-    Mark(char),
-    /// A number, a rank, or a flag.
-    Number(u64),
-    /// A time from now, in nanoseconds.
-    Ahead(i128),
-    /// Anything that has no ids or times in it.
-    Text(alloc::string::String),
+/// The facts of a [`Canonical`], not written down but fed to a hasher.
+///
+/// Takes time in the square of the number of workers: it is meant for small states.
+#[derive(Debug)]
+pub struct CanonicalView<'a> {
+    primary: &'a Primary,
+    workers: Vec<WorkerId>,
+    listeners: Vec<ListenerId>,
+    conns: Vec<ConnId>,
+    /// Slots and what only they look at do not matter any more.
+    draining: bool,
+}
+
+/// A hasher that keeps what it is fed.
+struct Recorder(Vec<u8>);
+
+impl Hasher for Recorder {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+
+    fn finish(&self) -> u64 {
+        0
+    }
 }
 
 impl Primary {
     /// The view of this state.
     pub fn canonical(&self) -> Canonical {
-        let mut view = View {
-            items: Vec::new(),
-            now: self.now,
+        let mut facts = Recorder(Vec::new());
+        self.view().hash(&mut facts);
+        Canonical(facts.0)
+    }
+
+    /// The same view, to be hashed whole or in parts.
+    pub fn view(&self) -> CanonicalView<'_> {
+        CanonicalView {
+            primary: self,
             workers: self.workers.keys_sorted(),
             listeners: self.listeners.keys_sorted(),
             conns: self.held(),
-        };
-        for id in view.workers.clone() {
-            if let Some(worker) = self.workers.get(id) {
-                view.worker(self, worker);
-            }
+            draining: self.is_draining(),
         }
-        for id in view.listeners.clone() {
-            if let Some(record) = self.listeners.get(id) {
-                view.listener(record);
-            }
-        }
-        view.mark('o');
-        for index in self.ring.iter() {
-            let rank = self.workers.key_at(index).map(|id| view.rank(id));
-            view.number(rank.unwrap_or(0));
-        }
-        view.mark('b');
-        for &id in &self.backlog {
-            let rank = view.listener_rank(id);
-            view.number(rank);
-        }
-        view.slots(self);
-        view.timers(self);
-        view.mark('p');
-        view.number(u64::from(self.pressed));
-        view.number(u64::from(self.ever_online));
-        view.text(&self.stop.as_ref().map(Stop::without_time));
-        view.time(self.stop.as_ref().map(Stop::deadline));
-        Canonical(view.items)
     }
 }
 
-struct View {
-    items: Vec<Item>,
-    now: Time,
-    workers: Vec<WorkerId>,
-    listeners: Vec<ListenerId>,
-    conns: Vec<ConnId>,
+impl Hash for CanonicalView<'_> {
+    fn hash<H: Hasher>(&self, out: &mut H) {
+        self.hash_rest(out);
+        for slot in 0..self.primary.slots.len() as u32 {
+            self.hash_slot(Slot(slot), out);
+        }
+        self.hash_order(out);
+    }
 }
 
-impl View {
-    fn mark(&mut self, part: char) {
-        self.items.push(Item::Mark(part));
+/// Flags in one number, the first one lowest.
+fn flags<const N: usize>(flags: [bool; N]) -> u32 {
+    flags.iter().rev().fold(0, |all, &flag| all << 1 | u32::from(flag))
+}
+
+/// Whom a deadline is about.
+enum About {
+    Worker(WorkerId, Option<ListenerId>),
+    Slot(Slot),
+    Rest(Option<ListenerId>),
+    /// An ack timer is only a reminder of what the record says.
+    Nobody,
+}
+
+fn about(due: Due) -> About {
+    match due {
+        Due::Ack(_) => About::Nobody,
+        Due::Ready(w)
+        | Due::Silent(w)
+        | Due::Frame(w)
+        | Due::Drain(w)
+        | Due::Interrupt(w)
+        | Due::Terminate(w)
+        | Due::Fence(w)
+        | Due::Orphan(w) => About::Worker(w, None),
+        Due::Cooldown(w, l) => About::Worker(w, Some(l)),
+        Due::Respawn(slot) => About::Slot(slot),
+        Due::Unheld(l) => About::Rest(Some(l)),
+        Due::StopWaiting => About::Rest(None),
+    }
+}
+
+/// One more than the place in the order; 0 for what is gone.
+fn rank<T: Ord>(order: &[T], what: &T) -> u32 {
+    order.binary_search(what).map_or(0, |at| at as u32 + 1)
+}
+
+impl CanonicalView<'_> {
+    /// What concerns the listeners and the whole.
+    pub fn hash_rest<H: Hasher>(&self, out: &mut H) {
+        let primary = self.primary;
+        for &id in &self.listeners {
+            if let Some(record) = primary.listeners.get(id) {
+                self.listener(record, out);
+            }
+        }
+        for id in &primary.backlog {
+            out.write_u32(rank(&self.listeners, id));
+        }
+        out.write_u32(flags([primary.pressed, primary.ever_online, primary.stop.is_some()]));
+        if let Some(stop) = &primary.stop {
+            stop.without_time().hash(out);
+            self.time(stop.deadline(), out);
+        }
+        for (at, due) in primary.timers.iter() {
+            let which = match about(due) {
+                About::Rest(which) => which,
+                About::Worker(id, which) if rank(&self.workers, &id) == 0 => which,
+                _ => continue,
+            };
+            self.timer(at, due, which, out);
+        }
+        out.write_u8(b'.');
     }
 
-    fn number(&mut self, number: u64) {
-        self.items.push(Item::Number(number));
+    /// What concerns a slot and its workers, whichever slot it is and whoever they are among the
+    /// other slots' workers.
+    ///
+    /// Slots that have equal hashes are interchangeable, but for ties that the primary breaks by
+    /// id: see [`hash_order`](CanonicalView::hash_order).
+    pub fn hash_slot<H: Hasher>(&self, slot: Slot, out: &mut H) {
+        let primary = self.primary;
+        if let Some(record) = primary.slots.get(slot.0 as usize).filter(|_| !self.draining) {
+            self.slot(slot, record, out);
+        }
+        for (at, due) in primary.timers.iter() {
+            if matches!(about(due), About::Slot(other) if other == slot) {
+                self.timer(at, due, None, out);
+            }
+        }
+        for (id, worker) in self.workers_of(slot) {
+            self.worker(id, worker, out);
+        }
+        out.write_u8(b'.');
     }
 
-    fn text(&mut self, what: &impl core::fmt::Debug) {
-        self.items.push(Item::Text(alloc::format!("{what:?}")));
+    /// The workers of a slot, the oldest one first.
+    fn workers_of(&self, slot: Slot) -> impl Iterator<Item = (WorkerId, &Worker)> {
+        let known = |&id: &WorkerId| self.primary.workers.get(id).map(|worker| (id, worker));
+        self.workers.iter().filter_map(known).filter(move |(_, worker)| worker.slot == slot)
     }
 
-    fn time(&mut self, at: Option<Time>) {
-        let ahead = |at: Time| i128::from(at.as_nanos()) - i128::from(self.now.as_nanos());
-        self.items.push(Item::Ahead(at.map_or(i128::MAX, ahead)));
+    /// The slot of each worker, in the order of the workers' ids.
+    ///
+    /// It makes a difference only where the primary breaks a tie by id: between workers that cool
+    /// down at the same time, or that wait for the place of the same process.
+    pub fn hash_order<H: Hasher>(&self, out: &mut H) {
+        for &id in &self.workers {
+            let slot = self.primary.workers.get(id).map(|worker| worker.slot);
+            slot.hash(out);
+        }
+    }
+
+    fn time<H: Hasher>(&self, at: Time, out: &mut H) {
+        out.write_u64(at.as_nanos().wrapping_sub(self.primary.now.as_nanos()));
     }
 
     /// An age, of which only so much matters.
-    fn age(&mut self, at: Time, matters: Duration) {
-        let age = self.now.since(at).min(matters);
-        self.number(age.as_nanos() as u64);
+    fn age<H: Hasher>(&self, at: Time, matters: Duration, out: &mut H) {
+        let age = self.primary.now.since(at).min(matters);
+        out.write_u64(u64::try_from(age.as_nanos()).unwrap_or(u64::MAX));
     }
 
-    /// One more than the place in the order; 0 for what is gone.
-    fn rank(&self, id: WorkerId) -> u64 {
-        self.workers.binary_search(&id).map_or(0, |at| at as u64 + 1)
+    fn timer<H: Hasher>(&self, at: Time, due: Due, which: Option<ListenerId>, out: &mut H) {
+        self.time(at, out);
+        out.write_u8(due.timer() as u8);
+        out.write_u32(which.map_or(0, |id| rank(&self.listeners, &id)));
     }
 
-    fn listener_rank(&self, id: ListenerId) -> u64 {
-        self.listeners.binary_search(&id).map_or(0, |at| at as u64 + 1)
+    fn worker<H: Hasher>(&self, id: WorkerId, worker: &Worker, out: &mut H) {
+        let (ended, killed) = (worker.exit.is_some(), worker.killed_as.is_some());
+        (worker.generation, worker.codec, worker.life).hash(out);
+        // How it ended was looked at when it did.
+        worker.killed_as.filter(|_| !ended).hash(out);
+        out.write_u32(flags([
+            ended,
+            worker.channel_closed,
+            worker.fenced && !worker.channel_closed,
+            worker.pid.is_some() && !ended,
+            worker.voluntary && !ended && !killed,
+            worker.replaced && !self.draining,
+            worker.said_ready,
+            worker.mid_frame,
+        ]));
+        (worker.window, worker.queries).hash(out);
+        if !self.draining && !ended {
+            self.career(worker, out);
+        }
+        self.in_flight(worker, out);
+        if !worker.in_flight.is_empty() && !ended && !killed {
+            self.time(worker.owes_since, out);
+        }
+        self.shares(id, worker, out);
+        let own = |index| self.primary.workers.key_at(index) == Some(id);
+        let turn = self.primary.ring.iter().position(own);
+        out.write_u32(turn.map_or(0, |turn| turn as u32 + 1));
+        for (at, due) in self.primary.timers.iter() {
+            if let About::Worker(other, which) = about(due)
+                && other == id
+            {
+                self.timer(at, due, which, out);
+            }
+        }
+        out.write_u8(b';');
     }
 
-    fn conn_rank(&self, id: ConnId) -> u64 {
-        self.conns.binary_search(&id).map_or(0, |at| at as u64 + 1)
-    }
-
-    fn worker(&mut self, primary: &Primary, worker: &Worker) {
-        self.mark('w');
-        self.text(&(worker.slot, worker.generation, worker.codec, worker.life));
-        self.text(&(worker.pid.is_some(), worker.voluntary, worker.killed_as, worker.replaced));
-        self.text(&(worker.fenced, worker.channel_closed, worker.exit, worker.accepted > 0));
-        self.number(worker.window.into());
-        self.number(worker.queries.into());
-        self.number(worker.said_ready.into());
+    /// What matters for who comes after a worker, and when.
+    fn career<H: Hasher>(&self, worker: &Worker, out: &mut H) {
+        let primary = self.primary;
+        let second = Duration::from_secs(1);
         if let Some(at) = worker.ready_at {
-            self.age(at, primary.config.restart_period.max(Duration::from_secs(1)));
+            self.age(at, primary.config.restart_period.max(second), out);
+            let early = primary.now.since(at) < second && !worker.replaced;
+            out.write_u8(u8::from(early && worker.accepted > 0));
         }
-        if worker.life == crate::Life::Leaving {
-            self.time(Some(worker.leaving_since));
+        if worker.life == Life::Leaving {
+            let leaves = |w: &Worker| w.life == Life::Leaving && w.exit.is_none();
+            let earlier = primary
+                .workers
+                .iter()
+                .filter(|(_, other)| leaves(other) && other.leaving_since < worker.leaving_since);
+            out.write_u32(earlier.count() as u32);
         }
-        self.mark('f');
+    }
+
+    fn in_flight<H: Hasher>(&self, worker: &Worker, out: &mut H) {
+        out.write_u32(worker.flying());
         for entry in worker.in_flight.iter() {
-            self.number(worker.next_seq.get() - entry.seq.get());
-            self.number(self.conn_rank(entry.conn));
-            self.number(self.listener_rank(entry.listener));
-            self.number(entry.attempts.into());
-            self.number(entry.doubtful.into());
+            out.write_u32(rank(&self.conns, &entry.conn));
+            out.write_u32(rank(&self.listeners, &entry.listener));
+            (entry.attempts, entry.doubtful).hash(out);
         }
-        self.time((!worker.in_flight.is_empty()).then_some(worker.owes_since));
-        self.mark('s');
+    }
+
+    fn shares<H: Hasher>(&self, id: WorkerId, worker: &Worker, out: &mut H) {
+        out.write_usize(worker.shares.len());
         for share in &worker.shares {
-            self.number(self.listener_rank(share.listener));
-            self.number(share.listening.into());
-            self.text(&share.cool.map(|cool| cool.next));
-            self.time(share.cool.and_then(|cool| cool.until));
+            out.write_u32(rank(&self.listeners, &share.listener));
+            share.listening.hash(out);
+            // Who is on the way out gets nothing more.
+            let cool = share.cool.filter(|_| worker.life <= Life::Ready);
+            out.write_u8(cool.map_or(0, |cool| 1 + u8::from(cool.until.is_some())));
+            if let Some(cool) = cool {
+                cool.next.hash(out);
+            }
+            if let Some(until) = cool.and_then(|cool| cool.until) {
+                self.time(until, out);
+            }
+        }
+        for listener in &self.listeners {
+            let record = self.primary.listeners.get(*listener);
+            record.is_some_and(|record| record.holders.contains(&id)).hash(out);
         }
     }
 
-    fn listener(&mut self, record: &Listener) {
-        self.mark('l');
-        self.text(&(&record.key, record.operator, record.shared, record.accepting));
-        self.text(&(&record.sockname, &record.data));
-        self.text(&record.state);
+    fn listener<H: Hasher>(&self, record: &Listener, out: &mut H) {
+        (&record.key, &record.sockname, &record.data, record.state).hash(out);
+        out.write_u32(flags([record.operator, record.shared, record.accepting]));
+        out.write_usize(record.askers.len());
         for asker in &record.askers {
-            self.number(self.rank(asker.worker));
-            self.number(asker.seq.get());
+            out.write_u32(rank(&self.workers, &asker.worker));
+            asker.seq.hash(out);
         }
-        self.mark('h');
-        for &holder in &record.holders {
-            self.number(self.rank(holder));
-        }
-        self.mark('q');
+        out.write_usize(record.pending.len());
         for entry in &record.pending {
-            self.number(self.conn_rank(entry.conn));
-            self.number(entry.attempts.into());
+            out.write_u32(rank(&self.conns, &entry.conn));
+            out.write_u8(entry.attempts);
         }
     }
 
-    #[expect(clippy::wildcard_enum_match_arm, reason = "only this one has an id in it")]
-    fn slots(&mut self, primary: &Primary) {
-        for slot in &primary.slots {
-            self.mark('t');
-            match slot.state {
-                SlotState::Filled(id) => self.number(self.rank(id)),
-                SlotState::Crowded { failing, .. } => {
-                    self.mark('c');
-                    self.number(self.rank(failing));
-                }
-                other => self.text(&other),
-            }
-            self.text(&slot.delay);
-            for &at in &slot.failures {
-                self.age(at, primary.config.restart_period);
+    fn slot<H: Hasher>(&self, slot: Slot, record: &SlotRecord, out: &mut H) {
+        match record.state {
+            SlotState::Empty => out.write_u8(0),
+            SlotState::Filled(_) => out.write_u8(1),
+            SlotState::Waiting => out.write_u8(2),
+            SlotState::GivenUp => out.write_u8(3),
+            SlotState::Ended => out.write_u8(4),
+            SlotState::Crowded { failing, suicide } => {
+                out.write_u8(5);
+                let at = self.workers_of(slot).position(|(id, _)| id == failing);
+                (at, suicide).hash(out);
             }
         }
-    }
-
-    fn timers(&mut self, primary: &Primary) {
-        self.mark('d');
-        let mut facts: Vec<(Time, u8, u64, u64)> = primary
-            .timers
-            .iter()
-            // An ack timer is only a reminder of what the record says.
-            .filter(|(_, due)| !matches!(due, Due::Ack(_)))
-            .map(|(at, due)| {
-                let kind = due.timer() as u8;
-                match due {
-                    Due::Ack(w)
-                    | Due::Ready(w)
-                    | Due::Silent(w)
-                    | Due::Frame(w)
-                    | Due::Drain(w)
-                    | Due::Interrupt(w)
-                    | Due::Terminate(w)
-                    | Due::Fence(w)
-                    | Due::Orphan(w) => (at, kind, self.rank(w), 0),
-                    Due::Cooldown(w, l) => (at, kind, self.rank(w), self.listener_rank(l)),
-                    Due::Respawn(slot) => (at, kind, slot.0.into(), 0),
-                    Due::Unheld(l) => (at, kind, self.listener_rank(l), 0),
-                    Due::StopWaiting => (at, kind, 0, 0),
-                }
-            })
-            .collect();
-        facts.sort_unstable();
-        for (at, kind, who, which) in facts {
-            self.time(Some(at));
-            self.number(kind.into());
-            self.number(who);
-            self.number(which);
+        record.delay.hash(out);
+        let period = self.primary.config.restart_period;
+        for &at in record.failures.iter().filter(|&&at| self.primary.now.since(at) < period) {
+            self.age(at, period, out);
         }
+        out.write_u8(b',');
     }
 }

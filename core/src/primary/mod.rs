@@ -19,7 +19,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-pub use canonical::Canonical;
+pub use canonical::{Canonical, CanonicalView};
 pub use check::Broken;
 pub use input::{Command, ExitStatus, Input, SpawnError, Violation};
 pub use output::{Attach, ConnEnd, Event, ExitClass, Output, Refusal, Signal, Verdict};

@@ -39,8 +39,8 @@ impl Stop {
     }
 
     /// What it is apart from its deadline.
-    pub(super) fn without_time(&self) -> impl core::fmt::Debug + use<> {
-        (self.phase, self.verdict.clone())
+    pub(super) fn without_time(&self) -> impl core::hash::Hash {
+        (self.phase, &self.verdict)
     }
 }
 

@@ -6,10 +6,34 @@ use roundel_core::{Address, Config, ListenKey, Overflow};
 
 const SECOND: Duration = Duration::from_secs(1);
 
+/// More workers than this are not practical.
+pub const MAX_WORKERS: usize = 4;
+
+/// Ways to search less and see as much. `docs/model-check.md` says why each of them does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reduce {
+    /// A state that is known with more left to happen is known.
+    pub dominance: bool,
+    /// Slots with their workers are exchanged where no tie can tell them apart.
+    pub symmetry: bool,
+    /// A worker's only answer comes first where it commutes with everything before it.
+    pub answers: bool,
+    /// States after which workers only come and go are not gone on from.
+    pub spent: bool,
+}
+
+impl Reduce {
+    /// All of them.
+    pub const ALL: Reduce = Reduce { dominance: true, symmetry: true, answers: true, spent: true };
+    /// None of them.
+    pub const NONE: Reduce =
+        Reduce { dominance: false, symmetry: false, answers: false, spent: false };
+}
+
 /// The bounds of a search: what is counted down as a run goes on, and what stays as it is.
 #[derive(Clone, Debug)]
 pub struct Bounds {
-    /// Workers that the primary keeps. At most 3 are practical.
+    /// Workers that the primary keeps. At most [`MAX_WORKERS`].
     pub workers: u32,
     /// Connections that arrive in a run.
     pub connections: u8,
@@ -27,6 +51,8 @@ pub struct Bounds {
     /// Whoever has to start a process, close a listener, or say hello may do so at any time later,
     /// not at once.
     pub lazy: bool,
+    /// What is not searched because it would show nothing new.
+    pub reduce: Reduce,
     /// Refuse what arrives while one connection is pending, and give a slot up at its second
     /// early failure.
     pub strict: bool,
@@ -45,6 +71,7 @@ impl Bounds {
             cold: false,
             lazy: false,
             strict: false,
+            reduce: Reduce::ALL,
         }
     }
 

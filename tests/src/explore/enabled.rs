@@ -92,7 +92,8 @@ impl World {
     /// deadline passes (which waits for running workers), and to make room when a worker fails or
     /// loses its channel. So there must be nothing of that kind under way.
     fn only_answer(&self) -> Option<Action> {
-        let calm = self.left.troubles == 0 && self.left.commands == 0 && !self.lazy;
+        let calm =
+            self.reduce.answers && self.left.troubles == 0 && self.left.commands == 0 && !self.lazy;
         let steady = |p: &Process| {
             !p.suicided && !p.shut && !p.fenced && !p.killed && !p.up.contains(&Up::Garbage)
         };

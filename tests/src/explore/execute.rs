@@ -15,7 +15,7 @@ impl World {
             self.wrong(format!("10: {output:?} after the end"));
         }
         match output {
-            Output::Spawn { worker, .. } => self.on_spawn(*worker),
+            Output::Spawn { worker, slot, .. } => self.on_spawn(*worker, slot.0),
             Output::Kill { worker, signal } => self.signal(*worker, *signal),
             Output::Fence { worker } => {
                 if let Some(process) = self.process_mut(*worker) {
@@ -48,7 +48,7 @@ impl World {
         }
     }
 
-    fn on_spawn(&mut self, worker: WorkerId) {
+    fn on_spawn(&mut self, worker: WorkerId, slot: u32) {
         self.left.respawns -= 1;
         if self.processes.iter().any(|process| process.suicided && process.lives()) {
             self.goals.reach(Goal::SuicideReplaced);
@@ -56,7 +56,7 @@ impl World {
         if self.processes.iter().any(|process| process.shut && process.lives()) {
             self.goals.reach(Goal::OrphanReplaced);
         }
-        self.processes.push(Process::new(worker));
+        self.processes.push(Process::new(worker, slot));
     }
 
     fn signal(&mut self, worker: WorkerId, signal: Signal) {

@@ -10,6 +10,7 @@ pub mod enabled;
 pub mod execute;
 pub mod fingerprint;
 pub mod goals;
+pub mod known;
 pub mod probe;
 pub mod process;
 pub mod reference;

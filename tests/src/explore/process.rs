@@ -52,6 +52,8 @@ pub enum Down {
 pub struct Process {
     /// The worker.
     pub id: WorkerId,
+    /// Its place.
+    pub slot: u32,
     /// What the process does.
     pub state: State,
     /// It was killed before it ran.
@@ -86,9 +88,10 @@ pub struct Process {
 
 impl Process {
     /// A process that was asked for.
-    pub fn new(id: WorkerId) -> Self {
+    pub fn new(id: WorkerId, slot: u32) -> Self {
         Process {
             id,
+            slot,
             state: State::Starting,
             condemned: false,
             introduced: false,

@@ -4,42 +4,20 @@
 //! new states are entered in the order of their parents. So nobody waits for a lock, and numbers,
 //! depths and traces do not depend on the threads.
 
-use std::collections::{HashMap, HashSet};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use super::action::Action;
 use super::bounds::Bounds;
 use super::bug::Bug;
-use super::fingerprint::fingerprint;
+use super::fingerprint::{Prints, fingerprints};
 use super::goals::Goals;
+use super::known::Known;
 use super::report::{Failure, Report};
 use super::world::World;
 
 /// How many states are expanded between two entries of new ones.
 const CHUNK: usize = 16_384;
-
-/// A fingerprint is its own hash.
-#[derive(Default)]
-struct Itself(u64);
-
-impl Hasher for Itself {
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(byte);
-        }
-    }
-
-    fn write_u128(&mut self, number: u128) {
-        self.0 = number as u64;
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
-
-type Known = HashSet<u128, BuildHasherDefault<Itself>>;
 
 /// What to search, and how.
 #[derive(Clone, Debug)]
@@ -64,13 +42,13 @@ pub struct Search {
 /// A state of the frontier.
 struct Waiting {
     index: u32,
-    print: u128,
+    key: u128,
     world: World,
 }
 
 /// A state that was not known before its chunk.
 struct Found {
-    print: u128,
+    prints: Prints,
     parent: u32,
     action: Action,
     world: World,
@@ -108,12 +86,13 @@ impl Search {
         let start = Instant::now();
         let mut report = Report::default();
         let first = World::new(&self.bounds, self.bug);
-        let mut known = Known::default();
-        known.insert(fingerprint(&first));
+        let mut known = Known::new(self.bounds.reduce.dominance);
+        let prints = fingerprints(&first);
+        enter(&mut known, prints, &first);
         report.goals.join(first.goals);
         // How each state was first reached; the first one by nothing.
         let mut links: Vec<(u32, Action)> = vec![(0, Action::Tick)];
-        let mut frontier = vec![Waiting { index: 0, print: fingerprint(&first), world: first }];
+        let mut frontier = vec![Waiting { index: 0, key: prints.key(), world: first }];
         let mut failure = None;
         'search: while !frontier.is_empty() {
             let mut next = Vec::new();
@@ -129,17 +108,18 @@ impl Search {
                         failure = harvest.failure;
                     }
                     for found in harvest.found {
-                        if known.insert(found.print) {
+                        if enter(&mut known, found.prints, &found.world) {
                             let index = links.len() as u32;
+                            let key = found.prints.key();
                             links.push((found.parent, found.action));
-                            next.push(Waiting { index, print: found.print, world: found.world });
+                            next.push(Waiting { index, key, world: found.world });
                         }
                     }
                 }
                 if failure.is_some() {
                     break 'search;
                 }
-                if known.len() > self.max_states || start.elapsed() > self.max_time {
+                if links.len() > self.max_states || start.elapsed() > self.max_time {
                     report.given_up = true;
                     break 'search;
                 }
@@ -150,16 +130,16 @@ impl Search {
                 report.depth += 1;
             }
             if self.progress {
-                let rate = known.len() as f64 / start.elapsed().as_secs_f64();
+                let rate = links.len() as f64 / start.elapsed().as_secs_f64();
                 eprintln!(
                     "depth {:3}: {:9} states, {:8} at this depth, {rate:7.0} a second",
                     report.depth,
-                    known.len(),
+                    links.len(),
                     frontier.len()
                 );
             }
         }
-        report.states = known.len();
+        report.states = links.len();
         report.elapsed = start.elapsed();
         report.failure = failure.map(|(parent, action, what)| Failure {
             path: path_to(&links, parent).into_iter().chain(action).collect(),
@@ -184,9 +164,9 @@ impl Search {
 
     fn expand(&self, part: &[Waiting], known: &Known) -> Harvest {
         let mut harvest = Harvest::default();
-        let mut here: HashMap<u128, (), BuildHasherDefault<Itself>> = HashMap::default();
-        for Waiting { index, print, world } in part {
-            if let Err(what) = self.look_closer(world, *print, &mut harvest) {
+        let mut here = HashSet::new();
+        for Waiting { index, key, world } in part {
+            if let Err(what) = self.look_closer(world, *key, &mut harvest) {
                 harvest.failure = Some((*index, None, what));
                 return harvest;
             }
@@ -194,7 +174,7 @@ impl Search {
                 harvest.cut += 1;
                 continue;
             }
-            if world.is_spent() {
+            if self.bounds.reduce.spent && world.is_spent() {
                 harvest.spent += 1;
                 continue;
             }
@@ -205,16 +185,17 @@ impl Search {
                 }
                 harvest.transitions += 1;
                 harvest.goals.join(next.goals);
-                let print = fingerprint(&next);
-                let fault = next.fault.is_some();
-                if !fault && (known.contains(&print) || here.insert(print, ()).is_some()) {
+                let prints = fingerprints(&next);
+                let key = prints.key();
+                let seen = known.covers(key, next.left) || !here.insert((key, next.left));
+                if seen && next.fault.is_none() {
                     continue;
                 }
                 if let Some(what) = next.broken() {
                     harvest.failure = Some((*index, Some(action), what));
                     return harvest;
                 }
-                harvest.found.push(Found { print, parent: *index, action, world: next });
+                harvest.found.push(Found { prints, parent: *index, action, world: next });
             }
         }
         harvest
@@ -232,6 +213,16 @@ impl Search {
         world.probe()?;
         world.settle()
     }
+}
+
+/// Enters a state; false if it is known. One that is not exchangeable covers those that are and are
+/// equal to it but for an exchange.
+fn enter(known: &mut Known, prints: Prints, world: &World) -> bool {
+    let new = known.enter(prints.key(), world.left);
+    if new && world.reduce.symmetry && !prints.exchangeable {
+        known.enter(prints.alike, world.left);
+    }
+    new
 }
 
 fn path_to(links: &[(u32, Action)], mut index: u32) -> Vec<Action> {

@@ -8,9 +8,9 @@ use roundel_core::{
 };
 
 use super::action::Action;
-use super::bounds::Bounds;
+use super::bounds::{Bounds, Reduce};
 use super::bug::Bug;
-use super::fingerprint::Wide;
+use super::fingerprint::Seen;
 use super::goals::{Goal, Goals};
 use super::process::{Process, Up};
 use super::reference::Reference;
@@ -29,7 +29,7 @@ pub enum Door {
 }
 
 /// What is left to happen in a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Left {
     /// Connections that have not arrived.
     pub connections: u8,
@@ -39,6 +39,16 @@ pub struct Left {
     pub respawns: i8,
     /// Wishes of the operator.
     pub commands: u8,
+}
+
+impl Left {
+    /// Whether whatever can happen with the other can happen with this.
+    pub fn covers(self, other: Left) -> bool {
+        self.connections >= other.connections
+            && self.troubles >= other.troubles
+            && self.respawns >= other.respawns
+            && self.commands >= other.commands
+    }
 }
 
 /// A state: the primary, the processes, the channels, the clock.
@@ -68,9 +78,12 @@ pub struct World {
     /// What the primary said in the last step, if anybody wants to know.
     pub said: Option<Vec<Output>>,
     /// The hash of the primary as it is, once somebody wanted it.
-    pub(super) seen: OnceLock<Wide>,
+    pub(super) seen: OnceLock<Seen>,
     pub(super) bug: Option<Bug>,
     pub(super) lazy: bool,
+    pub(super) reduce: Reduce,
+    /// Troubles are too few for a process too many.
+    pub(super) few_troubles: bool,
     pub(super) last_conn: u64,
     pub(super) config: Arc<Config>,
     pub(super) listener: ListenerId,
@@ -106,6 +119,8 @@ impl World {
             said: None,
             bug,
             lazy: bounds.lazy,
+            reduce: bounds.reduce,
+            few_troubles: u32::from(bounds.troubles) <= bounds.workers,
             last_conn: 0,
             config,
             listener: ListenerId::from_raw(1).unwrap_or_else(|| unreachable!("not zero")),
