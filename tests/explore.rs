@@ -1,10 +1,15 @@
 //! The exhaustive search at small bounds, and the deliberate faults that it must find.
 
-use roundel_tests::explore::bounds::Bounds;
+use std::collections::HashMap;
+
+use roundel_tests::explore::action::Action;
+use roundel_tests::explore::bounds::{Bounds, Reduce};
 use roundel_tests::explore::bug::Bug;
+use roundel_tests::explore::fingerprint::fingerprints;
 use roundel_tests::explore::goals::Goals;
 use roundel_tests::explore::report::{Report, trace};
 use roundel_tests::explore::search::Search;
+use roundel_tests::explore::world::{Left, World};
 
 /// Searches everything, and looks closely at each state.
 fn search(bounds: &Bounds, sample: u64) -> Report {
@@ -121,4 +126,97 @@ fn a_lazy_world_reaches_all_that_a_prompt_one_does() {
     let mut both = lazy.goals;
     both.join(prompt.goals);
     assert_eq!(both, lazy.goals);
+}
+
+/// Bounds at which a search without reductions is affordable, and something of everything is in.
+fn affordable() -> Vec<Bounds> {
+    let one = |workers, connections| Bounds { troubles: 1, ..Bounds::new(workers, connections) };
+    let strict = Bounds { cold: true, lazy: true, strict: true, ..one(1, 1) };
+    vec![Bounds::new(1, 2), one(2, 2), Bounds { commands: 0, window: 2, ..one(2, 3) }, strict]
+}
+
+/// Dominance and symmetry leave out only what is like something that is searched; all reductions
+/// together reach the same goals.
+#[test]
+fn reductions_hide_nothing() {
+    let slim = Reduce { dominance: true, symmetry: true, ..Reduce::NONE };
+    let several = Bounds { troubles: 1, respawns: 1, commands: 0, ..Bounds::new(3, 2) };
+    let ties = Bounds { respawns: 0, commands: 0, ..Bounds::new(2, 2) };
+    for bounds in affordable().into_iter().chain([several, ties]) {
+        let run = |reduce| {
+            let mut search = Search::new(Bounds { reduce, ..bounds.clone() });
+            search.sample = u64::MAX;
+            search.collect = true;
+            let report = search.run();
+            assert_eq!(report.failure, None, "{bounds:?}");
+            report
+        };
+        let (plain, slim, all) = (run(Reduce::NONE), run(slim), run(Reduce::ALL));
+        println!("{bounds:?}: {}, {}, {} states", plain.states, slim.states, all.states);
+        assert!(plain.alike == slim.alike, "other states: {bounds:?}");
+        assert!(all.alike.is_subset(&plain.alike), "states from nowhere: {bounds:?}");
+        assert_eq!(plain.goals, slim.goals, "{bounds:?}");
+        assert_eq!(plain.goals, all.goals, "{bounds:?}");
+        assert!(all.states < slim.states && slim.states < plain.states);
+    }
+}
+
+/// A next state: what it is known by, and how it comes.
+type Future = (u128, Left, Action);
+
+/// What can come next, as what the next states are known by.
+fn futures(world: &World) -> Vec<Future> {
+    let exchangeable = fingerprints(world).exchangeable;
+    let mut next = Vec::new();
+    for action in world.actions() {
+        let mut after = world.clone();
+        if after.apply(action) {
+            let prints = fingerprints(&after);
+            assert!(prints.exchangeable || !exchangeable, "a tie comes where none can");
+            next.push((if exchangeable { prints.alike } else { prints.exact }, after.left, action));
+        }
+    }
+    next.sort_unstable_by_key(|(print, left, _)| (*print, left.troubles, left.commands));
+    next
+}
+
+/// Two states with one fingerprint have the same next states, by their fingerprints: so nothing
+/// that a fingerprint leaves out makes a difference, in the primary's canonical view or outside.
+#[test]
+fn states_with_one_fingerprint_have_one_future() {
+    for bounds in affordable() {
+        let bounds = Bounds { reduce: Reduce { symmetry: true, ..Reduce::NONE }, ..bounds };
+        let mut known: HashMap<(u128, Left), World> = HashMap::new();
+        let mut waiting = vec![World::new(&bounds, None)];
+        let mut met = 0_u64;
+        while let Some(world) = waiting.pop() {
+            let key = (fingerprints(&world).key(), world.left);
+            if let Some(before) = known.get(&key) {
+                let (one, other) = (futures(before), futures(&world));
+                let alike = |a: &[Future], b: &[Future]| {
+                    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a.0, a.1) == (b.0, b.1))
+                };
+                if !alike(&one, &other) {
+                    let only = |these: &[Future], those: &[Future]| {
+                        let there = |f: &Future| those.iter().any(|g| (f.0, f.1) == (g.0, g.1));
+                        let lone = these.iter().filter(|f| !there(f));
+                        lone.map(|future| future.2.to_string()).collect::<Vec<_>>()
+                    };
+                    let differ = (only(&one, &other), only(&other, &one));
+                    panic!("two futures of one state: {differ:#?}\n{before:#?}\n{world:#?}");
+                }
+                met += 1;
+                continue;
+            }
+            known.insert(key, world.clone());
+            if world.left.respawns >= 0 {
+                waiting.extend(world.actions().into_iter().filter_map(|action| {
+                    let mut after = world.clone();
+                    after.apply(action).then_some(after)
+                }));
+            }
+        }
+        println!("{bounds:?}: {} states, met again {met} times", known.len());
+        assert!(met > 1_000);
+    }
 }

@@ -10,14 +10,15 @@ use super::Primary;
 use super::records::{Listener, SlotRecord, SlotState, Worker};
 use crate::timers::Due;
 use crate::transitions::Life;
-use crate::{ConnId, ListenerId, Slot, Time, WorkerId};
+use crate::{ConnId, Deadline, ListenerId, Slot, Time, WorkerId};
 
 /// A [`Primary`] with its ids renamed in order, its times relative to now, and its counters left
 /// out; what can make no difference any more is left out as well.
 ///
 /// Two primaries with the same configuration and equal views answer equal inputs (renamed alike)
 /// with equal outputs, but for the counters: totals, restarts, the last exit of a slot, and stray
-/// messages short of their limit. Outputs that were not polled are not part of it.
+/// messages short of their limit. Both must have been woken in time, since they may remind
+/// themselves of nothing at different times. Outputs that were not polled are not part of it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Canonical(Vec<u8>);
 
@@ -64,6 +65,22 @@ impl Primary {
             conns: self.held(),
             draining: self.is_draining(),
         }
+    }
+
+    /// The next deadline that matters. [`poll_timeout`](Primary::poll_timeout) may name an earlier
+    /// one, at which a `Wake` changes nothing but the clock.
+    pub fn deadline(&self) -> Option<Deadline> {
+        let matters = |(at, due): (Time, Due)| {
+            let at = match due {
+                Due::Ack(id) => {
+                    let worker = self.workers.get(id).filter(|w| !w.in_flight.is_empty())?;
+                    worker.owes_since.after(self.config.ack_timeout?).max(at)
+                }
+                _ => at,
+            };
+            Some(Deadline { at, timer: due.timer() })
+        };
+        self.timers.iter().filter_map(matters).min_by_key(|deadline| (deadline.at, deadline.timer))
     }
 }
 

@@ -2,9 +2,7 @@
 
 use std::net::SocketAddr;
 
-use roundel_core::{
-    Command, Errno, ExitStatus, Input, Primary, Seq, SockName, SpawnError, Time, Timer, WorkerId,
-};
+use roundel_core::{Command, Errno, ExitStatus, Input, SockName, SpawnError, Timer, WorkerId};
 
 use super::action::Action;
 use super::goals::{Goal, Goals};
@@ -81,47 +79,28 @@ impl World {
         }
     }
 
-    /// Passes the next deadline at which something happens.
-    ///
-    /// The ack timer is a reminder that may come too early: such a deadline is none that could be
-    /// told apart from outside, nor is it part of what is compared, so it is passed on the way.
+    /// Passes the next deadline that matters, and on the way those that are only reminders: they
+    /// can't be told from outside, nor are they part of what is compared.
     fn tick(&mut self, late: Option<std::time::Duration>) -> bool {
-        for _ in 0..100 {
-            let Some(deadline) = self.primary.poll_timeout() else { return false };
-            let busy = self.processes.iter().any(Process::is_busy);
-            let reminder = deadline.timer == Timer::Ack && self.is_early(deadline.at);
-            if reminder {
-                self.now = deadline.at;
-                self.tell(Input::Wake);
-                continue;
-            }
-            if busy && is_patience(deadline.timer) {
-                return false;
-            }
-            self.now = late.map_or(deadline.at, |nap| deadline.at.after(nap));
+        let Some(deadline) = self.primary.deadline() else { return false };
+        if is_patience(deadline.timer) && self.processes.iter().any(Process::is_busy) {
+            return false;
+        }
+        while let Some(first) = self.primary.poll_timeout().filter(|first| first.at < deadline.at) {
+            self.now = first.at;
             self.tell(Input::Wake);
             if self.primary.poll_timeout().is_some_and(|next| next.at <= self.now) {
                 self.wrong("a deadline is not later than the wake");
+                return true;
             }
-            self.look_around();
-            return true;
         }
-        self.wrong("the reminders never end");
+        self.now = late.map_or(deadline.at, |nap| deadline.at.after(nap));
+        self.tell(Input::Wake);
+        if self.primary.poll_timeout().is_some_and(|next| next.at <= self.now) {
+            self.wrong("a deadline is not later than the wake");
+        }
+        self.look_around();
         true
-    }
-
-    /// Whether a wake at this time changes nothing but the clock.
-    fn is_early(&self, at: Time) -> bool {
-        let mut woken = Primary::clone(&self.primary);
-        let mut moved = woken.clone();
-        // Nobody was ever sent so much: it moves the clock, and nothing else.
-        let nothing = Seq::from_raw(u64::MAX).zip(self.processes.first().map(|p| p.id));
-        let Some((seq, worker)) = nothing else { return false };
-        let failed = Input::HandoffFailed { worker, seq, errno: Errno(0) };
-        let fine = woken.handle_input(at, Input::Wake).is_ok()
-            && moved.handle_input(at, failed).is_ok()
-            && !woken.has_output();
-        fine && woken.canonical() == moved.canonical()
     }
 
     /// What a state alone shows.

@@ -73,13 +73,12 @@ impl World {
             use Action::{Bind, Spawn, SpawnFails, Unbind};
             matches!(action, Bind(_) | Unbind | Spawn(_) | SpawnFails(_))
         };
-        if let Some(only) = self.only_answer() {
-            return vec![only];
-        }
         if !self.lazy && actions.iter().any(answers) {
             // What comes before the listener is closed comes before the primary is told so.
             let closing = self.door == Door::Closing;
             actions.retain(|action| answers(action) || (closing && *action == Action::Arrive));
+        } else if let Some(only) = self.only_answer() {
+            return vec![only];
         }
         actions
     }

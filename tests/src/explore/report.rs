@@ -1,5 +1,6 @@
 //! What a search found, for people.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -45,6 +46,8 @@ pub struct Report {
     pub given_up: bool,
     /// What was reached.
     pub goals: Goals,
+    /// The states, but for what was left to happen and which slot is which, if they were collected.
+    pub alike: HashSet<u128>,
     /// What went wrong.
     pub failure: Option<Failure>,
 }

@@ -37,6 +37,8 @@ pub struct Search {
     pub max_time: Duration,
     /// Say how far it is at each depth.
     pub progress: bool,
+    /// Collect the fingerprints of all states: see [`Report::alike`].
+    pub collect: bool,
 }
 
 /// A state of the frontier.
@@ -78,6 +80,7 @@ impl Search {
             max_states: usize::MAX,
             max_time: Duration::MAX,
             progress: false,
+            collect: false,
         }
     }
 
@@ -89,6 +92,9 @@ impl Search {
         let mut known = Known::new(self.bounds.reduce.dominance);
         let prints = fingerprints(&first);
         enter(&mut known, prints, &first);
+        if self.collect {
+            report.alike.insert(prints.alike);
+        }
         report.goals.join(first.goals);
         // How each state was first reached; the first one by nothing.
         let mut links: Vec<(u32, Action)> = vec![(0, Action::Tick)];
@@ -112,6 +118,9 @@ impl Search {
                             let index = links.len() as u32;
                             let key = found.prints.key();
                             links.push((found.parent, found.action));
+                            if self.collect {
+                                report.alike.insert(found.prints.alike);
+                            }
                             next.push(Waiting { index, key, world: found.world });
                         }
                     }
