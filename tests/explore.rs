@@ -67,6 +67,12 @@ fn bounds_for(bug: Bug) -> Bounds {
         Bug::WrongTurn | Bug::ReleaseTwice => Bounds { troubles: 0, ..small },
         Bug::KeepRefused | Bug::EndlessStop => Bounds { commands: 1, ..small },
         Bug::AckByOrder => Bounds { connections: 2, window: 2, ..small },
+        Bug::DeafToListening | Bug::NeverStopped => Bounds { troubles: 0, ..small },
+        Bug::WideWindow => Bounds { connections: 2, workers: 1, troubles: 0, ..small },
+        Bug::NoSuccessor => Bounds { workers: 1, ..small },
+        Bug::PatientBudget => Bounds { workers: 1, troubles: 2, strict: true, ..small },
+        Bug::ForgetfulSnapshot => Bounds { connections: 3, ..small },
+        Bug::HideDoubt => Bounds { node: true, troubles: 2, ..small },
         _ => small,
     }
 }
@@ -78,6 +84,14 @@ fn sign_of(bug: Bug) -> &'static str {
         Bug::KeepRefused | Bug::ReleaseTwice => "1: ",
         Bug::WrongTurn => "4: ",
         Bug::AckByOrder => "11: ",
+        Bug::GiveUpEarly => "2: ",
+        Bug::HideDoubt => "3: ",
+        Bug::DeafToListening => "5: ",
+        Bug::WideWindow => "6: ",
+        Bug::NoSuccessor => "7: ",
+        Bug::PatientBudget => "9: ",
+        Bug::NeverStopped => "10: ",
+        Bug::ForgetfulSnapshot => "12: ",
         Bug::SpareAll => "w1 is forgotten and has not ended",
         Bug::EndlessStop | Bug::NeverCooled => "a deadline is not later than the wake",
     }

@@ -17,6 +17,7 @@ const USAGE: &str = "explore [OPTIONS]: searches every state of a small cluster 
   --commands N     what the operator wants in a run (1)
   --cold           begin before the listener is bound, not when all workers are ready
   --lazy           what is to be done at once may be done at any time later
+  --node           the workers are Node programs, which may hold their answers back
   --strict         refuse when one is pending; give a slot up at its second early failure
   --sample N       probe and settle one of N states (1024)
   --threads N      threads (as many as there are processors)
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         match arg.as_str() {
             "--cold" => bounds.cold = true,
             "--lazy" => bounds.lazy = true,
+            "--node" => bounds.node = true,
             "--strict" => bounds.strict = true,
             "--no-goals" => goals = false,
             "--help" => {

@@ -124,6 +124,12 @@ impl Process {
                 self.down.remove(0);
                 self.write(Up::Listening);
             }
+            Action::Doubt(_) => {
+                if let Some((_, seq, _)) = self.unanswered(0) {
+                    self.doubted = Some(seq);
+                    self.write(Up::Doubt(seq));
+                }
+            }
             Action::Suicide(_) => {
                 self.suicided = true;
                 self.leaving = true;
@@ -148,6 +154,7 @@ impl Process {
             Action::CloseChannel(_) => {
                 self.shut = true;
                 self.down.clear();
+                self.doubted = None;
             }
             _ => {}
         }
@@ -161,6 +168,7 @@ fn worker_of(action: Action) -> Option<(WorkerId, u8)> {
         | Action::SpawnFails(w)
         | Action::Introduce(w)
         | Action::Listen(w)
+        | Action::Doubt(w)
         | Action::Suicide(w)
         | Action::Leave(w)
         | Action::Garbage(w)

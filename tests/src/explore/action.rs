@@ -24,6 +24,8 @@ pub enum Action {
     Accept(u8, u8),
     /// The worker declines the nth connection that it was sent.
     Decline(u8, u8),
+    /// The worker takes its first connection and holds its answer back, as a Node program may.
+    Doubt(u8),
     /// The worker announces that it is failing.
     Suicide(u8),
     /// The worker announces that it leaves.
@@ -70,6 +72,7 @@ impl Action {
             Action::Bind(false)
                 | Action::SpawnFails(_)
                 | Action::Decline(..)
+                | Action::Doubt(_)
                 | Action::Suicide(_)
                 | Action::Leave(_)
                 | Action::Garbage(_)
@@ -97,6 +100,7 @@ impl fmt::Display for Action {
             Action::Listen(w) => write!(f, "w{w} listens"),
             Action::Accept(w, nth) => write!(f, "w{w} accepts its unanswered connection {nth}"),
             Action::Decline(w, nth) => write!(f, "w{w} declines its unanswered connection {nth}"),
+            Action::Doubt(w) => write!(f, "w{w} takes a connection and does not say so"),
             Action::Suicide(w) => write!(f, "w{w} says that it is failing"),
             Action::Leave(w) => write!(f, "w{w} says that it leaves"),
             Action::Garbage(w) => write!(f, "w{w} writes what is no message"),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use roundel_core::{Address, Config, ListenKey, Overflow};
+use roundel_core::{Address, Codec, Config, ConfigBuilder, ListenKey, Overflow};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -53,6 +53,8 @@ pub struct Bounds {
     pub lazy: bool,
     /// What is not searched because it would show nothing new.
     pub reduce: Reduce,
+    /// The workers are Node programs, which may hold their answers back.
+    pub node: bool,
     /// Refuse what arrives while one connection is pending, and give a slot up at its second
     /// early failure.
     pub strict: bool,
@@ -70,6 +72,7 @@ impl Bounds {
             commands: 1,
             cold: false,
             lazy: false,
+            node: false,
             strict: false,
             reduce: Reduce::ALL,
         }
@@ -78,10 +81,21 @@ impl Bounds {
     /// The primary's configuration: every time is a whole number of seconds, and a small one, so
     /// that there are few differences between times.
     pub fn config(&self) -> Config {
+        self.builder().build().unwrap_or_else(|error| unreachable!("{error}"))
+    }
+
+    /// What the workers speak.
+    pub fn codec(&self) -> Codec {
+        if self.node { Codec::Node } else { Codec::Native }
+    }
+
+    /// The same before it is checked.
+    pub(super) fn builder(&self) -> ConfigBuilder {
         let builder = Config::builder()
             .workers(self.workers)
             .listeners(vec![ListenKey::stream(Address::Any { port: 80 })])
             .window(self.window)
+            .node_window(self.window)
             .ack_timeout(Some(2 * SECOND))
             .ready_timeout(Some(2 * SECOND))
             .silent_after(2 * SECOND)
@@ -93,7 +107,7 @@ impl Bounds {
             .cooldown(SECOND)
             .cooldown_max(SECOND)
             .max_attempts(2);
-        let builder = if self.strict {
+        if self.strict {
             let longer = 4 * SECOND;
             builder
                 .overflow(Overflow::Refuse)
@@ -104,10 +118,6 @@ impl Bounds {
                 .restart_intensity(1)
         } else {
             builder
-        };
-        match builder.build() {
-            Ok(config) => config,
-            Err(error) => unreachable!("{error}"),
         }
     }
 }

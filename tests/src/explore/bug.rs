@@ -1,7 +1,10 @@
 //! Deliberate faults between the primary and the world: the search must find each of them.
 
-use roundel_core::{ConnEnd, FromWorker, Input, Output, Signal, ToWorker};
+use std::sync::Arc;
 
+use roundel_core::{ConfigBuilder, ConnEnd, FromWorker, Input, Output, Signal, ToWorker};
+
+use super::bounds::Bounds;
 use super::world::World;
 
 /// What is wrong.
@@ -25,6 +28,22 @@ pub enum Bug {
     AckByOrder,
     /// A worker that cools down is not asked again.
     NeverCooled,
+    /// A connection is refused after the first worker that died with it.
+    GiveUpEarly,
+    /// A worker that listens is not taken for ready.
+    DeafToListening,
+    /// A worker gets one connection more than its window.
+    WideWindow,
+    /// Nobody comes after the first workers.
+    NoSuccessor,
+    /// A slot gets one worker more than its budget.
+    PatientBudget,
+    /// The end is not told.
+    NeverStopped,
+    /// What is pending is not in a snapshot.
+    ForgetfulSnapshot,
+    /// The primary does not hear that a worker may have served what it has not answered.
+    HideDoubt,
 }
 
 impl Bug {
@@ -39,7 +58,26 @@ impl Bug {
         Bug::EndlessStop,
         Bug::AckByOrder,
         Bug::NeverCooled,
+        Bug::GiveUpEarly,
+        Bug::DeafToListening,
+        Bug::WideWindow,
+        Bug::NoSuccessor,
+        Bug::PatientBudget,
+        Bug::NeverStopped,
+        Bug::ForgetfulSnapshot,
+        Bug::HideDoubt,
     ];
+
+    /// The configuration that the primary is given instead of the right one.
+    pub(super) fn configures(self, bounds: &Bounds) -> ConfigBuilder {
+        let right = bounds.builder();
+        match self {
+            Bug::GiveUpEarly => right.max_attempts(1),
+            Bug::WideWindow => right.window(bounds.window + 1),
+            Bug::PatientBudget => right.restart_intensity(2),
+            _ => right,
+        }
+    }
 
     /// Acts on an input before the primary gets it. True if the primary is not to get it.
     pub(super) fn keeps(self, world: &mut World, input: &Input) -> bool {
@@ -71,6 +109,14 @@ impl Bug {
                 }
                 strays && first.is_some()
             }
+            // The reference hears what the primary does not.
+            (Bug::DeafToListening, Input::Message { msg: FromWorker::Listening { .. }, .. })
+            | (Bug::HideDoubt, Input::Doubtful { .. }) => {
+                let config = Arc::clone(&world.config);
+                let reference = Arc::make_mut(&mut world.reference);
+                reference.on_input(world.now, input, &config);
+                true
+            }
             (Bug::NeverCooled, Input::Wake) => {
                 let timer = world.primary.poll_timeout().map(|deadline| deadline.timer);
                 timer == Some(roundel_core::Timer::Cooldown)
@@ -83,7 +129,13 @@ impl Bug {
     pub(super) fn bends(self, world: &World, mut output: Output) -> Vec<Output> {
         match (self, &mut output) {
             (Bug::KeepRefused, Output::Release { end: ConnEnd::Refused(_), .. })
-            | (Bug::SpareAll, Output::Kill { signal: Signal::Kill, .. }) => Vec::new(),
+            | (Bug::SpareAll, Output::Kill { signal: Signal::Kill, .. })
+            | (Bug::NeverStopped, Output::Stopped(_)) => Vec::new(),
+            (Bug::NoSuccessor, Output::Spawn { worker, .. })
+                if worker.get() > u64::from(*world.config.workers()) =>
+            {
+                Vec::new()
+            }
             (Bug::ReleaseTwice, Output::Release { .. }) => vec![output.clone(), output],
             (Bug::WrongTurn, Output::Send { worker, msg: ToWorker::NewConn { .. }, .. }) => {
                 let mut members = world.reference.members.iter();

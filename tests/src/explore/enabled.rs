@@ -1,5 +1,7 @@
 //! Which steps are possible in a state.
 
+use roundel_core::Codec;
+
 use super::action::Action;
 use super::process::{Down, Process, State, Up};
 use super::world::{Door, World};
@@ -115,6 +117,10 @@ impl World {
             if process.is_busy() {
                 let conns = (0..).take_while(|&nth| process.unanswered(nth).is_some());
                 actions.extend(conns.map(|nth| Action::Decline(w, nth)));
+                let holds = self.codec == Codec::Node && process.doubted.is_none();
+                if holds && process.unanswered(0).is_some() {
+                    actions.push(Action::Doubt(w));
+                }
             }
             match process.state {
                 State::Starting => actions.push(Action::SpawnFails(w)),
@@ -133,7 +139,10 @@ impl World {
                 }
                 State::Suspended | State::Hanging | State::Dead => {}
             }
-            if matches!(process.down.last(), Some(Down::Conn(..))) {
+            // What it has taken was sent.
+            let last =
+                |down: &&Down| matches!(down, Down::Conn(seq, _) if process.doubted != Some(*seq));
+            if process.down.last().filter(last).is_some() {
                 actions.push(Action::HandoffFails(w));
             }
         }

@@ -99,6 +99,9 @@ impl World {
                     }
                     Some((_, None)) => {}
                 }
+                if self.primary.stop_deadline().is_some() {
+                    self.goals.reach(Goal::ServedInShutdown);
+                }
                 Down::Conn(*first_seq, conn)
             }
             (ToWorker::QueryReply { result: Ok(_), .. }, _) => Down::Granted,
@@ -149,6 +152,7 @@ impl World {
             Event::Killing { class: ExitClass::Overdue, .. } => Goal::Overdue,
             Event::Killing { class: ExitClass::Violations, .. } => Goal::Violation,
             Event::RespawnDelayed { .. } => Goal::RespawnDelayed,
+            Event::Silent { .. } => Goal::Reported,
             Event::SpawnFailed { .. } => Goal::SpawnFailed,
             Event::GivenUp { .. } => Goal::GivenUp,
             _ => return,

@@ -214,6 +214,7 @@ impl View<'_> {
         self.put(p.up.len());
         for up in &p.up {
             match up {
+                Up::Doubt(seq) => self.put((b'd', Self::place(member, *seq))),
                 Up::Ack(seq, accepted) => self.put((Self::place(member, *seq), accepted)),
                 other => self.put(other),
             }
@@ -228,6 +229,7 @@ impl View<'_> {
                 Down::Granted => self.put(down),
             }
         }
+        self.put(p.doubted.map(|seq| Self::place(member, seq)));
         for &(_, server) in &self.world.custody {
             self.put(server == Some(p.id));
         }
@@ -260,6 +262,9 @@ impl View<'_> {
         for &(_, conn, deaths) in &member.flying {
             self.conn(conn);
             self.put(deaths);
+        }
+        for &seq in &member.doubtful {
+            self.put(Self::place(Some(member), seq));
         }
     }
 }

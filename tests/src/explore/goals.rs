@@ -51,6 +51,10 @@ goals! {
     SpawnFailed = "a process can't be started";
     GivenUp = "a slot is given up";
     PendingAlone = "a connection is pending and no worker is there";
+    Unknown = "a connection is let go of because its dead worker may have served it";
+    LateArrival = "a connection arrives while its listener is being closed";
+    ServedInShutdown = "a connection is handed off during a shutdown";
+    Reported = "a worker that says nothing is reported";
     Stopped = "a shutdown is over";
     CrashLoop = "the cluster ends because every slot is given up";
     CannotBind = "the cluster ends because its listener can't be bound";

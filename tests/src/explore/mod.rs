@@ -15,6 +15,7 @@ pub mod probe;
 pub mod process;
 pub mod reference;
 pub mod report;
+pub mod restarts;
 pub mod search;
 pub mod settle;
 pub mod world;

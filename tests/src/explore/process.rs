@@ -28,6 +28,8 @@ pub enum Up {
     Listening,
     /// An answer.
     Ack(Seq, bool),
+    /// It has taken what has this number, and holds its answer back.
+    Doubt(Seq),
     /// It is failing.
     Suicide,
     /// It leaves.
@@ -70,6 +72,8 @@ pub struct Process {
     pub up: Vec<Up>,
     /// To the worker.
     pub down: Vec<Down>,
+    /// What it has taken without an answer, as a Node program may.
+    pub doubted: Option<Seq>,
     /// It closed its end of the channel.
     pub shut: bool,
     /// A child of it keeps its end of the channel open.
@@ -100,6 +104,7 @@ impl Process {
             killed: false,
             up: Vec::new(),
             down: Vec::new(),
+            doubted: None,
             shut: false,
             child: false,
             fenced: false,
@@ -156,6 +161,7 @@ impl Process {
         self.state = State::Dead;
         self.exit = Some(status);
         self.down.clear();
+        self.doubted = None;
     }
 
     /// The nth connection that it has not answered, as a place in `down`.

@@ -8,6 +8,7 @@ use roundel_core::{
 };
 
 use super::goals::{Goal, Goals};
+use super::restarts::Tries;
 
 /// Set by a decline: nothing until then (`None` once that has passed), and how long the next
 /// decline cools.
@@ -24,18 +25,29 @@ pub struct Member {
     pub out: bool,
     /// In flight, with the number of workers that died with it.
     pub flying: Vec<(Seq, ConnId, u8)>,
+    /// Which of that it may have served.
+    pub doubtful: Vec<Seq>,
     /// Whether it declined.
     pub cool: Option<Cool>,
+    /// Its place.
+    pub(super) slot: u32,
+    pub(super) ready_at: Option<Time>,
+    pub(super) served: bool,
+    /// Its place has, or waits for, another one.
+    pub(super) followed: bool,
 }
 
-/// The reference for guarantees 2 to 6.
+/// The reference for guarantees 2 to 6, and 9.
 #[derive(Clone, Debug, Default)]
 pub struct Reference {
     /// The workers, the one whose number in flight changed last at the end.
     pub members: Vec<Member>,
     /// Pending, in the order of the ids, with the number of workers that died with it.
     pub pending: Vec<(ConnId, u8)>,
-    now: Time,
+    /// What dead workers may have served: to be released.
+    unknown: Vec<ConnId>,
+    pub(super) tries: Vec<Tries>,
+    pub(super) now: Time,
     is_wake: bool,
     stopping: bool,
     /// What the worker just accepted: to be released.
@@ -47,11 +59,11 @@ pub struct Reference {
 }
 
 impl Reference {
-    fn wrong(&mut self, what: String) {
+    pub(super) fn wrong(&mut self, what: String) {
         self.fault.get_or_insert(what);
     }
 
-    fn member(&mut self, id: WorkerId) -> Option<&mut Member> {
+    pub(super) fn member(&mut self, id: WorkerId) -> Option<&mut Member> {
         self.members.iter_mut().find(|member| member.id == id)
     }
 
@@ -80,16 +92,32 @@ impl Reference {
         match input {
             Input::Incoming { conn, .. } => self.pending.push((*conn, 0)),
             Input::Message { worker, msg } => self.on_message(*worker, msg, config),
-            Input::Violation { worker, .. } | Input::Exited { worker, .. } => self.leaves(*worker),
+            Input::Violation { worker, .. } => self.leaves(*worker),
+            Input::Exited { worker, .. } => {
+                self.leaves(*worker);
+                self.vacates(*worker);
+            }
+            Input::Doubtful { worker, seq } => {
+                if let Some(member) = self.member(*worker) {
+                    member.doubtful.push(*seq);
+                }
+            }
             Input::ChannelClosed { worker } => {
                 self.leaves(*worker);
-                let flying = self.member(*worker).map(|member| std::mem::take(&mut member.flying));
-                for (_, conn, deaths) in flying.unwrap_or_default() {
-                    self.comes_back(conn, deaths + 1);
+                let Some(member) = self.member(*worker) else { return };
+                let flying = std::mem::take(&mut member.flying);
+                let doubtful = std::mem::take(&mut member.doubtful);
+                for (seq, conn, deaths) in flying {
+                    if doubtful.contains(&seq) {
+                        self.unknown.push(conn);
+                    } else {
+                        self.comes_back(conn, deaths + 1);
+                    }
                 }
             }
             Input::HandoffFailed { worker, seq, .. } => self.declined(*worker, *seq, config),
             Input::SpawnFailed { worker, .. } => {
+                self.vacates(*worker);
                 self.members.retain(|member| member.id != *worker);
             }
             _ => {}
@@ -99,8 +127,10 @@ impl Reference {
     fn on_message(&mut self, id: WorkerId, msg: &FromWorker, config: &Config) {
         match msg {
             FromWorker::Listening { .. } => {
+                let now = self.now;
                 if let Some(member) = self.member(id) {
                     member.ready = true;
+                    member.ready_at = Some(now);
                     self.move_to_end(id);
                 }
             }
@@ -113,6 +143,7 @@ impl Reference {
                     self.accepted = Some((conn, id));
                     if let Some(member) = self.member(id) {
                         member.cool = None;
+                        member.served = true;
                     }
                 }
             }
@@ -125,6 +156,7 @@ impl Reference {
         let member = self.member(id)?;
         let at = member.flying.iter().position(|flying| flying.0 == seq)?;
         let (_, conn, deaths) = member.flying.remove(at);
+        member.doubtful.retain(|&doubtful| doubtful != seq);
         self.move_to_end(id);
         Some((conn, deaths))
     }
@@ -175,16 +207,13 @@ impl Reference {
     /// Sees an output after the primary has said it.
     pub fn on_output(&mut self, output: &Output, config: &Config) {
         match output {
-            Output::Spawn { worker, .. } => self.members.push(Member {
-                id: *worker,
-                ready: false,
-                out: false,
-                flying: Vec::new(),
-                cool: None,
-            }),
+            Output::Spawn { worker, slot, .. } => self.on_spawn(*worker, slot.0, config),
             Output::Kill { worker, signal: Signal::Kill }
             | Output::Send { worker, msg: ToWorker::Drain { .. }, .. } => self.leaves(*worker),
-            Output::Forget { worker } => self.members.retain(|member| member.id != *worker),
+            Output::Forget { worker } => {
+                self.vacates(*worker);
+                self.members.retain(|member| member.id != *worker);
+            }
             Output::Send {
                 worker,
                 msg: ToWorker::NewConn { first_seq, .. },
@@ -200,6 +229,13 @@ impl Reference {
     fn on_handoff(&mut self, id: WorkerId, seq: Seq, conn: ConnId, window: u32) {
         if self.is_wake {
             self.cool_until(Some(id));
+        }
+        if self.unknown.contains(&conn) {
+            self.wrong(format!("3: {conn} goes to {id} and may have been served"));
+        }
+        let full = |member: &&Member| member.flying.len() >= window as usize;
+        if self.members.iter().filter(full).any(|member| member.id == id) {
+            self.wrong(format!("6: {conn} goes to {id}, which has its window full"));
         }
         let next = self.next(window);
         if next != Some(id) {
@@ -230,6 +266,14 @@ impl Reference {
             }
             ConnEnd::Refused(refusal) => refusal,
         };
+        if refusal == Refusal::Unknown {
+            let before = self.unknown.len();
+            self.unknown.retain(|&unknown| unknown != conn);
+            if self.unknown.len() == before {
+                self.wrong(format!("2: {conn} is let go of as unknown and nobody took it"));
+            }
+            return self.goals.reach(Goal::Unknown);
+        }
         let Some(at) = self.pending.iter().position(|pending| pending.0 == conn) else {
             return self.wrong(format!("2: {conn} is refused and was not pending"));
         };
@@ -258,6 +302,9 @@ impl Reference {
         let window = *config.window();
         if let Some((conn, worker)) = self.accepted.take() {
             self.wrong(format!("1: {conn} was accepted by {worker} and is not released"));
+        }
+        if let Some(conn) = self.unknown.first() {
+            self.wrong(format!("3: {conn} may have been served and is not let go of"));
         }
         if let Some((conn, _)) = self.pending.iter().find(|p| p.1 >= *config.max_attempts()) {
             self.wrong(format!("2: {conn} was in flight at too many workers that died"));

@@ -84,13 +84,16 @@ impl Bounds {
     /// The goals that a search of these bounds must reach, if it has two troubles to
     /// spend, a command, and a connection.
     pub fn goals(&self) -> impl Iterator<Item = Goal> {
-        let (strict, cold) = (self.strict, self.cold);
+        let (strict, cold, lazy, node) = (self.strict, self.cold, self.lazy, self.node);
+        let alone = self.workers == 1;
         let (several, wide) = (self.workers > 1 && self.connections > 1, self.window > 1);
         Goal::ALL.iter().copied().filter(move |goal| match goal {
             Goal::RefusedOverflow => strict && several,
             Goal::GivenUp => strict,
             // Each slot must be given up, and each time takes two faults.
-            Goal::CrashLoop => false,
+            Goal::CrashLoop => strict && alone,
+            Goal::Unknown => node,
+            Goal::Reported => lazy,
             Goal::CannotBind => cold,
             Goal::OutOfOrder => wide && several,
             _ => true,

@@ -84,7 +84,9 @@ impl World {
         }
         if !stops && !world.custody.is_empty() {
             let held: Vec<_> = world.custody.iter().map(|held| held.0).collect();
-            return Err(format!("5, 7: with everybody healthy, {held:?} wait for ever"));
+            let alone = !world.processes.iter().any(|process| process.lives());
+            let which = if alone { "7: with nobody left" } else { "5: with everybody healthy" };
+            return Err(format!("{which}, {held:?} wait for ever"));
         }
         if !stops {
             world.left.commands = 1;

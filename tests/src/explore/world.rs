@@ -81,6 +81,7 @@ pub struct World {
     pub(super) seen: OnceLock<Seen>,
     pub(super) bug: Option<Bug>,
     pub(super) lazy: bool,
+    pub(super) codec: Codec,
     pub(super) reduce: Reduce,
     /// Troubles are too few for a process too many.
     pub(super) few_troubles: bool,
@@ -98,6 +99,8 @@ impl World {
     /// The first state of a search.
     pub fn new(bounds: &Bounds, bug: Option<Bug>) -> World {
         let config = Arc::new(bounds.config());
+        let told = bug.map_or(bounds.builder(), |bug| bug.configures(bounds)).build();
+        let told = told.unwrap_or_else(|error| unreachable!("{error}"));
         let left = Left {
             connections: bounds.connections,
             troubles: bounds.troubles,
@@ -105,7 +108,7 @@ impl World {
             commands: bounds.commands,
         };
         let mut world = World {
-            primary: Arc::new(Primary::new(Config::clone(&config))),
+            primary: Arc::new(Primary::new(told)),
             seen: OnceLock::new(),
             now: Time::from_millis(1_000),
             door: Door::Closed,
@@ -119,6 +122,7 @@ impl World {
             said: None,
             bug,
             lazy: bounds.lazy,
+            codec: bounds.codec(),
             reduce: bounds.reduce,
             few_troubles: u32::from(bounds.troubles) <= bounds.workers,
             last_conn: 0,
@@ -191,7 +195,7 @@ impl World {
         let message = |msg| Input::Message { worker: id, msg };
         match up {
             Up::Introduction => {
-                self.tell(Input::Hello { worker: id, codec: Codec::Native });
+                self.tell(Input::Hello { worker: id, codec: self.codec });
                 self.tell(message(FromWorker::Online));
                 self.tell(message(FromWorker::Query {
                     seq: some_seq(),
@@ -216,6 +220,7 @@ impl World {
                 }
                 self.tell(message(FromWorker::Ack { ack, accepted }));
             }
+            Up::Doubt(seq) => self.tell(Input::Doubtful { worker: id, seq }),
             Up::Suicide => self.tell(message(FromWorker::Suicide { seq: some_seq() })),
             Up::Leave => {
                 self.tell(message(FromWorker::ExitedAfterDisconnect { seq: some_seq() }));
@@ -265,6 +270,7 @@ impl World {
         let Some(process) = self.process_mut(id) else { return };
         let Some((at, seq, conn)) = process.unanswered(nth) else { return };
         process.down.remove(at);
+        process.doubted = process.doubted.filter(|&doubted| doubted != seq);
         // An answer that can't be written means that the connection is closed unread.
         let written = process.write(Up::Ack(seq, accepted));
         if nth > 0 {
@@ -289,6 +295,9 @@ impl World {
         self.last_conn += 1;
         let Some(conn) = ConnId::from_raw(self.last_conn) else { return };
         self.custody.push((conn, None));
+        if self.door == Door::Closing {
+            self.goals.reach(Goal::LateArrival);
+        }
         self.tell(Input::Incoming { listener: self.listener, conn });
     }
 

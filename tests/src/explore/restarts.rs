@@ -1,0 +1,66 @@
+//! Guarantee 9, counted beside the primary: how often, and how soon, a slot gets its next worker.
+
+use std::time::Duration;
+
+use roundel_core::{Config, Time, WorkerId};
+
+use super::reference::{Member, Reference};
+
+/// The restarts of a slot.
+#[derive(Clone, Debug, Default)]
+pub struct Tries {
+    /// When its workers failed early.
+    failures: Vec<Time>,
+    /// The last of that, if nobody came since.
+    waits: Option<Time>,
+}
+
+impl Reference {
+    /// A worker's process is gone for good: it failed early if it was never ready, or has served
+    /// nothing in its first second.
+    pub(super) fn vacates(&mut self, id: WorkerId) {
+        let now = self.now;
+        let Some(member) = self.member(id) else { return };
+        let second = Duration::from_secs(1);
+        let early = member.ready_at.is_none_or(|at| now.since(at) < second && !member.served);
+        let slot = member.slot as usize;
+        if std::mem::replace(&mut member.followed, true) || !early {
+            return;
+        }
+        if let Some(tries) = self.tries.get_mut(slot) {
+            tries.failures.push(now);
+            tries.waits = Some(now);
+        }
+    }
+
+    /// A worker is started.
+    pub(super) fn on_spawn(&mut self, id: WorkerId, slot: u32, config: &Config) {
+        let now = self.now;
+        self.tries.resize_with(*config.workers() as usize, Tries::default);
+        if let Some(tries) = self.tries.get_mut(slot as usize) {
+            tries.failures.retain(|&at| now.since(at) < *config.restart_period());
+            let failures = tries.failures.len();
+            let soon = tries.waits.take().is_some_and(|at| at.after(*config.respawn_delay()) > now);
+            if failures > *config.restart_intensity() as usize {
+                self.wrong(format!("9: {id} is started after {failures} early failures"));
+            } else if soon {
+                self.wrong(format!("9: {id} is started at once after an early failure"));
+            }
+        }
+        for member in self.members.iter_mut().filter(|member| member.slot == slot) {
+            member.followed = true;
+        }
+        self.members.push(Member {
+            id,
+            ready: false,
+            out: false,
+            flying: Vec::new(),
+            doubtful: Vec::new(),
+            cool: None,
+            slot,
+            ready_at: None,
+            served: false,
+            followed: false,
+        });
+    }
+}
