@@ -35,20 +35,39 @@ fn assert_reached(bounds: &Bounds, reports: &[Report]) {
 #[test]
 fn one_worker_and_a_connection_with_two_troubles() {
     let bounds = Bounds::new(1, 1);
+    let report = search(&bounds, 16);
+    assert_reached(&bounds, &[report]);
+}
+
+/// Every state is looked at closely: among other things each is written as a snapshot, read
+/// back, and gone on from.
+#[test]
+fn two_workers_with_one_trouble_and_a_stop() {
+    let bounds = Bounds { troubles: 1, ..Bounds::new(2, 1) };
+    let report = search(&bounds, 1);
+    assert_eq!(report.settled, report.states as u64);
+}
+
+/// Every state here, too.
+#[test]
+fn a_wider_window() {
+    let bounds = Bounds { troubles: 1, commands: 0, window: 2, ..Bounds::new(2, 2) };
+    let report = search(&bounds, 1);
+    assert_eq!(report.settled, report.states as u64);
+}
+
+#[test]
+fn node_workers_that_hold_answers_back() {
+    let bounds = Bounds { node: true, ..Bounds::new(1, 1) };
     let report = search(&bounds, 64);
     assert_reached(&bounds, &[report]);
 }
 
 #[test]
-fn two_workers_with_one_trouble_and_a_stop() {
-    let bounds = Bounds { troubles: 1, ..Bounds::new(2, 1) };
-    search(&bounds, 4);
-}
-
-#[test]
-fn a_wider_window() {
-    let bounds = Bounds { troubles: 1, commands: 0, window: 2, ..Bounds::new(2, 2) };
-    search(&bounds, 4);
+fn a_slot_is_given_up() {
+    let bounds = Bounds { strict: true, ..Bounds::new(1, 1) };
+    let report = search(&bounds, 64);
+    assert_reached(&bounds, &[report]);
 }
 
 /// From before the first bind, with an embedder that may do everything later, a queue of one and
@@ -146,7 +165,12 @@ fn a_lazy_world_reaches_all_that_a_prompt_one_does() {
 fn affordable() -> Vec<Bounds> {
     let one = |workers, connections| Bounds { troubles: 1, ..Bounds::new(workers, connections) };
     let strict = Bounds { cold: true, lazy: true, strict: true, ..one(1, 1) };
-    vec![Bounds::new(1, 2), one(2, 2), Bounds { commands: 0, window: 2, ..one(2, 3) }, strict]
+    vec![
+        Bounds { commands: 0, ..Bounds::new(1, 2) },
+        one(2, 2),
+        Bounds { commands: 0, window: 2, ..one(2, 3) },
+        strict,
+    ]
 }
 
 /// Dominance and symmetry leave out only what is like something that is searched; all reductions

@@ -5,7 +5,7 @@
 //! for ever. So each end is looked for along one run, whose steps are chosen here and which must
 //! come to it.
 
-use roundel_core::Time;
+use roundel_core::{Codec, ExitStatus, Time};
 
 use super::action::Action;
 use super::process::State;
@@ -66,6 +66,11 @@ impl World {
             // One that has never spoken is reported and left alone: it may be no worker.
             if process.state == State::Hanging && !process.introduced && !process.killed {
                 process.state = State::Running;
+            }
+            // A Node program may live on without its channel as long as it likes, and one that was
+            // never ready is not replaced before it ends: healthy ones do.
+            if world.codec == Codec::Node && process.shut && process.runs() {
+                process.die(ExitStatus::Code(0));
             }
         }
         let stops = world.primary.stop_deadline().is_some();
