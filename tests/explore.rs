@@ -164,13 +164,10 @@ fn a_lazy_world_reaches_all_that_a_prompt_one_does() {
 /// Bounds at which a search without reductions is affordable, and something of everything is in.
 fn affordable() -> Vec<Bounds> {
     let one = |workers, connections| Bounds { troubles: 1, ..Bounds::new(workers, connections) };
+    let node = Bounds { node: true, commands: 0, ..Bounds::new(1, 1) };
     let strict = Bounds { cold: true, lazy: true, strict: true, ..one(1, 1) };
-    vec![
-        Bounds { commands: 0, ..Bounds::new(1, 2) },
-        one(2, 2),
-        Bounds { commands: 0, window: 2, ..one(2, 3) },
-        strict,
-    ]
+    let two = Bounds { commands: 0, ..Bounds::new(1, 2) };
+    vec![two, one(2, 2), Bounds { commands: 0, window: 2, ..one(2, 3) }, strict, node]
 }
 
 /// Dominance and symmetry leave out only what is like something that is searched; all reductions
