@@ -116,6 +116,20 @@ fn sign_of(bug: Bug) -> &'static str {
     }
 }
 
+/// Each fault is in the table of the docs with what it is found by, and each guarantee has one.
+#[test]
+fn the_docs_list_the_deliberate_faults() {
+    let page = include_str!("../docs/model-check.md");
+    for &bug in Bug::ALL {
+        let row = format!("| `{bug:?}` | {} |", sign_of(bug).trim_end_matches(": "));
+        assert!(page.contains(&row), "this is not in the docs: {row}");
+    }
+    for guarantee in [1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12] {
+        let sign = format!("{guarantee}: ");
+        assert!(Bug::ALL.iter().any(|&bug| sign_of(bug) == sign), "{guarantee} has no fault");
+    }
+}
+
 #[test]
 fn each_deliberate_fault_is_found() {
     for &bug in Bug::ALL {

@@ -23,6 +23,7 @@ const USAGE: &str = "explore [OPTIONS]: searches every state of a small cluster 
   --threads N      threads (as many as there are processors)
   --max-states N   give up after so many states
   --max-time S     give up after so many seconds
+  --quiet          do not say how far it is
   --no-goals       do not fail because something never happened";
 
 fn main() -> ExitCode {
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
             "--lazy" => bounds.lazy = true,
             "--node" => bounds.node = true,
             "--strict" => bounds.strict = true,
+            "--quiet" => search.progress = false,
             "--no-goals" => goals = false,
             "--help" => {
                 println!("{USAGE}");
