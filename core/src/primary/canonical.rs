@@ -71,12 +71,11 @@ impl Primary {
     /// one, at which a `Wake` changes nothing but the clock.
     pub fn deadline(&self) -> Option<Deadline> {
         let matters = |(at, due): (Time, Due)| {
-            let at = match due {
-                Due::Ack(id) => {
-                    let worker = self.workers.get(id).filter(|w| !w.in_flight.is_empty())?;
-                    worker.owes_since.after(self.config.ack_timeout?).max(at)
-                }
-                _ => at,
+            let at = if let Due::Ack(id) = due {
+                let worker = self.workers.get(id).filter(|w| !w.in_flight.is_empty())?;
+                worker.owes_since.after(self.config.ack_timeout?).max(at)
+            } else {
+                at
             };
             Some(Deadline { at, timer: due.timer() })
         };
@@ -152,7 +151,7 @@ impl CanonicalView<'_> {
             let which = match about(due) {
                 About::Rest(which) => which,
                 About::Worker(id, which) if rank(&self.workers, &id) == 0 => which,
-                _ => continue,
+                About::Worker(..) | About::Slot(_) | About::Nobody => continue,
             };
             self.timer(at, due, which, out);
         }
