@@ -1,128 +1,235 @@
 //! What happened in simulated runs, and how often: a simulation in which something never happens
 //! says nothing about it.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use roundel_core::{
-    Config, ConnEnd, Event, ExitClass, FromWorker, Input, Output, Primary, Refusal, Time, Timer,
-    ToWorker,
+    Command, ConnEnd, Deadline, DecodeError, Event, ExitClass, FromWorker, Input, Output, Refusal,
+    Signal, SpawnError, Time, Timer, ToWorker, Verdict, Violation,
 };
 
-/// Counts by kind and name.
-#[derive(Clone, Debug, Default)]
-pub struct Coverage {
-    counts: BTreeMap<(&'static str, String), u64>,
+use crate::sim::program::Saw;
+use crate::variants::{index, names};
+
+/// What a fault of the surroundings led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Effect {
+    AnswerAfterExit,
+    BrokenPipe,
+    ChannelFull,
+    ClockJump,
+    DiedWithSomethingUnread,
+    DiedWithoutReading,
+    ExitAfterChannel,
+    ExitLost,
+    FencedWithSomethingUnread,
+    HandleLost,
+    HeldBackAnswer,
+    KilledInTheKernel,
+    Lingers,
+    MergedHandoffs,
+    MergedRead,
+    NotArrived,
+    NothingToSend,
+    PartOfABatchLost,
+    ReadingHeld,
+    Restored,
+    ShortWriteToPrimary,
+    ShortWriteToWorker,
+    SplitFrame,
+    TooManyRefs,
+    TurnUsedUp,
+    UnknownAndNotServed,
+    UnknownAndServed,
+    UnsentAcceptanceAtEnd,
+    UserMessage,
 }
 
-const TIMERS: [Timer; 11] = [
-    Timer::Ack,
-    Timer::Ready,
-    Timer::Silent,
-    Timer::Frame,
-    Timer::Cooldown,
-    Timer::Drain,
-    Timer::Fence,
-    Timer::Orphan,
-    Timer::Respawn,
-    Timer::Unheld,
-    Timer::Shutdown,
-];
+/// Rows of one kind.
+#[derive(Clone, Debug)]
+struct Rows {
+    kind: &'static str,
+    names: &'static [&'static str],
+    counts: Vec<u64>,
+}
 
-const CLASSES: [ExitClass; 9] = [
-    ExitClass::Voluntary,
-    ExitClass::Clean,
-    ExitClass::Crashed,
-    ExitClass::Killed,
-    ExitClass::NeverReady,
-    ExitClass::Unresponsive,
-    ExitClass::Violations,
-    ExitClass::Overdue,
-    ExitClass::SpawnFailed,
-];
+impl Rows {
+    fn of<'de, T: Deserialize<'de>>(kind: &'static str) -> Rows {
+        let names = names::<T>();
+        Rows { kind, names, counts: vec![0; names.len()] }
+    }
 
-const REFUSALS: [Refusal; 4] =
-    [Refusal::Overflow, Refusal::Attempts, Refusal::Closed, Refusal::Shutdown];
+    fn add<T: Serialize>(&mut self, value: &T) {
+        if let Some(count) = self.counts.get_mut(index(value)) {
+            *count += 1;
+        }
+    }
+}
+
+macro_rules! coverage {
+    ($($field:ident: $type:ty = $kind:literal;)*) => {
+        /// Counts by kind and name.
+        #[derive(Clone, Debug)]
+        pub struct Coverage {
+            $($field: Rows,)*
+        }
+
+        impl Default for Coverage {
+            fn default() -> Self {
+                Coverage { $($field: Rows::of::<$type>($kind),)* }
+            }
+        }
+
+        impl Coverage {
+            fn rows(&self) -> impl Iterator<Item = &Rows> {
+                [$(&self.$field,)*].into_iter()
+            }
+
+            fn rows_mut(&mut self) -> impl Iterator<Item = &mut Rows> {
+                [$(&mut self.$field,)*].into_iter()
+            }
+        }
+    };
+}
+
+coverage! {
+    inputs: Input = "input";
+    outputs: Output = "output";
+    native_said: FromWorker = "from a native worker";
+    node_said: FromWorker = "from a Node worker";
+    native_told: ToWorker = "to a native worker";
+    node_told: ToWorker = "to a Node worker";
+    events: Event = "event";
+    timers: Timer = "timer";
+    releases: Refusal = "refused";
+    classes: ExitClass = "exit";
+    violations: Violation = "violation";
+    decoding: DecodeError = "decode error";
+    commands: Command = "command";
+    signals: Signal = "signal";
+    spawning: SpawnError = "spawn error";
+    verdicts: Verdict = "verdict";
+    effects: Effect = "effect";
+}
+
+/// What never happens, and why. Whoever makes it happen takes it out.
+const NEVER: &[(&str, &str, &str)] = &[];
 
 impl Coverage {
-    fn add(&mut self, kind: &'static str, name: impl Into<String>) {
-        *self.counts.entry((kind, name.into())).or_default() += 1;
+    /// Something came of a fault.
+    pub fn reached(&mut self, effect: Effect) {
+        self.effects.add(&effect);
     }
 
-    /// Adds a run, by its inputs: they lead to the same outputs once more.
-    pub fn add_run(&mut self, config: &Config, transcript: &[(Time, Input)]) {
-        let mut primary = Primary::new(config.clone());
-        for (now, input) in transcript {
-            self.add("input", name_of(input));
-            if let Input::Message { msg, .. } = input {
-                self.add("from worker", name_of(msg));
-                if let FromWorker::Ack { accepted, .. } = msg {
-                    self.add("answer", if *accepted { "accepted" } else { "declined" });
+    /// A message that was read.
+    pub fn heard(&mut self, node: bool, msg: &FromWorker) {
+        if node { &mut self.node_said } else { &mut self.native_said }.add(msg);
+    }
+
+    /// A message that was queued.
+    pub fn sent(&mut self, node: bool, msg: &ToWorker) {
+        if node { &mut self.node_told } else { &mut self.native_told }.add(msg);
+    }
+
+    /// What a program saw.
+    pub fn saw(&mut self, saw: &Saw) {
+        for (count, effect) in [
+            (saw.lost_handles, Effect::HandleLost),
+            (saw.short_batches, Effect::PartOfABatchLost),
+            (saw.merged_reads, Effect::MergedRead),
+            (saw.short_writes, Effect::ShortWriteToPrimary),
+            (saw.unsent_at_end, Effect::UnsentAcceptanceAtEnd),
+            (saw.held_back, Effect::HeldBackAnswer),
+        ] {
+            (0..count).for_each(|_| self.effects.add(&effect));
+        }
+    }
+
+    /// An input, and the deadline before it.
+    pub fn input(&mut self, now: Time, input: &Input, deadline: Option<Deadline>) {
+        self.inputs.add(input);
+        match input {
+            Input::Wake => {
+                if let Some(first) = deadline.filter(|first| first.at <= now) {
+                    self.timers.add(&first.timer);
                 }
             }
-            let due = primary.poll_timeout().filter(|first| first.at <= *now);
-            if let (Input::Wake, Some(first)) = (input, due) {
-                self.add("timer", name_of(&first.timer));
+            Input::SpawnFailed { cause, .. } => self.spawning.add(cause),
+            Input::Command(command) => self.commands.add(command),
+            Input::Violation { what, .. } => {
+                if let Violation::Decode(error) = what {
+                    self.decoding.add(error);
+                }
             }
-            // What can't be was counted as a fault when it happened.
-            let _ = primary.handle_input(*now, input.clone());
-            while let Some(output) = primary.poll_output() {
-                self.add_output(&output);
-            }
+            _ => {}
         }
-        self.add("stray answers", if primary.totals().stray > 0 { "some" } else { "none" });
     }
 
-    fn add_output(&mut self, output: &Output) {
+    /// An output.
+    pub fn output(&mut self, output: &Output) {
+        self.outputs.add(output);
         match output {
             Output::Event(event) => {
-                self.add("event", event.name());
-                if let Event::Exited { class, .. } = event {
-                    self.add("exit", class.name());
-                }
-                if let Event::SpawnFailed { .. } = event {
-                    self.add("exit", ExitClass::SpawnFailed.name());
+                self.events.add(event);
+                match event {
+                    Event::Exited { class, .. } => self.classes.add(class),
+                    Event::SpawnFailed { .. } => self.classes.add(&ExitClass::SpawnFailed),
+                    Event::Killing { violation: Some(violation), .. } => {
+                        self.violations.add(violation);
+                    }
+                    _ => {}
                 }
             }
-            Output::Send { msg, .. } => self.add("to worker", name_of::<ToWorker>(msg)),
-            Output::Release { end, .. } => {
-                let reason = match end {
-                    ConnEnd::AcceptedBy(_) => "accepted",
-                    ConnEnd::Refused(refusal) => refusal.name(),
-                };
-                self.add("release", reason);
-            }
-            Output::Stopped(verdict) => self.add("verdict", name_of(verdict)),
-            other => self.add("output", name_of(other)),
+            Output::Release { end: ConnEnd::Refused(refusal), .. } => self.releases.add(refusal),
+            Output::Kill { signal, .. } => self.signals.add(signal),
+            Output::Stopped(verdict) => self.verdicts.add(verdict),
+            _ => {}
         }
     }
 
-    /// What should have happened and did not.
-    pub fn never(&self) -> Vec<String> {
-        let timers = TIMERS.iter().map(|timer| ("timer", name_of(timer)));
-        let classes = CLASSES.iter().map(|class| ("exit", class.name().to_owned()));
-        let refusals = REFUSALS.iter().map(|refusal| ("release", refusal.name().to_owned()));
-        let all = timers.chain(classes).chain(refusals);
-        let missing = all.filter(|key| !self.counts.contains_key(key));
-        missing.map(|(kind, name)| format!("{kind} {name}")).collect()
+    /// Adds what happened in other runs.
+    pub fn join(&mut self, other: &Coverage) {
+        for (mine, theirs) in self.rows_mut().zip(other.rows()) {
+            for (mine, theirs) in mine.counts.iter_mut().zip(&theirs.counts) {
+                *mine += theirs;
+            }
+        }
+    }
+
+    /// What is not as it is said to be: what should have happened and did not, and the reverse.
+    pub fn gaps(&self) -> Vec<String> {
+        let mut gaps = Vec::new();
+        for rows in self.rows() {
+            for (name, count) in rows.names.iter().zip(&rows.counts) {
+                let reason = reason(rows.kind, name);
+                match (count, reason) {
+                    (0, None) => gaps.push(format!("never: {} {name}", rows.kind)),
+                    (1.., Some(why)) => {
+                        gaps.push(format!("{} {name} happened, and should not: {why}", rows.kind));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        gaps
     }
 }
 
-/// The first word of how a value is written for debugging: the name of its variant.
-fn name_of<T: fmt::Debug>(value: &T) -> String {
-    let text = format!("{value:?}");
-    text.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default().to_owned()
+fn reason(kind: &str, name: &str) -> Option<&'static str> {
+    NEVER.iter().find(|row| row.0 == kind && row.1 == name).map(|row| row.2)
 }
 
 impl fmt::Display for Coverage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut last = "";
-        for ((kind, name), count) in &self.counts {
-            if *kind != last {
-                writeln!(f, "{kind}")?;
-                last = kind;
+        for rows in self.rows() {
+            writeln!(f, "{}", rows.kind)?;
+            for (name, count) in rows.names.iter().zip(&rows.counts) {
+                let why = reason(rows.kind, name).unwrap_or_default();
+                writeln!(f, "  {name:<28}{count:>12}  {why}")?;
             }
-            writeln!(f, "  {name:<24}{count:>12}")?;
         }
         Ok(())
     }

@@ -27,6 +27,8 @@ pub enum Property {
     Invariants,
     /// Outputs grow at most linearly in the inputs.
     Linear,
+    /// Same inputs, same outputs: again, and from a snapshot.
+    Determinism,
 }
 
 /// One thing that went wrong.
@@ -38,4 +40,11 @@ pub struct Fault {
     pub step: usize,
     /// What happened.
     pub what: String,
+}
+
+impl Fault {
+    /// A run that goes another way the next time.
+    pub fn determinism(what: String) -> Fault {
+        Fault { property: Property::Determinism, step: 0, what }
+    }
 }

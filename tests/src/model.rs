@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use roundel_core::{
-    Attach, Config, ConnEnd, ConnId, Deadline, Event, ExitClass, FromWorker, Input, ListenerId,
-    Output, Refusal, Seq, Time, ToWorker, WorkerId,
+    Attach, Codec, Config, ConnEnd, ConnId, Deadline, Event, ExitClass, FromWorker, Input,
+    ListenerId, Output, Refusal, Seq, Time, ToWorker, WorkerId,
 };
 
 use crate::fault::Property;
@@ -23,6 +23,8 @@ struct Flying {
     conn: ConnId,
     listener: ListenerId,
     deaths: u8,
+    /// Its worker may have served it without saying so.
+    doubtful: bool,
 }
 
 #[derive(Debug, Default)]
@@ -36,6 +38,8 @@ struct Share {
 #[derive(Debug, Default)]
 struct Member {
     ready: bool,
+    /// How many it may have in flight: by what it speaks.
+    window: usize,
     /// Draining, leaving, suicided, killed or gone.
     out: bool,
     killed: bool,
@@ -62,6 +66,8 @@ pub struct Model {
     cooled: VecDeque<(Time, WorkerId, ListenerId)>,
     /// Connections that must be refused in this step, for too many deaths.
     worn_out: BTreeSet<ConnId>,
+    /// Connections that must be closed in this step, since nobody knows whether they were served.
+    unknown: BTreeSet<ConnId>,
     is_wake: bool,
     faults: Vec<(Property, String)>,
 }
@@ -78,6 +84,7 @@ impl Model {
             stamp: 0,
             cooled: VecDeque::new(),
             worn_out: BTreeSet::new(),
+            unknown: BTreeSet::new(),
             is_wake: false,
             faults: Vec::new(),
         }
@@ -99,7 +106,7 @@ impl Model {
             Some((Some(_), _)) => false,
             Some((None, _)) => member.flying.iter().all(|entry| entry.listener != listener),
         };
-        let room = member.flying.len() < *self.config.window() as usize;
+        let room = member.flying.len() < member.window;
         member.ready && !member.out && share.listening && warm && room
     }
 
@@ -156,6 +163,21 @@ impl Model {
         match input {
             Input::Incoming { listener, conn } => self.enqueue(*listener, (*conn, 0)),
             Input::Message { worker, msg } => self.on_message(*worker, msg),
+            Input::Hello { worker, codec } => {
+                let window = match codec {
+                    Codec::Node => *self.config.node_window(),
+                    _ => *self.config.window(),
+                };
+                if let Some(member) = self.members.get_mut(worker) {
+                    member.window = window as usize;
+                }
+            }
+            Input::Doubtful { worker, seq } => {
+                if let Some(member) = self.members.get_mut(worker) {
+                    let entries = member.flying.iter_mut();
+                    entries.filter(|e| e.seq == *seq).for_each(|e| e.doubtful = true);
+                }
+            }
             Input::HandoffFailed { worker, seq, .. } => {
                 if let Some(entry) = self.land(*worker, *seq) {
                     self.cool_down(*worker, entry.listener);
@@ -179,7 +201,9 @@ impl Model {
         member.shares.clear();
         for entry in std::mem::take(&mut member.flying) {
             let deaths = entry.deaths + 1;
-            if deaths >= *self.config.max_attempts() {
+            if entry.doubtful {
+                self.unknown.insert(entry.conn);
+            } else if deaths >= *self.config.max_attempts() {
                 self.worn_out.insert(entry.conn);
             } else {
                 self.enqueue(entry.listener, (entry.conn, deaths));
@@ -273,7 +297,8 @@ impl Model {
             }
             Output::Send { worker, msg, attach } => self.on_send(*worker, msg, *attach),
             Output::Release { conn, end: ConnEnd::Refused(refusal) } => {
-                if self.worn_out.remove(conn) != (*refusal == Refusal::Attempts) {
+                let worn_out = self.worn_out.remove(conn) != (*refusal == Refusal::Attempts);
+                if worn_out || self.unknown.remove(conn) != (*refusal == Refusal::Unknown) {
                     let what = format!("{conn} was refused as {}", refusal.name());
                     self.fault(Property::NoLoss, what);
                 }
@@ -322,13 +347,13 @@ impl Model {
             self.turns.retain(|&other| other != listener);
             self.turns.push(listener);
         }
-        let (now, window) = (self.now, *self.config.window() as usize);
+        let now = self.now;
         let Some(member) = self.members.get_mut(&worker) else { return };
         if member.flying.is_empty() {
             member.silent_since = now;
         }
-        member.flying.push(Flying { seq, conn, listener, deaths });
-        if member.flying.len() > window {
+        member.flying.push(Flying { seq, conn, listener, deaths, doubtful: false });
+        if member.flying.len() > member.window {
             self.fault(Property::Stuck, format!("{worker} has more than its window"));
         }
         self.count_changed(worker);
@@ -386,6 +411,10 @@ impl Model {
         if let Some(conn) = self.worn_out.pop_first() {
             self.worn_out.clear();
             self.fault(Property::NoLoss, format!("{conn} was not refused for its attempts"));
+        }
+        if let Some(conn) = self.unknown.pop_first() {
+            self.unknown.clear();
+            self.fault(Property::NoDouble, format!("{conn} may have been served and goes on"));
         }
         let Some(max) = *self.config.ack_timeout() else { return };
         if !self.is_wake {

@@ -44,6 +44,16 @@ pub enum Mutant {
     MisuseActs,
     /// What is polled in one go comes in another order.
     Reorder,
+    /// The worker's codec gives the handles of one message out in another order.
+    SwapHandles,
+    /// Channels are never fenced.
+    NoFence,
+    /// Nobody hears that a Node worker holds answers back.
+    DropDoubt,
+    /// An answer that was given before counts for another connection.
+    CountAckAgain,
+    /// Connections of a worker that died count as accepted.
+    LoseRedispatch,
 }
 
 /// The core, or the core with a fault.
@@ -73,6 +83,11 @@ impl Shim {
             workers: Vec::new(),
             now: Time::ZERO,
         }
+    }
+
+    /// Goes on with another core, such as one that was written down and read back.
+    pub fn replace(&mut self, core: Primary) {
+        self.core = core;
     }
 
     /// As the core's.
@@ -119,6 +134,32 @@ impl Shim {
                 self.core.handle_input(now, input)?;
                 let soon = now.after(Duration::from_millis(900));
                 return self.core.handle_input(soon, Input::Wake);
+            }
+            (Mutant::DropDoubt, Input::Doubtful { .. }) => return Ok(()),
+            (
+                Mutant::CountAckAgain,
+                Input::Message { worker, msg: FromWorker::Ack { ack, accepted } },
+            ) => {
+                let known = self.flying.remove(&(*worker, ack.get())).is_some();
+                let mut others = self.flying.range((*worker, 0)..=(*worker, u64::MAX));
+                if let (false, Some((&key, _))) = (known, others.next()) {
+                    self.flying.remove(&key);
+                    let ack = roundel_core::Seq::from_raw(key.1).unwrap_or(*ack);
+                    let msg = FromWorker::Ack { ack, accepted: *accepted };
+                    return self.core.handle_input(now, Input::Message { worker: *worker, msg });
+                }
+            }
+            (
+                Mutant::LoseRedispatch,
+                Input::Message { worker, msg: FromWorker::Ack { ack, .. } },
+            ) => drop(self.flying.remove(&(*worker, ack.get()))),
+            (Mutant::LoseRedispatch, Input::ChannelClosed { worker }) => {
+                let lost = self.flying.range((*worker, 0)..=(*worker, u64::MAX));
+                for raw in lost.map(|(key, _)| key.1).collect::<Vec<u64>>() {
+                    let Some(ack) = roundel_core::Seq::from_raw(raw) else { continue };
+                    let msg = FromWorker::Ack { ack, accepted: true };
+                    self.core.handle_input(now, Input::Message { worker: *worker, msg })?;
+                }
             }
             (Mutant::MisuseActs, _) => {
                 let result = self.core.handle_input(now, input);

@@ -1,15 +1,17 @@
-//! What can happen to a cluster, and how often it does.
+//! What can happen to a cluster, how often it does, and the plans that are made of it.
 
 use proptest::collection::vec as vec_of;
 use proptest::prelude::*;
 
-use roundel_core::{Address, Config, ListenKey, Overflow, Respawn};
+use roundel_core::{Address, Config, ListenKey, Overflow, Policy, Respawn};
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::sim::rng::Rng;
+
 /// One thing that happens. Numbers pick among what there is.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
     /// Clients connect to a listener.
     Connect(u8, u8),
@@ -17,12 +19,16 @@ pub enum Op {
     Accept(u8, u8),
     /// A worker reads its channel.
     Read(u8),
+    /// A worker reads so many bytes of its channel.
+    ReadSome(u8, u8),
     /// A worker answers one connection.
     Answer(u8, u8, bool),
     /// A worker accepts everything that it holds.
     AcceptAll(u8),
     /// The primary reads a worker's channel.
     Pull(u8),
+    /// The primary reads so many bytes of a worker's channel.
+    PullSome(u8, u8),
     /// Everybody who is well reads and accepts once.
     Round,
     /// The embedder answers the core: spawns, binds, closes.
@@ -41,10 +47,18 @@ pub enum Op {
     Repeat(u8, bool),
     /// A worker stops reading and answering, or goes on.
     Stall(u8, bool),
+    /// A worker takes one connection a round, or goes on as others.
+    Slow(u8, bool),
+    /// A worker is at its limit on open files, or no more.
+    Starve(u8, bool),
+    /// A worker that is to leave stays until a signal: 1 SIGINT, 2 SIGTERM, 3 SIGKILL.
+    Linger(u8, u8),
     /// A process accepts what it holds and ends; its exit is noticed before its answers are read.
     Die(u8),
     /// A process ends with this code.
     Exit(u8, u8),
+    /// A process ends, and nobody ever hears of it.
+    LoseExit(u8),
     /// A process is killed, and a grandchild has the channel.
     Orphan(u8),
     /// A process hangs in the kernel: no signal ends it.
@@ -59,24 +73,75 @@ pub enum Op {
     CloseListener(u8, u8),
     /// A worker asks for a listener.
     Ask(u8, u8),
-    /// A worker sends bytes that are no message.
-    Garbage(u8),
+    /// A worker says something of no consequence.
+    Chat(u8, u8),
+    /// A Node worker sends a handle of its own, and holds its answers back.
+    SendHandle(u8),
+    /// A worker says more than is read in one turn.
+    Flood(u8),
+    /// A worker sends bytes of this seed that it should not.
+    Hostile(u8, u32),
     /// A worker sends half a message.
     Half(u8),
-    /// The next spawns fail.
-    FailSpawns(u8),
+    /// The next spawns fail; as if there were no such program.
+    FailSpawns(u8, bool),
     /// The next bind fails.
     FailBind,
     /// Workers that start now say nothing, or speak again.
     Mute(bool),
-    /// The newest handoff to a worker can't be sent.
+    /// The next handoff to a worker can't be sent.
     FailHandoff(u8),
+    /// Too many descriptors are under way for the next handoff to a worker.
+    ManyRefs(u8),
     /// The operator pings a worker.
     Ping(u8),
     /// The operator stops the cluster.
     Stop,
     /// The operator stops it at once.
     StopNow,
+    /// All machines are written down, and the run goes on with what is read back.
+    Restore,
+}
+
+impl Op {
+    /// Which worker it is about.
+    pub fn worker(&self) -> Option<u8> {
+        use Op::*;
+        match *self {
+            Connect(..) | Accept(..) | Round | Todo | TodoOne | Reap | Pass(_) | Sleep(_)
+            | FailSpawns(..) | FailBind | Mute(_) | Stop | StopNow | Restore => None,
+            Read(w)
+            | ReadSome(w, _)
+            | Answer(w, ..)
+            | AcceptAll(w)
+            | Pull(w)
+            | PullSome(w, _)
+            | Stray(w, _)
+            | Repeat(w, _)
+            | Stall(w, _)
+            | Slow(w, _)
+            | Starve(w, _)
+            | Linger(w, _)
+            | Die(w)
+            | Exit(w, _)
+            | LoseExit(w)
+            | Orphan(w)
+            | Hang(w)
+            | CloseChannel(w)
+            | Suicide(w)
+            | Leave(w)
+            | CloseListener(w, _)
+            | Ask(w, _)
+            | Chat(w, _)
+            | SendHandle(w)
+            | Flood(w)
+            | Hostile(w, _)
+            | Half(w)
+            | FailHandoff(w)
+            | ManyRefs(w)
+            | Ping(w) => Some(w),
+        }
+    }
 }
 
 /// Which things happen in a run.
@@ -86,14 +151,16 @@ pub struct Mix {
     pub deaths: bool,
     /// Workers decline.
     pub declines: bool,
-    /// Workers stall or hang.
+    /// Workers stall, hang or are slow.
     pub stalls: bool,
-    /// Spawns and binds fail, workers fall silent.
+    /// Spawns, binds and sends fail, workers fall silent, descriptors run out.
     pub failures: bool,
     /// Workers send what they should not.
     pub hostile: bool,
     /// The operator stops the cluster.
     pub stops: bool,
+    /// Workers are Node programs, too.
+    pub node: bool,
 }
 
 impl Mix {
@@ -105,6 +172,7 @@ impl Mix {
         failures: true,
         hostile: true,
         stops: true,
+        node: true,
     };
     /// Nothing but traffic.
     pub const CALM: Mix = Mix {
@@ -114,64 +182,46 @@ impl Mix {
         failures: false,
         hostile: false,
         stops: false,
+        node: false,
     };
 }
 
-/// One operation.
-pub fn op(mix: Mix) -> impl Strategy<Value = Op> {
-    let byte = any::<u8>;
-    let when = |on: bool, weight: u32| if on { weight } else { 0 };
-    let declines = mix.declines;
-    let arms: Vec<(u32, BoxedStrategy<Op>)> = vec![
-        (24, (byte(), 1..6_u8).prop_map(|(l, n)| Op::Connect(l, n)).boxed()),
-        (20, (byte(), 1..6_u8).prop_map(|(l, n)| Op::Accept(l, n)).boxed()),
-        (12, byte().prop_map(Op::Read).boxed()),
-        (
-            14,
-            (byte(), byte(), byte())
-                .prop_map(move |(w, n, dice)| Op::Answer(w, n, !declines || dice % 3 != 0))
-                .boxed(),
-        ),
-        (10, byte().prop_map(Op::AcceptAll).boxed()),
-        (20, byte().prop_map(Op::Pull).boxed()),
-        (8, Just(Op::Round).boxed()),
-        (12, Just(Op::Todo).boxed()),
-        (2, Just(Op::TodoOne).boxed()),
-        (6, Just(Op::Reap).boxed()),
-        (10, (0..60_u16).prop_map(Op::Pass).boxed()),
-        (4, (0..4_000_u16).prop_map(Op::Pass).boxed()),
-        (1, (0..20_000_u16).prop_map(Op::Pass).boxed()),
-        (when(mix.stalls, 1), (0..9_000_u16).prop_map(Op::Sleep).boxed()),
-        (when(mix.hostile, 3), (byte(), byte()).prop_map(|(w, n)| Op::Stray(w, n)).boxed()),
-        (when(mix.hostile, 3), (byte(), any::<bool>()).prop_map(|(w, b)| Op::Repeat(w, b)).boxed()),
-        (when(mix.stalls, 3), (byte(), any::<bool>()).prop_map(|(w, b)| Op::Stall(w, b)).boxed()),
-        (when(mix.deaths, 4), (byte(), 0..2_u8).prop_map(|(w, code)| Op::Exit(w, code)).boxed()),
-        (when(mix.deaths, 2), byte().prop_map(Op::Die).boxed()),
-        (when(mix.deaths, 1), byte().prop_map(Op::Orphan).boxed()),
-        (when(mix.stalls, 1), byte().prop_map(Op::Hang).boxed()),
-        (when(mix.deaths, 1), byte().prop_map(Op::CloseChannel).boxed()),
-        (when(mix.deaths, 2), byte().prop_map(Op::Suicide).boxed()),
-        (when(mix.deaths, 2), byte().prop_map(Op::Leave).boxed()),
-        (when(mix.deaths, 1), (byte(), byte()).prop_map(|(w, l)| Op::CloseListener(w, l)).boxed()),
-        (when(mix.deaths, 2), (byte(), byte()).prop_map(|(w, k)| Op::Ask(w, k)).boxed()),
-        (when(mix.hostile, 1), byte().prop_map(Op::Garbage).boxed()),
-        (when(mix.hostile, 1), byte().prop_map(Op::Half).boxed()),
-        (when(mix.failures, 1), (0..3_u8).prop_map(Op::FailSpawns).boxed()),
-        (when(mix.failures, 1), Just(Op::FailBind).boxed()),
-        (when(mix.failures, 1), any::<bool>().prop_map(Op::Mute).boxed()),
-        (when(mix.failures, 2), byte().prop_map(Op::FailHandoff).boxed()),
-        (1, byte().prop_map(Op::Ping).boxed()),
-        (when(mix.stops, 1), prop_oneof![9 => Just(Op::Stop), 1 => Just(Op::StopNow)].boxed()),
-    ];
-    let arms: Vec<_> = arms.into_iter().filter(|(weight, _)| *weight > 0).collect();
-    proptest::strategy::Union::new_weighted(arms)
+/// What workers speak in a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Codecs {
+    /// The native protocol.
+    Native,
+    /// Node's.
+    Node,
+    /// Either, by chance.
+    Mixed,
 }
 
-/// A run: a configuration, what workers ask for, and what happens.
+/// How channels are in a run.
+#[derive(Clone, Copy, Debug)]
+pub struct World {
+    /// What the chance within a run comes from.
+    pub seed: u64,
+    /// How many bytes a direction of a channel holds.
+    pub capacity: usize,
+    /// The longest read; 0 for no limit.
+    pub chunk: u16,
+    /// What workers speak.
+    pub codecs: Codecs,
+}
+
+impl World {
+    /// Wide channels and native workers.
+    pub const CALM: World = World { seed: 1, capacity: 1 << 20, chunk: 0, codecs: Codecs::Native };
+}
+
+/// A run: a configuration, channels, what workers ask for, and what happens.
 #[derive(Clone)]
 pub struct Plan {
     /// The configuration.
     pub config: Config,
+    /// The channels.
+    pub world: World,
     /// What workers ask for.
     pub keys: Vec<ListenKey>,
     /// What happens.
@@ -181,7 +231,8 @@ pub struct Plan {
 impl fmt::Debug for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // In one line: a failing plan is read beside its trace.
-        write!(f, "{:?}; keys {}; {:?}", self.config, self.keys.len(), self.ops)
+        let (config, world, keys) = (&self.config, &self.world, self.keys.len());
+        write!(f, "{config:?}; {world:?}; {keys} keys; {:?}", self.ops)
     }
 }
 
@@ -190,39 +241,142 @@ pub fn key(port: u16) -> ListenKey {
     ListenKey::stream(Address::Ip(SocketAddr::from(([127, 0, 0, 1], port))))
 }
 
-/// Runs of at most `length` operations.
+/// How often each thing happens in a mix, and what it is.
+type Arm = (u64, fn(&mut Rng) -> Op);
+
+fn arms(mix: Mix) -> Vec<Arm> {
+    let when = |on: bool, weight: u64| if on { weight } else { 0 };
+    let arms: [Arm; 44] = [
+        (24, |r| Op::Connect(r.byte(), r.within(1..6) as u8)),
+        (20, |r| Op::Accept(r.byte(), r.within(1..6) as u8)),
+        (12, |r| Op::Read(r.byte())),
+        (3, |r| Op::ReadSome(r.byte(), r.within(1..64) as u8)),
+        (14, |r| Op::Answer(r.byte(), r.byte(), true)),
+        (when(mix.declines, 5), |r| Op::Answer(r.byte(), r.byte(), false)),
+        (10, |r| Op::AcceptAll(r.byte())),
+        (20, |r| Op::Pull(r.byte())),
+        (3, |r| Op::PullSome(r.byte(), r.within(1..64) as u8)),
+        (8, |_| Op::Round),
+        (12, |_| Op::Todo),
+        (2, |_| Op::TodoOne),
+        (6, |_| Op::Reap),
+        (10, |r| Op::Pass(r.below(60) as u16)),
+        (4, |r| Op::Pass(r.below(4_000) as u16)),
+        (1, |r| Op::Pass(r.below(20_000) as u16)),
+        (2, |r| Op::Chat(r.byte(), r.byte())),
+        (1, |r| Op::Ping(r.byte())),
+        (when(mix.stalls, 1), |r| Op::Sleep(r.below(9_000) as u16)),
+        (when(mix.stalls, 3), |r| Op::Stall(r.byte(), r.one_in(2))),
+        (when(mix.stalls, 1), |r| Op::Slow(r.byte(), r.one_in(2))),
+        (when(mix.stalls, 1), |r| Op::Hang(r.byte())),
+        (when(mix.stalls, 1), |r| Op::Linger(r.byte(), r.byte())),
+        (when(mix.hostile, 3), |r| Op::Stray(r.byte(), r.byte())),
+        (when(mix.hostile, 3), |r| Op::Repeat(r.byte(), r.one_in(2))),
+        (when(mix.hostile, 2), |r| Op::Hostile(r.byte(), r.word() as u32)),
+        (when(mix.hostile, 1), |r| Op::Half(r.byte())),
+        (when(mix.hostile, 1), |r| Op::Flood(r.byte())),
+        (when(mix.node, 2), |r| Op::SendHandle(r.byte())),
+        (when(mix.deaths, 4), |r| Op::Exit(r.byte(), r.below(2) as u8)),
+        (when(mix.deaths, 2), |r| Op::Die(r.byte())),
+        (when(mix.deaths, 1), |r| Op::LoseExit(r.byte())),
+        (when(mix.deaths, 1), |r| Op::Orphan(r.byte())),
+        (when(mix.deaths, 1), |r| Op::CloseChannel(r.byte())),
+        (when(mix.deaths, 2), |r| Op::Suicide(r.byte())),
+        (when(mix.deaths, 2), |r| Op::Leave(r.byte())),
+        (when(mix.deaths, 1), |r| Op::CloseListener(r.byte(), r.byte())),
+        (when(mix.deaths, 2), |r| Op::Ask(r.byte(), r.byte())),
+        (when(mix.failures, 1), |r| Op::FailSpawns(r.below(3) as u8, r.one_in(12))),
+        (when(mix.failures, 1), |_| Op::FailBind),
+        (when(mix.failures, 1), |r| Op::Mute(r.one_in(2))),
+        (when(mix.failures, 2), |r| match r.below(2) {
+            0 => Op::FailHandoff(r.byte()),
+            _ => Op::ManyRefs(r.byte()),
+        }),
+        (when(mix.failures, 2), |r| Op::Starve(r.byte(), r.one_in(2))),
+        (when(mix.stops, 1), |r| if r.one_in(8) { Op::StopNow } else { Op::Stop }),
+    ];
+    arms.into_iter().filter(|(weight, _)| *weight > 0).collect()
+}
+
+/// Makes a plan: of the number `choices` what holds for all of it, and an operation of each word.
+fn plan_of(mix: Mix, choices: u64, words: impl Iterator<Item = u64>) -> Plan {
+    let mut rng = Rng::new(choices);
+    let r = &mut rng;
+    let operator = r.below(2);
+    let respawn = match r.below(8) {
+        0 if mix.deaths => Respawn::OnFailure,
+        1 if mix.deaths => Respawn::Never,
+        _ => Respawn::Always,
+    };
+    let policy = if mix.failures && r.one_in(16) { Policy::Shared } else { Policy::RoundRobin };
+    let wide = r.one_in(2);
+    let codecs = match r.below(3) {
+        0 if mix.node => Codecs::Node,
+        1 if mix.node => Codecs::Mixed,
+        _ => Codecs::Native,
+    };
+    let config = Config::builder()
+        .wait_ready(codecs == Codecs::Node && r.one_in(8))
+        .workers(r.within(1..5) as u32)
+        .window(r.within(1..5) as u32)
+        .node_window(r.within(1..5) as u32)
+        .max_pending(if r.one_in(2) { 64 } else { r.within(1..5) as u32 })
+        .max_held(if r.one_in(2) { 999 } else { r.within(3..9) as u32 })
+        .overflow(if r.one_in(2) { Overflow::Refuse } else { Overflow::Wait })
+        .listeners((0..operator).map(|n| key(80 + n as u16)).collect())
+        .policy(policy)
+        .ack_timeout(Some(Duration::from_millis(1_500)))
+        .ready_timeout(Some(Duration::from_secs(4)))
+        .drain_timeout(Duration::from_secs(3))
+        .frame_timeout(Duration::from_secs(2))
+        .silent_after(Duration::from_secs(5))
+        .max_attempts(r.within(2..5) as u8)
+        .max_stray_acks(6)
+        .max_listeners_per_worker(if r.one_in(4) { 1 } else { 64 })
+        .max_frame(2_048)
+        .max_line(4_096)
+        .respawn(respawn)
+        .build()
+        .unwrap_or_else(|error| panic!("{error}"));
+    let world = World {
+        seed: r.word(),
+        capacity: if wide { 1 << 20 } else { r.within(48..400) as usize },
+        chunk: if r.one_in(2) { 0 } else { r.within(1..40) as u16 },
+        codecs,
+    };
+    let mut keys: Vec<ListenKey> = (0..operator).map(|n| key(80 + n as u16)).collect();
+    keys.extend((operator..1 + r.below(2).max(operator)).map(|n| key(8_000 + n as u16)));
+    let arms = arms(mix);
+    let total = arms.iter().map(|(weight, _)| weight).sum();
+    let op = |word: u64| {
+        let mut rng = Rng::new(word);
+        let mut dice = rng.below(total);
+        let arm = arms.iter().find(|(weight, _)| match dice.checked_sub(*weight) {
+            Some(left) => {
+                dice = left;
+                false
+            }
+            None => true,
+        });
+        arm.map_or(Op::Round, |(_, make)| make(&mut rng))
+    };
+    Plan { config, world, keys, ops: words.map(op).collect() }
+}
+
+/// Runs of at most `length` operations, for a search that makes them smaller.
 pub fn plan(mix: Mix, length: usize) -> impl Strategy<Value = Plan> {
-    let sizes =
-        (1..5_u32, 1..5_u32, prop_oneof![1..5_u32, Just(64)], prop_oneof![3..9_u32, Just(999)]);
-    let choices = (any::<bool>(), 0..2_u8, 1..4_u8, any::<u8>());
-    (sizes, choices, vec_of(op(mix), 0..length)).prop_map(move |(sizes, choices, ops)| {
-        let (workers, window, max_pending, max_held) = sizes;
-        let (refuse, operator, attempts, dice) = choices;
-        let respawn = match dice % 8 {
-            0 if mix.deaths => Respawn::OnFailure,
-            1 if mix.deaths => Respawn::Never,
-            _ => Respawn::Always,
-        };
-        let listeners: Vec<ListenKey> = (0..operator).map(|n| key(80 + u16::from(n))).collect();
-        let asked = if listeners.is_empty() { 1 + dice % 2 } else { dice % 2 };
-        let keys = listeners.iter().cloned().chain((0..asked).map(|n| key(8_000 + u16::from(n))));
-        let keys = keys.collect();
-        let config = Config::builder()
-            .workers(workers)
-            .window(window)
-            .max_pending(max_pending)
-            .max_held(max_held)
-            .overflow(if refuse { Overflow::Refuse } else { Overflow::Wait })
-            .listeners(listeners)
-            .ack_timeout(Some(Duration::from_millis(1_500)))
-            .ready_timeout(Some(Duration::from_secs(4)))
-            .drain_timeout(Duration::from_secs(3))
-            .frame_timeout(Duration::from_secs(2))
-            .max_attempts(attempts + 1)
-            .max_stray_acks(6)
-            .respawn(respawn)
-            .build()
-            .unwrap_or_else(|error| panic!("{error}"));
-        Plan { config, keys, ops }
-    })
+    let words = vec_of(any::<u64>(), 0..length);
+    (any::<u64>(), words).prop_map(move |(choices, words)| plan_of(mix, choices, words.into_iter()))
+}
+
+impl Plan {
+    /// The run of a seed, of at most `length` operations. Every other one is not stopped before
+    /// its end.
+    pub fn of_seed(seed: u64, length: usize) -> Plan {
+        let mut rng = Rng::new(seed ^ 0x5EED_0000_0000);
+        let mix = Mix { stops: rng.one_in(2), ..Mix::ALL };
+        let choices = rng.word();
+        let count = rng.within(1..length.max(1) as u64 + 1) as usize;
+        plan_of(mix, choices, std::iter::repeat_with(move || rng.word()).take(count))
+    }
 }

@@ -80,7 +80,12 @@ impl Primary {
     }
 
     pub(super) fn refuse(&mut self, conn: ConnId, refusal: Refusal) {
-        self.totals.refused += 1;
+        match refusal {
+            Refusal::Unknown => self.totals.unknown += 1,
+            Refusal::Overflow | Refusal::Attempts | Refusal::Closed | Refusal::Shutdown => {
+                self.totals.refused += 1;
+            }
+        }
         self.emit(Output::Release { conn, end: ConnEnd::Refused(refusal) });
         self.relax();
     }

@@ -1,0 +1,220 @@
+//! Lets the things of a plan happen.
+
+use std::time::Duration;
+
+use roundel_core::{BYTES_PER_TURN, Command, ExitStatus, FromWorker, Input, ListenerId, WorkerId};
+
+use super::Sim;
+use super::outbox::Trouble;
+use super::process::Process;
+use super::program::Program;
+use crate::coverage::Effect;
+use crate::mutants::Shim;
+use crate::ops::Op;
+
+impl Sim {
+    fn worker(&self, pick: u8) -> Option<WorkerId> {
+        let count = self.processes.len().max(1);
+        self.processes.keys().nth(usize::from(pick) % count).copied()
+    }
+
+    fn door(&self, pick: u8) -> Option<ListenerId> {
+        let open = || self.doors.iter().filter(|(_, door)| door.open).map(|(id, _)| *id);
+        open().nth(usize::from(pick) % open().count().max(1))
+    }
+
+    fn with(&mut self, pick: u8, what: impl FnOnce(&mut Process)) {
+        if let Some(process) = self.worker(pick).and_then(|id| self.processes.get_mut(&id)) {
+            what(process);
+        }
+    }
+
+    fn act_on(&mut self, pick: u8, what: impl FnOnce(&mut Program, &mut Process)) {
+        if let Some(id) = self.worker(pick) {
+            self.act(id, what);
+        }
+    }
+
+    /// Lets one thing happen.
+    pub fn apply(&mut self, op: &Op) {
+        if self.stopped.is_some() {
+            return;
+        }
+        if !matches!(op, Op::Pass(_) | Op::Round | Op::Todo | Op::TodoOne | Op::Reap) {
+            let whose = op.worker().and_then(|pick| self.worker(pick));
+            self.note(whose, || format!("{op:?}"));
+        }
+        let now = self.now;
+        match *op {
+            Op::Connect(l, n) => {
+                if let Some(door) = self.door(l).and_then(|id| self.doors.get_mut(&id)) {
+                    door.backlog += u32::from(n);
+                }
+            }
+            Op::Accept(l, n) => {
+                if let Some(listener) = self.door(l) {
+                    self.accept(listener, n.into());
+                }
+            }
+            Op::Read(w) => self.read_by(w, BYTES_PER_TURN),
+            Op::ReadSome(w, n) => self.read_by(w, n.into()),
+            Op::Answer(w, nth, accepted) => {
+                self.act_on(w, |p, it| p.answer(now, nth.into(), accepted, &mut it.channel));
+            }
+            Op::AcceptAll(w) => self.act_on(w, |p, it| p.take_all(now, &mut it.channel)),
+            Op::Pull(w) => self.pull_by(w, BYTES_PER_TURN),
+            Op::PullSome(w, n) => self.pull_by(w, n.into()),
+            Op::Round => self.round(),
+            Op::Todo => while self.do_one() {},
+            Op::TodoOne => drop(self.do_one()),
+            Op::Reap => self.reap_all(),
+            Op::Pass(ms) => self.pass(Duration::from_millis(ms.into())),
+            Op::Sleep(ms) => self.sleep(Duration::from_millis(ms.into())),
+            Op::Mute(mute) => self.mute = mute,
+            Op::FailSpawns(n, missing) => self.fail_spawns(n, missing),
+            Op::FailBind => self.failing_binds = 1,
+            Op::FailHandoff(w) => self.with(w, |it| it.trouble = Some(Trouble::Fails)),
+            Op::ManyRefs(w) => self.with(w, |it| it.trouble = Some(Trouble::TooManyRefs)),
+            Op::Ping(w) => {
+                if let Some(id) = self.worker(w) {
+                    self.input(Input::Command(Command::Ping(id)));
+                }
+            }
+            Op::Stop => self.input(Input::Command(Command::Stop)),
+            Op::StopNow => self.input(Input::Command(Command::StopNow)),
+            Op::Restore => self.restore(),
+            ref other => self.misbehave(other),
+        }
+        self.flush_all();
+    }
+
+    fn read_by(&mut self, pick: u8, budget: usize) {
+        if let Some(id) = self.worker(pick) {
+            self.read(id, budget);
+        }
+    }
+
+    fn pull_by(&mut self, pick: u8, budget: usize) {
+        if let Some(id) = self.worker(pick) {
+            self.pull(id, budget);
+        }
+    }
+
+    /// What a worker does on its own account.
+    fn misbehave(&mut self, op: &Op) {
+        let now = self.now;
+        match *op {
+            // A number that is in flight would be an answer, and a lie that nobody can tell.
+            Op::Stray(w, n) => self.act_on(w, |p, it| {
+                let raw = 1_000_000 + u64::from(n);
+                p.stray(raw, raw.is_multiple_of(2), &mut it.channel);
+            }),
+            Op::Repeat(w, accepted) => self.act_on(w, |p, it| p.repeat(accepted, &mut it.channel)),
+            Op::Stall(w, stalls) => self.with(w, |it| it.stalls = stalls || it.hangs),
+            Op::Slow(w, slow) => self.with(w, |it| it.slow = slow),
+            Op::Starve(w, starved) => self.with(w, |it| it.starved = starved),
+            Op::Linger(w, level) => self.with(w, |it| it.stubborn = level % 4),
+            Op::Die(w) => {
+                self.read_by(w, BYTES_PER_TURN);
+                self.act_on(w, |p, it| p.take_all(now, &mut it.channel));
+                self.kill(w, ExitStatus::Signal(9));
+                self.reap_all();
+            }
+            Op::Exit(w, code) => self.kill(w, ExitStatus::Code(code.into())),
+            Op::LoseExit(w) => {
+                self.with(w, |it| it.exit_lost = true);
+                self.kill(w, ExitStatus::Code(1));
+                self.reached(Effect::ExitLost);
+            }
+            Op::Orphan(w) => {
+                self.with(w, |it| it.grandchild = true);
+                self.kill(w, ExitStatus::Signal(9));
+            }
+            Op::Hang(w) => self.with(w, |it| {
+                it.hangs = it.alive;
+                it.stalls |= it.hangs;
+            }),
+            Op::CloseChannel(w) => self.with(w, |it| {
+                if it.alive && !it.hangs {
+                    it.channel.worker_closes();
+                }
+            }),
+            Op::Suicide(w) => self.act_on(w, |p, it| p.suicide(now, &mut it.channel)),
+            Op::Leave(w) => self.act_on(w, |p, it| p.leave(now, &mut it.channel)),
+            Op::CloseListener(w, l) => {
+                self.act_on(w, |p, it| p.close(now, l.into(), &mut it.channel));
+            }
+            Op::Ask(w, k) => {
+                if let Some(key) = self.keys.get(usize::from(k) % self.keys.len().max(1)).cloned() {
+                    self.act_on(w, |p, it| p.ask(now, &key, &mut it.channel));
+                }
+            }
+            Op::Chat(w, n) => self.act_on(w, |p, it| p.chat(now, n.into(), &mut it.channel)),
+            Op::SendHandle(w) => self.act_on(w, |p, it| {
+                if let Program::Node(node) = p {
+                    node.send_handle(&mut it.channel);
+                }
+            }),
+            Op::Flood(w) => self.act_on(w, |p, it| {
+                for raw in 0..300 {
+                    match p {
+                        Program::Native(native) => {
+                            let msg = FromWorker::Load { open: raw };
+                            native.say_raw(&msg, &mut it.channel);
+                        }
+                        Program::Node(node) => node.send(&mut it.channel, "\"flood\"\n".into()),
+                    }
+                }
+            }),
+            Op::Hostile(w, seed) => {
+                if let Some(id) = self.worker(w) {
+                    self.send_hostile(id, seed.into());
+                }
+            }
+            Op::Half(w) => {
+                if let Some(id) = self.worker(w) {
+                    self.send_half(id);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn kill(&mut self, pick: u8, status: ExitStatus) {
+        if let Some(id) = self.worker(pick)
+            && self.processes.get(&id).is_some_and(|it| !it.hangs)
+        {
+            self.die(id, status);
+        }
+    }
+
+    /// Writes the primary and the native workers down and goes on with what is read back.
+    fn restore(&mut self) {
+        let text = serde_json::to_string(&self.core.core);
+        if let Some(primary) = text.ok().and_then(|text| serde_json::from_str(&text).ok()) {
+            Shim::replace(&mut self.core, primary);
+            self.reached(Effect::Restored);
+        }
+        for process in self.processes.values_mut() {
+            if let Some(Program::Native(native)) = &mut process.program {
+                let text = serde_json::to_string(native.core_mut());
+                if let Some(core) = text.ok().and_then(|text| serde_json::from_str(&text).ok()) {
+                    *native.core_mut() = core;
+                }
+            }
+        }
+    }
+
+    /// Time passes, and nobody looks at the clock meanwhile.
+    fn sleep(&mut self, span: Duration) {
+        self.turn();
+        if let Some(deadline) = self.core.poll_timeout()
+            && self.now.after(span).since(deadline.at) > Duration::from_secs(1)
+        {
+            self.reached(Effect::ClockJump);
+        }
+        self.now = self.now.after(span);
+        self.turn();
+        self.wake();
+    }
+}

@@ -1,0 +1,204 @@
+//! What the core says, done at once and without waiting.
+
+use roundel_core::{
+    Attach, ConnEnd, ConnId, Errno, ExitStatus, Input, Output, Refusal, Signal, ToWorker, WorkerId,
+};
+
+use super::outbox::{Flush, Trouble};
+use super::process::Process;
+use super::socket::Handle;
+use super::{Door, Sim, Todo};
+use crate::coverage::Effect;
+use crate::fault::Property;
+use crate::mutants::Mutant;
+
+impl Sim {
+    pub(super) fn execute(&mut self, output: Output) {
+        match output {
+            Output::Spawn { worker, slot, .. } => {
+                let config = self.core.core.config();
+                let process = Process::new(worker, slot, config, self.world.capacity);
+                self.processes.insert(worker, process);
+                self.todo.push_back(Todo::Spawn(worker));
+            }
+            Output::Kill { worker, signal } => self.signal(worker, signal),
+            Output::Fence { worker } => {
+                if let Some(process) = self.processes.get_mut(&worker)
+                    && self.mutant != Some(Mutant::NoFence)
+                {
+                    process.link.fence(&mut process.channel.up);
+                    if !process.channel.up.is_empty() {
+                        self.reached(Effect::FencedWithSomethingUnread);
+                    }
+                }
+            }
+            Output::Forget { worker } => {
+                if let Some(process) = self.processes.remove(&worker)
+                    && !process.ended
+                {
+                    self.fault(Property::Invariants, format!("{worker} forgotten with a channel"));
+                }
+            }
+            Output::Bind { listener, .. } => {
+                self.doors.insert(listener, Door::default());
+                self.todo.push_back(Todo::Bind(listener));
+            }
+            Output::Unbind { listener } => {
+                if let Some(door) = self.doors.get_mut(&listener) {
+                    door.accepting = false;
+                }
+                self.todo.push_back(Todo::Unbind(listener));
+            }
+            Output::ResumeAccept { listener } => {
+                if let Some(door) = self.doors.get_mut(&listener) {
+                    door.accepting = door.open;
+                }
+            }
+            Output::PauseAccept { listener } => {
+                if let Some(door) = self.doors.get_mut(&listener) {
+                    door.accepting = false;
+                }
+            }
+            Output::Send { worker, msg, attach } => self.send(worker, msg, attach),
+            Output::Release { conn, end } => self.release(conn, end),
+            Output::Stopped(verdict) => {
+                if self.stopped.replace(verdict).is_some() {
+                    self.fault(Property::Shutdown, "it ended twice");
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn signal(&mut self, id: WorkerId, signal: Signal) {
+        let Some(process) = self.processes.get_mut(&id) else { return };
+        let dies = match signal {
+            Signal::Kill if process.hangs => {
+                process.doomed = true;
+                return self.reached(Effect::KilledInTheKernel);
+            }
+            Signal::Kill => Some(9),
+            // A program that is stopped gets it when it goes on.
+            _ if process.stalls || process.hangs => None,
+            Signal::Interrupt if process.stubborn <= 1 => Some(2),
+            Signal::Term if process.stubborn <= 2 => Some(15),
+            _ => None,
+        };
+        let Some(number) = dies else { return };
+        let status = ExitStatus::Signal(number);
+        if process.started {
+            self.die(id, status);
+        } else if process.exit.is_none() {
+            // It is carried out right after the start.
+            process.exit = Some(status);
+        }
+    }
+
+    fn send(&mut self, id: WorkerId, msg: ToWorker, attach: Option<Attach>) {
+        if let Some(Attach::Conn(conn)) = attach {
+            if self.custody.get(conn).is_none() {
+                self.fault(Property::Conservation, format!("{conn} goes out and is not held"));
+            }
+            let servers = self.servers(conn);
+            if !servers.is_empty() {
+                let what = format!("{conn} goes to {id} and {servers:?} has served it");
+                self.fault(Property::NoDouble, what);
+            }
+        }
+        if let Some(process) = self.processes.get_mut(&id)
+            && !process.ended
+        {
+            let node = process.link.codec() == Some(roundel_core::Codec::Node);
+            self.coverage.sent(node, &msg);
+            if process.link.push(msg, attach) {
+                self.reached(Effect::MergedHandoffs);
+            }
+        }
+    }
+
+    /// Which honest workers' programs were given a connection.
+    pub(super) fn servers(&mut self, conn: ConnId) -> Vec<WorkerId> {
+        let served = self.fate(conn).map(|fate| fate.served.clone()).unwrap_or_default();
+        served.into_iter().filter(|id| !self.hostile.contains(id)).collect()
+    }
+
+    fn release(&mut self, conn: ConnId, end: ConnEnd) {
+        let Some((token, socket)) = self.custody.release(conn) else {
+            return self.fault(Property::Conservation, format!("{conn} is released twice"));
+        };
+        token.close();
+        drop(socket);
+        if let Some(fate) = self.fate(conn) {
+            fate.released = Some(end);
+        }
+        let servers = self.servers(conn);
+        match end {
+            ConnEnd::AcceptedBy(worker) if self.hostile.contains(&worker) => {}
+            ConnEnd::AcceptedBy(worker) if servers.is_empty() => {
+                let what = format!("{conn} is said to be {worker}'s, and nobody has it");
+                self.fault(Property::NoLoss, what);
+            }
+            ConnEnd::AcceptedBy(worker) if servers != [worker] => {
+                let what = format!("{conn} is said to be {worker}'s, and is {servers:?}'s");
+                self.fault(Property::NoDouble, what);
+            }
+            ConnEnd::Refused(Refusal::Unknown) => self.reached(match servers.is_empty() {
+                true => Effect::UnknownAndNotServed,
+                false => Effect::UnknownAndServed,
+            }),
+            ConnEnd::Refused(refusal) if !servers.is_empty() => {
+                let what = format!("{conn} is refused ({}) and served", refusal.name());
+                self.fault(Property::NoDouble, what);
+            }
+            _ => {}
+        }
+    }
+
+    /// Sends to every worker what waits for it.
+    pub(super) fn flush_all(&mut self) {
+        loop {
+            let mut failed = None;
+            for process in self.processes.values_mut() {
+                if !process.link.has_unsent() || !process.started || process.ended {
+                    continue;
+                }
+                let (custody, doors) = (&self.custody, &self.doors);
+                let trouble = process.trouble;
+                let flush =
+                    process.link.flush(&mut process.channel.down, &mut process.trouble, |attach| {
+                        match attach {
+                            Attach::Conn(conn) => {
+                                custody.get(*conn).map(|(_, socket)| Handle::Conn(socket.clone()))
+                            }
+                            Attach::Listener(listener) => {
+                                doors.contains_key(listener).then_some(Handle::Listener(*listener))
+                            }
+                        }
+                    });
+                match flush {
+                    Flush::Done => {}
+                    Flush::Blocked if process.link.is_cut() => {
+                        self.coverage.reached(Effect::ShortWriteToWorker);
+                    }
+                    Flush::Blocked => self.coverage.reached(Effect::ChannelFull),
+                    Flush::TooManyRefs => self.coverage.reached(Effect::TooManyRefs),
+                    Flush::Closed => self.coverage.reached(Effect::BrokenPipe),
+                    Flush::Failed(msg) => {
+                        if trouble != Some(Trouble::Fails) {
+                            self.coverage.reached(Effect::NothingToSend);
+                        }
+                        failed = Some((process.id, msg));
+                        break;
+                    }
+                }
+            }
+            let Some((worker, msg)) = failed else { return };
+            if let ToWorker::NewConn { first_seq, count, .. } = msg {
+                for seq in first_seq.following(count) {
+                    let errno = Errno(24);
+                    self.input(Input::HandoffFailed { worker, seq, errno });
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,369 @@
+//! A cluster in virtual time: the real primary, real workers and unmodified ones, and between them
+//! channels that carry bytes and handles through the real codecs. One plan, one run.
+
+mod act;
+mod execute;
+mod hostile;
+pub mod link;
+pub mod native;
+pub mod node;
+pub mod outbox;
+pub mod pipe;
+mod process;
+pub mod program;
+pub mod rng;
+mod run;
+pub mod socket;
+pub mod trace;
+mod workers;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::hash::{Hash, Hasher};
+use std::net::SocketAddr;
+use std::rc::Weak;
+
+use roundel_core::{
+    ConnEnd, ConnId, Custody, Input, ListenKey, ListenerId, Output, Primary, SockName, SpawnError,
+    Time, Verdict, WorkerId,
+};
+
+use crate::coverage::{Coverage, Effect};
+use crate::fault::{Fault, Property};
+use crate::life_model::LifeModel;
+use crate::model::Model;
+use crate::mutants::{Mutant, Shim};
+use crate::ops::{Plan, World};
+use crate::token::Token;
+use process::Process;
+use rng::Rng;
+use socket::Socket;
+use trace::Trace;
+
+/// Something that the embedder will tell the core when its turn comes.
+#[derive(Clone, Debug)]
+enum Todo {
+    Spawn(WorkerId),
+    Bind(ListenerId),
+    Unbind(ListenerId),
+}
+
+/// A listener as the embedder has it.
+#[derive(Debug, Default)]
+struct Door {
+    open: bool,
+    accepting: bool,
+    shared: bool,
+    /// Clients in the kernel's queue.
+    backlog: u32,
+}
+
+/// What is known of a connection from outside.
+#[derive(Debug)]
+struct Fate {
+    /// Whose program was given it.
+    served: Vec<WorkerId>,
+    released: Option<ConnEnd>,
+    socket: Weak<ConnId>,
+}
+
+/// The cluster.
+pub struct Sim {
+    /// The core, or a mutant of it.
+    pub core: Shim,
+    /// Virtual time.
+    pub now: Time,
+    /// Every input so far, unless the run is not recorded.
+    pub transcript: Vec<(Time, Input)>,
+    /// Every output so far, unless the run is not recorded.
+    pub outputs: Vec<Output>,
+    /// What went wrong.
+    pub faults: Vec<Fault>,
+    /// How it ended, once it has.
+    pub stopped: Option<Verdict>,
+    /// What happened in it, and how often.
+    pub coverage: Coverage,
+    /// Rows for reading, if they are wanted.
+    pub trace: Option<Trace>,
+    /// Whether inputs and outputs are kept.
+    pub recorded: bool,
+    keys: Vec<ListenKey>,
+    world: World,
+    rng: Rng,
+    processes: BTreeMap<WorkerId, Process>,
+    doors: BTreeMap<ListenerId, Door>,
+    todo: VecDeque<Todo>,
+    custody: Custody<(Token, Socket)>,
+    /// By the number of the connection, from 1.
+    fates: Vec<Fate>,
+    /// Workers that sent what nobody should believe.
+    hostile: BTreeSet<WorkerId>,
+    failing_spawns: Vec<SpawnError>,
+    failing_binds: u32,
+    /// New workers say nothing.
+    mute: bool,
+    mutant: Option<Mutant>,
+    model: Model,
+    life: LifeModel,
+    inputs: usize,
+    emitted: usize,
+    digest: Digest,
+    heard: Vec<link::Heard>,
+}
+
+impl Sim {
+    /// The cluster of a plan, that begins at `start`, before anything has happened.
+    pub fn new(plan: &Plan, start: Time, mutant: Option<Mutant>) -> Self {
+        let config = plan.config.clone();
+        let mut sim = Sim {
+            core: Shim::new(Primary::new(config.clone()), mutant),
+            now: start,
+            transcript: Vec::new(),
+            outputs: Vec::new(),
+            faults: Vec::new(),
+            stopped: None,
+            coverage: Coverage::default(),
+            trace: None,
+            recorded: true,
+            keys: plan.keys.clone(),
+            world: plan.world,
+            rng: Rng::new(plan.world.seed),
+            processes: BTreeMap::new(),
+            doors: BTreeMap::new(),
+            todo: VecDeque::new(),
+            custody: Custody::new(),
+            fates: Vec::new(),
+            hostile: BTreeSet::new(),
+            failing_spawns: Vec::new(),
+            failing_binds: 0,
+            mute: false,
+            mutant,
+            model: Model::new(config.clone()),
+            life: LifeModel::new(config),
+            inputs: 0,
+            emitted: 0,
+            digest: Digest::default(),
+            heard: Vec::new(),
+        };
+        sim.wake();
+        sim
+    }
+
+    /// The faults of one property.
+    pub fn broken(&self, property: Property) -> Vec<&Fault> {
+        self.faults.iter().filter(|fault| fault.property == property).collect()
+    }
+
+    /// A number that two runs have in common if all inputs and outputs were the same.
+    pub fn digest(&self) -> u64 {
+        self.digest.finish()
+    }
+
+    /// How many connections there were.
+    pub fn connections(&self) -> usize {
+        self.fates.len()
+    }
+
+    /// How many inputs there were.
+    pub fn inputs(&self) -> usize {
+        self.inputs
+    }
+
+    fn fault(&mut self, property: Property, what: impl Into<String>) {
+        let step = self.inputs;
+        let what = what.into();
+        self.note(None, || format!("*** {property:?}: {what}"));
+        self.faults.push(Fault { property, step, what });
+    }
+
+    fn note(&mut self, whose: Option<WorkerId>, what: impl FnOnce() -> String) {
+        if let Some(trace) = &mut self.trace {
+            let process = whose.and_then(|id| self.processes.get(&id));
+            trace.add(self.now, process.map(|p| (p.id, p.slot)), what());
+        }
+    }
+
+    fn reached(&mut self, effect: Effect) {
+        self.coverage.reached(effect);
+    }
+
+    /// Tells the core something and does what it says.
+    fn input(&mut self, input: Input) {
+        let deadline = self.core.core.poll_timeout();
+        self.model.on_input(self.now, &input, deadline);
+        self.life.on_input(self.now, &input, deadline);
+        self.coverage.input(self.now, &input, deadline);
+        self.inputs += 1;
+        (self.now, &input).hash(&mut self.digest);
+        if self.recorded {
+            self.transcript.push((self.now, input.clone()));
+        }
+        if input != Input::Wake {
+            self.note(None, || format!("<- {input:?}"));
+        }
+        let misuse = self.core.handle_input(self.now, input.clone());
+        if let Err(misuse) = misuse {
+            self.fault(Property::Invariants, format!("{input:?} was refused: {misuse}"));
+        }
+        while let Some(output) = self.core.poll_output() {
+            self.model.on_output(&output);
+            self.life.on_output(&output);
+            self.coverage.output(&output);
+            self.emitted += 1;
+            output.hash(&mut self.digest);
+            self.note(None, || format!("   -> {output:?}"));
+            if self.recorded {
+                self.outputs.push(output.clone());
+            }
+            self.execute(output);
+        }
+        self.check(&input);
+    }
+
+    fn check(&mut self, input: &Input) {
+        self.model.end_step();
+        self.life.end_step();
+        for (property, what) in self.model.take_faults().into_iter().chain(self.life.take_faults())
+        {
+            self.fault(property, format!("at {} after {input:?}: {what}", self.now));
+        }
+        if let Err(broken) = self.core.core.check() {
+            self.fault(Property::Invariants, format!("after {input:?}: {broken}"));
+        }
+        // Each input has a few outputs; each connection, listener and worker a few in its life.
+        let allowed = 12 * self.inputs + 16 * (self.processes.len() + 8);
+        if self.emitted > allowed {
+            self.fault(Property::Linear, format!("{} outputs", self.emitted));
+        }
+    }
+
+    /// Looks at the clock.
+    fn wake(&mut self) {
+        self.input(Input::Wake);
+        if let Some(deadline) = self.core.poll_timeout()
+            && deadline.at <= self.now
+        {
+            self.fault(Property::Timeouts, format!("{deadline} is not later than {}", self.now));
+        }
+    }
+
+    fn ids(&self) -> Vec<WorkerId> {
+        self.processes.keys().copied().collect()
+    }
+
+    fn fate(&mut self, conn: ConnId) -> Option<&mut Fate> {
+        self.fates.get_mut(usize::try_from(conn.get()).ok()?.checked_sub(1)?)
+    }
+
+    /// Accepts clients as far as the core wants them.
+    fn accept(&mut self, listener: ListenerId, at_most: u32) {
+        for _ in 0..at_most {
+            let Some(door) = self.doors.get_mut(&listener) else { return };
+            if !door.accepting || door.backlog == 0 {
+                return;
+            }
+            door.backlog -= 1;
+            self.admit(listener);
+        }
+    }
+
+    fn admit(&mut self, listener: ListenerId) {
+        let raw = self.fates.len() as u64 + 1;
+        let Some(name) = ConnId::from_raw(raw) else { return };
+        let socket = Socket::new(name);
+        self.fates.push(Fate { served: Vec::new(), released: None, socket: socket.watch() });
+        let conn = self.custody.admit((Token::new(raw), socket));
+        if conn != name {
+            self.fault(Property::Invariants, format!("{name} is called {conn}"));
+        }
+        self.input(Input::Incoming { listener, conn });
+    }
+
+    /// Does the oldest thing that was asked for and answers the core.
+    fn do_one(&mut self) -> bool {
+        let Some(todo) = self.todo.pop_front() else { return false };
+        match todo {
+            Todo::Spawn(id) => self.spawn(id),
+            Todo::Bind(listener) => {
+                let result = if self.failing_binds > 0 {
+                    self.failing_binds -= 1;
+                    Err(roundel_core::Errno::EADDRINUSE)
+                } else {
+                    let port = 1_000 + listener.get() as u16;
+                    Ok(SockName::Ip(SocketAddr::from(([127, 0, 0, 1], port))))
+                };
+                if result.is_ok() {
+                    let shared = self.core.core.is_shared(listener);
+                    let door = self.doors.entry(listener).or_default();
+                    (door.open, door.shared) = (true, shared);
+                }
+                self.input(Input::Bound { listener, result });
+            }
+            Todo::Unbind(listener) => {
+                // Everything that has come is given in, unless it is the workers' to accept.
+                while let Some(door) = self.doors.get_mut(&listener)
+                    && door.backlog > 0
+                    && !door.shared
+                {
+                    door.backlog -= 1;
+                    self.admit(listener);
+                }
+                self.doors.remove(&listener);
+                self.input(Input::Unbound { listener });
+            }
+        }
+        true
+    }
+
+    /// What is left at the end is a fault; returns all faults.
+    pub fn finish(mut self) -> Vec<Fault> {
+        self.close_books();
+        std::mem::take(&mut self.faults)
+    }
+
+    /// Looks whether every connection was released, and every copy of it closed.
+    pub fn close_books(&mut self) {
+        if let Err(leftover) = std::mem::take(&mut self.custody).finish() {
+            self.fault(Property::Conservation, leftover.to_string());
+            leftover.0.into_iter().for_each(|(_, (token, _))| token.close());
+        }
+        self.processes.clear();
+        let open = self.fates.iter().filter(|fate| fate.socket.strong_count() > 0).count();
+        if open > 0 {
+            self.fault(Property::Conservation, format!("{open} connections were never closed"));
+        }
+    }
+}
+
+impl Drop for Sim {
+    /// A run that is left in the middle holds connections, and that is no fault.
+    fn drop(&mut self) {
+        if let Err(leftover) = std::mem::take(&mut self.custody).finish() {
+            leftover.0.into_iter().for_each(|(_, (token, _))| token.close());
+        }
+    }
+}
+
+/// A hash that is the same on every machine and in every build (FNV-1a over words).
+#[derive(Clone, Debug)]
+struct Digest(u64);
+
+impl Default for Digest {
+    fn default() -> Self {
+        Digest(0xCBF2_9CE4_8422_2325)
+    }
+}
+
+impl Hasher for Digest {
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.0 = (self.0 ^ u64::from_le_bytes(word)).wrapping_mul(0x0100_0000_01B3);
+            self.0 ^= self.0 >> 29;
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}

@@ -1,0 +1,237 @@
+//! What workers do, and what the primary hears of it.
+
+use roundel_core::{
+    BYTES_PER_TURN, Codec, Errno, ExitStatus, Input, ListenKey, SpawnError, WorkerId,
+};
+
+use super::Sim;
+use super::link::{Heard, ReadState};
+use super::native::Native;
+use super::node::Node;
+use super::process::Process;
+use super::program::{Program, Reading};
+use super::rng::Rng;
+use crate::coverage::Effect;
+use crate::fault::Property;
+use crate::mutants::Mutant;
+use crate::ops::Codecs;
+
+/// How long one read is: everything, or a part by chance.
+fn read_size(chunk: u16, rng: &mut Rng) -> usize {
+    match chunk {
+        0 => 64 * 1024,
+        most => rng.within(1..u64::from(most) + 1) as usize,
+    }
+}
+
+/// Descriptors that a process can open while it does not reach its limit.
+const ROOM: usize = 253;
+
+/// What a Node program can write while the primary reads nothing: it waits for nobody.
+const NODE_CAPACITY: usize = 1 << 24;
+
+impl Sim {
+    pub(super) fn spawn(&mut self, id: WorkerId) {
+        if let Some(cause) = self.failing_spawns.pop() {
+            self.processes.remove(&id);
+            return self.input(Input::SpawnFailed { worker: id, cause });
+        }
+        let Some(process) = self.processes.get_mut(&id) else { return };
+        process.started = true;
+        process.alive = true;
+        // A kill that came before the start is carried out right after it.
+        let condemned = process.exit.take();
+        if !self.mute {
+            self.introduce(id);
+        }
+        if let Some(status) = condemned {
+            self.die(id, status);
+        }
+        self.input(Input::Spawned { worker: id, pid: 1_000 + id.get() as i32 });
+    }
+
+    /// Lets a worker's program begin: it says hello and asks for everything it listens on.
+    pub(super) fn introduce(&mut self, id: WorkerId) {
+        let node = match self.world.codecs {
+            Codecs::Native => false,
+            Codecs::Node => true,
+            Codecs::Mixed => self.rng.one_in(2),
+        };
+        let max_frame = *self.core.core.config().max_frame();
+        let (keys, now) = (self.keys.clone(), self.now);
+        let Some(process) = self.processes.get_mut(&id) else { return };
+        if process.program.is_some() || !process.alive {
+            return;
+        }
+        if node {
+            process.channel.up.set_capacity(NODE_CAPACITY);
+            process.program = Some(Program::Node(Box::new(Node::new(&mut process.channel))));
+        } else {
+            process.program = Some(Program::Native(Box::new(Native::new(max_frame))));
+        }
+        self.act(id, |program, process| {
+            program.flush(now, &mut process.channel);
+            for key in &keys {
+                program.ask(now, key, &mut process.channel);
+            }
+        });
+    }
+
+    /// Lets a worker's program do something, if it can, and looks at what came of it.
+    pub(super) fn act(&mut self, id: WorkerId, what: impl FnOnce(&mut Program, &mut Process)) {
+        let Some(process) = self.processes.get_mut(&id) else { return };
+        if !process.acts() {
+            return;
+        }
+        let Some(mut program) = process.program.take() else { return };
+        what(&mut program, process);
+        let saw = program.take_saw();
+        for socket in program.take_delivered() {
+            self.on_served(id, socket.name());
+        }
+        if let Some(process) = self.processes.get_mut(&id) {
+            process.program = Some(program);
+        }
+        let hostile = self.hostile.contains(&id);
+        self.coverage.saw(&saw);
+        if let Some(wrong) = saw.wrong
+            && !hostile
+        {
+            self.fault(Property::Invariants, format!("{id}: {wrong}"));
+        }
+    }
+
+    fn on_served(&mut self, id: WorkerId, conn: roundel_core::ConnId) {
+        self.note(Some(id), || format!("serves {conn}"));
+        let Some(fate) = self.fate(conn) else { return };
+        fate.served.push(id);
+        let servers = self.servers(conn);
+        if servers.len() > 1 {
+            self.fault(Property::NoDouble, format!("{conn} was served by {servers:?}"));
+        }
+    }
+
+    /// A worker reads its channel, `budget` bytes at most.
+    pub(super) fn read(&mut self, id: WorkerId, budget: usize) {
+        let now = self.now;
+        let swap = self.mutant == Some(Mutant::SwapHandles);
+        let (chunk, mut rng) = (self.world.chunk, self.rng.clone());
+        self.act(id, |program, process| {
+            let mut size = || read_size(chunk, &mut rng).min(budget);
+            let room = if process.starved { 0 } else { ROOM };
+            let mut reading = Reading { budget, size: &mut size, room, swap };
+            program.read(now, &mut process.channel, &mut reading);
+        });
+        self.rng.word();
+    }
+
+    /// The primary reads a worker's channel, `budget` bytes at most.
+    pub(super) fn pull(&mut self, id: WorkerId, budget: usize) -> ReadState {
+        let mut heard = std::mem::take(&mut self.heard);
+        let Some(process) = self.processes.get_mut(&id) else { return ReadState::Closed };
+        if process.ended || !process.started {
+            self.heard = heard;
+            return ReadState::Closed;
+        }
+        let (chunk, rng) = (self.world.chunk, &mut self.rng);
+        let size = || read_size(chunk, rng).min(budget);
+        let exited = process.reaped;
+        let state = process.link.read(&mut process.channel.up, budget, size, &mut heard);
+        match state {
+            ReadState::Closed => process.ended = true,
+            ReadState::Held => self.reached(Effect::ReadingHeld),
+            ReadState::More => self.reached(Effect::TurnUsedUp),
+            ReadState::Empty => {}
+        }
+        for heard in heard.drain(..) {
+            self.hear(id, heard, exited);
+        }
+        self.heard = heard;
+        state
+    }
+
+    fn hear(&mut self, worker: WorkerId, heard: Heard, exited: bool) {
+        let input = match heard {
+            Heard::Hello(codec) => Input::Hello { worker, codec },
+            Heard::Message(msg) => {
+                let process = self.processes.get(&worker);
+                let node = process.is_some_and(|p| p.link.codec() == Some(Codec::Node));
+                self.coverage.heard(node, &msg);
+                if exited && matches!(msg, roundel_core::FromWorker::Ack { .. }) {
+                    self.reached(Effect::AnswerAfterExit);
+                }
+                Input::Message { worker, msg }
+            }
+            Heard::Violation(what) => Input::Violation { worker, what },
+            Heard::FrameBegun => {
+                self.reached(Effect::SplitFrame);
+                Input::FrameBegun { worker }
+            }
+            Heard::NotArrived(seq) => {
+                self.reached(Effect::NotArrived);
+                Input::HandoffFailed { worker, seq, errno: Errno::EMFILE }
+            }
+            Heard::Doubtful(seq) => Input::Doubtful { worker, seq },
+            Heard::Stray => Input::Stray { worker },
+            Heard::User => return self.reached(Effect::UserMessage),
+            Heard::Closed => Input::ChannelClosed { worker },
+        };
+        self.input(input);
+    }
+
+    /// Every channel is read to its end or to would-block.
+    pub(super) fn pull_all(&mut self) {
+        for id in self.ids() {
+            while self.pull(id, BYTES_PER_TURN) == ReadState::More {}
+        }
+    }
+
+    /// A process ends.
+    pub(super) fn die(&mut self, id: WorkerId, status: ExitStatus) {
+        let Some(process) = self.processes.get_mut(&id) else { return };
+        if !process.alive {
+            return;
+        }
+        if !process.channel.up.is_empty() {
+            self.coverage.reached(Effect::DiedWithSomethingUnread);
+        }
+        if !process.channel.down.is_empty() {
+            self.coverage.reached(Effect::DiedWithoutReading);
+        }
+        process.die(status);
+        self.note(Some(id), || format!("ends: {status}"));
+    }
+
+    /// The primary learns which processes have ended.
+    pub(super) fn reap_all(&mut self) {
+        for id in self.ids() {
+            if let Some(process) = self.processes.get_mut(&id)
+                && process.started
+                && !process.reaped
+                && !process.exit_lost
+                && let Some(status) = process.exit
+            {
+                process.reaped = true;
+                if process.ended {
+                    self.coverage.reached(Effect::ExitAfterChannel);
+                }
+                self.input(Input::Exited { worker: id, status });
+            }
+        }
+    }
+
+    /// What a worker lacks of what it is to listen on.
+    pub(super) fn lacks(&self, id: WorkerId) -> Option<ListenKey> {
+        self.processes.get(&id)?.program.as_ref()?.lacks(&self.keys)
+    }
+
+    /// Makes the next spawns fail.
+    pub(super) fn fail_spawns(&mut self, count: u8, missing: bool) {
+        for _ in 0..count {
+            self.failing_spawns.push(match missing {
+                true => SpawnError::NotFound,
+                false => SpawnError::Other(Errno(11)),
+            });
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Many seeds: progress, what was reached, and what to read when one fails.
+
+use std::ops::Range;
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use roundel_core::Time;
+
+use crate::coverage::Coverage;
+use crate::fault::Fault;
+use crate::ops::{Op, Plan};
+use crate::sim::Sim;
+
+/// One seed of so many is run three times: as it is, again, and with all machines written down and
+/// read back in the middle.
+const SAMPLE: u64 = 64;
+
+/// From so many seeds on everything that can happen should have happened.
+const ENOUGH: u64 = 10_000;
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// The seeds.
+    pub seeds: Range<u64>,
+    /// At most so many operations in a run.
+    pub length: usize,
+    /// On so many threads.
+    pub threads: usize,
+    /// Tell how far it is.
+    pub progress: bool,
+}
+
+impl Default for Job {
+    fn default() -> Self {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        Job { seeds: 0..1_000, length: 200, threads, progress: true }
+    }
+}
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub struct Summary {
+    /// Runs.
+    pub runs: u64,
+    /// Inputs of all of them.
+    pub inputs: u64,
+    /// Connections of all of them.
+    pub connections: u64,
+    /// What happened.
+    pub coverage: Coverage,
+    /// The lowest seed that failed, and what.
+    pub failure: Option<(u64, Fault)>,
+}
+
+/// Runs one seed; adds to a summary and returns what went wrong.
+pub fn run_seed(seed: u64, length: usize, summary: &mut Summary) -> Option<Fault> {
+    let plan = Plan::of_seed(seed, length);
+    let mut sim = whole(&plan);
+    sim.close_books();
+    summary.runs += 1;
+    summary.inputs += sim.inputs() as u64;
+    summary.connections += sim.connections() as u64;
+    let digest = sim.digest();
+    summary.coverage.join(&sim.coverage);
+    let mut faults = sim.finish();
+    if seed.is_multiple_of(SAMPLE) && faults.is_empty() {
+        let mut restored = plan.clone();
+        restored.ops.insert(plan.ops.len() / 2, Op::Restore);
+        for (again, what) in [(plan, "again"), (restored, "from a snapshot")] {
+            let sim = whole(&again);
+            summary.coverage.join(&sim.coverage);
+            if sim.digest() != digest {
+                faults.push(Fault::determinism(format!("run {what}, it went another way")));
+            }
+        }
+    }
+    faults.into_iter().next()
+}
+
+fn whole(plan: &Plan) -> Sim {
+    let mut sim = Sim::new(plan, Time::from_millis(5), None);
+    sim.recorded = false;
+    sim.live(plan);
+    sim
+}
+
+/// Runs all seeds.
+pub fn run_all(job: &Job) -> Summary {
+    let next = AtomicU64::new(job.seeds.start);
+    let failed = AtomicBool::new(false);
+    let total = Mutex::new(Summary::default());
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        for thread in 0..job.threads.max(1) {
+            let (next, failed, total) = (&next, &failed, &total);
+            scope.spawn(move || {
+                let mut mine = Summary::default();
+                let mut said = start;
+                while !failed.load(Ordering::Relaxed) {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= job.seeds.end {
+                        break;
+                    }
+                    if let Some(fault) = run_seed(seed, job.length, &mut mine) {
+                        failed.store(true, Ordering::Relaxed);
+                        mine.failure = Some((seed, fault));
+                    }
+                    if job.progress && thread == 0 && said.elapsed() > Duration::from_secs(2) {
+                        said = Instant::now();
+                        let done = seed - job.seeds.start;
+                        let rate = done as f64 / start.elapsed().as_secs_f64() * 60.0;
+                        eprintln!(
+                            "seed {seed} of {}..{}, {rate:.0} a minute",
+                            job.seeds.start, job.seeds.end
+                        );
+                    }
+                }
+                if let Ok(mut total) = total.lock() {
+                    total.add(mine);
+                }
+            });
+        }
+    });
+    total.into_inner().unwrap_or_default()
+}
+
+impl Summary {
+    fn add(&mut self, other: Summary) {
+        self.runs += other.runs;
+        self.inputs += other.inputs;
+        self.connections += other.connections;
+        self.coverage.join(&other.coverage);
+        let lowest = [self.failure.take(), other.failure].into_iter().flatten();
+        self.failure = lowest.min_by_key(|(seed, _)| *seed);
+    }
+}
+
+/// What to read of a seed that failed.
+pub fn report(seed: u64, length: usize, fault: &Fault) -> String {
+    let plan = Plan::of_seed(seed, length);
+    let (_, trace) = Sim::traced_life(&plan, None);
+    let (from, to) = (seed, seed + 1);
+    format!(
+        "{plan:?}\n\n{trace}\n\nseed {seed} breaks {:?}: {}\nrun it again with\n  cargo run --release -p roundel-tests --bin simulate -- --seeds {from}..{to} --length {length}",
+        fault.property, fault.what
+    )
+}
+
+/// Runs all seeds and says what came of it.
+pub fn run(job: &Job) -> ExitCode {
+    let start = Instant::now();
+    let summary = run_all(job);
+    let seconds = start.elapsed().as_secs_f64();
+    print!("{}", summary.coverage);
+    println!(
+        "{} runs, {} inputs, {} connections, {seconds:.1} s, {:.0} runs a minute",
+        summary.runs,
+        summary.inputs,
+        summary.connections,
+        summary.runs as f64 / seconds * 60.0
+    );
+    if let Some((seed, fault)) = &summary.failure {
+        println!("\n{}", report(*seed, job.length, fault));
+        return ExitCode::FAILURE;
+    }
+    let gaps = summary.coverage.gaps();
+    gaps.iter().for_each(|gap| println!("{gap}"));
+    if summary.runs >= ENOUGH && !gaps.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
