@@ -40,6 +40,10 @@ struct Server {
     key: Option<String>,
 }
 
+/// How much Node reads at once. It takes a handle for that of the next message that wants one, so it
+/// relies on what the kernel does: a send as short as these is never cut.
+const ONE_READ: usize = 64 * 1024;
+
 /// Its answer to a handle.
 const HANDLE_ACK: &str = "{\"cmd\":\"NODE_HANDLE_ACK\"}\n";
 /// Its answer to a message that says that a handle comes, without one.
@@ -68,7 +72,9 @@ impl Node {
                 lines.push(line);
             }
             // Its buffer is large; nobody but a stopped primary could fill it.
-            None => drop(channel.up.write(line.as_bytes(), [])),
+            None => {
+                let _ = channel.up.write(line.as_bytes(), []);
+            }
         }
     }
 
@@ -88,7 +94,7 @@ impl Node {
         while !self.disconnected && bytes < reading.budget {
             let mut handles = Vec::new();
             let start = self.line.len();
-            match channel.down.read((reading.size)(), &mut self.line, &mut handles) {
+            match channel.down.read(ONE_READ, &mut self.line, &mut handles) {
                 Read::Bytes(count) => bytes += count,
                 Read::Empty => break,
                 Read::Reset | Read::End => {

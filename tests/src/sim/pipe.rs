@@ -144,6 +144,11 @@ impl<H> Pipe<H> {
         self.writer_gone
     }
 
+    /// Whether a read would bring something, the end included.
+    pub fn is_ready(&self) -> bool {
+        !self.bytes.is_empty() || self.reset || self.writer_gone || self.reader_gone
+    }
+
     /// Bytes under way.
     pub fn len(&self) -> usize {
         self.bytes.len()

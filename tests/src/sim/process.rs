@@ -21,6 +21,8 @@ pub(crate) struct Process {
     pub(crate) alive: bool,
     /// The core was told that the channel has ended.
     pub(crate) ended: bool,
+    /// More can be read than the last turn had room for.
+    pub(crate) more: bool,
     /// How it ended, until it is reaped.
     pub(crate) exit: Option<ExitStatus>,
     /// The core was told that the process has ended, or never will be.
@@ -58,6 +60,7 @@ impl Process {
             started: false,
             alive: false,
             ended: false,
+            more: false,
             exit: None,
             reaped: false,
             exit_lost: false,

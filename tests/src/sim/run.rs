@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use roundel_core::{
-    BYTES_PER_TURN, Command, ConnEnd, ExitStatus, Input, ListenerId, Overflow, Refusal, Time,
+    BYTES_PER_TURN, Codec, Command, ConnEnd, ExitStatus, Input, ListenerId, Overflow, Refusal, Time,
     WorkerId,
 };
 
@@ -153,6 +153,8 @@ impl Sim {
             process.starved = false;
             process.trouble = None;
             process.stubborn = 0;
+            // A Node program may live without a channel for ever; others are given up at last.
+            process.exit_lost &= process.link.codec() != Some(Codec::Node);
             let closed = process.channel.up.is_ended() && process.started;
             if process.hostile && !process.hangs {
                 self.die(id, ExitStatus::Code(1));

@@ -27,7 +27,8 @@ fn read_size(chunk: u16, rng: &mut Rng) -> usize {
 /// Descriptors that a process can open while it does not reach its limit.
 const ROOM: usize = 253;
 
-/// What a Node program can write while the primary reads nothing: it waits for nobody.
+/// What can be under way to and from a Node program: it waits for nobody when it writes, and relies
+/// on no message to it being cut.
 const NODE_CAPACITY: usize = 1 << 24;
 
 impl Sim {
@@ -65,6 +66,7 @@ impl Sim {
         }
         if node {
             process.channel.up.set_capacity(NODE_CAPACITY);
+            process.channel.down.set_capacity(NODE_CAPACITY);
             process.program = Some(Program::Node(Box::new(Node::new(&mut process.channel))));
         } else {
             process.program = Some(Program::Native(Box::new(Native::new(max_frame))));
@@ -129,14 +131,16 @@ impl Sim {
     pub(super) fn pull(&mut self, id: WorkerId, budget: usize) -> ReadState {
         let mut heard = std::mem::take(&mut self.heard);
         let Some(process) = self.processes.get_mut(&id) else { return ReadState::Closed };
-        if process.ended || !process.started {
+        let ready = process.more || process.channel.up.is_ready();
+        if process.ended || !process.started || !ready {
             self.heard = heard;
-            return ReadState::Closed;
+            return ReadState::Empty;
         }
         let (chunk, rng) = (self.world.chunk, &mut self.rng);
         let size = || read_size(chunk, rng).min(budget);
         let exited = process.reaped;
         let state = process.link.read(&mut process.channel.up, budget, size, &mut heard);
+        process.more = matches!(state, ReadState::More | ReadState::Held);
         match state {
             ReadState::Closed => process.ended = true,
             ReadState::Held => self.reached(Effect::ReadingHeld),
