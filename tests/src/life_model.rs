@@ -194,10 +194,6 @@ impl LifeModel {
             other.replaced = true;
         }
         self.members.insert(worker, member);
-        let alive = self.members.values().filter(|m| !m.exited).count();
-        if alive > 2 * self.places.len() {
-            self.fault(Property::Restarts, format!("{alive} processes live"));
-        }
     }
 
     fn on_unbind(&mut self, listener: ListenerId) {
@@ -311,6 +307,11 @@ impl LifeModel {
     pub fn end_step(&mut self) {
         self.review_budget();
         self.review_listeners();
+        // One that is stuck in the kernel is let go of in the step that replaces it.
+        let alive = self.members.values().filter(|m| !m.exited).count();
+        if alive > 2 * self.places.len() {
+            self.fault(Property::Restarts, format!("{alive} processes live"));
+        }
         // A kill takes effect at once, but for processes that are stuck in the kernel: those are
         // let go of after a fence and another wait.
         let slack = *self.config.fence_timeout() * 2 + Duration::from_millis(1);

@@ -36,7 +36,7 @@ pub struct Job {
 impl Default for Job {
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Job { seeds: 0..1_000, length: 200, threads, progress: true }
+        Job { seeds: 0..1_000, length: 320, threads, progress: true }
     }
 }
 

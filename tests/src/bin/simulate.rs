@@ -8,7 +8,7 @@ use roundel_tests::simulate::{Job, run};
 const USAGE: &str = "simulate [OPTIONS]: simulated lives of a cluster
 
   --seeds A..B  one life for each seed from A up to, not including, B (0..1000)
-  --length N    at most so many things happen in a life before it is brought to its end (200)
+  --length N    at most so many things happen in a life before it is brought to its end (320)
   --threads N   threads (as many as there are processors)";
 
 fn main() -> ExitCode {
