@@ -11,9 +11,6 @@ use roundel_core::{
 
 use crate::fault::Property;
 
-/// A wake that is later than this after its deadline means that the primary was stopped.
-const LATE: Duration = Duration::from_secs(1);
-
 /// How far a worker is, as the outputs tell it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
@@ -120,9 +117,10 @@ impl LifeModel {
                 let record = self.listeners.entry(*listener).or_default();
                 record.open = result.is_ok();
             }
-            Input::Wake if deadline.is_some_and(|first| now.since(first.at) > LATE) => {
-                // Nobody was there to act on it: it counts from now.
-                self.must_stop_by = self.must_stop_by.map(|by| by.max(now));
+            Input::Wake => {
+                // What nobody was there to act on is late, and what follows from it as well.
+                let late = deadline.map_or(Duration::ZERO, |first| now.since(first.at));
+                self.must_stop_by = self.must_stop_by.map(|by| by.after(late));
             }
             Input::Command(Command::Stop) if self.must_stop_by.is_none() => {
                 self.must_stop_by = Some(now.after(*self.config.drain_timeout()));
