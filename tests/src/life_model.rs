@@ -288,7 +288,8 @@ impl LifeModel {
             place.streak = 0;
         }
         let short = ready_at.is_none_or(|at| now.since(at) < Duration::from_secs(1) && !accepted);
-        if repeated || replaced || !short || self.stopping {
+        // A slot that has ended needs nobody.
+        if repeated || replaced || !short || self.stopping || place.ended {
             return;
         }
         place.failures.retain(|&at| now.since(at) < period);

@@ -267,9 +267,9 @@ impl Native {
         self.carry_out(channel);
     }
 
-    /// The last number that it answered.
+    /// The last number that it answered, if that answer is on its way.
     pub fn answered(&self) -> Option<Seq> {
-        self.answered
+        self.answered.filter(|_| self.outbox.is_empty())
     }
 
     /// What the program was given since the last call.
