@@ -153,8 +153,9 @@ impl Sim {
             process.starved = false;
             process.trouble = None;
             process.stubborn = 0;
-            // A Node program may live without a channel for ever; others are given up at last.
-            process.exit_lost &= process.link.codec() != Some(Codec::Node);
+            // Who has lost its channel is given up at last; but a Node program may live without.
+            process.exit_lost &=
+                process.channel.up.is_ended() && process.link.codec() != Some(Codec::Node);
             let closed = process.channel.up.is_ended() && process.started;
             if process.hostile && !process.hangs {
                 self.die(id, ExitStatus::Code(1));
