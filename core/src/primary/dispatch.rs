@@ -158,22 +158,19 @@ impl Primary {
         }
     }
 
-    /// Hands out whatever anybody may take, listener by listener in turn.
+    /// Hands out whatever anybody may take, listener by listener in turn. Those that nobody takes
+    /// keep their turn.
     pub(super) fn serve_all(&mut self) {
-        let mut passed = 0;
-        while passed < self.backlog.len() {
-            let Some(&listener) = self.backlog.front() else { return };
+        let mut turn = 0;
+        while let Some(&listener) = self.backlog.get(turn) {
+            // Whom nobody could take before, nobody can after a handoff.
             match self.pick(listener) {
                 Some(index) => {
-                    passed = 0;
-                    if let Some((listener, entry)) = self.take_turn(0) {
+                    if let Some((listener, entry)) = self.take_turn(turn) {
                         self.hand_off(index, listener, entry);
                     }
                 }
-                None => {
-                    passed += 1;
-                    self.backlog.rotate_left(1);
-                }
+                None => turn += 1,
             }
         }
     }
