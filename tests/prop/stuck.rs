@@ -36,7 +36,7 @@ fn who_declines_is_asked_again_after_5_ms_doubling_to_250() {
         ops.extend([Op::Read(0), Op::Answer(0, 0, false), Op::Pull(0), Op::Pass(260)]);
     }
     let plan = small_plan(1, ops);
-    let mut sim = Sim::new(plan.config.clone(), plan.keys.clone(), Time::from_millis(5), None);
+    let mut sim = Sim::new(&plan, Time::from_millis(5), None);
     let mut declined_at = None;
     let mut waits = Vec::new();
     for op in &plan.ops {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use roundel_core::Config;
 use roundel_tests::fault::Property;
 use roundel_tests::mutants::Mutant;
-use roundel_tests::ops::{Mix, Op, Plan, key, plan};
+use roundel_tests::ops::{Mix, Op, Plan, World, key, plan};
 use roundel_tests::sim::Sim;
 
 /// Cases of each property, unless `PROPTEST_CASES` says otherwise.
@@ -49,7 +49,7 @@ pub(crate) fn holds(properties: &[Property], mix: Mix, length: usize) {
     let Err(error) = result else { return };
     if let TestError::Fail(_, plan) = &error {
         eprintln!("--- the smallest run: {:?}", plan.ops);
-        Sim::traced_life(plan);
+        eprintln!("{}", Sim::traced_life(plan, None).1);
     }
     panic!("{properties:?}: {error}");
 }
@@ -103,5 +103,5 @@ pub(crate) fn small_plan(workers: u32, ops: Vec<Op>) -> Plan {
         .max_stray_acks(20)
         .build()
         .unwrap();
-    Plan { config, keys: vec![key(8_000)], ops }
+    Plan { config, world: World::CALM, keys: vec![key(8_000)], ops }
 }

@@ -58,7 +58,7 @@ pub struct Summary {
 /// Runs one seed; adds to a summary and returns what went wrong.
 pub fn run_seed(seed: u64, length: usize, summary: &mut Summary) -> Option<Fault> {
     let plan = Plan::of_seed(seed, length);
-    let mut sim = whole(&plan);
+    let mut sim = whole(&plan, false);
     sim.close_books();
     summary.runs += 1;
     summary.inputs += sim.inputs() as u64;
@@ -67,24 +67,39 @@ pub fn run_seed(seed: u64, length: usize, summary: &mut Summary) -> Option<Fault
     summary.coverage.join(&sim.coverage);
     let mut faults = sim.finish();
     if seed.is_multiple_of(SAMPLE) && faults.is_empty() {
-        let mut restored = plan.clone();
-        restored.ops.insert(plan.ops.len() / 2, Op::Restore);
-        for (again, what) in [(plan, "again"), (restored, "from a snapshot")] {
-            let sim = whole(&again);
+        for (again, what) in [(&plan, "again"), (&restored(&plan), "from a snapshot")] {
+            let sim = whole(again, false);
             summary.coverage.join(&sim.coverage);
             if sim.digest() != digest {
-                faults.push(Fault::determinism(format!("run {what}, it went another way")));
+                let difference = difference(&whole(&plan, true), &whole(again, true));
+                faults.push(Fault::determinism(format!("run {what}, {difference}")));
             }
         }
     }
     faults.into_iter().next()
 }
 
-fn whole(plan: &Plan) -> Sim {
+/// The same run, with all machines written down and read back in the middle.
+fn restored(plan: &Plan) -> Plan {
+    let mut restored = plan.clone();
+    restored.ops.insert(plan.ops.len() / 2, Op::Restore);
+    restored
+}
+
+fn whole(plan: &Plan, recorded: bool) -> Sim {
     let mut sim = Sim::new(plan, Time::from_millis(5), None);
-    sim.recorded = false;
+    sim.recorded = recorded;
     sim.live(plan);
     sim
+}
+
+/// Where two runs part.
+fn difference(one: &Sim, other: &Sim) -> String {
+    let inputs = one.transcript.iter().zip(&other.transcript).position(|(a, b)| a != b);
+    let outputs = one.outputs.iter().zip(&other.outputs).position(|(a, b)| a != b);
+    let input = inputs.map(|at| (at, one.transcript.get(at), other.transcript.get(at)));
+    let output = outputs.map(|at| (at, one.outputs.get(at), other.outputs.get(at)));
+    format!("the inputs part at {input:?}, the outputs at {output:?}")
 }
 
 /// Runs all seeds.

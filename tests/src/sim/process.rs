@@ -47,6 +47,8 @@ pub(crate) struct Process {
     pub(crate) trouble: Option<Trouble>,
     /// 0: it exits when it is done. 1: only at SIGINT, 2: at SIGTERM, 3: not by itself.
     pub(crate) stubborn: u8,
+    /// How often it asked for a listener that it lacked.
+    pub(crate) asked: u32,
 }
 
 impl Process {
@@ -73,6 +75,7 @@ impl Process {
             starved: false,
             trouble: None,
             stubborn: 0,
+            asked: 0,
         }
     }
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use roundel_core::{
-    BYTES_PER_TURN, Codec, Command, ConnEnd, ExitStatus, Input, ListenerId, Overflow, Refusal, Time,
-    WorkerId,
+    BYTES_PER_TURN, Codec, Command, ConnEnd, ExitStatus, Input, ListenerId, Overflow, Refusal,
+    Time, WorkerId,
 };
 
 use super::Sim;
@@ -18,6 +18,9 @@ const START: Time = Time::from_millis(5);
 
 /// No run takes as many turns of one kind as this: it goes round in circles.
 const TURNS: usize = 2_000;
+
+/// How often a healthy program asks for a listener before it ends.
+const PATIENCE: u32 = 20;
 
 impl Sim {
     /// A cluster that went through a plan, not yet brought to its end.
@@ -165,6 +168,13 @@ impl Sim {
             } else if process.program.is_none() && process.started {
                 self.introduce(id);
             } else if let Some(key) = self.lacks(id) {
+                let Some(process) = self.processes.get_mut(&id) else { continue };
+                process.asked += 1;
+                if process.asked > PATIENCE && self.keys.first() == Some(&key) {
+                    // It holds as many as it may, and not what it is for.
+                    self.die(id, ExitStatus::Code(0));
+                    continue;
+                }
                 let now = self.now;
                 self.act(id, |program, process| {
                     if !program.is_leaving() {
