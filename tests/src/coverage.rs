@@ -116,7 +116,23 @@ coverage! {
 }
 
 /// What never happens, and why. Whoever makes it happen takes it out.
-const NEVER: &[(&str, &str, &str)] = &[];
+const NEVER: &[(&str, &str, &str)] = &[
+    ("from a Node worker", "Pong", "Node has no such message"),
+    ("from a Node worker", "Load", "Node has no such message"),
+    ("to a Node worker", "Ping", "Node has no such message"),
+    ("to a native worker", "Disconnect", "the primary says Drain to all"),
+    (
+        "to a Node worker",
+        "Disconnect",
+        "the primary says Drain to all; the codec writes a disconnect",
+    ),
+    ("to a native worker", "PassListener", "is for Node programs without cluster"),
+    (
+        "decode error",
+        "TooManyHandles",
+        "wants 2,048 handles on their way; the codec's own tests have it",
+    ),
+];
 
 impl Coverage {
     /// Something came of a fault.

@@ -5,6 +5,7 @@ pub mod core_path;
 pub mod coverage;
 pub mod explore;
 pub mod fault;
+pub mod fault_table;
 pub mod life_model;
 pub mod model;
 pub mod mutants;

@@ -54,6 +54,8 @@ pub enum Mutant {
     CountAckAgain,
     /// Connections of a worker that died count as accepted.
     LoseRedispatch,
+    /// What is read back has no timers.
+    LoseTimer,
 }
 
 /// The core, or the core with a fault.

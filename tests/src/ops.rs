@@ -77,8 +77,8 @@ pub enum Op {
     Chat(u8, u8),
     /// A Node worker sends a handle of its own, and holds its answers back.
     SendHandle(u8),
-    /// A worker says more than is read in one turn.
-    Flood(u8),
+    /// A worker says more than is read in one turn, or asks more than can be answered.
+    Flood(u8, bool),
     /// A worker sends bytes of this seed that it should not.
     Hostile(u8, u32),
     /// A worker sends half a message.
@@ -134,7 +134,7 @@ impl Op {
             | Ask(w, _)
             | Chat(w, _)
             | SendHandle(w)
-            | Flood(w)
+            | Flood(w, _)
             | Hostile(w, _)
             | Half(w)
             | FailHandoff(w)
@@ -195,6 +195,8 @@ pub enum Codecs {
     Node,
     /// Either, by chance.
     Mixed,
+    /// Node's, by programs without cluster, which are given their listeners.
+    Fork,
 }
 
 /// How channels are in a run.
@@ -202,8 +204,10 @@ pub enum Codecs {
 pub struct World {
     /// What the chance within a run comes from.
     pub seed: u64,
-    /// How many bytes a direction of a channel holds.
-    pub capacity: usize,
+    /// How many bytes a channel holds on the way to a worker.
+    pub down: usize,
+    /// How many bytes a channel holds on the way to the primary.
+    pub up: usize,
     /// The longest read; 0 for no limit.
     pub chunk: u16,
     /// What workers speak.
@@ -212,7 +216,8 @@ pub struct World {
 
 impl World {
     /// Wide channels and native workers.
-    pub const CALM: World = World { seed: 1, capacity: 1 << 20, chunk: 0, codecs: Codecs::Native };
+    pub const CALM: World =
+        World { seed: 1, down: 1 << 20, up: 1 << 20, chunk: 0, codecs: Codecs::Native };
 }
 
 /// A run: a configuration, channels, what workers ask for, and what happens.
@@ -274,7 +279,7 @@ fn arms(mix: Mix) -> Vec<Arm> {
         (when(mix.hostile, 3), |r| Op::Repeat(r.byte(), r.one_in(2))),
         (when(mix.hostile, 2), |r| Op::Hostile(r.byte(), r.word() as u32)),
         (when(mix.hostile, 1), |r| Op::Half(r.byte())),
-        (when(mix.hostile, 1), |r| Op::Flood(r.byte())),
+        (when(mix.hostile, 1), |r| Op::Flood(r.byte(), r.one_in(2))),
         (when(mix.node, 2), |r| Op::SendHandle(r.byte())),
         (when(mix.deaths, 4), |r| Op::Exit(r.byte(), r.below(2) as u8)),
         (when(mix.deaths, 2), |r| Op::Die(r.byte())),
@@ -309,13 +314,16 @@ fn plan_of(mix: Mix, choices: u64, words: impl Iterator<Item = u64>) -> Plan {
         _ => Respawn::Always,
     };
     let policy = if mix.failures && r.one_in(16) { Policy::Shared } else { Policy::RoundRobin };
-    let wide = r.one_in(2);
+    let capacity = |r: &mut Rng| if r.one_in(2) { 1 << 20 } else { r.within(48..400) as usize };
     let codecs = match r.below(3) {
+        0 if mix.node && r.one_in(8) => Codecs::Fork,
         0 if mix.node => Codecs::Node,
         1 if mix.node => Codecs::Mixed,
         _ => Codecs::Native,
     };
+    let operator = if codecs == Codecs::Fork { 1 } else { operator };
     let config = Config::builder()
+        .pass_listeners(codecs == Codecs::Fork)
         .wait_ready(codecs == Codecs::Node && r.one_in(8))
         .workers(r.within(1..5) as u32)
         .window(r.within(1..5) as u32)
@@ -340,7 +348,8 @@ fn plan_of(mix: Mix, choices: u64, words: impl Iterator<Item = u64>) -> Plan {
         .unwrap_or_else(|error| panic!("{error}"));
     let world = World {
         seed: r.word(),
-        capacity: if wide { 1 << 20 } else { r.within(48..400) as usize },
+        down: capacity(r),
+        up: capacity(r),
         chunk: if r.one_in(2) { 0 } else { r.within(1..40) as u16 },
         codecs,
     };
@@ -375,6 +384,12 @@ impl Plan {
     pub fn of_seed(seed: u64, length: usize) -> Plan {
         let mut rng = Rng::new(seed ^ 0x5EED_0000_0000);
         let mix = Mix { stops: rng.one_in(2), ..Mix::ALL };
+        Plan::of_seed_in(mix, rng.word(), length)
+    }
+
+    /// The run of a seed in a mix, of at most `length` operations.
+    pub fn of_seed_in(mix: Mix, seed: u64, length: usize) -> Plan {
+        let mut rng = Rng::new(seed);
         let choices = rng.word();
         let count = rng.within(1..length.max(1) as u64 + 1) as usize;
         plan_of(mix, choices, std::iter::repeat_with(move || rng.word()).take(count))

@@ -10,6 +10,7 @@ use roundel_core::Time;
 
 use crate::coverage::Coverage;
 use crate::fault::Fault;
+use crate::mutants::Mutant;
 use crate::ops::{Op, Plan};
 use crate::sim::Sim;
 
@@ -58,7 +59,7 @@ pub struct Summary {
 /// Runs one seed; adds to a summary and returns what went wrong.
 pub fn run_seed(seed: u64, length: usize, summary: &mut Summary) -> Option<Fault> {
     let plan = Plan::of_seed(seed, length);
-    let mut sim = whole(&plan, false);
+    let mut sim = whole(&plan, None, false);
     sim.close_books();
     summary.runs += 1;
     summary.inputs += sim.inputs() as u64;
@@ -68,10 +69,10 @@ pub fn run_seed(seed: u64, length: usize, summary: &mut Summary) -> Option<Fault
     let mut faults = sim.finish();
     if seed.is_multiple_of(SAMPLE) && faults.is_empty() {
         for (again, what) in [(&plan, "again"), (&restored(&plan), "from a snapshot")] {
-            let sim = whole(again, false);
+            let sim = whole(again, None, false);
             summary.coverage.join(&sim.coverage);
             if sim.digest() != digest {
-                let difference = difference(&whole(&plan, true), &whole(again, true));
+                let difference = difference(&whole(&plan, None, true), &whole(again, None, true));
                 faults.push(Fault::determinism(format!("run {what}, {difference}")));
             }
         }
@@ -86,11 +87,17 @@ fn restored(plan: &Plan) -> Plan {
     restored
 }
 
-fn whole(plan: &Plan, recorded: bool) -> Sim {
-    let mut sim = Sim::new(plan, Time::from_millis(5), None);
+fn whole(plan: &Plan, mutant: Option<Mutant>, recorded: bool) -> Sim {
+    let mut sim = Sim::new(plan, Time::from_millis(5), mutant);
     sim.recorded = recorded;
     sim.live(plan);
     sim
+}
+
+/// Whether a run with a deliberate fault goes another way once it was written down and read back.
+pub fn parts_when_restored(plan: &Plan, mutant: Mutant) -> bool {
+    let mutant = Some(mutant);
+    whole(plan, mutant, false).digest() != whole(&restored(plan), mutant, false).digest()
 }
 
 /// Where two runs part.

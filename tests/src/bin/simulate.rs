@@ -9,12 +9,16 @@ const USAGE: &str = "simulate [OPTIONS]: simulated lives of a cluster
 
   --seeds A..B  one life for each seed from A up to, not including, B (0..1000)
   --length N    at most so many things happen in a life before it is brought to its end (320)
-  --threads N   threads (as many as there are processors)";
+  --threads N   threads (as many as there are processors)
+  --mutants     instead, search for what deliberate faults break: the table of docs/mutants.md";
 
 fn main() -> ExitCode {
     let mut job = Job::default();
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
+        if arg == "--mutants" {
+            return mutants();
+        }
         let value = args.next().unwrap_or_default();
         let understood = match arg.as_str() {
             "--seeds" => range(&value).map(|seeds| job.seeds = seeds),
@@ -28,6 +32,14 @@ fn main() -> ExitCode {
         }
     }
     run(&job)
+}
+
+/// Prints the table of `docs/mutants.md`.
+fn mutants() -> ExitCode {
+    let (table, missed) = roundel_tests::fault_table::search();
+    print!("{table}");
+    missed.iter().for_each(|what| eprintln!("{what}"));
+    if missed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn range(text: &str) -> Option<Range<u64>> {

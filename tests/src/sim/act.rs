@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use roundel_core::{BYTES_PER_TURN, Command, ExitStatus, FromWorker, Input, ListenerId, WorkerId};
+use roundel_core::{BYTES_PER_TURN, Command, ExitStatus, Input, ListenerId, WorkerId};
 
 use super::Sim;
 use super::outbox::Trouble;
 use super::process::Process;
 use super::program::Program;
 use crate::coverage::Effect;
-use crate::mutants::Shim;
+use crate::mutants::{Mutant, Shim};
 use crate::ops::Op;
 
 impl Sim {
@@ -82,7 +82,8 @@ impl Sim {
             }
             Op::Stop => self.input(Input::Command(Command::Stop)),
             Op::StopNow => self.input(Input::Command(Command::StopNow)),
-            Op::Restore => self.restore(),
+            // Nothing else: what a blocked send would do now, it does at the next operation.
+            Op::Restore => return self.restore(),
             ref other => self.misbehave(other),
         }
         self.flush_all();
@@ -106,8 +107,11 @@ impl Sim {
         match *op {
             // A number that is in flight would be an answer, and a lie that nobody can tell.
             Op::Stray(w, n) => self.act_on(w, |p, it| {
-                let raw = 1_000_000 + u64::from(n);
-                p.stray(raw, raw.is_multiple_of(2), &mut it.channel);
+                // Now and then more than are put up with.
+                let times = if n.is_multiple_of(16) { 12 } else { 1 };
+                for raw in (1_000_000 + u64::from(n)..).take(times) {
+                    p.stray(raw, raw.is_multiple_of(2), &mut it.channel);
+                }
             }),
             Op::Repeat(w, accepted) => self.act_on(w, |p, it| p.repeat(accepted, &mut it.channel)),
             Op::Stall(w, stalls) => self.with(w, |it| it.stalls = stalls || it.hangs),
@@ -155,17 +159,17 @@ impl Sim {
                     node.send_handle(&mut it.channel);
                 }
             }),
-            Op::Flood(w) => self.act_on(w, |p, it| {
-                for raw in 0..300 {
-                    match p {
-                        Program::Native(native) => {
-                            let msg = FromWorker::Load { open: raw };
-                            native.say_raw(&msg, &mut it.channel);
+            Op::Flood(w, asks) => {
+                let key = self.keys.first().cloned().filter(|_| asks);
+                self.act_on(w, |p, it| {
+                    for n in 0..400 {
+                        match &key {
+                            Some(key) => p.ask_in_vain(n, key, &mut it.channel),
+                            None => p.babble(n, &mut it.channel),
                         }
-                        Program::Node(node) => node.send(&mut it.channel, "\"flood\"\n".into()),
                     }
-                }
-            }),
+                });
+            }
             Op::Hostile(w, seed) => {
                 if let Some(id) = self.worker(w) {
                     self.send_hostile(id, seed.into());
@@ -190,8 +194,12 @@ impl Sim {
 
     /// Writes the primary and the native workers down and goes on with what is read back.
     fn restore(&mut self) {
-        let text = serde_json::to_string(&self.core.core);
-        if let Some(primary) = text.ok().and_then(|text| serde_json::from_str(&text).ok()) {
+        let text = serde_json::to_value(&self.core.core);
+        if let Ok(mut state) = text {
+            if self.mutant == Some(Mutant::LoseTimer) {
+                state["timers"] = serde_json::Value::Array(Vec::new());
+            }
+            let Ok(primary) = serde_json::from_value(state) else { return };
             Shim::replace(&mut self.core, primary);
             self.reached(Effect::Restored);
         }

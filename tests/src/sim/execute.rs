@@ -17,7 +17,7 @@ impl Sim {
         match output {
             Output::Spawn { worker, slot, .. } => {
                 let config = self.core.core.config();
-                let process = Process::new(worker, slot, config, self.world.capacity);
+                let process = Process::new(worker, slot, config, &self.world);
                 self.processes.insert(worker, process);
                 self.todo.push_back(Todo::Spawn(worker));
             }

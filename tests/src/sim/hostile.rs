@@ -52,7 +52,10 @@ fn hostile_bytes(codec: Codec, fresh: bool, rng: &mut Rng) -> (Vec<u8>, usize) {
     let mut bytes = Vec::new();
     match (rng.below(8), codec) {
         (0, _) => bytes.extend((0..rng.within(1..120)).map(|_| rng.byte())),
-        (1, _) if fresh => bytes.extend(b"\xFFRNDL\x09\x09\x00"),
+        (1, _) if fresh => {
+            let hello: &[u8] = if rng.one_in(2) { b"\xFFRNDL\x09\x09\x00" } else { b"\xFFROUND" };
+            bytes.extend(hello);
+        }
         (1, Codec::Native) => {
             bytes.extend((1_u32 << 30).to_le_bytes());
             bytes.extend([0; 8]);

@@ -27,6 +27,8 @@ pub struct Node {
     /// It has said that it leaves and waits for the answer, of this number.
     farewell: Option<u64>,
     disconnected: bool,
+    /// It knows nothing of cluster, and is given what it listens on.
+    alone: bool,
     said_ready: bool,
     /// What happened that a test wants to know of.
     pub saw: Saw,
@@ -57,7 +59,15 @@ impl Node {
         node
     }
 
+    /// A program that knows nothing of cluster.
+    pub fn without_cluster() -> Node {
+        Node { alone: true, ..Node::default() }
+    }
+
     fn say(&mut self, channel: &mut Channel, fields: &str) -> u64 {
+        if self.alone {
+            return 0;
+        }
         let seq = self.seq;
         self.seq += 1;
         self.send(channel, format!("{{\"cmd\":\"NODE_CLUSTER\",{fields},\"seq\":{seq}}}\n"));
@@ -172,8 +182,6 @@ impl Node {
                 self.leaving = true;
                 self.close_all(channel);
             }
-            // A program without cluster is given a listener.
-            None if msg.as_str() == Some("server") => {}
             _ => {}
         }
     }
@@ -198,7 +206,7 @@ impl Node {
     /// Asks to listen.
     pub fn ask(&mut self, key: &ListenKey, channel: &mut Channel) {
         let (Address::Ip(addr), Transport::Stream) = (&key.address, key.transport) else { return };
-        if self.leaving {
+        if self.leaving || self.alone {
             return;
         }
         // Counts the servers of this worker at one address.
@@ -213,6 +221,9 @@ impl Node {
 
     /// What of this it has not asked for.
     pub fn lacks(&self, keys: &[ListenKey]) -> Option<ListenKey> {
+        if self.alone {
+            return None;
+        }
         let has = |key: &&ListenKey| !self.servers.iter().any(|s| s.listen == **key);
         keys.iter().find(has).cloned()
     }
@@ -244,7 +255,8 @@ impl Node {
         if !self.leaving {
             self.leaving = true;
             self.close_all(channel);
-            self.farewell = Some(self.say(channel, "\"act\":\"exitedAfterDisconnect\""));
+            let farewell = self.say(channel, "\"act\":\"exitedAfterDisconnect\"");
+            self.farewell = (!self.alone).then_some(farewell);
         }
     }
 

@@ -5,6 +5,7 @@ use roundel_core::{Config, ExitStatus, Slot, WorkerId};
 use super::link::Link;
 use super::outbox::Trouble;
 use super::program::{Channel, Program};
+use crate::ops::World;
 
 /// A worker.
 #[derive(Debug)]
@@ -52,12 +53,12 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    pub(crate) fn new(id: WorkerId, slot: Slot, config: &Config, capacity: usize) -> Process {
+    pub(crate) fn new(id: WorkerId, slot: Slot, config: &Config, world: &World) -> Process {
         Process {
             id,
             slot,
             link: Link::new(config),
-            channel: Channel::new(capacity),
+            channel: Channel::new(world.down, world.up),
             program: None,
             started: false,
             alive: false,

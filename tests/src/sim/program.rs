@@ -17,9 +17,9 @@ pub struct Channel {
 }
 
 impl Channel {
-    /// A channel that holds so many bytes in each direction.
-    pub fn new(capacity: usize) -> Channel {
-        Channel { down: Pipe::new(capacity), up: Pipe::new(capacity) }
+    /// A channel that holds so many bytes on the way to the worker and back.
+    pub fn new(down: usize, up: usize) -> Channel {
+        Channel { down: Pipe::new(down), up: Pipe::new(up) }
     }
 
     /// The worker's end is closed, by its last holder.
@@ -191,6 +191,26 @@ impl Program {
                 let word = if open % 2 == 0 { "\"ready\"\n" } else { "{\"cmd\":\"hi\"}\n" };
                 node.send(channel, word.into());
             }
+        }
+    }
+
+    /// Says something of no consequence behind the machine's back.
+    pub fn babble(&mut self, open: u32, channel: &mut Channel) {
+        match self {
+            Program::Native(native) => native.say_raw(&FromWorker::Load { open }, channel),
+            Program::Node(node) => node.send(channel, "\"flood\"\n".into()),
+        }
+    }
+
+    /// Asks for a listener and does not wait for the answer.
+    pub fn ask_in_vain(&mut self, nth: u32, key: &ListenKey, channel: &mut Channel) {
+        match self {
+            Program::Native(native) => {
+                let Some(seq) = Seq::from_raw(1_000_000 + u64::from(nth)) else { return };
+                let (key, data) = (Box::new(key.clone()), Vec::new());
+                native.say_raw(&FromWorker::Query { seq, key, backlog: 0, data }, channel);
+            }
+            Program::Node(node) => node.ask(key, channel),
         }
     }
 

@@ -55,7 +55,7 @@ impl Sim {
     pub(super) fn introduce(&mut self, id: WorkerId) {
         let node = match self.world.codecs {
             Codecs::Native => false,
-            Codecs::Node => true,
+            Codecs::Node | Codecs::Fork => true,
             Codecs::Mixed => self.rng.one_in(2),
         };
         let max_frame = *self.core.core.config().max_frame();
@@ -67,7 +67,11 @@ impl Sim {
         if node {
             process.channel.up.set_capacity(NODE_CAPACITY);
             process.channel.down.set_capacity(NODE_CAPACITY);
-            process.program = Some(Program::Node(Box::new(Node::new(&mut process.channel))));
+            let node = match self.world.codecs {
+                Codecs::Fork => Node::without_cluster(),
+                _ => Node::new(&mut process.channel),
+            };
+            process.program = Some(Program::Node(Box::new(node)));
         } else {
             process.program = Some(Program::Native(Box::new(Native::new(max_frame))));
         }

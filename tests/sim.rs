@@ -1,0 +1,47 @@
+//! A slice of the simulation, the seeds that once failed, and what the deliberate faults break.
+
+use roundel_tests::fault_table;
+use roundel_tests::simulate::{Job, Summary, report, run_all, run_seed};
+
+/// As many as take about a minute on two processors.
+const SEEDS: u64 = 12_000;
+
+#[test]
+fn a_slice_of_the_seeds_passes() {
+    let seeds = std::env::var("SIM_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(SEEDS);
+    let job = Job { seeds: 0..seeds, progress: false, ..Job::default() };
+    let summary = run_all(&job);
+    if let Some((seed, fault)) = &summary.failure {
+        panic!("{}", report(*seed, job.length, fault));
+    }
+    let gaps = summary.coverage.gaps();
+    assert!(seeds < SEEDS || gaps.is_empty(), "{gaps:#?}");
+}
+
+/// Seeds that found something, with the length at which they did, and what it was. What a seed does
+/// changes with what can happen: each of these faults has a test of its own as well.
+const ONCE_FAILED: &[(u64, usize, &str)] = &[
+    (48_883, 320, "core: listeners lost their turn when others were served"),
+    (2_476, 320, "life model: wakes that are late by less than a second put the end off"),
+    (3_383, 200, "life model: a process that is let go of counted beside its replacement"),
+    (5_302, 320, "life model: a slot that has ended waited for a worker"),
+    (322_752, 320, "simulator: a snapshot retried a blocked send"),
+];
+
+#[test]
+fn seeds_that_once_failed_pass() {
+    for (seed, length, what) in ONCE_FAILED {
+        let mut summary = Summary::default();
+        if let Some(fault) = run_seed(*seed, *length, &mut summary) {
+            panic!("{what}: {}", report(*seed, *length, &fault));
+        }
+    }
+}
+
+#[test]
+fn each_deliberate_fault_breaks_its_guarantee() {
+    let (table, missed) = fault_table::search();
+    assert!(missed.is_empty(), "{missed:#?}");
+    let page = include_str!("../docs/mutants.md");
+    assert!(page.contains(&table), "print it anew with `simulate --mutants`:\n{table}");
+}
