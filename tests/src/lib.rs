@@ -14,6 +14,7 @@ pub mod process;
 pub mod program;
 pub mod sim;
 pub mod simulate;
+pub mod spread;
 pub mod test_worker;
 pub mod token;
 pub mod variants;

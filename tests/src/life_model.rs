@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use roundel_core::{
-    Command, Config, Deadline, Event, FromWorker, Input, ListenerId, Output, Slot, Time, ToWorker,
-    Verdict, WorkerId,
+    Command, Config, Deadline, Event, FromWorker, Input, ListenerId, Output, Respawn, Slot, Time,
+    ToWorker, Verdict, WorkerId,
 };
 
 use crate::fault::Property;
@@ -41,6 +41,8 @@ struct Place {
     ended: bool,
     /// That was looked at.
     judged: bool,
+    /// A failure was counted of a worker that has not ended: only then is the slot given up.
+    awaits_end: bool,
 }
 
 #[derive(Debug, Default)]
@@ -226,8 +228,30 @@ impl LifeModel {
         }
     }
 
+    /// Where workers accept for themselves, one that fails early is replaced as long as the slot's
+    /// budget lasts, and each time counts.
+    fn on_suicide(&mut self, worker: WorkerId) {
+        let now = self.now;
+        let barred = self.stopping || *self.config.respawn() == Respawn::Never;
+        let period = *self.config.restart_period();
+        let Some(member) = self.members.get(&worker) else { return };
+        let early = member.ready_at.is_some_and(|at| now.since(at) < Duration::from_secs(1));
+        let counts = *self.config.pass_listeners() && early && !member.replaced && !barred;
+        if let Some(place) = self.places.get_mut(member.slot.0 as usize)
+            && counts
+            && member.stage != Stage::Leaving
+        {
+            place.failures.retain(|&at| now.since(at) < period);
+            place.failures.push(now);
+            place.awaits_end = true;
+        }
+    }
+
     fn on_event(&mut self, event: &Event) {
         let now = self.now;
+        if let Event::Suicide { worker } = event {
+            self.on_suicide(*worker);
+        }
         match event {
             Event::Online { worker, .. } => self.stage(*worker, Stage::Staying),
             Event::Ready { worker } => {
@@ -284,6 +308,7 @@ impl LifeModel {
         let (ready_at, accepted, slot) = (member.ready_at, member.accepted, member.slot);
         let replaced = member.replaced;
         let Some(place) = self.places.get_mut(slot.0 as usize) else { return };
+        place.awaits_end = false;
         if ready_at.is_some_and(|at| now.since(at) >= period) {
             place.streak = 0;
         }
@@ -330,7 +355,7 @@ impl LifeModel {
             if place.given_up {
                 place.not_before = None;
             }
-            if place.given_up != spent && !place.judged {
+            if place.given_up != spent && !place.judged && !place.awaits_end {
                 wrong.push(format!("slot {slot} at {now}: {place:?}"));
             }
             place.judged |= place.given_up;

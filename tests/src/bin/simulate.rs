@@ -10,6 +10,7 @@ const USAGE: &str = "simulate [OPTIONS]: simulated lives of a cluster
   --seeds A..B  one life for each seed from A up to, not including, B (0..1000)
   --length N    at most so many things happen in a life before it is brought to its end (320)
   --threads N   threads (as many as there are processors)
+  --fairness    instead, print how evenly a million connections spread
   --mutants     instead, search for what deliberate faults break: the table of docs/mutants.md";
 
 fn main() -> ExitCode {
@@ -18,6 +19,10 @@ fn main() -> ExitCode {
     while let Some(arg) = args.next() {
         if arg == "--mutants" {
             return mutants();
+        }
+        if arg == "--fairness" {
+            roundel_tests::spread::print(1_000_000);
+            return ExitCode::SUCCESS;
         }
         let value = args.next().unwrap_or_default();
         let understood = match arg.as_str() {

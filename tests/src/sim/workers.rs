@@ -109,6 +109,10 @@ impl Sim {
 
     fn on_served(&mut self, id: WorkerId, conn: roundel_core::ConnId) {
         self.note(Some(id), || format!("serves {conn}"));
+        let slot = self.processes.get(&id).map_or(0, |process| process.slot.0 as usize);
+        if let Some(count) = self.served_by_slot.get_mut(slot) {
+            *count += 1;
+        }
         let Some(fate) = self.fate(conn) else { return };
         fate.served.push(id);
         let servers = self.servers(conn);
