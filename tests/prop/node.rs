@@ -304,3 +304,17 @@ fn a_passed_listener_is_all_that_a_program_without_cluster_needs() {
     cluster.say(Input::Unbound { listener: listener_id() });
     assert_eq!(cluster.signals(), [Signal::Term]);
 }
+
+/// It runs before it reads, so what it says may come before it has taken its listener.
+#[test]
+fn a_program_without_cluster_may_speak_first() {
+    let mut cluster = Cluster::new(Config::builder().pass_listeners(true).wait_ready(true));
+    cluster.hear(1, FromWorker::Ready);
+    assert_eq!((cluster.life(1), cluster.signals()), (Life::Starting, Vec::new()));
+    cluster.hear(1, FromWorker::Online);
+    cluster.hear(1, FromWorker::Listening { listener: listener_id() });
+    assert_eq!(cluster.life(1), Life::Ready);
+    let mut cluster = Cluster::new(Config::builder().pass_listeners(true));
+    cluster.hear(1, FromWorker::Suicide { seq: seq(1) });
+    assert_eq!((cluster.life(1), cluster.signals()), (Life::Leaving, Vec::new()));
+}

@@ -17,9 +17,15 @@ impl Primary {
         if worker.killed_as.is_some() {
             return;
         }
+        // Without cluster nothing says that a program runs, and it may speak before it has taken its
+        // listeners.
+        let unheralded = self.config.pass_listeners
+            && matches!(msg, FromWorker::Suicide { .. } | FromWorker::Ready);
         match msg {
             FromWorker::Online => self.on_online(id),
-            _ if life == Life::Starting => self.on_violation(id, Violation::UnexpectedMessage),
+            _ if life == Life::Starting && !unheralded => {
+                self.on_violation(id, Violation::UnexpectedMessage)
+            }
             FromWorker::Query { seq, key, backlog, data } => {
                 self.on_query(id, seq, *key, backlog, data);
             }
