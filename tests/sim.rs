@@ -25,6 +25,7 @@ const ONCE_FAILED: &[(u64, usize, &str)] = &[
     (2_476, 320, "life model: wakes that are late by less than a second put the end off"),
     (3_383, 200, "life model: a process that is let go of counted beside its replacement"),
     (5_302, 320, "life model: a slot that has ended waited for a worker"),
+    (62, 320, "core: a program without cluster was ended for speaking before it listened"),
     (322_752, 320, "simulator: a snapshot retried a blocked send"),
 ];
 

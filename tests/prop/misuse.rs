@@ -23,6 +23,7 @@ fn anything(primary: &Primary) -> Vec<Input> {
             Input::Spawned { worker, pid: 9 },
             Input::SpawnFailed { worker, cause: SpawnError::Other(Errno(11)) },
             Input::Hello { worker, codec: Codec::Native },
+            Input::Hello { worker, codec: Codec::Node },
             Input::Message { worker, msg: FromWorker::Ack { ack: seq, accepted: true } },
             Input::FrameBegun { worker },
             Input::Violation { worker, what: Violation::UnknownCodec },

@@ -27,6 +27,8 @@ pub enum Property {
     Invariants,
     /// Outputs grow at most linearly in the inputs.
     Linear,
+    /// Nobody is ended for what another one sent.
+    Harmless,
     /// Same inputs, same outputs: again, and from a snapshot.
     Determinism,
 }

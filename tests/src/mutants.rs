@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use roundel_core::{
-    Attach, ConnEnd, ConnId, Deadline, Event, FromWorker, Input, ListenerId, Misuse, Output,
+    Attach, Codec, ConnEnd, ConnId, Deadline, Event, FromWorker, Input, ListenerId, Misuse, Output,
     Primary, Time, ToWorker, WorkerId,
 };
 
@@ -54,6 +54,10 @@ pub enum Mutant {
     CountAckAgain,
     /// Connections of a worker that died count as accepted.
     LoseRedispatch,
+    /// Another worker is ended for what one sent.
+    BlameNeighbour,
+    /// A worker that speaks one protocol is given the window of the other.
+    WrongWindow,
     /// What is read back has no timers.
     LoseTimer,
 }
@@ -138,6 +142,18 @@ impl Shim {
                 return self.core.handle_input(soon, Input::Wake);
             }
             (Mutant::DropDoubt, Input::Doubtful { .. }) => return Ok(()),
+            (Mutant::BlameNeighbour, Input::Violation { worker, what }) => {
+                let other = self.workers.iter().copied().find(|other| other != worker);
+                let (worker, what) = (other.unwrap_or(*worker), what.clone());
+                return self.core.handle_input(now, Input::Violation { worker, what });
+            }
+            (Mutant::WrongWindow, Input::Hello { worker, codec }) => {
+                let codec = match codec {
+                    Codec::Native => Codec::Node,
+                    _ => Codec::Native,
+                };
+                return self.core.handle_input(now, Input::Hello { worker: *worker, codec });
+            }
             (
                 Mutant::CountAckAgain,
                 Input::Message { worker, msg: FromWorker::Ack { ack, accepted } },

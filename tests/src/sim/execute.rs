@@ -1,7 +1,8 @@
 //! What the core says, done at once and without waiting.
 
 use roundel_core::{
-    Attach, ConnEnd, ConnId, Errno, ExitStatus, Input, Output, Refusal, Signal, ToWorker, WorkerId,
+    Attach, ConnEnd, ConnId, DecodeError, Errno, Event, ExitStatus, Input, Output, Refusal, Signal,
+    ToWorker, Violation, WorkerId,
 };
 
 use super::outbox::{Flush, Trouble};
@@ -11,6 +12,7 @@ use super::{Door, Sim, Todo};
 use crate::coverage::Effect;
 use crate::fault::Property;
 use crate::mutants::Mutant;
+use crate::ops::Codecs;
 
 impl Sim {
     pub(super) fn execute(&mut self, output: Output) {
@@ -61,12 +63,28 @@ impl Sim {
             }
             Output::Send { worker, msg, attach } => self.send(worker, msg, attach),
             Output::Release { conn, end } => self.release(conn, end),
+            Output::Event(Event::Killing { worker, violation: Some(violation), .. }) => {
+                self.judge_violation(worker, &violation);
+            }
             Output::Stopped(verdict) => {
                 if self.stopped.replace(verdict).is_some() {
                     self.fault(Property::Shutdown, "it ended twice");
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Only who sends what is no message is ended for it.
+    fn judge_violation(&mut self, worker: WorkerId, violation: &Violation) {
+        // Who is stopped in the middle of a message is honest, and so is who answers too often.
+        let own = matches!(violation, Violation::FrameTimeout | Violation::StrayMessages);
+        // Who has no descriptors for the listener that it is given can't serve, and is told so thus.
+        let full = self.world.codecs == Codecs::Fork
+            && *violation == Violation::Decode(DecodeError::BadMessage);
+        if !own && !full && !self.hostile.contains(&worker) {
+            let what = format!("{worker} is ended ({}) and did nothing", violation.name());
+            self.fault(Property::Harmless, what);
         }
     }
 
