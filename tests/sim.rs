@@ -19,7 +19,7 @@ fn a_slice_of_the_seeds_passes() {
 }
 
 /// Seeds that found something, with the length at which they did, and what it was. What a seed does
-/// changes with what can happen: each of these faults has a test of its own as well.
+/// changes with what can happen: faults of the core have tests of their own (`tests/prop`) as well.
 const ONCE_FAILED: &[(u64, usize, &str)] = &[
     (48_883, 320, "core: listeners lost their turn when others were served"),
     (2_476, 320, "life model: wakes that are late by less than a second put the end off"),
