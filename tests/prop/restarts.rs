@@ -42,7 +42,7 @@ fn a_program_that_ends_at_once_is_given_up() {
 fn a_slot_that_waits_for_its_respawn_counts_as_a_process() {
     let serve = [Op::Connect(0, 2), Op::Accept(0, 2), Op::Round];
     let mut ops = vec![Op::Round, Op::Round];
-    ops.extend(serve.clone());
+    ops.extend(serve);
     // Two replacements beside two that are failing: as many as there may be.
     ops.extend([Op::Suicide(0), Op::Suicide(1), Op::Pull(0), Op::Pull(1), Op::Round, Op::Round]);
     // The first replacement ends at once, and its slot waits; the other one works, and then fails.

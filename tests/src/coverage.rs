@@ -175,11 +175,7 @@ impl Coverage {
             }
             Input::SpawnFailed { cause, .. } => self.spawning.add(cause),
             Input::Command(command) => self.commands.add(command),
-            Input::Violation { what, .. } => {
-                if let Violation::Decode(error) = what {
-                    self.decoding.add(error);
-                }
-            }
+            Input::Violation { what: Violation::Decode(error), .. } => self.decoding.add(error),
             _ => {}
         }
     }

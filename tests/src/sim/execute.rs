@@ -67,7 +67,8 @@ impl Sim {
                 self.judge_violation(worker, &violation);
             }
             Output::Stopped(verdict) => {
-                if self.stopped.replace(verdict).is_some() {
+                let before = self.stopped.replace(verdict);
+                if before.is_some() {
                     self.fault(Property::Shutdown, "it ended twice");
                 }
             }

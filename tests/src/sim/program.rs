@@ -188,7 +188,8 @@ impl Program {
         match self {
             Program::Native(native) => native.input(now, WorkerInput::Load { open }, channel),
             Program::Node(node) => {
-                let word = if open % 2 == 0 { "\"ready\"\n" } else { "{\"cmd\":\"hi\"}\n" };
+                let word =
+                    if open.is_multiple_of(2) { "\"ready\"\n" } else { "{\"cmd\":\"hi\"}\n" };
                 node.send(channel, word.into());
             }
         }
