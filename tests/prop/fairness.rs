@@ -11,7 +11,8 @@ use roundel_core::{
 };
 use roundel_tests::fault::Property;
 use roundel_tests::mutants::Mutant;
-use roundel_tests::ops::{Mix, Op, key};
+use roundel_tests::ops::{Mix, Op};
+use roundel_tests::plan::key;
 use roundel_tests::sim::Sim;
 
 use crate::support::{catches, holds, small_plan};

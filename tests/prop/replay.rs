@@ -4,7 +4,8 @@
 use roundel_core::journal::{Ending, Recorder, Replay, Step};
 use roundel_core::{Input, Output, Primary, Time};
 use roundel_tests::mutants::{Mutant, Shim};
-use roundel_tests::ops::{Mix, Plan};
+use roundel_tests::ops::Mix;
+use roundel_tests::plan::Plan;
 use roundel_tests::sim::Sim;
 
 use crate::support::{fails, for_all};

@@ -8,7 +8,8 @@ use std::time::Duration;
 use roundel_core::Config;
 use roundel_tests::fault::Property;
 use roundel_tests::mutants::Mutant;
-use roundel_tests::ops::{Mix, Op, Plan, World, key, plan};
+use roundel_tests::ops::{Mix, Op};
+use roundel_tests::plan::{Plan, World, key, plan};
 use roundel_tests::sim::Sim;
 
 /// Cases of each property, unless `PROPTEST_CASES` says otherwise.

@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use crate::fault::Property;
 use crate::mutants::Mutant;
-use crate::ops::{Mix, Plan};
+use crate::ops::Mix;
+use crate::plan::Plan;
 use crate::sim::Sim;
 
 /// A deliberate fault, what it breaks, and in runs of which mix that shows.

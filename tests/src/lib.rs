@@ -10,6 +10,7 @@ pub mod life_model;
 pub mod model;
 pub mod mutants;
 pub mod ops;
+pub mod plan;
 pub mod process;
 pub mod program;
 pub mod sim;

@@ -1,12 +1,4 @@
-//! What can happen to a cluster, how often it does, and the plans that are made of it.
-
-use proptest::collection::vec as vec_of;
-use proptest::prelude::*;
-
-use roundel_core::{Address, Config, ListenKey, Overflow, Policy, Respawn};
-use std::fmt;
-use std::net::SocketAddr;
-use std::time::Duration;
+//! What can happen to a cluster, and how often it does.
 
 use crate::sim::rng::Rng;
 
@@ -186,70 +178,11 @@ impl Mix {
     };
 }
 
-/// What workers speak in a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Codecs {
-    /// The native protocol.
-    Native,
-    /// Node's.
-    Node,
-    /// Either, by chance.
-    Mixed,
-    /// Node's, by programs without cluster, which are given their listeners.
-    Fork,
-}
-
-/// How channels are in a run.
-#[derive(Clone, Copy, Debug)]
-pub struct World {
-    /// What the chance within a run comes from.
-    pub seed: u64,
-    /// How many bytes a channel holds on the way to a worker.
-    pub down: usize,
-    /// How many bytes a channel holds on the way to the primary.
-    pub up: usize,
-    /// The longest read; 0 for no limit.
-    pub chunk: u16,
-    /// What workers speak.
-    pub codecs: Codecs,
-}
-
-impl World {
-    /// Wide channels and native workers.
-    pub const CALM: World =
-        World { seed: 1, down: 1 << 20, up: 1 << 20, chunk: 0, codecs: Codecs::Native };
-}
-
-/// A run: a configuration, channels, what workers ask for, and what happens.
-#[derive(Clone)]
-pub struct Plan {
-    /// The configuration.
-    pub config: Config,
-    /// The channels.
-    pub world: World,
-    /// What workers ask for.
-    pub keys: Vec<ListenKey>,
-    /// What happens.
-    pub ops: Vec<Op>,
-}
-
-impl fmt::Debug for Plan {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // In one line: a failing plan is read beside its trace.
-        let (config, world, keys) = (&self.config, &self.world, self.keys.len());
-        write!(f, "{config:?}; {world:?}; {keys} keys; {:?}", self.ops)
-    }
-}
-
-/// The key of a listener on this port of the loopback.
-pub fn key(port: u16) -> ListenKey {
-    ListenKey::stream(Address::Ip(SocketAddr::from(([127, 0, 0, 1], port))))
-}
-
 /// How often each thing happens in a mix, and what it is.
-type Arm = (u64, fn(&mut Rng) -> Op);
+pub(crate) type Arm = (u64, fn(&mut Rng) -> Op);
 
-fn arms(mix: Mix) -> Vec<Arm> {
+/// What happens in a mix.
+pub(crate) fn arms(mix: Mix) -> Vec<Arm> {
     let when = |on: bool, weight: u64| if on { weight } else { 0 };
     let arms: [Arm; 44] = [
         (24, |r| Op::Connect(r.byte(), r.within(1..6) as u8)),
@@ -301,97 +234,4 @@ fn arms(mix: Mix) -> Vec<Arm> {
         (when(mix.stops, 1), |r| if r.one_in(8) { Op::StopNow } else { Op::Stop }),
     ];
     arms.into_iter().filter(|(weight, _)| *weight > 0).collect()
-}
-
-/// Makes a plan: of the number `choices` what holds for all of it, and an operation of each word.
-fn plan_of(mix: Mix, choices: u64, words: impl Iterator<Item = u64>) -> Plan {
-    let mut rng = Rng::new(choices);
-    let r = &mut rng;
-    let operator = r.below(2);
-    let respawn = match r.below(8) {
-        0 if mix.deaths => Respawn::OnFailure,
-        1 if mix.deaths => Respawn::Never,
-        _ => Respawn::Always,
-    };
-    let policy = if mix.failures && r.one_in(16) { Policy::Shared } else { Policy::RoundRobin };
-    let capacity = |r: &mut Rng| if r.one_in(2) { 1 << 20 } else { r.within(48..400) as usize };
-    let codecs = match r.below(3) {
-        0 if mix.node && r.one_in(8) => Codecs::Fork,
-        0 if mix.node => Codecs::Node,
-        1 if mix.node => Codecs::Mixed,
-        _ => Codecs::Native,
-    };
-    let operator = if codecs == Codecs::Fork { 1 } else { operator };
-    let config = Config::builder()
-        .pass_listeners(codecs == Codecs::Fork)
-        .wait_ready(codecs == Codecs::Node && r.one_in(8))
-        .workers(r.within(1..5) as u32)
-        .window(r.within(1..5) as u32)
-        .node_window(r.within(1..5) as u32)
-        .max_pending(if r.one_in(2) { 64 } else { r.within(1..5) as u32 })
-        .max_held(if r.one_in(2) { 999 } else { r.within(3..9) as u32 })
-        .overflow(if r.one_in(2) { Overflow::Refuse } else { Overflow::Wait })
-        .listeners((0..operator).map(|n| key(80 + n as u16)).collect())
-        .policy(policy)
-        .ack_timeout(Some(Duration::from_millis(1_500)))
-        .ready_timeout(Some(Duration::from_secs(4)))
-        .drain_timeout(Duration::from_secs(3))
-        .frame_timeout(Duration::from_secs(2))
-        .silent_after(Duration::from_secs(5))
-        .max_attempts(r.within(2..5) as u8)
-        .max_stray_acks(6)
-        .max_listeners_per_worker(if r.one_in(4) { 1 } else { 64 })
-        .max_frame(2_048)
-        .max_line(4_096)
-        .respawn(respawn)
-        .build()
-        .unwrap_or_else(|error| panic!("{error}"));
-    let world = World {
-        seed: r.word(),
-        down: capacity(r),
-        up: capacity(r),
-        chunk: if r.one_in(2) { 0 } else { r.within(1..40) as u16 },
-        codecs,
-    };
-    let mut keys: Vec<ListenKey> = (0..operator).map(|n| key(80 + n as u16)).collect();
-    keys.extend((operator..1 + r.below(2).max(operator)).map(|n| key(8_000 + n as u16)));
-    let arms = arms(mix);
-    let total = arms.iter().map(|(weight, _)| weight).sum();
-    let op = |word: u64| {
-        let mut rng = Rng::new(word);
-        let mut dice = rng.below(total);
-        let arm = arms.iter().find(|(weight, _)| match dice.checked_sub(*weight) {
-            Some(left) => {
-                dice = left;
-                false
-            }
-            None => true,
-        });
-        arm.map_or(Op::Round, |(_, make)| make(&mut rng))
-    };
-    Plan { config, world, keys, ops: words.map(op).collect() }
-}
-
-/// Runs of at most `length` operations, for a search that makes them smaller.
-pub fn plan(mix: Mix, length: usize) -> impl Strategy<Value = Plan> {
-    let words = vec_of(any::<u64>(), 0..length);
-    (any::<u64>(), words).prop_map(move |(choices, words)| plan_of(mix, choices, words.into_iter()))
-}
-
-impl Plan {
-    /// The run of a seed, of at most `length` operations. Every other one is not stopped before
-    /// its end.
-    pub fn of_seed(seed: u64, length: usize) -> Plan {
-        let mut rng = Rng::new(seed ^ 0x5EED_0000_0000);
-        let mix = Mix { stops: rng.one_in(2), ..Mix::ALL };
-        Plan::of_seed_in(mix, rng.word(), length)
-    }
-
-    /// The run of a seed in a mix, of at most `length` operations.
-    pub fn of_seed_in(mix: Mix, seed: u64, length: usize) -> Plan {
-        let mut rng = Rng::new(seed);
-        let choices = rng.word();
-        let count = rng.within(1..length.max(1) as u64 + 1) as usize;
-        plan_of(mix, choices, std::iter::repeat_with(move || rng.word()).take(count))
-    }
 }

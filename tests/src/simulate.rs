@@ -11,7 +11,8 @@ use roundel_core::Time;
 use crate::coverage::Coverage;
 use crate::fault::Fault;
 use crate::mutants::Mutant;
-use crate::ops::{Op, Plan};
+use crate::ops::Op;
+use crate::plan::Plan;
 use crate::sim::Sim;
 
 /// One seed of so many is run three times: as it is, again, and with all machines written down and

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use roundel_core::{Config, Policy, Time};
 
-use crate::ops::{Codecs, Op, Plan, World, key};
+use crate::ops::Op;
+use crate::plan::{Codecs, Plan, World, key};
 use crate::sim::Sim;
 
 /// Workers of a run.

@@ -5,14 +5,15 @@ use roundel_core::{
     ToWorker, Violation, WorkerId,
 };
 
+use super::Sim;
+use super::doors::{Door, Todo};
 use super::outbox::{Flush, Trouble};
 use super::process::Process;
 use super::socket::Handle;
-use super::{Door, Sim, Todo};
 use crate::coverage::Effect;
 use crate::fault::Property;
 use crate::mutants::Mutant;
-use crate::ops::Codecs;
+use crate::plan::Codecs;
 
 impl Sim {
     pub(super) fn execute(&mut self, output: Output) {

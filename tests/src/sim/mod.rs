@@ -2,6 +2,8 @@
 //! channels that carry bytes and handles through the real codecs. One plan, one run.
 
 mod act;
+mod digest;
+mod doors;
 mod execute;
 mod hostile;
 pub mod link;
@@ -19,12 +21,11 @@ mod workers;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{Hash, Hasher};
-use std::net::SocketAddr;
 use std::rc::Weak;
 
 use roundel_core::{
-    ConnEnd, ConnId, Custody, Input, ListenKey, ListenerId, Output, Primary, SockName, SpawnError,
-    Time, Verdict, WorkerId,
+    ConnEnd, ConnId, Custody, Input, ListenKey, ListenerId, Output, Primary, SpawnError, Time,
+    Verdict, WorkerId,
 };
 
 use crate::coverage::{Coverage, Effect};
@@ -32,30 +33,14 @@ use crate::fault::{Fault, Property};
 use crate::life_model::LifeModel;
 use crate::model::Model;
 use crate::mutants::{Mutant, Shim};
-use crate::ops::{Plan, World};
+use crate::plan::{Plan, World};
 use crate::token::Token;
+use digest::Digest;
+use doors::{Door, Todo};
 use process::Process;
 use rng::Rng;
 use socket::Socket;
 use trace::Trace;
-
-/// Something that the embedder will tell the core when its turn comes.
-#[derive(Clone, Debug)]
-enum Todo {
-    Spawn(WorkerId),
-    Bind(ListenerId),
-    Unbind(ListenerId),
-}
-
-/// A listener as the embedder has it.
-#[derive(Debug, Default)]
-struct Door {
-    open: bool,
-    accepting: bool,
-    shared: bool,
-    /// Clients in the kernel's queue.
-    backlog: u32,
-}
 
 /// What is known of a connection from outside.
 #[derive(Debug)]
@@ -266,66 +251,6 @@ impl Sim {
         self.fates.get_mut(usize::try_from(conn.get()).ok()?.checked_sub(1)?)
     }
 
-    /// Accepts clients as far as the core wants them.
-    fn accept(&mut self, listener: ListenerId, at_most: u32) {
-        for _ in 0..at_most {
-            let Some(door) = self.doors.get_mut(&listener) else { return };
-            if !door.accepting || door.backlog == 0 {
-                return;
-            }
-            door.backlog -= 1;
-            self.admit(listener);
-        }
-    }
-
-    fn admit(&mut self, listener: ListenerId) {
-        let raw = self.fates.len() as u64 + 1;
-        let Some(name) = ConnId::from_raw(raw) else { return };
-        let socket = Socket::new(name);
-        self.fates.push(Fate { served: Vec::new(), released: None, socket: socket.watch() });
-        let conn = self.custody.admit((Token::new(raw), socket));
-        if conn != name {
-            self.fault(Property::Invariants, format!("{name} is called {conn}"));
-        }
-        self.input(Input::Incoming { listener, conn });
-    }
-
-    /// Does the oldest thing that was asked for and answers the core.
-    fn do_one(&mut self) -> bool {
-        let Some(todo) = self.todo.pop_front() else { return false };
-        match todo {
-            Todo::Spawn(id) => self.spawn(id),
-            Todo::Bind(listener) => {
-                let result = if self.failing_binds > 0 {
-                    self.failing_binds -= 1;
-                    Err(roundel_core::Errno::EADDRINUSE)
-                } else {
-                    let port = 1_000 + listener.get() as u16;
-                    Ok(SockName::Ip(SocketAddr::from(([127, 0, 0, 1], port))))
-                };
-                if result.is_ok() {
-                    let shared = self.core.core.is_shared(listener);
-                    let door = self.doors.entry(listener).or_default();
-                    (door.open, door.shared) = (true, shared);
-                }
-                self.input(Input::Bound { listener, result });
-            }
-            Todo::Unbind(listener) => {
-                // Everything that has come is given in, unless it is the workers' to accept.
-                while let Some(door) = self.doors.get_mut(&listener)
-                    && door.backlog > 0
-                    && !door.shared
-                {
-                    door.backlog -= 1;
-                    self.admit(listener);
-                }
-                self.doors.remove(&listener);
-                self.input(Input::Unbound { listener });
-            }
-        }
-        true
-    }
-
     /// What is left at the end is a fault; returns all faults.
     pub fn finish(mut self) -> Vec<Fault> {
         self.close_books();
@@ -352,30 +277,5 @@ impl Drop for Sim {
         if let Err(leftover) = std::mem::take(&mut self.custody).finish() {
             leftover.0.into_iter().for_each(|(_, (token, _))| token.close());
         }
-    }
-}
-
-/// A hash that is the same on every machine and in every build (FNV-1a over words).
-#[derive(Clone, Debug)]
-struct Digest(u64);
-
-impl Default for Digest {
-    fn default() -> Self {
-        Digest(0xCBF2_9CE4_8422_2325)
-    }
-}
-
-impl Hasher for Digest {
-    fn write(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            self.0 = (self.0 ^ u64::from_le_bytes(word)).wrapping_mul(0x0100_0000_01B3);
-            self.0 ^= self.0 >> 29;
-        }
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
     }
 }

@@ -5,7 +5,7 @@ use roundel_core::{Config, ExitStatus, Slot, WorkerId};
 use super::link::Link;
 use super::outbox::Trouble;
 use super::program::{Channel, Program};
-use crate::ops::World;
+use crate::plan::World;
 
 /// A worker.
 #[derive(Debug)]

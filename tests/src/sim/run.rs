@@ -12,7 +12,7 @@ use super::program::Program;
 use crate::coverage::Effect;
 use crate::fault::{Fault, Property};
 use crate::mutants::Mutant;
-use crate::ops::Plan;
+use crate::plan::Plan;
 
 const START: Time = Time::from_millis(5);
 

@@ -14,7 +14,7 @@ use super::rng::Rng;
 use crate::coverage::Effect;
 use crate::fault::Property;
 use crate::mutants::Mutant;
-use crate::ops::Codecs;
+use crate::plan::Codecs;
 
 /// How long one read is: everything, or a part by chance.
 fn read_size(chunk: u16, rng: &mut Rng) -> usize {
