@@ -26,6 +26,7 @@ const ONCE_FAILED: &[(u64, usize, &str)] = &[
     (3_383, 200, "life model: a process that is let go of counted beside its replacement"),
     (5_302, 320, "life model: a slot that has ended waited for a worker"),
     (62, 320, "core: a program without cluster was ended for speaking before it listened"),
+    (29_890, 320, "life model: a stop that ended late was taken for a crash loop"),
     (322_752, 320, "simulator: a snapshot retried a blocked send"),
 ];
 

@@ -66,6 +66,8 @@ pub struct LifeModel {
     listeners: BTreeMap<ListenerId, Listener>,
     stopping: bool,
     must_stop_by: Option<Time>,
+    /// The operator asked for the end before anything else led to it.
+    asked: bool,
     stopped: bool,
     faults: Vec<(Property, String)>,
 }
@@ -83,6 +85,7 @@ impl LifeModel {
             listeners: BTreeMap::new(),
             stopping: false,
             must_stop_by: None,
+            asked: false,
             stopped: false,
             faults: Vec::new(),
         }
@@ -101,6 +104,8 @@ impl LifeModel {
     pub fn on_input(&mut self, now: Time, input: &Input, deadline: Option<Deadline>) {
         self.now = now;
         self.is_wake = matches!(input, Input::Wake);
+        let stop = matches!(input, Input::Command(Command::Stop | Command::StopNow));
+        self.asked |= stop && !self.stopping;
         match input {
             Input::Message { worker, msg: FromWorker::Close { listener } } => {
                 let killed = self.members.get(worker).is_none_or(|m| m.exited);
@@ -214,9 +219,8 @@ impl LifeModel {
         self.stopped = true;
         let over = self.places.iter().all(|place| place.given_up || place.ended);
         let spent = over && self.places.iter().any(|place| place.given_up);
-        let asked = self.must_stop_by.is_some_and(|by| by > self.now) || !over;
-        if *verdict == Verdict::CrashLoop && !spent
-            || *verdict == Verdict::Stopped && spent && !asked
+        if *verdict == Verdict::CrashLoop && (!spent || self.asked)
+            || *verdict == Verdict::Stopped && spent && !self.asked
         {
             self.fault(Property::Restarts, format!("the verdict is {verdict}"));
         }
