@@ -27,6 +27,8 @@ const ONCE_FAILED: &[(u64, usize, &str)] = &[
     (5_302, 320, "life model: a slot that has ended waited for a worker"),
     (62, 320, "core: a program without cluster was ended for speaking before it listened"),
     (29_890, 320, "life model: a stop that ended late was taken for a crash loop"),
+    (39_221, 320, "life model: a replacement that waits for a place waited for a delay as well"),
+    (1_006_320, 320, "simulator: an honest worker babbled before it was online"),
     (322_752, 320, "simulator: a snapshot retried a blocked send"),
 ];
 

@@ -238,7 +238,7 @@ impl LifeModel {
         let now = self.now;
         let barred = self.stopping || *self.config.respawn() == Respawn::Never;
         let period = *self.config.restart_period();
-        let Some(member) = self.members.get(&worker) else { return };
+        let Some(member) = self.members.get_mut(&worker) else { return };
         let early = member.ready_at.is_some_and(|at| now.since(at) < Duration::from_secs(1));
         let counts = *self.config.pass_listeners() && early && !member.replaced && !barred;
         if let Some(place) = self.places.get_mut(member.slot.0 as usize)
@@ -248,6 +248,8 @@ impl LifeModel {
             place.failures.retain(|&at| now.since(at) < period);
             place.failures.push(now);
             place.awaits_end = true;
+            // Its replacement may have to wait for a place, but not for a delay.
+            member.replaced = place.failures.len() <= *self.config.restart_intensity() as usize;
         }
     }
 

@@ -34,6 +34,8 @@ pub struct Native {
     /// The channel closes when everything is sent.
     closing: bool,
     connected: bool,
+    /// Its first message is on its way.
+    online: bool,
     leaving: bool,
     now: Time,
     buffer: Vec<u8>,
@@ -61,6 +63,7 @@ impl Native {
             answered: None,
             closing: false,
             connected: true,
+            online: false,
             leaving: false,
             now: Time::ZERO,
             buffer: Vec::new(),
@@ -171,6 +174,7 @@ impl Native {
         if self.outbox.is_cut() {
             self.saw.short_writes += 1;
         }
+        self.online |= sent > 0;
         let all_said = self.closing && self.outbox.is_empty();
         for _ in 0..sent {
             self.feed(WorkerInput::Sent);
@@ -258,8 +262,11 @@ impl Native {
         }
     }
 
-    /// Says something that its machine does not know of.
+    /// Says something that its machine does not know of, once `online` is said.
     pub fn say_raw(&mut self, msg: &FromWorker, channel: &mut Channel) {
+        if !self.online {
+            return;
+        }
         let mut bytes = Vec::new();
         let _ = wire::encode(msg, u32::MAX, &mut bytes);
         self.outbox.interject(&bytes);
