@@ -29,6 +29,7 @@ const ONCE_FAILED: &[(u64, usize, &str)] = &[
     (29_890, 320, "life model: a stop that ended late was taken for a crash loop"),
     (39_221, 320, "life model: a replacement that waits for a place waited for a delay as well"),
     (1_006_320, 320, "simulator: an honest worker babbled before it was online"),
+    (40_266, 320, "simulator: many listeners under pressure were taken for too many outputs"),
     (322_752, 320, "simulator: a snapshot retried a blocked send"),
 ];
 

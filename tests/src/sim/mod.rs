@@ -95,6 +95,8 @@ pub struct Sim {
     life: LifeModel,
     inputs: usize,
     emitted: usize,
+    /// How many outputs the inputs so far may have.
+    allowed: usize,
     digest: Digest,
     heard: Vec<link::Heard>,
 }
@@ -132,6 +134,7 @@ impl Sim {
             life: LifeModel::new(config),
             inputs: 0,
             emitted: 0,
+            allowed: 0,
             digest: Digest::default(),
             heard: Vec::new(),
         };
@@ -226,9 +229,10 @@ impl Sim {
         if let Err(broken) = self.core.core.check() {
             self.fault(Property::Invariants, format!("after {input:?}: {broken}"));
         }
-        // Each input has a few outputs; each connection, listener and worker a few in its life.
-        let allowed = 12 * self.inputs + 16 * (self.processes.len() + 8);
-        if self.emitted > allowed {
+        // Each input has a few outputs, and two for each listener if accepting stops or goes on at
+        // all of them; each worker has a few in its life.
+        self.allowed += 8 + 2 * self.doors.len();
+        if self.emitted > self.allowed + 16 * (self.processes.len() + 8) {
             self.fault(Property::Linear, format!("{} outputs", self.emitted));
         }
     }
