@@ -2,21 +2,24 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use crate::cells::{on_all, on_both, pass_over};
 use crate::harness::*;
-use crate::pair::{Pair, on_all, on_both};
+use crate::pair::Pair;
 
 on_all! {
     an_idle_primary_costs_nothing,
-}
-
-on_both! {
     status_has_the_fields_that_others_read,
     stop_waits_for_the_end,
     a_reader_of_the_event_log_that_leaves_hurts_nobody,
     a_reader_of_the_event_log_that_sleeps_hurts_nobody,
+}
+
+on_both! {
+    "it asks the primary alone":
     another_user_is_told_nothing,
 }
 
@@ -65,6 +68,7 @@ fn status_has_the_fields_that_others_read(on: Pair) {
     wanted.sort_unstable();
     assert_eq!(keys(&status["workers"][0]), wanted);
     assert_eq!(status["primary"]["pid"], cluster.pid());
+    assert_eq!(status["workers"][0]["codec"], on.codec());
     let table =
         Command::new(on.binary()).args(["status", "--control"]).arg(&path).output().unwrap();
     let table = String::from_utf8(table.stdout).unwrap();
@@ -99,15 +103,19 @@ fn an_idle_primary_costs_nothing(on: Pair) {
     cluster.stop();
 }
 
+/// A primary with one worker whose event log is its standard output.
+fn with_events_on_a_pipe(on: Pair, dir: &Path) -> Child {
+    let mut command = Command::new(on.binary());
+    let address = on.bind(&mut command);
+    command.args(["run", "-w", "1", "-b", &address, "--events", "-", "--control"]);
+    command.arg(dir.join("control")).args(on.demo_worker()).stdout(Stdio::piped());
+    command.stderr(fs::File::create(dir.join("log")).unwrap());
+    command.spawn().unwrap()
+}
+
 fn a_reader_of_the_event_log_that_leaves_hurts_nobody(on: Pair) {
     let dir = temp_dir();
-    let mut child = Command::new(on.binary())
-        .args(["demo", "-w", "1", "-b", "127.0.0.1:0", "--events", "-", "--control"])
-        .arg(dir.join("control"))
-        .stdout(Stdio::piped())
-        .stderr(fs::File::create(dir.join("log")).unwrap())
-        .spawn()
-        .unwrap();
+    let mut child = with_events_on_a_pipe(on, &dir);
     let addr = {
         use std::io::{BufRead, BufReader};
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -132,11 +140,7 @@ fn a_reader_of_the_event_log_that_leaves_hurts_nobody(on: Pair) {
 /// More than a pipe holds is written while nobody reads.
 fn a_reader_of_the_event_log_that_sleeps_hurts_nobody(on: Pair) {
     let dir = temp_dir();
-    let mut command = Command::new(on.binary());
-    command.args(["demo", "-w", "1", "-b", "127.0.0.1:0", "--events", "-", "--control"]);
-    command.arg(dir.join("control")).stdout(Stdio::piped());
-    command.stderr(fs::File::create(dir.join("log")).unwrap());
-    let mut child = command.spawn().unwrap();
+    let mut child = with_events_on_a_pipe(on, &dir);
     let addr = wait_for("the listener", || {
         let log = fs::read_to_string(dir.join("log")).ok()?;
         log.lines().find_map(|line| line.split("listening on ").nth(1)?.parse().ok())
@@ -154,7 +158,7 @@ fn a_reader_of_the_event_log_that_sleeps_hurts_nobody(on: Pair) {
 /// who asks.
 fn another_user_is_told_nothing(on: Pair) {
     if !nix::unistd::geteuid().is_root() {
-        println!("skipped: only root can be another user");
+        pass_over("only root can be another user");
         return;
     }
     let cluster = on.demo(&["-w", "1"]);

@@ -19,8 +19,6 @@ pub(crate) use roundel_tests::process::{
 };
 use serde_json::Value;
 
-pub(crate) const HOSTILE_WORKER: &str = env!("CARGO_BIN_EXE_hostile_worker");
-
 /// A new directory for a test.
 pub(crate) fn temp_dir() -> PathBuf {
     scratch("roundel-e2e")
@@ -42,15 +40,10 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// `COMMAND demo|run ARGS PROGRAM`, on a port of the kernel's choice.
-    pub(crate) fn start(
-        mut command: Command,
-        verb: &str,
-        args: &[&str],
-        program: &[&str],
-    ) -> Cluster {
+    /// `COMMAND ARGS PROGRAM`, where the arguments say what to bind.
+    pub(crate) fn start(mut command: Command, args: &[&str], program: &[String]) -> Cluster {
         let dir = temp_dir();
-        command.arg(verb).args(args).args(["-b", "127.0.0.1:0"]);
+        command.args(args);
         command.arg("--control").arg(dir.join("control"));
         command.arg("--events").arg(dir.join("events")).args(program);
         let log = fs::File::create(dir.join("log")).unwrap();
@@ -209,7 +202,7 @@ impl Outcome {
 pub(crate) fn send(addr: SocketAddr, path: &str) -> std::io::Result<TcpStream> {
     let mut stream = TcpStream::connect(addr)?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nConnection: close\r\n\r\n")?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
     Ok(stream)
 }
 

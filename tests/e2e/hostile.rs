@@ -1,13 +1,11 @@
 //! Workers that misbehave harm only themselves, and the log says what they did.
 
+use crate::cells::on_all;
 use crate::harness::*;
-use crate::pair::{Pair, on_all, on_both};
+use crate::pair::Pair;
 
 on_all! {
     a_worker_that_answers_nothing_is_killed_and_its_connection_served,
-}
-
-on_both! {
     random_bytes,
     random_bodies_in_good_frames,
     another_protocol,
@@ -33,7 +31,7 @@ on_both! {
 
 /// Slot 0 misbehaves; slot 1 must serve on, and slot 0 be ended for this reason.
 fn ended_for(on: Pair, mode: &str, reason: &str) {
-    let cluster = on.run(&["-w", "2", "--drain-timeout", "1s"], &[HOSTILE_WORKER, mode]);
+    let cluster = on.run(&["-w", "2", "--drain-timeout", "1s"], &on.beside_a_hostile_one(mode));
     let killed = wait_for(reason, || cluster.events_named("killing").into_iter().next());
     assert_eq!(killed["class"], "violations");
     assert_eq!(killed["reason"], reason);
@@ -124,7 +122,7 @@ fn acks_that_answer_nothing(on: Pair) {
 
 fn a_flood_of_valid_messages_is_only_slowed(on: Pair) {
     let _load = alone();
-    let cluster = on.run(&["-w", "2", "--drain-timeout", "1s"], &[HOSTILE_WORKER, "flood"]);
+    let cluster = on.run(&["-w", "2", "--drain-timeout", "1s"], &on.beside_a_hostile_one("flood"));
     cluster.ready(1);
     for _ in 0..200 {
         cluster.get("/").pid();
@@ -135,7 +133,8 @@ fn a_flood_of_valid_messages_is_only_slowed(on: Pair) {
 
 fn descriptors_that_nobody_asked_for_are_discarded(on: Pair) {
     let _load = alone();
-    let cluster = on.run(&["-w", "2", "--drain-timeout", "1s"], &[HOSTILE_WORKER, "descriptors"]);
+    let cluster =
+        on.run(&["-w", "2", "--drain-timeout", "1s"], &on.beside_a_hostile_one("descriptors"));
     cluster.ready(1);
     let base = cluster.total("open_fds");
     wait_for("the flood", || (cluster.events_named("pong").len() >= 2_000).then_some(()));
@@ -146,7 +145,7 @@ fn descriptors_that_nobody_asked_for_are_discarded(on: Pair) {
 
 fn a_worker_that_never_reads_its_answers_costs_bounded_memory(on: Pair) {
     let _load = alone();
-    let cluster = on.run(&["-w", "2", "--drain-timeout", "1s"], &[HOSTILE_WORKER, "deaf"]);
+    let cluster = on.run(&["-w", "2", "--drain-timeout", "1s"], &on.beside_a_hostile_one("deaf"));
     cluster.ready(1);
     for _ in 0..200 {
         cluster.get("/").pid();
@@ -161,7 +160,7 @@ fn a_worker_that_never_reads_its_answers_costs_bounded_memory(on: Pair) {
 }
 
 fn a_worker_that_answers_nothing_is_killed_and_its_connection_served(on: Pair) {
-    let cluster = on.run(&["-w", "2", "--ack-timeout", "300ms"], &[on.test_worker(), "never-take"]);
+    let cluster = on.run(&["-w", "2", "--ack-timeout", "300ms"], &on.test_worker(&["never-take"]));
     cluster.ready(2);
     let outcomes: Vec<Outcome> = (0..4).map(|_| cluster.get("/")).collect();
     assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Ok(_))), "{outcomes:?}");

@@ -6,12 +6,13 @@ use std::time::Instant;
 
 use serde_json::Value;
 
+use crate::cells::{on_all, on_both};
 use crate::harness::*;
-use crate::pair::{Pair, on_all, on_both};
+use crate::pair::Pair;
 
 on_all! {
     every_crash_is_replaced_before_the_worker_is_gone,
-    a_panic_on_another_thread_replaces_the_worker,
+    a_panic_on_another_thread_replaces_the_worker: not Node "a panic hook is a thing of Rust",
     starts_keep_the_growing_distance,
     a_slot_that_is_given_up_leaves_the_others_alone,
     the_end_of_a_worker_is_shown_with_its_successor,
@@ -19,9 +20,14 @@ on_all! {
 }
 
 on_both! {
+    "its program is false(1), or none":
     a_program_that_ends_at_once_is_given_up,
     a_program_that_does_not_exist_is_one_line_and_127,
     a_port_in_use_is_one_line_and_4,
+}
+
+on_both! {
+    "the program has its primary built in":
     a_program_that_is_its_own_primary,
     outside_a_cluster_the_program_binds_by_itself,
 }
@@ -65,7 +71,10 @@ fn every_crash_is_replaced_before_the_worker_is_gone(on: Pair) {
     let lost: Vec<&Outcome> = outcomes.iter().filter(|o| !matches!(o, Outcome::Ok(_))).collect();
     assert!(lost.is_empty(), "{lost:?}");
     for exited in events.iter().filter(|e| e["event"] == "exited") {
-        assert_eq!((&exited["class"], &exited["status"]["code"]), (&"crashed".into(), &101.into()));
+        assert_eq!(
+            (&exited["class"], &exited["status"]["code"]),
+            (&"crashed".into(), &on.crash_code().into())
+        );
     }
     assert_eq!(cluster.events_named("respawn_delayed").len(), 0);
     assert_eq!(cluster.total("refused_total"), 0);
@@ -77,7 +86,7 @@ fn every_crash_is_replaced_before_the_worker_is_gone(on: Pair) {
 }
 
 fn a_panic_on_another_thread_replaces_the_worker(on: Pair) {
-    let cluster = on.run(&["-w", "1"], &[on.test_worker(), "panic-thread"]);
+    let cluster = on.run(&["-w", "1"], &on.test_worker(&["panic-thread"]));
     let first = cluster.ready(1)[0];
     assert_eq!(cluster.get("/").pid(), first, "what it has, it finishes");
     let second = cluster.get("/").pid();
@@ -96,6 +105,12 @@ fn roundel_run(on: Pair, args: &[&str]) -> Output {
     let output = command.arg(args[0]).arg("--control").arg(control).args(&args[1..]).output();
     std::fs::remove_dir_all(dir).unwrap();
     output.unwrap()
+}
+
+fn roundel_run_worker(on: Pair, args: &[&str], habits: &[&str]) -> Output {
+    let worker = on.test_worker(habits);
+    let worker = worker.iter().map(String::as_str);
+    roundel_run(on, &args.iter().copied().chain(worker).collect::<Vec<_>>())
 }
 
 fn errors(output: &Output) -> Vec<String> {
@@ -120,8 +135,8 @@ fn starts_keep_the_growing_distance(on: Pair) {
     let dir = temp_dir();
     let events = dir.join("events");
     let events_path = events.to_str().unwrap();
-    let args = ["run", "-w", "2", "--events", events_path, on.test_worker(), "exit", "7"];
-    assert_eq!(roundel_run(on, &args).status.code(), Some(3));
+    let options = ["run", "-w", "2", "--events", events_path];
+    assert_eq!(roundel_run_worker(on, &options, &["exit", "7"]).status.code(), Some(3));
     let text = std::fs::read_to_string(&events).unwrap();
     let events: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     for slot in 0..2 {
@@ -144,7 +159,7 @@ fn starts_keep_the_growing_distance(on: Pair) {
 
 fn a_slot_that_is_given_up_leaves_the_others_alone(on: Pair) {
     let args = ["-w", "2", "--restart-intensity", "2/10"];
-    let cluster = on.run(&args, &[on.test_worker(), "exit-first", "1"]);
+    let cluster = on.run(&args, &on.test_worker(&["exit-first", "1"]));
     let given_up = wait_for("it", || cluster.events_named("given_up").into_iter().next());
     assert_eq!(given_up["slot"], 0);
     let pids = cluster.ready(1);
@@ -172,10 +187,8 @@ fn the_end_of_a_worker_is_shown_with_its_successor(on: Pair) {
 }
 
 fn workers_that_end_well_may_end_for_good(on: Pair) {
-    let output = roundel_run(
-        on,
-        &["run", "-w", "2", "--respawn", "on-failure", on.test_worker(), "exit", "0"],
-    );
+    let options = ["run", "-w", "2", "--respawn", "on-failure"];
+    let output = roundel_run_worker(on, &options, &["exit", "0"]);
     assert_eq!(output.status.code(), Some(0), "{:?}", errors(&output));
 }
 

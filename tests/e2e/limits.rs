@@ -10,13 +10,18 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::cells::{on_all, on_both, pass_over};
 use crate::harness::*;
-use crate::pair::{Pair, on_both};
+use crate::pair::Pair;
+
+on_all! {
+    the_limit_on_open_files_is_no_spin,
+    workers_at_their_own_limit_cost_no_spin_either,
+}
 
 on_both! {
-    the_limit_on_open_files_is_no_spin,
+    "the user of the primary is all that differs":
     nor_for_another_user,
-    workers_at_their_own_limit_cost_no_spin_either,
 }
 
 /// How many requests are answered in a second.
@@ -35,13 +40,13 @@ fn two_hundred_clients_with_64_descriptors(on: Pair, mut command: Command) {
     let _load = alone();
     let public = temp_dir();
     fs::set_permissions(&public, fs::Permissions::from_mode(0o777)).unwrap();
-    let [worker, ..] = on.demo_worker();
-    for (from, to) in [(on.binary(), "primary"), (worker.into(), "worker")] {
-        fs::copy(from, public.join(to)).unwrap();
-        fs::set_permissions(public.join(to), fs::Permissions::from_mode(0o755)).unwrap();
-    }
-    command.arg(public.join("primary"));
-    let cluster = start_in(command, &public);
+    // Of the worker's command line, what is a file is copied too.
+    let worker = on.demo_worker().into_iter().map(|word| match Path::new(&word) {
+        path if path.is_file() => publish(path, &public),
+        _ => word,
+    });
+    command.arg(publish(&on.binary(), &public));
+    let cluster = start_in(on, command, &public, worker.collect());
     let pids = cluster.ready(2);
     let base = cluster.total("open_fds");
     let before = rate(&cluster);
@@ -77,14 +82,23 @@ fn two_hundred_clients_with_64_descriptors(on: Pair, mut command: Command) {
     fs::remove_dir_all(public).unwrap();
 }
 
+/// A copy that everybody may read and run.
+fn publish(from: &Path, public: &Path) -> String {
+    let to = public.join(from.file_name().unwrap());
+    fs::copy(from, &to).unwrap();
+    fs::set_permissions(&to, fs::Permissions::from_mode(0o755)).unwrap();
+    to.to_str().unwrap().to_owned()
+}
+
 /// Its files must be in a place where another user can make them.
-fn start_in(mut command: Command, public: &Path) -> Cluster {
+fn start_in(on: Pair, mut command: Command, public: &Path, worker: Vec<String>) -> Cluster {
     let dir = public.join("files");
     fs::create_dir(&dir).unwrap();
     fs::set_permissions(&dir, fs::Permissions::from_mode(0o777)).unwrap();
-    command.args(["run", "-w", "2", "-b", "127.0.0.1:0"]);
+    let address = on.bind(&mut command);
+    command.args(["run", "-w", "2", "-b", &address]);
     command.arg("--control").arg(dir.join("control")).arg("--events").arg(dir.join("events"));
-    command.arg(public.join("worker")).args(["demo-worker", "1"]);
+    command.args(worker);
     mark(&mut command, &dir);
     let log = fs::File::create(dir.join("log")).unwrap();
     command.stderr(log);
@@ -97,7 +111,7 @@ fn the_limit_on_open_files_is_no_spin(on: Pair) {
 
 fn nor_for_another_user(on: Pair) {
     if !nix::unistd::geteuid().is_root() {
-        println!("skipped: not root, so the other test is this one");
+        pass_over("not root, so the other test is this one");
         return;
     }
     let mut command = Command::new("setpriv");

@@ -1,5 +1,6 @@
 //! Scenarios over the real binaries: real processes, real sockets, real kills.
 
+mod cells;
 mod cli;
 mod control;
 mod harness;

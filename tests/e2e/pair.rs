@@ -1,7 +1,10 @@
 //! What a scenario runs on: each is written once, and run on every pair of a primary and workers.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use roundel_tests::optional;
+use roundel_tests::process::unused_address;
 
 use crate::harness::{Cluster, built};
 
@@ -16,6 +19,8 @@ pub(crate) struct Pair {
 pub(crate) enum Adapter {
     Mio,
     Smol,
+    /// Unmodified Node programs. Only workers.
+    Node,
 }
 
 impl Adapter {
@@ -23,6 +28,7 @@ impl Adapter {
         match self {
             Adapter::Mio => built("roundel", "runtime-mio"),
             Adapter::Smol => built("roundel-smol", "runtime-smol"),
+            Adapter::Node => optional::node().expect("scenarios without Node are skipped"),
         }
     }
 }
@@ -37,13 +43,51 @@ impl Pair {
         self.primary.binary()
     }
 
-    /// The command line of a demo worker.
-    pub(crate) fn demo_worker(self) -> [String; 3] {
-        let binary = self.worker.binary().to_str().unwrap().to_owned();
-        [binary, "demo-worker".into(), "1".into()]
+    fn has_node_workers(self) -> bool {
+        self.worker == Adapter::Node
     }
 
-    /// `roundel demo ARGS`, or the same with the other adapter's demo workers.
+    /// How many connections may be in flight at a worker, unless told otherwise.
+    pub(crate) fn window(self) -> u64 {
+        if self.has_node_workers() { 4 } else { 1 }
+    }
+
+    /// What `status` calls what the workers speak.
+    pub(crate) fn codec(self) -> &'static str {
+        if self.has_node_workers() { "node" } else { "native" }
+    }
+
+    /// The exit code of a worker that has crashed.
+    pub(crate) fn crash_code(self) -> u64 {
+        if self.has_node_workers() { 1 } else { 101 }
+    }
+
+    /// Whether workers finish what they have when the primary is gone. Node ends its own at once.
+    pub(crate) fn finishes_without_primary(self) -> bool {
+        !self.has_node_workers()
+    }
+
+    /// What the primary is to bind: an option's value. A Node program has to ask for the port by
+    /// its number, so there it is chosen in advance and told to the program by its environment.
+    pub(crate) fn bind(self, command: &mut Command) -> String {
+        if !self.has_node_workers() {
+            return "127.0.0.1:0".into();
+        }
+        let address = unused_address();
+        command.env("HOST", address.ip().to_string()).env("PORT", address.port().to_string());
+        address.to_string()
+    }
+
+    /// The command line of a demo worker.
+    pub(crate) fn demo_worker(self) -> Vec<String> {
+        let binary = self.worker.binary().to_str().unwrap().to_owned();
+        if self.has_node_workers() {
+            return vec![binary, fixture("demo.js")];
+        }
+        vec![binary, "demo-worker".into(), "1".into()]
+    }
+
+    /// `roundel demo ARGS`, or the same with the other kinds of demo workers.
     pub(crate) fn demo(self, args: &[&str]) -> Cluster {
         self.start_demo(Command::new(self.binary()), args)
     }
@@ -51,24 +95,40 @@ impl Pair {
     /// As [`demo`](Pair::demo), where the command runs the binary under certain conditions.
     pub(crate) fn start_demo(self, command: Command, args: &[&str]) -> Cluster {
         if self.primary == self.worker {
-            return Cluster::start(command, "demo", args, &[]);
+            return self.start(command, "demo", args, &[]);
         }
-        let program = self.demo_worker();
-        let program = program.each_ref().map(String::as_str);
-        Cluster::start(command, "run", args, &program)
+        self.start(command, "run", args, &self.demo_worker())
     }
 
     /// `roundel run ARGS PROGRAM`.
-    pub(crate) fn run(self, args: &[&str], program: &[&str]) -> Cluster {
-        Cluster::start(Command::new(self.binary()), "run", args, program)
+    pub(crate) fn run(self, args: &[&str], program: &[String]) -> Cluster {
+        self.start(Command::new(self.binary()), "run", args, program)
     }
 
-    /// A worker with habits.
-    pub(crate) fn test_worker(self) -> &'static str {
-        match self.worker {
-            Adapter::Mio => env!("CARGO_BIN_EXE_test_worker"),
-            Adapter::Smol => env!("CARGO_BIN_EXE_test_worker_smol"),
-        }
+    fn start(self, mut command: Command, verb: &str, args: &[&str], program: &[String]) -> Cluster {
+        let address = self.bind(&mut command);
+        let args = [&[verb, "-b", &address], args].concat();
+        Cluster::start(command, &args, program)
+    }
+
+    /// The command line of a worker with habits.
+    pub(crate) fn test_worker(self, habits: &[&str]) -> Vec<String> {
+        let program = match self.worker {
+            Adapter::Mio => vec![env!("CARGO_BIN_EXE_test_worker").to_owned()],
+            Adapter::Smol => vec![env!("CARGO_BIN_EXE_test_worker_smol").to_owned()],
+            Adapter::Node => {
+                let node = self.worker.binary().to_str().unwrap().to_owned();
+                vec![node, fixture("test_worker.js")]
+            }
+        };
+        program.into_iter().chain(habits.iter().map(ToString::to_string)).collect()
+    }
+
+    /// The command line of demo workers of which the one in slot 0 misbehaves like this.
+    pub(crate) fn beside_a_hostile_one(self, mode: &str) -> Vec<String> {
+        let script = r#"[ "$NODE_APP_INSTANCE" = 0 ] && exec "$0" "$1"; shift; exec "$@""#;
+        let program = ["sh", "-c", script, env!("CARGO_BIN_EXE_hostile_worker"), mode];
+        program.map(str::to_owned).into_iter().chain(self.demo_worker()).collect()
     }
 
     /// A worker whose HTTP is a library's.
@@ -79,62 +139,13 @@ impl Pair {
     /// An example that is its own primary.
     pub(crate) fn single_binary(self) -> PathBuf {
         match self.primary {
-            Adapter::Mio => built("examples/single_binary", "runtime-mio"),
             Adapter::Smol => built("examples/single_binary_smol", "runtime-smol"),
+            _ => built("examples/single_binary", "runtime-mio"),
         }
     }
 }
 
-/// Tests of scenarios, `scenario::primary::worker` by name, on all pairs.
-macro_rules! on_all {
-    ($($name:ident),+ $(,)?) => {$(
-        mod $name {
-            use crate::pair::{Adapter::*, Pair};
-
-            mod roundel {
-                use super::*;
-                #[test]
-                fn mio() {
-                    super::super::$name(Pair::new(Mio, Mio));
-                }
-                #[test]
-                fn smol() {
-                    super::super::$name(Pair::new(Mio, Smol));
-                }
-            }
-
-            mod roundel_smol {
-                use super::*;
-                #[test]
-                fn mio() {
-                    super::super::$name(Pair::new(Smol, Mio));
-                }
-                #[test]
-                fn smol() {
-                    super::super::$name(Pair::new(Smol, Smol));
-                }
-            }
-        }
-    )+};
+fn fixture(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("e2e/fixtures").join(name);
+    path.to_str().unwrap().to_owned()
 }
-
-/// The same with each primary's own workers alone: for scenarios that take long, and for those in
-/// which the workers are none of an adapter.
-macro_rules! on_both {
-    ($($name:ident),+ $(,)?) => {$(
-        mod $name {
-            use crate::pair::{Adapter::*, Pair};
-
-            #[test]
-            fn roundel() {
-                super::$name(Pair::new(Mio, Mio));
-            }
-            #[test]
-            fn roundel_smol() {
-                super::$name(Pair::new(Smol, Smol));
-            }
-        }
-    )+};
-}
-
-pub(crate) use {on_all, on_both};

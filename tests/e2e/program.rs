@@ -7,21 +7,24 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
+use crate::cells::{on_all, on_both};
 use crate::harness::*;
-use crate::pair::{Pair, on_all, on_both};
+use crate::pair::Pair;
 
 on_all! {
     clients_that_cannot_be_served_now_cost_no_cpu,
-    helpers_know_nothing_of_the_cluster,
-    a_panic_does_not_wait_for_a_full_channel_and_is_told_later,
+    helpers_know_nothing_of_the_cluster: not Node "helpers are started by Node's own means",
+    a_panic_does_not_wait_for_a_full_channel_and_is_told_later:
+        not Node "a panic hook is a thing of Rust",
 }
 
 on_both! {
+    "the server is hyper's, on smol":
     a_server_of_a_library_drains_under_load,
 }
 
 fn helpers_know_nothing_of_the_cluster(on: Pair) {
-    let cluster = on.run(&["-w", "1"], &[on.test_worker(), "helper"]);
+    let cluster = on.run(&["-w", "1"], &on.test_worker(&["helper"]));
     cluster.ready(1);
     let Outcome::Ok(found) = cluster.get("/") else { panic!("no answer") };
     assert!(found.contains("\nPATH="), "{found}");
@@ -33,7 +36,7 @@ fn helpers_know_nothing_of_the_cluster(on: Pair) {
 
 fn a_panic_does_not_wait_for_a_full_channel_and_is_told_later(on: Pair) {
     let _load = alone();
-    let cluster = on.run(&["-w", "2"], &[on.test_worker(), "panic-full"]);
+    let cluster = on.run(&["-w", "2"], &on.test_worker(&["panic-full"]));
     let pids = cluster.ready(2);
     // A worker takes it before the primary stops, and waits for the request.
     let stream = TcpStream::connect(cluster.addr).unwrap();
@@ -66,7 +69,7 @@ fn a_panic_does_not_wait_for_a_full_channel_and_is_told_later(on: Pair) {
 fn a_server_of_a_library_drains_under_load(on: Pair) {
     let _load = alone();
     let server = Pair::hyper_server();
-    let mut cluster = on.run(&["-w", "2"], &[server.to_str().unwrap()]);
+    let mut cluster = on.run(&["-w", "2"], &[server.to_str().unwrap().to_owned()]);
     let pids = cluster.ready(2);
     let addr = cluster.addr;
     assert_ne!(get(addr, "/").pid(), get(addr, "/").pid());
@@ -92,16 +95,16 @@ fn clients_that_cannot_be_served_now_cost_no_cpu(on: Pair) {
     let open = |first: &str| {
         let mut stream = TcpStream::connect(cluster.addr).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        write!(stream, "GET {first} HTTP/1.1\r\n\r\n").unwrap();
+        write!(stream, "GET {first} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
         stream
     };
     let closed = open("/sleep?ms=3000");
     closed.shutdown(Shutdown::Write).unwrap();
     let mut eager = open("/sleep?ms=3000");
-    eager.write_all("GET / HTTP/1.1\r\n\r\n".repeat(2_000).as_bytes()).unwrap();
+    eager.write_all("GET / HTTP/1.1\r\nHost: x\r\n\r\n".repeat(2_000).as_bytes()).unwrap();
     let mut lazy = open("/");
     lazy.set_nonblocking(true).unwrap();
-    let request = "GET / HTTP/1.1\r\n\r\n".repeat(1_000);
+    let request = "GET / HTTP/1.1\r\nHost: x\r\n\r\n".repeat(1_000);
     wait_for("its answers to pile up", || {
         while lazy.write(request.as_bytes()).is_ok() {}
         // A span in which it takes nothing more.

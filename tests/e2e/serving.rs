@@ -1,6 +1,6 @@
 //! Who gets what, under load and under kills.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
@@ -8,8 +8,9 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::cells::{on_all, skip};
 use crate::harness::*;
-use crate::pair::{Pair, on_all, on_both};
+use crate::pair::Pair;
 
 on_all! {
     a_thousand_connections_spread_exactly,
@@ -21,9 +22,6 @@ on_all! {
     a_grandchild_that_holds_the_channel_does_not_hold_up_redispatch,
     a_primary_that_was_stopped_kills_nobody_for_it,
     a_primary_that_was_stopped_reads_answers_before_the_clock,
-}
-
-on_both! {
     ab_sees_no_failure,
 }
 
@@ -48,7 +46,7 @@ fn a_thousand_connections_spread_exactly(on: Pair) {
 fn a_blocked_worker_holds_up_one_connection_at_most(on: Pair) {
     let _load = alone();
     // The others take 5 ms each, so that they, and not the cores of this machine, set the pace.
-    let cluster = on.run(&["-w", "4"], &[on.test_worker(), "block", "200", "5"]);
+    let cluster = on.run(&["-w", "4"], &on.test_worker(&["block", "200", "5"]));
     let pids = cluster.ready(4);
     let outcomes = under_load(cluster.addr, 8, || {
         wait_for("enough of them", || (cluster.total("accepted_total") > 3_000).then_some(()));
@@ -61,47 +59,37 @@ fn a_blocked_worker_holds_up_one_connection_at_most(on: Pair) {
     // How long each is busy is the machine's doing; who is next is not: see below.
     assert!((most - least) * 10 <= most, "answers by pid: {counts:?}");
     assert!(of(&pids[0]) * 10 < least, "the first one was to be blocked: {counts:?}");
-    assert_eq!(most_in_flight(&cluster), 1, "so many connections waited at one worker");
-    served_by_the_one_that_idled_longest(&cluster);
+    check_the_rotation(&cluster, on.window());
     cluster.stop();
 }
 
-/// With a window of 1, each connection goes to the worker that has been idle longest: so equal
-/// workers get equally many, and a blocked one is passed over.
-fn served_by_the_one_that_idled_longest(cluster: &Cluster) {
-    let mut idle: VecDeque<u64> = VecDeque::new();
-    for event in cluster.events() {
+/// Each connection goes to the worker with the fewest in flight, among equals to the one that has
+/// been at that count longest, and none to one whose window is full. So equal workers get equally
+/// many, and a blocked one is passed over.
+fn check_the_rotation(cluster: &Cluster, window: u64) {
+    // In flight, and the place in the log since when.
+    let mut workers: BTreeMap<u64, (u64, usize)> = BTreeMap::new();
+    for (place, event) in cluster.events().into_iter().enumerate() {
         let Some(worker) = event["worker"].as_u64() else { continue };
-        match event["event"].as_str() {
-            Some("ready" | "accepted" | "declined") => idle.push_back(worker),
-            Some("handed_off") => assert_eq!(idle.pop_front(), Some(worker), "{event}"),
-            _ => {}
-        }
+        let count = match event["event"].as_str() {
+            Some("ready") => 0,
+            Some("accepted" | "declined") => workers[&worker].0 - 1,
+            Some("handed_off") => {
+                let free = workers.iter().filter(|(_, (count, _))| *count < window);
+                let next = free.min_by_key(|(_, turn)| **turn).map(|(worker, _)| *worker);
+                assert_eq!(next, Some(worker), "{event}, {workers:?}");
+                workers[&worker].0 + 1
+            }
+            _ => continue,
+        };
+        workers.insert(worker, (count, place));
     }
-}
-
-/// The most connections that were handed off to one worker and not answered at a time.
-fn most_in_flight(cluster: &Cluster) -> usize {
-    let mut waiting: BTreeMap<u64, usize> = BTreeMap::new();
-    let mut most = 0;
-    for event in cluster.events() {
-        let Some(worker) = event["worker"].as_u64() else { continue };
-        let count = waiting.entry(worker).or_default();
-        match event["event"].as_str() {
-            Some("handed_off") => *count += 1,
-            Some("accepted" | "declined") => *count -= 1,
-            _ => {}
-        }
-        most = most.max(*count);
-    }
-    most
 }
 
 fn ab_sees_no_failure(on: Pair) {
     let _load = alone();
     if Command::new("ab").arg("-V").output().is_err() {
-        println!("skipped: no ab");
-        return;
+        return skip("no ab");
     }
     let cluster = on.demo(&["-w", "2"]);
     cluster.ready(2);
@@ -127,6 +115,18 @@ fn failures(report: &str) -> Option<u32> {
     Some(number("Failed requests:")? - number("Length:").unwrap_or(0))
 }
 
+/// Waits until of so many connections all are accepted but those in flight at one worker; how many
+/// these are, at least one.
+fn hung_at(cluster: &Cluster, pid: i32, connections: u64) -> u64 {
+    wait_for("all others to be accepted", || {
+        let status = cluster.status();
+        let workers = status["workers"].as_array()?;
+        let hung = workers.iter().find(|it| it["pid"] == pid)?["in_flight"].as_u64()?;
+        let accepted = status["primary"]["accepted_total"].as_u64()?;
+        (hung > 0 && accepted + hung == connections).then_some(hung)
+    })
+}
+
 fn a_stopped_worker_that_is_killed_loses_nothing(on: Pair) {
     let _load = alone();
     let cluster = on.demo(&["-w", "3"]);
@@ -134,15 +134,14 @@ fn a_stopped_worker_that_is_killed_loses_nothing(on: Pair) {
     let base = cluster.total("open_fds");
     kill(Pid::from_raw(pids[1]), Signal::SIGSTOP).unwrap();
     let streams: Vec<_> = (0..200).map(|_| send(cluster.addr, "/").unwrap()).collect();
-    wait_for("one connection to hang", || {
-        (cluster.total("accepted_total") == 199 && cluster.total("in_flight") == 1).then_some(())
-    });
+    let hung = hung_at(&cluster, pids[1], 200);
+    assert!(hung <= on.window(), "{hung} connections hang");
     kill(Pid::from_raw(pids[1]), Signal::SIGKILL).unwrap();
     for stream in streams {
         let outcome = receive(stream);
         assert!(matches!(outcome, Outcome::Ok(_)), "{outcome:?}");
     }
-    assert_eq!(cluster.total("redispatched_total"), 1);
+    assert_eq!(cluster.total("redispatched_total"), hung);
     cluster.ready(3);
     wait_for("descriptors back to base", || (cluster.total("open_fds") == base).then_some(()));
     cluster.stop();
@@ -227,13 +226,12 @@ fn under_load_the_death_of_all_workers_refuses_nobody(on: Pair) {
 }
 
 fn a_grandchild_that_holds_the_channel_does_not_hold_up_redispatch(on: Pair) {
-    let cluster = on.run(&["-w", "2"], &[on.test_worker(), "grandchild"]);
+    let cluster = on.run(&["-w", "2"], &on.test_worker(&["grandchild"]));
     let pids = cluster.ready(2);
     kill(Pid::from_raw(pids[0]), Signal::SIGSTOP).unwrap();
     let streams: Vec<_> = (0..4).map(|_| send(cluster.addr, "/").unwrap()).collect();
-    wait_for("one connection to hang", || {
-        (cluster.total("accepted_total") == 3 && cluster.total("in_flight") == 1).then_some(())
-    });
+    let hung = hung_at(&cluster, pids[0], 4);
+    assert!(hung <= on.window(), "{hung} connections hang");
     kill(Pid::from_raw(pids[0]), Signal::SIGKILL).unwrap();
     for stream in streams {
         let outcome = receive(stream);
@@ -248,7 +246,7 @@ fn a_grandchild_that_holds_the_channel_does_not_hold_up_redispatch(on: Pair) {
 
 fn a_primary_that_was_stopped_kills_nobody_for_it(on: Pair) {
     let cluster =
-        on.run(&["-w", "2", "--ack-timeout", "300ms"], &[on.test_worker(), "block", "1000"]);
+        on.run(&["-w", "2", "--ack-timeout", "300ms"], &on.test_worker(&["block", "1000"]));
     let pids = cluster.ready(2);
     // Slot 0 has taken its connection and is busy, so the next one hangs in flight there.
     let streams: Vec<_> = (0..2).map(|_| send(cluster.addr, "/").unwrap()).collect();

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::cells::{on_all, skip};
 use crate::harness::*;
-use crate::pair::{Pair, on_all};
+use crate::pair::Pair;
 
 on_all! {
     term_lets_running_requests_finish,
@@ -81,7 +82,7 @@ fn term_under_load_cuts_nobody_off(on: Pair) {
 
 fn a_worker_that_ignores_the_drain_is_killed_at_the_deadline(on: Pair) {
     let mut cluster =
-        on.run(&["-w", "2", "--drain-timeout", "1s"], &[on.test_worker(), "ignore-drain"]);
+        on.run(&["-w", "2", "--drain-timeout", "1s"], &on.test_worker(&["ignore-drain"]));
     let pids = cluster.ready(2);
     let begun = Instant::now();
     cluster.signal(Signal::SIGTERM);
@@ -116,14 +117,16 @@ fn without_a_primary_no_worker_stays(on: Pair) {
     wait_for("it to be taken", || (cluster.total("accepted_total") == 1).then_some(()));
     cluster.signal(Signal::SIGKILL);
     assert_eq!(cluster.wait(), -9);
-    assert!(matches!(receive(stream), Outcome::Ok(_)), "what it has, a worker finishes");
+    let outcome = receive(stream);
+    // What it has, a worker finishes.
+    assert_eq!(matches!(outcome, Outcome::Ok(_)), on.finishes_without_primary(), "{outcome:?}");
     wait_for("the workers' end", || (!pids.iter().any(|pid| is_running(*pid))).then_some(()));
     cluster.expect_nothing_left();
 }
 
 fn workers_that_never_listened_leave_too(on: Pair) {
     let args = ["-w", "2", "--drain-timeout", "1s"];
-    let mut cluster = on.run(&args, &[on.test_worker(), "never-listen"]);
+    let mut cluster = on.run(&args, &on.test_worker(&["never-listen"]));
     wait_for("both", || (cluster.events_named("online").len() == 2).then_some(()));
     cluster.signal(Signal::SIGTERM);
     assert_eq!(cluster.wait(), 0);
@@ -132,20 +135,21 @@ fn workers_that_never_listened_leave_too(on: Pair) {
 
 /// `script` gives the primary a terminal of its own; what is written to it is typed there.
 /// `None` without script(1).
-fn on_a_terminal(on: Pair, program: &[&str]) -> Option<(Cluster, ChildStdin)> {
+fn on_a_terminal(on: Pair, program: &[String]) -> Option<(Cluster, ChildStdin)> {
     let dir = temp_dir();
+    let mut script = Command::new("script");
+    let address = on.bind(&mut script);
     let command = format!(
-        "exec {} run -w 2 -b 127.0.0.1:0 --control {dir}/control --events {dir}/events {}",
+        "exec {} run -w 2 -b {address} --control {dir}/control --events {dir}/events {}",
         on.binary().display(),
         program.join(" "),
         dir = dir.display()
     );
     let log = fs::File::create(dir.join("log")).unwrap();
-    let mut script = Command::new("script");
     script.args(["-q", "-e", "-f", "-c", &command, "/dev/null"]);
     mark(&mut script, &dir);
     let Ok(mut script) = script.stdin(Stdio::piped()).stdout(log).spawn() else {
-        println!("skipped: no script(1)");
+        skip("no script(1)");
         return None;
     };
     let terminal = script.stdin.take()?;
@@ -153,11 +157,7 @@ fn on_a_terminal(on: Pair, program: &[&str]) -> Option<(Cluster, ChildStdin)> {
 }
 
 fn ctrl_c_on_a_terminal_drains(on: Pair) {
-    let Some((mut cluster, mut terminal)) =
-        on_a_terminal(on, &on.demo_worker().each_ref().map(|it| &**it))
-    else {
-        return;
-    };
+    let Some((mut cluster, mut terminal)) = on_a_terminal(on, &on.demo_worker()) else { return };
     cluster.ready(2);
     let stream = send(cluster.addr, "/sleep?ms=500").unwrap();
     wait_for("it to be taken", || (cluster.total("accepted_total") == 1).then_some(()));
@@ -168,7 +168,7 @@ fn ctrl_c_on_a_terminal_drains(on: Pair) {
 }
 
 fn a_second_ctrl_c_ends_at_once(on: Pair) {
-    let program = [on.test_worker(), "ignore-drain"];
+    let program = on.test_worker(&["ignore-drain"]);
     let Some((mut cluster, mut terminal)) = on_a_terminal(on, &program) else { return };
     cluster.ready(2);
     terminal.write_all(b"\x03").unwrap();

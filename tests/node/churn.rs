@@ -21,7 +21,7 @@ fn each_loss_is_one_that_a_killed_worker_had_accepted() {
     let setup = setup.arg("2").arg(addr.port().to_string()).arg(addr.ip().to_string());
     let cluster = setup.workers(4).start();
     let first = get(addr, "/");
-    if under() == Under::Roundel {
+    if under() != Under::Node {
         eventually("its end", || (cluster.count("accepted") == 1).then_some(()));
     }
     let base = open_fds(cluster.pid());

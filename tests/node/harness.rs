@@ -3,17 +3,18 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use roundel_tests::optional;
+pub(crate) use roundel_tests::optional::skip;
 pub(crate) use roundel_tests::process::*;
 use serde_json::Value;
 
@@ -27,6 +28,7 @@ pub(crate) const INHERITED: i32 = 9;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Under {
     Roundel,
+    RoundelSmol,
     Node,
 }
 
@@ -35,7 +37,8 @@ pub(crate) fn under() -> Under {
     match std::env::var("UNDER").as_deref() {
         Ok("node") => Under::Node,
         Ok("roundel") | Err(_) => Under::Roundel,
-        Ok(other) => panic!("UNDER is {other}, neither roundel nor node"),
+        Ok("roundel-smol") => Under::RoundelSmol,
+        Ok(other) => panic!("UNDER is {other}, not roundel, roundel-smol or node"),
     }
 }
 
@@ -48,19 +51,9 @@ pub(crate) fn beyond_node(why: &str) -> bool {
     skip
 }
 
-/// Says that a test is skipped. With `ROUNDEL_NO_SKIP` set that is a failure.
-pub(crate) fn skip(why: &str) {
-    assert!(std::env::var_os("ROUNDEL_NO_SKIP").is_none(), "would be skipped: {why}");
-    println!("skipped: {why}");
-}
-
 /// The Node binary that the tests use, if there is one.
 pub(crate) fn node() -> Option<PathBuf> {
-    if let Some(path) = std::env::var_os("NODE") {
-        return Some(fs::canonicalize(path).expect("NODE is the path of a Node binary"));
-    }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).map(|dir| dir.join("node")).find(|it| it.exists());
+    let found = optional::node();
     if found.is_none() {
         skip("no node");
     }
@@ -176,11 +169,12 @@ impl Setup {
             None => command.stdin(Stdio::null()),
         };
         match self.under {
-            Under::Roundel => {
-                command.arg(
-                    std::env::var_os("ROUNDEL")
-                        .map_or_else(|| built("roundel", "runtime-mio"), Into::into),
-                );
+            Under::Roundel | Under::RoundelSmol => {
+                let binary = || match self.under {
+                    Under::RoundelSmol => built("roundel-smol", "runtime-smol"),
+                    _ => built("roundel", "runtime-mio"),
+                };
+                command.arg(std::env::var_os("ROUNDEL").map_or_else(binary, Into::into));
                 command.args(["run", "-w", &self.workers.to_string(), "--control"]);
                 command.arg(self.dir.join("control")).arg("--events").arg(events);
                 command.args(&self.options);
@@ -391,14 +385,6 @@ pub(crate) fn reachable(address: &str) -> SocketAddr {
         addr.set_ip(Ipv4Addr::LOCALHOST.into());
     }
     addr
-}
-
-/// An address that nobody listens on: an IP address that only this test uses, so that nobody
-/// takes the port before the worker does.
-pub(crate) fn unused_address() -> SocketAddr {
-    static NEXT: AtomicU8 = AtomicU8::new(1);
-    let ip = Ipv4Addr::new(127, 0, 77, NEXT.fetch_add(1, Ordering::Relaxed));
-    TcpListener::bind((ip, 0)).unwrap().local_addr().unwrap()
 }
 
 pub(crate) fn signal(pid: i32, signal: Signal) {

@@ -1,6 +1,7 @@
 //! Looking at processes and files from outside: bounded waits, `/proc`, temporary directories.
 
 use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -41,6 +42,22 @@ pub fn scratch(prefix: &str) -> PathBuf {
     let path = std::env::temp_dir().join(format!("{prefix}-{}-{next}", std::process::id()));
     fs::create_dir_all(&path).expect("a temporary directory");
     path
+}
+
+/// An address that nobody listens on: an IP address of the loopback network that only this call gives
+/// out, so that nobody takes the port before it is used.
+///
+/// # Panics
+/// If there is none.
+pub fn unused_address() -> SocketAddr {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    let [.., high, low] = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+    // Tests of several processes may run at a time.
+    let process = 64 + (std::process::id() % 128) as u8;
+    let ip = Ipv4Addr::new(127, process, high, low);
+    TcpListener::bind((ip, 0))
+        .and_then(|it| it.local_addr())
+        .expect("a port of the kernel's choice")
 }
 
 /// Where cargo puts the binaries of the profile that the test was built with.

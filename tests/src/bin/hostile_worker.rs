@@ -1,5 +1,4 @@
-//! A worker that misbehaves on its channel in slot 0 and serves everywhere else:
-//! `hostile_worker MODE`.
+//! A worker that misbehaves on its channel: `hostile_worker MODE`.
 
 use std::fs::File;
 use std::io::Write;
@@ -10,23 +9,11 @@ use roundel_runtime::channel;
 
 fn main() {
     let mode = std::env::args().nth(1).unwrap_or_default();
-    if roundel_mio::slot() == Some(0) {
-        let _open = misbehave(&mode);
-        // It is for the primary to end this.
-        loop {
-            std::thread::park();
-        }
+    let _open = misbehave(&mode);
+    // It is for the primary to end this.
+    loop {
+        std::thread::park();
     }
-    serve().expect("an honest worker serves");
-}
-
-fn serve() -> std::io::Result<()> {
-    let mut worker = roundel_mio::Worker::join()?;
-    let listener = worker.listen_nth(0)?;
-    while let Some(connection) = worker.accept(&listener)? {
-        let _ = roundel_tests::program::answer(connection.into_tcp_stream()?);
-    }
-    Ok(())
 }
 
 #[expect(unsafe_code, reason = "the channel is known by its number only")]

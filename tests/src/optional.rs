@@ -1,0 +1,52 @@
+//! Programs that a machine may be without: tests that want one are skipped there, and say so.
+
+use std::fs;
+use std::path::PathBuf;
+
+/// Says that a test is skipped.
+///
+/// # Panics
+/// With `ROUNDEL_NO_SKIP` in the environment, which makes that a failure.
+pub fn skip(why: &str) {
+    assert!(std::env::var_os("ROUNDEL_NO_SKIP").is_none(), "would be skipped: {why}");
+    println!("skipped: {why}");
+}
+
+/// The Node binary that tests use: what the variable `NODE` says, else the one in `PATH`.
+///
+/// # Panics
+/// If `NODE` is set and names no file.
+pub fn node() -> Option<PathBuf> {
+    if let Some(path) = std::env::var_os("NODE") {
+        return Some(fs::canonicalize(path).expect("NODE is the path of a Node binary"));
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).map(|dir| dir.join("node")).find(|it| it.exists())
+}
+
+/// Remembers for the table of results why a test of this name was skipped, or that it was not.
+///
+/// # Panics
+/// If that can't be written down.
+pub fn remember_skip(test: &str, why: Option<&str>) {
+    let path = skips().join(test);
+    match why {
+        Some(why) => {
+            fs::create_dir_all(skips()).expect("a directory in the target directory");
+            fs::write(path, why).expect("a file in the target directory");
+        }
+        None => drop(fs::remove_file(path)),
+    }
+}
+
+/// Why the latest run of a test was skipped, if it was.
+pub fn reason_of_skip(test: &str) -> Option<String> {
+    fs::read_to_string(skips().join(test)).ok()
+}
+
+/// A file for each test that was skipped, beside the binaries of the profile.
+fn skips() -> PathBuf {
+    let program = std::env::current_exe().expect("the path of this program");
+    let dir = program.ancestors().skip(1).find(|it| !it.ends_with("deps"));
+    dir.expect("its directory").join("e2e-skipped")
+}
