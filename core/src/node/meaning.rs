@@ -80,8 +80,7 @@ fn meaning(cluster: &Cluster<'_>) -> Result<Meant, DecodeError> {
             let server = cluster.server().ok_or(bad)?;
             let query = cluster.listen_key().map(|key| Query {
                 key: Box::new(key),
-                // Node means the default by a backlog that is none.
-                backlog: cluster.backlog.map_or(0, |backlog| backlog as u32),
+                backlog: cluster.backlog(),
                 data: cluster.data.map_or("null", |data| data.get()).into(),
             });
             Meant::Query { seq: seq()?, server, query }

@@ -92,7 +92,8 @@ pub(crate) struct Cluster<'a> {
     pub(crate) fd: Option<f64>,
     pub(crate) flags: Option<f64>,
     pub(crate) index: Option<f64>,
-    pub(crate) backlog: Option<f64>,
+    #[serde(borrow)]
+    backlog: Option<&'a RawValue>,
 }
 
 /// A string, borrowed if it has no escapes. (serde borrows no `Option<Cow<str>>`.)
@@ -239,6 +240,13 @@ pub(crate) struct Server {
 }
 
 impl Cluster<'_> {
+    /// How many connections may wait in the kernel; 0 is the default. It is `false` where the program
+    /// says `listen(port, host, callback)`.
+    pub(crate) fn backlog(&self) -> u32 {
+        let number = self.backlog.and_then(|it| read::<f64>(it.get()).ok());
+        number.map_or(0, |number| number as u32)
+    }
+
     /// Which server this is about.
     pub(crate) fn server(&self) -> Option<Server> {
         let int = |number: Option<f64>, absent| match number {

@@ -61,6 +61,22 @@ fn served(shared: bool) -> Side {
     side
 }
 
+/// `listen(port, host, callback)` makes it `false`.
+#[test]
+fn a_backlog_that_is_no_number_is_the_default() {
+    for (said, meant) in [("false", 0), ("null", 0), ("\"7\"", 0), ("7", 7)] {
+        let mut side = Side::new(1 << 20);
+        let query = format!(
+            r#"{{"cmd":"NODE_CLUSTER","act":"queryServer","index":0,"data":null,"address":"127.0.0.1","port":0,"addressType":4,"flags":0,"backlog":{said},"seq":1}}"#
+        );
+        let events = hear(&mut side, &query, None);
+        let [PrimaryEvent::Message(FromWorker::Query { backlog, .. })] = events[..] else {
+            panic!("{said}: {events:?}")
+        };
+        assert_eq!(backlog, meant, "{said}");
+    }
+}
+
 #[test]
 fn a_connection_is_acknowledged_twice() {
     let mut side = served(false);
