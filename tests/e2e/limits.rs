@@ -133,7 +133,7 @@ fn workers_at_their_own_limit_cost_no_spin_either(on: Pair) {
         (0..200).map(|_| TcpStream::connect(cluster.addr).unwrap()).collect();
     wait_for("the limit", || {
         let accepting = &cluster.status()["listeners"][0]["accepting"];
-        (*accepting == false && cluster.total("declined_total") > 0).then_some(())
+        (*accepting == false && !cluster.events_named(on.refusal()).is_empty()).then_some(())
     });
     let all = [pids[0], pids[1], cluster.pid()];
     let ticks = all.map(cpu_ticks);

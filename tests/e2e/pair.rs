@@ -62,6 +62,12 @@ impl Pair {
         if self.has_node_workers() { 1 } else { 101 }
     }
 
+    /// The event when a worker has no descriptor left for a connection: ours decline it, Node refuses
+    /// the handle itself.
+    pub(crate) fn refusal(self) -> &'static str {
+        if self.has_node_workers() { "handoff_failed" } else { "declined" }
+    }
+
     /// Whether workers finish what they have when the primary is gone. Node ends its own at once.
     pub(crate) fn finishes_without_primary(self) -> bool {
         !self.has_node_workers()

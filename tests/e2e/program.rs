@@ -12,7 +12,8 @@ use crate::harness::*;
 use crate::pair::Pair;
 
 on_all! {
-    clients_that_cannot_be_served_now_cost_no_cpu,
+    clients_that_cannot_be_served_now_cost_no_cpu:
+        not Node "how a program reads its clients is Node's own",
     helpers_know_nothing_of_the_cluster: not Node "helpers are started by Node's own means",
     a_panic_does_not_wait_for_a_full_channel_and_is_told_later:
         not Node "a panic hook is a thing of Rust",
