@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use roundel_tests::process::scratch;
 pub(crate) use roundel_tests::process::{
     PATIENCE, alone, built, eventually as wait_for, is_alive as is_running,
 };
+use roundel_tests::process::{scratch, with_variable};
 use serde_json::Value;
 
 /// A new directory for a test.
@@ -30,6 +30,54 @@ const MARK: &str = "ROUNDEL_E2E_DIR";
 /// Has the processes that come of a command known by a directory: see [`Cluster::processes`].
 pub(crate) fn mark(command: &mut Command, dir: &Path) {
     command.env(MARK, dir);
+}
+
+/// Ends a process, and all that is known by this directory.
+fn end(child: &mut Child, dir: &Path) {
+    if child.try_wait().is_ok_and(|ended| ended.is_none()) {
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+    // Workers may be stopped, and helpers of dead ones live on.
+    for pid in with_variable(MARK, dir) {
+        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+    }
+}
+
+fn exit_code(child: &mut Child) -> i32 {
+    let status = wait_for("its end", || child.try_wait().unwrap());
+    status.code().unwrap_or_else(|| -status.signal().unwrap_or(0))
+}
+
+/// A process that a test looks after itself. It ends with the test, and its directory goes.
+pub(crate) struct Started {
+    pub(crate) child: Child,
+    dir: PathBuf,
+}
+
+impl Started {
+    pub(crate) fn new(mut command: Command, dir: PathBuf) -> Started {
+        mark(&mut command, &dir);
+        Started { child: command.spawn().unwrap(), dir }
+    }
+
+    /// Waits for its end; its exit code, or its signal below zero.
+    pub(crate) fn wait(&mut self) -> i32 {
+        exit_code(&mut self.child)
+    }
+
+    /// Asks it to end, and fails unless it does.
+    pub(crate) fn stop(mut self) {
+        kill(Pid::from_raw(self.child.id() as i32), Signal::SIGTERM).unwrap();
+        assert_eq!(self.wait(), 0);
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        end(&mut self.child, &self.dir);
+        let _ = fs::remove_dir_all(&self.dir);
+    }
 }
 
 /// A primary under test, with everything that it started.
@@ -121,21 +169,12 @@ impl Cluster {
 
     /// Waits for the end of the primary; its exit code.
     pub(crate) fn wait(&mut self) -> i32 {
-        let child = &mut self.child;
-        let status = wait_for("the primary's end", || child.try_wait().unwrap());
-        status.code().unwrap_or_else(|| -status.signal().unwrap_or(0))
+        exit_code(&mut self.child)
     }
 
     /// Everything of this cluster that runs: the primary, workers, and what they started.
     pub(crate) fn processes(&self) -> Vec<i32> {
-        let wanted = format!("{MARK}={}", self.dir.display());
-        let entries = fs::read_dir("/proc").unwrap().flatten();
-        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        let is_ours = |pid: &i32| {
-            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-            environment.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes())
-        };
-        pids.filter(is_ours).collect()
+        with_variable(MARK, &self.dir)
     }
 
     /// Fails if something of the cluster goes on running.
@@ -159,14 +198,7 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        if self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
-            let _ = self.child.kill();
-            let _ = self.child.wait();
-        }
-        // Workers may be stopped, and helpers of dead ones live on.
-        for pid in self.processes() {
-            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-        }
+        end(&mut self.child, &self.dir);
         if thread::panicking() {
             eprintln!("--- log of the primary\n{}", self.log());
         } else {

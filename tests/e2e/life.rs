@@ -1,7 +1,8 @@
 //! Crashes, restarts, and giving up.
 
+use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Command, Output};
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use serde_json::Value;
@@ -98,31 +99,30 @@ fn a_panic_on_another_thread_replaces_the_worker(on: Pair) {
     cluster.stop();
 }
 
-fn roundel_run(on: Pair, args: &[&str]) -> Output {
+/// `roundel ARGS` to its end: its exit code, and what it said.
+fn roundel_run(on: Pair, args: &[&str]) -> (i32, Vec<String>) {
     let dir = temp_dir();
-    let control = dir.join("control");
     let mut command = Command::new(on.binary());
-    let output = command.arg(args[0]).arg("--control").arg(control).args(&args[1..]).output();
-    std::fs::remove_dir_all(dir).unwrap();
-    output.unwrap()
+    command.arg(args[0]).arg("--control").arg(dir.join("control")).args(&args[1..]);
+    let log = dir.join("log");
+    command.stdout(Stdio::null()).stderr(fs::File::create(&log).unwrap());
+    let mut primary = Started::new(command, dir);
+    let (code, text) = (primary.wait(), fs::read_to_string(log).unwrap());
+    let lines = text.lines().filter(|line| !line.contains("control socket"));
+    (code, lines.map(str::to_owned).collect())
 }
 
-fn roundel_run_worker(on: Pair, args: &[&str], habits: &[&str]) -> Output {
+fn roundel_run_worker(on: Pair, args: &[&str], habits: &[&str]) -> (i32, Vec<String>) {
     let worker = on.test_worker(habits);
     let worker = worker.iter().map(String::as_str);
     roundel_run(on, &args.iter().copied().chain(worker).collect::<Vec<_>>())
 }
 
-fn errors(output: &Output) -> Vec<String> {
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    text.lines().filter(|line| !line.contains("control socket")).map(str::to_owned).collect()
-}
-
 fn a_program_that_ends_at_once_is_given_up(on: Pair) {
     let begun = Instant::now();
-    let output = roundel_run(on, &["run", "-w", "1", "--restart-intensity", "3/10", "false"]);
-    assert_eq!(output.status.code(), Some(3));
-    let errors = errors(&output);
+    let (code, errors) =
+        roundel_run(on, &["run", "-w", "1", "--restart-intensity", "3/10", "false"]);
+    assert_eq!(code, 3);
     let delays: Vec<&str> =
         errors.iter().filter_map(|line| line.split("next worker in ").nth(1)).collect();
     assert_eq!(delays, ["100 ms", "200 ms", "400 ms"]);
@@ -136,8 +136,8 @@ fn starts_keep_the_growing_distance(on: Pair) {
     let events = dir.join("events");
     let events_path = events.to_str().unwrap();
     let options = ["run", "-w", "2", "--events", events_path];
-    assert_eq!(roundel_run_worker(on, &options, &["exit", "7"]).status.code(), Some(3));
-    let text = std::fs::read_to_string(&events).unwrap();
+    assert_eq!(roundel_run_worker(on, &options, &["exit", "7"]).0, 3);
+    let text = fs::read_to_string(&events).unwrap();
     let events: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     for slot in 0..2 {
         let of = |name: &str, field: &str| -> Vec<u64> {
@@ -154,7 +154,7 @@ fn starts_keep_the_growing_distance(on: Pair) {
         }
         assert_eq!(of("given_up", "failures"), [6]);
     }
-    std::fs::remove_dir_all(dir).unwrap();
+    fs::remove_dir_all(dir).unwrap();
 }
 
 fn a_slot_that_is_given_up_leaves_the_others_alone(on: Pair) {
@@ -188,15 +188,14 @@ fn the_end_of_a_worker_is_shown_with_its_successor(on: Pair) {
 
 fn workers_that_end_well_may_end_for_good(on: Pair) {
     let options = ["run", "-w", "2", "--respawn", "on-failure"];
-    let output = roundel_run_worker(on, &options, &["exit", "0"]);
-    assert_eq!(output.status.code(), Some(0), "{:?}", errors(&output));
+    let (code, errors) = roundel_run_worker(on, &options, &["exit", "0"]);
+    assert_eq!(code, 0, "{errors:?}");
 }
 
 fn a_program_that_does_not_exist_is_one_line_and_127(on: Pair) {
     for workers in ["1", "4"] {
-        let output = roundel_run(on, &["run", "-w", workers, "/nonexistent/program"]);
-        assert_eq!(output.status.code(), Some(127));
-        let errors = errors(&output);
+        let (code, errors) = roundel_run(on, &["run", "-w", workers, "/nonexistent/program"]);
+        assert_eq!(code, 127);
         assert_eq!(errors.len(), 1, "{errors:?}");
         assert!(errors[0].contains("/nonexistent/program"), "{errors:?}");
     }
@@ -205,21 +204,20 @@ fn a_program_that_does_not_exist_is_one_line_and_127(on: Pair) {
 fn a_port_in_use_is_one_line_and_4(on: Pair) {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = taken.local_addr().unwrap().to_string();
-    let output = roundel_run(on, &["demo", "-b", &addr]);
-    assert_eq!(output.status.code(), Some(4));
-    let errors = errors(&output);
+    let (code, errors) = roundel_run(on, &["demo", "-b", &addr]);
+    assert_eq!(code, 4);
     assert_eq!(errors.len(), 1, "{errors:?}");
     assert!(errors[0].contains(&addr) && errors[0].contains("in use"), "{errors:?}");
 }
 
 fn a_program_that_is_its_own_primary(on: Pair) {
     let dir = temp_dir();
-    let log = std::fs::File::create(dir.join("log")).unwrap();
+    let log = fs::File::create(dir.join("log")).unwrap();
     let mut command = Command::new(on.single_binary());
     command.arg("127.0.0.1:0").env("TMPDIR", &dir).env_remove("XDG_RUNTIME_DIR").stderr(log);
-    let mut child = command.spawn().unwrap();
+    let primary = Started::new(command, dir.clone());
     let addr: SocketAddr = wait_for("the listener", || {
-        let log = std::fs::read_to_string(dir.join("log")).ok()?;
+        let log = fs::read_to_string(dir.join("log")).ok()?;
         log.lines().find_map(|line| line.split("listening on ").nth(1)?.parse().ok())
     });
     // It says its line without a request.
@@ -228,23 +226,17 @@ fn a_program_that_is_its_own_primary(on: Pair) {
     let first = ask();
     assert!(first.starts_with("worker "), "{first}");
     wait_for("the other worker", || (ask() != first).then_some(()));
-    let pid = nix::unistd::Pid::from_raw(child.id() as i32);
-    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
-    let status = wait_for("its end", || child.try_wait().unwrap());
-    assert_eq!(status.code(), Some(0));
-    std::fs::remove_dir_all(dir).unwrap();
+    primary.stop();
 }
 
 fn outside_a_cluster_the_program_binds_by_itself(on: Pair) {
     use std::io::{BufRead, BufReader};
     let mut command = Command::new(on.single_binary());
-    command.arg("127.0.0.1:0").env("ALONE", "1").stdout(std::process::Stdio::piped());
-    let mut child = command.spawn().unwrap();
+    command.arg("127.0.0.1:0").env("ALONE", "1").stdout(Stdio::piped());
+    let mut program = Started::new(command, temp_dir());
     let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    BufReader::new(program.child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let addr = line.trim().rsplit(' ').next().unwrap();
     let answer = std::io::read_to_string(TcpStream::connect(addr).unwrap()).unwrap();
-    child.kill().unwrap();
-    child.wait().unwrap();
     assert!(answer.starts_with("worker 0 pid "), "{answer}");
 }

@@ -68,6 +68,11 @@ impl Pair {
         if self.has_node_workers() { "handoff_failed" } else { "declined" }
     }
 
+    /// The CPU time in ticks of 10 ms that an idle worker may use in 2 s. Node keeps house at times.
+    pub(crate) fn idle_ticks(self) -> u64 {
+        if self.has_node_workers() { 3 } else { 0 }
+    }
+
     /// Whether workers finish what they have when the primary is gone. Node ends its own at once.
     pub(crate) fn finishes_without_primary(self) -> bool {
         !self.has_node_workers()
