@@ -105,7 +105,10 @@ fn a_second_term_ends_at_once(on: Pair) {
     cluster.signal(Signal::SIGTERM);
     assert_eq!(cluster.wait(), 0);
     assert!(begun.elapsed() < Duration::from_secs(3));
-    assert_eq!(receive(stream), Outcome::Empty);
+    // A worker that is killed before it has read the request resets the connection.
+    let outcome = receive(stream);
+    let reset = matches!(&outcome, Outcome::Failed(why) if why.contains("reset"));
+    assert!(reset || outcome == Outcome::Empty, "{outcome:?}");
     assert!(pids.iter().all(|pid| !is_running(*pid)));
     cluster.expect_nothing_left();
 }
