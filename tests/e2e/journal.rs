@@ -7,14 +7,19 @@ use std::process::{Command, Output};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::cells::{on_all, on_both};
 use crate::harness::*;
-use crate::pair::{Adapter, Pair, on_both};
+use crate::pair::{Adapter, Pair};
 
-on_both! {
+on_all! {
     a_run_with_kills_replays_as_recorded,
     a_killed_primary_leaves_what_replays_up_to_the_cut,
     a_full_disk_ends_the_recording_alone,
     a_limit_ends_the_recording_alone,
+}
+
+on_both! {
+    "it starts no worker":
     what_cannot_be_recorded_or_replayed_is_one_line,
     the_diagram_in_the_docs_is_what_the_command_prints,
 }
@@ -58,6 +63,7 @@ fn a_run_with_kills_replays_as_recorded(on: Pair) {
     let status = cluster.status();
     let total = |name: &str| status["primary"][name].as_u64().unwrap();
     let (accepted, redispatched) = (total("accepted_total"), total("redispatched_total"));
+    let (declined, unknown) = (total("declined_total"), total("unknown_total"));
     cluster.stop();
     assert!(outcomes.len() > 100 && accepted > 100);
     // Each binary replays what any recorded.
@@ -67,9 +73,10 @@ fn a_run_with_kills_replays_as_recorded(on: Pair) {
         assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""), "{printed}");
         assert!(printed.contains("outputs as recorded\n"), "{printed}");
         let wanted = format!(
-            "{accepted} arrived, {} handed off, {accepted} accepted, 0 declined, {redispatched} \
-             redispatched, 0 refused\n",
-            accepted + redispatched
+            "{} arrived, {} handed off, {accepted} accepted, {declined} declined, {redispatched} \
+             redispatched, {unknown} refused\n",
+            accepted + unknown,
+            accepted + unknown + redispatched + declined
         );
         assert!(printed.contains(&wanted), "{wanted}: {printed}");
         assert!(printed.contains("workers: 23 started, 23 ended\n"), "{printed}");
