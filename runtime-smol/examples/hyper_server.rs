@@ -4,10 +4,12 @@
 //! `roundel-smol run -b 127.0.0.1:8080 target/debug/examples/hyper_server`, or by itself, without
 //! a cluster, on 127.0.0.1:8080.
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::io;
 use std::pin::pin;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -16,8 +18,11 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use roundel_smol::{Connection, Worker};
 use smol::channel::{Receiver, bounded};
-use smol::{LocalExecutor, future};
+use smol::{LocalExecutor, Timer, future};
 use smol_hyper::rt::{FuturesIo, SmolTimer};
+
+/// How long a worker that leaves waits for a client's first request.
+const GRACE: Duration = Duration::from_secs(1);
 
 fn main() -> io::Result<ExitCode> {
     let worker = Worker::join()?;
@@ -60,12 +65,20 @@ async fn serve(worker: Worker, executor: &LocalExecutor<'_>) -> io::Result<ExitC
 /// Serves one client until it or the worker leaves.
 async fn attend(connection: Connection, leaves: Receiver<()>) -> hyper::Result<()> {
     let io = FuturesIo::new(connection);
-    let serving =
-        http1::Builder::new().timer(SmolTimer::new()).serve_connection(io, service_fn(hello));
+    let has_asked = Cell::new(false);
+    let answer = service_fn(|request| {
+        has_asked.set(true);
+        hello(request)
+    });
+    let serving = http1::Builder::new().timer(SmolTimer::new()).serve_connection(io, answer);
     let mut serving = pin!(serving);
     let served = async { Some(serving.as_mut().await) };
     let is_to_leave = async {
         let _ = leaves.recv().await;
+        // hyper closes at once what it has read nothing from, though a request may be on its way.
+        if !has_asked.get() {
+            Timer::after(GRACE).await;
+        }
         None
     };
     if let Some(served) = future::or(served, is_to_leave).await {

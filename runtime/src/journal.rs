@@ -45,6 +45,8 @@ pub(crate) struct Journal {
     path: PathBuf,
     /// When the oldest bytes that wait for more of them must go.
     due: Option<Time>,
+    /// That nothing more is recorded was told.
+    is_over: bool,
 }
 
 impl Journal {
@@ -72,7 +74,7 @@ impl Journal {
         };
         thread::Builder::new().name("journal".into()).spawn(write)?;
         let recorder = Recorder::new(config, target.limit);
-        Ok(Journal { recorder, queue, ended, path: target.path.clone(), due: None })
+        Ok(Journal { recorder, queue, ended, path: target.path.clone(), due: None, is_over: false })
     }
 
     /// [`Primary::handle_input`].
@@ -85,13 +87,16 @@ impl Journal {
         now: Time,
         input: Input,
     ) -> Result<(), Misuse> {
+        if self.is_over {
+            return core.handle_input(now, input);
+        }
         self.due.get_or_insert_with(|| now.after(PATIENCE));
         self.recorder.handle_input(core, now, input)
     }
 
     /// [`Primary::poll_output`].
     pub(crate) fn poll_output(&mut self, core: &mut Primary) -> Option<Output> {
-        self.recorder.poll_output(core)
+        if self.is_over { core.poll_output() } else { self.recorder.poll_output(core) }
     }
 
     /// When [`flush`](Journal::flush) is wanted at the latest.
@@ -102,8 +107,11 @@ impl Journal {
     /// Hands over what is worth a write by now. To be called at the end of each turn.
     ///
     /// # Errors
-    /// In words, why nothing more is recorded.
+    /// In words and once, why nothing more is recorded.
     pub(crate) fn flush(&mut self, now: Time) -> Result<(), String> {
+        if self.is_over {
+            return Ok(());
+        }
         let ended = self.recorder.ended();
         let is_due = self.due.is_some_and(|due| due <= now);
         if ended.is_none() && self.recorder.waiting() < BATCH && !is_due {
@@ -117,14 +125,20 @@ impl Journal {
             (Err(TrySendError::Full(_)), _) => "the disk is too slow".into(),
             (Err(TrySendError::Disconnected(_)), _) => self.failure(),
         };
+        self.is_over = true;
         Err(format!("the journal {} stops here: {cause}", self.path.display()))
     }
 
-    /// Writes the end.
+    /// Writes the end, or what is left of a recording that ended before.
     ///
     /// # Errors
-    /// In words, why not all of it was written.
+    /// In words, why not all of it was written, unless it was told before.
     pub(crate) fn finish(mut self, core: &Primary) -> Result<(), String> {
+        if self.is_over {
+            drop(self.queue);
+            let _ = self.ended.recv_timeout(FAREWELL);
+            return Ok(());
+        }
         self.recorder.end(core);
         let sent = self.queue.try_send(self.recorder.take());
         let cause = if let Err(TrySendError::Disconnected(_)) = sent {

@@ -53,11 +53,9 @@ impl Machine {
         self.journal.as_ref().and_then(Journal::due)
     }
 
-    /// Writes what is worth a write. If the recording has ended, tells why.
+    /// Writes what is worth a write. If the recording has ended by now, tells why, once.
     pub(super) fn flush_journal(&mut self, now: Time) -> Option<String> {
-        let why = self.journal.as_mut()?.flush(now).err()?;
-        self.journal = None;
-        Some(why)
+        self.journal.as_mut()?.flush(now).err()
     }
 
     /// Ends the recording. If not all of it was written, tells why.
