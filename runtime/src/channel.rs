@@ -11,6 +11,60 @@ use nix::sys::socket::{
 
 pub use crate::sys::Received;
 
+/// One end of a channel: a socket, or what a simulation has in its place.
+pub trait End {
+    /// What arrives with bytes.
+    type Handle;
+    /// What is lent to be sent along.
+    type Lent<'a>: Clone;
+
+    /// As [`recv`].
+    ///
+    /// # Errors
+    /// As that one.
+    fn recv(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
+
+    /// As [`recv_handles`]; tells how many bytes came.
+    ///
+    /// # Errors
+    /// As that one.
+    fn recv_handles(
+        &mut self,
+        buffer: &mut [u8],
+        handles: &mut Vec<Self::Handle>,
+    ) -> io::Result<usize>;
+
+    /// As [`send`].
+    ///
+    /// # Errors
+    /// As that one.
+    fn send(&mut self, bytes: &[u8], handles: &[Self::Lent<'_>]) -> Result<usize, Errno>;
+
+    /// As [`fence`]. It fails only if the other end is closed already, which has the same effect.
+    fn fence(&mut self);
+}
+
+impl End for BorrowedFd<'_> {
+    type Handle = OwnedFd;
+    type Lent<'a> = BorrowedFd<'a>;
+
+    fn recv(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        recv(*self, buffer)
+    }
+
+    fn recv_handles(&mut self, buffer: &mut [u8], handles: &mut Vec<OwnedFd>) -> io::Result<usize> {
+        Ok(recv_handles(*self, buffer, handles)?.len)
+    }
+
+    fn send(&mut self, bytes: &[u8], handles: &[BorrowedFd<'_>]) -> Result<usize, Errno> {
+        send(*self, bytes, handles)
+    }
+
+    fn fence(&mut self) {
+        let _ = fence(*self);
+    }
+}
+
 /// A new channel: the primary's end, which does not block, and the worker's, which blocks until
 /// the worker decides. Both are close-on-exec.
 ///

@@ -12,6 +12,7 @@ pub mod exit;
 pub mod journal;
 pub mod launch;
 pub mod limits;
+pub mod link;
 pub mod outbox;
 pub mod primary;
 pub mod process;

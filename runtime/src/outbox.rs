@@ -1,11 +1,10 @@
 //! What is to be sent on a channel: in order, as far as it goes, encoded as late as possible.
 
 use std::collections::VecDeque;
-use std::os::fd::BorrowedFd;
 
 use nix::errno::Errno;
 
-use crate::channel;
+use crate::channel::End;
 use crate::sys::MAX_HANDLES;
 
 /// Messages without handles that are sent together, in bytes.
@@ -119,15 +118,15 @@ impl<M, H> Outbox<M, H> {
     /// Sends what can be sent. `encode` appends a message's bytes (none if it can't be encoded, which
     /// fails a message with handles and leaves out one without), `resolve` lends the descriptor
     /// behind a handle, `done` is told how many messages have got into the kernel entirely.
-    pub fn flush<'a>(
+    pub fn flush<'a, E: End>(
         &mut self,
-        fd: BorrowedFd<'_>,
+        end: &mut E,
         mut encode: impl FnMut(&M, &mut Vec<u8>),
-        mut resolve: impl FnMut(&H) -> Option<BorrowedFd<'a>>,
+        mut resolve: impl FnMut(&H) -> Option<E::Lent<'a>>,
         mut done: impl FnMut(usize),
     ) -> Flush<M, H> {
         loop {
-            if let Err(flush) = self.send_rest(fd) {
+            if let Err(flush) = self.send_rest(end) {
                 return flush;
             }
             done(std::mem::take(&mut self.begun));
@@ -139,7 +138,7 @@ impl<M, H> Outbox<M, H> {
             }
             let Some(first) = self.queue.front() else { return Flush::Done };
             if first.handles > 0 {
-                if let Err(flush) = self.send_laden(fd, &mut encode, &mut resolve) {
+                if let Err(flush) = self.send_laden(end, &mut encode, &mut resolve) {
                     return flush;
                 }
             } else {
@@ -155,20 +154,23 @@ impl<M, H> Outbox<M, H> {
     }
 
     /// Sends the first message with its handles; what is left of its bytes goes without.
-    fn send_laden<'a>(
+    fn send_laden<'a, E: End>(
         &mut self,
-        fd: BorrowedFd<'_>,
+        end: &mut E,
         encode: &mut impl FnMut(&M, &mut Vec<u8>),
-        resolve: &mut impl FnMut(&H) -> Option<BorrowedFd<'a>>,
+        resolve: &mut impl FnMut(&H) -> Option<E::Lent<'a>>,
     ) -> Result<(), Flush<M, H>> {
         let Some(first) = self.queue.front() else { return Ok(()) };
         let count = first.handles;
-        // A place for each, so that nothing is allocated; the filler is never sent.
-        let mut places = [fd; MAX_HANDLES];
-        let Some(fds) = places.get_mut(..count) else {
+        if count > MAX_HANDLES {
             return Err(self.fail(Errno::EINVAL));
+        }
+        let Some(filler) = self.handles.front().and_then(&mut *resolve) else {
+            return Err(self.fail(Errno::EBADF));
         };
-        for (place, handle) in fds.iter_mut().zip(&self.handles) {
+        // A place for each, so that nothing is allocated.
+        let mut places: [E::Lent<'a>; MAX_HANDLES] = std::array::from_fn(|_| filler.clone());
+        for (place, handle) in places.iter_mut().zip(&self.handles).skip(1).take(count - 1) {
             match resolve(handle) {
                 Some(resolved) => *place = resolved,
                 None => return Err(self.fail(Errno::EBADF)),
@@ -179,7 +181,7 @@ impl<M, H> Outbox<M, H> {
             // Descriptors need a byte to ride on; the kernel would drop them without a word.
             return Err(self.fail(Errno::EMSGSIZE));
         }
-        match channel::send(fd, &self.bytes, fds) {
+        match end.send(&self.bytes, &places[..count]) {
             Ok(count_sent) => {
                 self.sent = count_sent;
                 self.queue.pop_front();
@@ -195,9 +197,9 @@ impl<M, H> Outbox<M, H> {
         }
     }
 
-    fn send_rest(&mut self, fd: BorrowedFd<'_>) -> Result<(), Flush<M, H>> {
+    fn send_rest(&mut self, end: &mut impl End) -> Result<(), Flush<M, H>> {
         while self.sent < self.bytes.len() {
-            match channel::send(fd, &self.bytes[self.sent..], &[]) {
+            match end.send(&self.bytes[self.sent..], &[]) {
                 Ok(count) => self.sent += count,
                 // Bytes alone fail for no other reason than that the channel is gone.
                 Err(errno) => return Err(stopped_by(errno).unwrap_or(Flush::Closed)),
@@ -240,6 +242,7 @@ mod tests {
     use nix::sys::socket::{setsockopt, sockopt};
 
     use super::*;
+    use crate::channel;
 
     /// A message of `len` bytes, all of them `byte`.
     struct Fill(u8, usize);
@@ -286,7 +289,7 @@ mod tests {
         let (mut got, mut laden, mut finished, mut blocked) = (Vec::new(), Vec::new(), 0, 0);
         loop {
             match outbox.flush(
-                ours.as_fd(),
+                &mut ours.as_fd(),
                 encode,
                 |()| Some(cargo.as_fd()),
                 |count| finished += count,
@@ -313,11 +316,11 @@ mod tests {
         let mut outbox = Outbox::new();
         outbox.push(Fill(1, 10), [7]);
         outbox.push(Fill(2, 10), []);
-        let flush = outbox.flush(ours.as_fd(), encode, |_: &i32| None, |_| {});
+        let flush = outbox.flush(&mut ours.as_fd(), encode, |_: &i32| None, |_| {});
         assert!(
             matches!(flush, Flush::Failed { msg: Fill(1, _), errno, .. } if errno == Errno::EBADF as i32)
         );
-        assert!(matches!(outbox.flush(ours.as_fd(), encode, |_| None, |_| {}), Flush::Done));
+        assert!(matches!(outbox.flush(&mut ours.as_fd(), encode, |_| None, |_| {}), Flush::Done));
         let (mut got, mut laden) = (Vec::new(), Vec::new());
         drain(&theirs, &mut got, &mut laden);
         assert_eq!(got, [2; 10]);
@@ -329,7 +332,7 @@ mod tests {
         drop(theirs);
         let mut outbox = Outbox::new();
         outbox.push(Fill(1, 10), []);
-        let flush = outbox.flush(ours.as_fd(), encode, |_: &i32| None, |_| {});
+        let flush = outbox.flush(&mut ours.as_fd(), encode, |_: &i32| None, |_| {});
         assert!(matches!(flush, Flush::Closed));
     }
 
@@ -339,7 +342,7 @@ mod tests {
         crate::channel::set_nonblocking(&theirs).unwrap();
         let mut outbox = Outbox::new();
         outbox.push(Fill(1, 0), [7]);
-        let flush = outbox.flush(ours.as_fd(), encode, |_: &i32| Some(theirs.as_fd()), |_| {});
+        let flush = outbox.flush(&mut ours.as_fd(), encode, |_: &i32| Some(theirs.as_fd()), |_| {});
         let Flush::Failed { handles, errno, .. } = flush else { panic!("sent") };
         assert_eq!((handles, errno), (vec![7], Errno::EMSGSIZE as i32));
         assert!(outbox.is_empty());
@@ -352,10 +355,10 @@ mod tests {
         outbox.push(Fill(1, 10), vec![(); MAX_HANDLES + 1]);
         outbox.push(Fill(2, 10), vec![(); MAX_HANDLES]);
         let resolve = |(): &()| Some(theirs.as_fd());
-        let flush = outbox.flush(ours.as_fd(), encode, resolve, |_| {});
+        let flush = outbox.flush(&mut ours.as_fd(), encode, resolve, |_| {});
         let Flush::Failed { handles, errno, .. } = flush else { panic!("sent") };
         assert_eq!((handles.len(), errno), (MAX_HANDLES + 1, Errno::EINVAL as i32));
-        assert!(matches!(outbox.flush(ours.as_fd(), encode, resolve, |_| {}), Flush::Done));
+        assert!(matches!(outbox.flush(&mut ours.as_fd(), encode, resolve, |_| {}), Flush::Done));
         let (mut buffer, mut handles) = ([0; 64], Vec::new());
         let received = channel::recv_handles(theirs.as_fd(), &mut buffer, &mut handles).unwrap();
         assert_eq!((received.len, received.truncated), (10, false));
@@ -374,7 +377,7 @@ mod tests {
         let resolve = |(): &()| Some(cargo.as_fd());
         let mut done = 0;
         assert!(matches!(
-            outbox.flush(ours.as_fd(), encode, resolve, |count| done += count),
+            outbox.flush(&mut ours.as_fd(), encode, resolve, |count| done += count),
             Flush::Blocked
         ));
         assert_eq!((done, outbox.len()), (0, 2), "a begun message is not done");
@@ -383,7 +386,7 @@ mod tests {
         let (mut got, mut laden) = (Vec::new(), Vec::new());
         for _ in 0..10_000 {
             drain(&theirs, &mut got, &mut laden);
-            let flush = outbox.flush(ours.as_fd(), encode, resolve, |count| done += count);
+            let flush = outbox.flush(&mut ours.as_fd(), encode, resolve, |count| done += count);
             if matches!(flush, Flush::Done) {
                 break;
             }

@@ -1,9 +1,13 @@
 //! Outputs of the machine, turned into system calls.
 
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
 use roundel_core::{Attach, Event, Input, Output, Signal, Slot, ToWorker, WorkerId};
 
-use super::link::Link;
+use super::peer::Peer;
 use super::{Shell, Source, report};
+use crate::link::Link;
 use crate::process::{self, SpawnError};
 
 impl Shell {
@@ -19,8 +23,8 @@ impl Shell {
             Output::Spawn { worker, slot, generation: _ } => self.spawn(worker, slot),
             Output::Kill { worker, signal } => self.kill(worker, signal),
             Output::Fence { worker } => {
-                if let Some(link) = self.links.get_mut(&worker) {
-                    link.fence();
+                if let Some(Peer { fd, link, .. }) = self.peers.get_mut(&worker) {
+                    link.fence(&mut fd.as_fd());
                     self.ready.insert(Source::Channel(worker));
                 }
             }
@@ -42,8 +46,8 @@ impl Shell {
             let listener = *listener;
             self.log(|at| report::handed_off(at, worker, listener, conn));
         }
-        if let Some(link) = self.links.get_mut(&worker) {
-            link.push(msg, attach);
+        if let Some(peer) = self.peers.get_mut(&worker) {
+            peer.link.push(msg, attach);
             self.unsent.insert(worker);
         }
     }
@@ -51,9 +55,10 @@ impl Shell {
     fn spawn(&mut self, worker: WorkerId, slot: Slot) {
         match process::spawn(&self.program, worker, slot, self.told, &self.files) {
             Ok(process::Spawned { pid, channel }) => {
-                let link = Link::new(channel, self.codec, self.core.config());
-                self.watch(Source::Channel(worker), link.fd.clone());
-                self.links.insert(worker, link);
+                let fd = Arc::new(channel);
+                self.watch(Source::Channel(worker), fd.clone());
+                let link = Link::new(self.codec, self.core.config());
+                self.peers.insert(worker, Peer { fd, link, watched_for_write: false });
                 self.pids.insert(worker, pid);
                 self.workers_by_pid.insert(pid, worker);
                 self.input(Input::Spawned { worker, pid });

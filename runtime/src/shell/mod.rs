@@ -9,14 +9,14 @@
 mod accept;
 mod control;
 mod execute;
-mod link;
 mod machine;
+mod peer;
 mod report;
 mod source;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use roundel_core::{
@@ -31,14 +31,15 @@ use crate::eventlog::EventLog;
 use crate::exit::Exit;
 use crate::journal::Journal;
 use crate::limits::OpenFiles;
+use crate::link::{Heard, ReadState};
 use crate::outbox::Flush;
 use crate::process::{self, Program, Told};
 use crate::setup::{Setup, StartError, Welcome};
 use crate::signals::{Signal, Signals};
 use crate::socket::Inherited;
 use accept::Door;
-use link::{Heard, Link, ReadState};
 use machine::Machine;
+use peer::Peer;
 
 /// How soon something that failed for want of descriptors or memory is tried again.
 const RETRY: std::time::Duration = std::time::Duration::from_millis(100);
@@ -63,7 +64,7 @@ pub struct Shell {
     codec: Option<Codec>,
     told: Told,
     quiet: bool,
-    links: BTreeMap<WorkerId, Link>,
+    peers: BTreeMap<WorkerId, Peer>,
     doors: BTreeMap<ListenerId, Door>,
     pids: BTreeMap<WorkerId, i32>,
     workers_by_pid: BTreeMap<i32, WorkerId>,
@@ -126,7 +127,7 @@ impl Shell {
             codec: setup.codec,
             told,
             quiet: setup.quiet,
-            links: BTreeMap::new(),
+            peers: BTreeMap::new(),
             doors: BTreeMap::new(),
             pids: BTreeMap::new(),
             workers_by_pid: BTreeMap::new(),
@@ -215,30 +216,16 @@ impl Shell {
 
     fn read_channel(&mut self, id: WorkerId) {
         let at_ms = self.at_ms();
-        let Some(link) = self.links.get_mut(&id) else { return };
+        let Some(Peer { fd, link, .. }) = self.peers.get_mut(&id) else { return };
         let (core, now, events) = (&mut self.core, self.now, &mut self.events);
-        let state = link.read(&mut self.read_buffer, |heard| {
-            let input = match heard {
-                Heard::Hello(codec) => Input::Hello { worker: id, codec },
-                Heard::Message(msg) => Input::Message { worker: id, msg },
-                Heard::Violation(what) => Input::Violation { worker: id, what },
-                Heard::FrameBegun => Input::FrameBegun { worker: id },
-                Heard::Closed => Input::ChannelClosed { worker: id },
-                Heard::NotArrived(seq) => {
-                    let errno = roundel_core::Errno::EMFILE;
-                    Input::HandoffFailed { worker: id, seq, errno }
-                }
-                Heard::Doubtful(seq) => Input::Doubtful { worker: id, seq },
-                Heard::Stray => Input::Stray { worker: id },
-                Heard::User { json, with_handle } => {
-                    if let Some(events) = events {
-                        let line = report::user_message(at_ms, id, &json, with_handle);
-                        events.write(line.finish());
-                    }
-                    return;
-                }
-            };
-            core.input(now, input);
+        let state = link.read(&mut fd.as_fd(), &mut self.read_buffer, |heard| {
+            if let (Heard::User { json, with_handle }, Some(events)) = (&heard, &mut *events) {
+                let line = report::user_message(at_ms, id, json, *with_handle);
+                events.write(line.finish());
+            }
+            if let Some(input) = heard.into_input(id) {
+                core.input(now, input);
+            }
         });
         // What was blocked may go now: the adapter does not say for which of the two it is ready.
         if link.has_unsent() {
@@ -262,9 +249,9 @@ impl Shell {
 
     fn flush_link(&mut self, id: WorkerId) {
         loop {
-            let Some(link) = self.links.get_mut(&id) else { return };
+            let Some(peer) = self.peers.get_mut(&id) else { return };
             let (custody, doors) = (&self.custody, &self.doors);
-            let flush = link.flush(|attach| match attach {
+            let flush = peer.link.flush(&mut peer.fd.as_fd(), |attach| match attach {
                 Attach::Conn(conn) => custody.get(*conn).map(std::os::fd::AsFd::as_fd),
                 Attach::Listener(listener) => doors.get(listener).map(Door::as_fd),
             });
@@ -286,9 +273,9 @@ impl Shell {
                     continue;
                 }
             };
-            let Some(link) = self.links.get_mut(&id) else { return };
-            if link.watched_for_write != blocked {
-                link.watched_for_write = blocked;
+            let Some(peer) = self.peers.get_mut(&id) else { return };
+            if peer.watched_for_write != blocked {
+                peer.watched_for_write = blocked;
                 let source = Source::Channel(id);
                 self.changes.push_back(Change::Rewatch { source, writable: blocked });
             }
@@ -312,7 +299,8 @@ impl Shell {
     /// Tries again whatever failed for want of descriptors or memory.
     fn retry(&mut self) {
         self.retry_at = None;
-        self.unsent.extend(self.links.iter().filter(|(_, l)| l.has_unsent()).map(|(id, _)| *id));
+        self.unsent
+            .extend(self.peers.iter().filter(|(_, p)| p.link.has_unsent()).map(|(id, _)| *id));
         self.retry_doors();
         if std::mem::take(&mut self.control_starved) {
             self.ready.insert(Source::Control);
@@ -378,7 +366,7 @@ impl Shell {
     }
 
     fn close_link(&mut self, id: WorkerId) {
-        if self.links.remove(&id).is_some() {
+        if self.peers.remove(&id).is_some() {
             self.changes.push_back(Change::Unwatch { source: Source::Channel(id) });
         }
     }

@@ -113,7 +113,7 @@ impl Channel {
     pub(super) fn flush(&mut self) -> (usize, Flush<FromWorker, Infallible>) {
         let (mut sent, speech) = (0, &mut self.speech);
         let flush = self.outbox.flush(
-            self.fd.as_fd(),
+            &mut self.fd.as_fd(),
             |msg, bytes| match speech {
                 Speech::Native(_) => {
                     // Only a query's data could be too long, which `ask` leaves to the primary.

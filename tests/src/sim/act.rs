@@ -5,7 +5,7 @@ use std::time::Duration;
 use roundel_core::{BYTES_PER_TURN, Command, ExitStatus, Input, ListenerId, WorkerId};
 
 use super::Sim;
-use super::outbox::Trouble;
+use super::end::Trouble;
 use super::process::Process;
 use super::program::Program;
 use crate::coverage::Effect;

@@ -4,10 +4,11 @@ use roundel_core::{
     Attach, ConnEnd, ConnId, DecodeError, Errno, Event, ExitStatus, Input, Output, Refusal, Signal,
     ToWorker, Violation, WorkerId,
 };
+use roundel_runtime::outbox::Flush;
 
 use super::Sim;
 use super::doors::{Door, Todo};
-use super::outbox::{Flush, Trouble};
+use super::end::{PipeEnd, Trouble};
 use super::process::Process;
 use super::socket::Handle;
 use crate::coverage::Effect;
@@ -29,7 +30,8 @@ impl Sim {
                 if let Some(process) = self.processes.get_mut(&worker)
                     && self.mutant != Some(Mutant::NoFence)
                 {
-                    process.link.fence(&mut process.channel.up);
+                    let channel = &mut process.channel;
+                    process.link.fence(&mut PipeEnd::new(&mut channel.up, &mut channel.down));
                     if !process.channel.up.is_empty() {
                         self.reached(Effect::FencedWithSomethingUnread);
                     }
@@ -184,26 +186,25 @@ impl Sim {
                 }
                 let (custody, doors) = (&self.custody, &self.doors);
                 let trouble = process.trouble;
-                let flush =
-                    process.link.flush(&mut process.channel.down, &mut process.trouble, |attach| {
-                        match attach {
-                            Attach::Conn(conn) => {
-                                custody.get(*conn).map(|(_, socket)| Handle::Conn(socket.clone()))
-                            }
-                            Attach::Listener(listener) => {
-                                doors.contains_key(listener).then_some(Handle::Listener(*listener))
-                            }
-                        }
-                    });
+                let end = PipeEnd::new(&mut process.channel.up, &mut process.channel.down);
+                let mut end = PipeEnd { trouble: Some(&mut process.trouble), ..end };
+                let flush = process.link.flush(&mut end, |attach| match attach {
+                    Attach::Conn(conn) => {
+                        custody.get(*conn).map(|(_, socket)| Handle::Conn(socket.clone()))
+                    }
+                    Attach::Listener(listener) => {
+                        doors.contains_key(listener).then_some(Handle::Listener(*listener))
+                    }
+                });
                 match flush {
                     Flush::Done => {}
-                    Flush::Blocked if process.link.is_cut() => {
+                    Flush::Blocked if end.is_cut => {
                         self.coverage.reached(Effect::ShortWriteToWorker);
                     }
                     Flush::Blocked => self.coverage.reached(Effect::ChannelFull),
                     Flush::TooManyRefs => self.coverage.reached(Effect::TooManyRefs),
                     Flush::Closed => self.coverage.reached(Effect::BrokenPipe),
-                    Flush::Failed(msg) => {
+                    Flush::Failed { msg, .. } => {
                         if trouble != Some(Trouble::Fails) {
                             self.coverage.reached(Effect::NothingToSend);
                         }

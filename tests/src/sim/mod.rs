@@ -4,12 +4,11 @@
 mod act;
 mod digest;
 mod doors;
+pub mod end;
 mod execute;
 mod hostile;
-pub mod link;
 pub mod native;
 pub mod node;
-pub mod outbox;
 pub mod pipe;
 mod process;
 pub mod program;
@@ -98,7 +97,9 @@ pub struct Sim {
     /// How many outputs the inputs so far may have.
     allowed: usize,
     digest: Digest,
-    heard: Vec<link::Heard>,
+    heard: Vec<roundel_runtime::link::Heard>,
+    /// What a read fills.
+    buffer: Vec<u8>,
 }
 
 impl Sim {
@@ -137,6 +138,7 @@ impl Sim {
             allowed: 0,
             digest: Digest::default(),
             heard: Vec::new(),
+            buffer: vec![0; 64 * 1024],
         };
         sim.wake();
         sim

@@ -9,8 +9,9 @@ use roundel_core::{
     Custody, FromWorker, Inbox, ListenKey, ListenerId, Seq, Time, ToWorker, Worker, WorkerInput,
     WorkerOutput,
 };
+use roundel_runtime::outbox::{Flush, Outbox};
 
-use super::outbox::{Flush, Outbox};
+use super::end::PipeEnd;
 use super::pipe::Read;
 use super::program::{Channel, Reading, Saw};
 use super::socket::{Handle, Socket};
@@ -162,16 +163,16 @@ impl Native {
             return false;
         }
         let mut sent = 0;
+        let mut end = PipeEnd::new(&mut channel.down, &mut channel.up);
         let flush = self.outbox.flush(
-            &mut channel.up,
-            &mut None,
+            &mut end,
             |msg, bytes| {
                 let _ = wire::encode(msg, u32::MAX, bytes);
             },
             |never| match *never {},
             |count| sent += count,
         );
-        if self.outbox.is_cut() {
+        if end.is_cut {
             self.saw.short_writes += 1;
         }
         self.online |= sent > 0;
@@ -192,7 +193,7 @@ impl Native {
                 if let FromWorker::Ack { ack, .. } = msg {
                     self.answered = Some(ack);
                 }
-                self.outbox.push(msg, None);
+                self.outbox.push(msg, []);
             }
             WorkerOutput::Deliver { conn, .. } => {
                 if let Some(Handle::Conn(socket)) = self.custody.release(conn) {

@@ -1,10 +1,11 @@
 //! A worker in a simulation: its process, both ends of its channel, and what is wrong with it.
 
 use roundel_core::{Config, ExitStatus, Slot, WorkerId};
+use roundel_runtime::link::Link;
 
-use super::link::Link;
-use super::outbox::Trouble;
+use super::end::Trouble;
 use super::program::{Channel, Program};
+use super::socket::Handle;
 use crate::plan::World;
 
 /// A worker.
@@ -12,7 +13,7 @@ use crate::plan::World;
 pub(crate) struct Process {
     pub(crate) id: WorkerId,
     pub(crate) slot: Slot,
-    pub(crate) link: Link,
+    pub(crate) link: Link<Handle>,
     pub(crate) channel: Channel,
     /// What runs in it, once it speaks and as long as it lives.
     pub(crate) program: Option<Program>,
@@ -57,7 +58,7 @@ impl Process {
         Process {
             id,
             slot,
-            link: Link::new(config),
+            link: Link::new(None, config),
             channel: Channel::new(world.down, world.up),
             program: None,
             started: false,

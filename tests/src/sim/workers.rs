@@ -1,11 +1,12 @@
 //! What workers do, and what the primary hears of it.
 
 use roundel_core::{
-    BYTES_PER_TURN, Codec, Errno, ExitStatus, Input, ListenKey, SpawnError, WorkerId,
+    BYTES_PER_TURN, Codec, Errno, ExitStatus, FromWorker, Input, ListenKey, SpawnError, WorkerId,
 };
+use roundel_runtime::link::{Heard, ReadState};
 
 use super::Sim;
-use super::link::{Heard, ReadState};
+use super::end::PipeEnd;
 use super::native::Native;
 use super::node::Node;
 use super::process::Process;
@@ -142,18 +143,21 @@ impl Sim {
         let ready = process.more || process.channel.up.is_ready();
         if process.ended || !process.started || !ready {
             self.heard = heard;
-            return ReadState::Empty;
+            return ReadState::Wait;
         }
         let (chunk, rng) = (self.world.chunk, &mut self.rng);
-        let size = || read_size(chunk, rng).min(budget);
         let exited = process.reaped;
-        let state = process.link.read(&mut process.channel.up, budget, size, &mut heard);
-        process.more = matches!(state, ReadState::More | ReadState::Held);
+        let mut size = || read_size(chunk, rng);
+        let end = PipeEnd::new(&mut process.channel.up, &mut process.channel.down);
+        let mut end = PipeEnd { size: Some(&mut size), budget, ..end };
+        let state = process.link.read(&mut end, &mut self.buffer, |it| heard.push(it));
+        let is_held = state == ReadState::Wait && end.budget > 0 && end.from.is_ready();
+        process.more = state == ReadState::More;
         match state {
             ReadState::Closed => process.ended = true,
-            ReadState::Held => self.reached(Effect::ReadingHeld),
             ReadState::More => self.reached(Effect::TurnUsedUp),
-            ReadState::Empty => {}
+            ReadState::Wait if is_held => self.reached(Effect::ReadingHeld),
+            ReadState::Wait => {}
         }
         for heard in heard.drain(..) {
             self.hear(id, heard, exited);
@@ -163,32 +167,23 @@ impl Sim {
     }
 
     fn hear(&mut self, worker: WorkerId, heard: Heard, exited: bool) {
-        let input = match heard {
-            Heard::Hello(codec) => Input::Hello { worker, codec },
+        match &heard {
             Heard::Message(msg) => {
                 let process = self.processes.get(&worker);
                 let node = process.is_some_and(|p| p.link.codec() == Some(Codec::Node));
-                self.coverage.heard(node, &msg);
-                if exited && matches!(msg, roundel_core::FromWorker::Ack { .. }) {
+                self.coverage.heard(node, msg);
+                if exited && matches!(msg, FromWorker::Ack { .. }) {
                     self.reached(Effect::AnswerAfterExit);
                 }
-                Input::Message { worker, msg }
             }
-            Heard::Violation(what) => Input::Violation { worker, what },
-            Heard::FrameBegun => {
-                self.reached(Effect::SplitFrame);
-                Input::FrameBegun { worker }
-            }
-            Heard::NotArrived(seq) => {
-                self.reached(Effect::NotArrived);
-                Input::HandoffFailed { worker, seq, errno: Errno::EMFILE }
-            }
-            Heard::Doubtful(seq) => Input::Doubtful { worker, seq },
-            Heard::Stray => Input::Stray { worker },
-            Heard::User => return self.reached(Effect::UserMessage),
-            Heard::Closed => Input::ChannelClosed { worker },
-        };
-        self.input(input);
+            Heard::FrameBegun => self.reached(Effect::SplitFrame),
+            Heard::NotArrived(_) => self.reached(Effect::NotArrived),
+            Heard::User { .. } => self.reached(Effect::UserMessage),
+            _ => {}
+        }
+        if let Some(input) = heard.into_input(worker) {
+            self.input(input);
+        }
     }
 
     /// Every channel is read to its end or to would-block.

@@ -1,36 +1,32 @@
-//! One worker's channel, as the primary holds it.
+//! What is spoken on one worker's channel, as the primary has it, apart from the socket.
 
 use std::io;
 use std::ops::ControlFlow;
-use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
 
 use roundel_core::node::{PrimaryEvent, PrimarySide};
 use roundel_core::wire::{self, Decoder};
 use roundel_core::{
-    Attach, BYTES_PER_TURN, Codec, Config, DecodeError, FromWorker, MESSAGES_PER_TURN, Seq,
-    ToWorker, Violation,
+    Attach, BYTES_PER_TURN, Codec, Config, DecodeError, Errno, FromWorker, Input,
+    MESSAGES_PER_TURN, Seq, ToWorker, Violation, WorkerId,
 };
 
-use crate::channel;
+use crate::channel::End;
 use crate::outbox::{Flush, Outbox};
 
 /// While more than this waits to be sent to a worker, nothing is read from it: who does not read
 /// is slowed, and what waits stays bounded.
 const MAX_UNSENT: usize = 256;
 
-/// The primary's end of a channel.
+/// The primary's side of a channel on which handles of this kind arrive. Whoever has the channel
+/// lends its end to each call.
 #[derive(Debug)]
-pub(super) struct Link {
-    pub(super) fd: Arc<OwnedFd>,
+pub struct Link<H> {
     /// The codec that the worker must speak, if not any.
     wanted: Option<Codec>,
     max_frame: u32,
     max_line: u32,
-    speech: Speech,
+    speech: Speech<H>,
     outbox: Outbox<ToWorker, Attach>,
-    /// Whether the adapter was asked to watch for readiness to write.
-    pub(super) watched_for_write: bool,
     /// The other end is closed: nothing more can be sent, but acks may still be unread.
     deaf: bool,
     fenced: bool,
@@ -38,20 +34,23 @@ pub(super) struct Link {
 
 /// What is spoken on a channel.
 #[derive(Debug)]
-enum Speech {
+enum Speech<H> {
     /// Nothing was read yet.
     Fresh,
     Native(Decoder<FromWorker>),
-    Node(Box<PrimarySide<OwnedFd>>),
+    Node(Box<PrimarySide<H>>),
     /// What comes is no protocol any more; it is read and thrown away, to reach the end of file.
     Discarding,
 }
 
 /// What a read brought.
 #[derive(Debug)]
-pub(super) enum Heard {
+pub enum Heard {
+    /// The first byte told the codec.
     Hello(Codec),
+    /// A message.
     Message(FromWorker),
+    /// No message.
     Violation(Violation),
     /// An unfinished frame or line is left over.
     FrameBegun,
@@ -63,25 +62,47 @@ pub(super) enum Heard {
     Stray,
     /// The worker's program said something. A handle that came along is closed.
     User {
+        /// What.
         json: String,
+        /// Whether a handle came along.
         with_handle: bool,
     },
+    /// End of file.
     Closed,
+}
+
+impl Heard {
+    /// What it is to the primary's machine; `None` for what programs say.
+    pub fn into_input(self, worker: WorkerId) -> Option<Input> {
+        Some(match self {
+            Heard::Hello(codec) => Input::Hello { worker, codec },
+            Heard::Message(msg) => Input::Message { worker, msg },
+            Heard::Violation(what) => Input::Violation { worker, what },
+            Heard::FrameBegun => Input::FrameBegun { worker },
+            Heard::NotArrived(seq) => Input::HandoffFailed { worker, seq, errno: Errno::EMFILE },
+            Heard::Doubtful(seq) => Input::Doubtful { worker, seq },
+            Heard::Stray => Input::Stray { worker },
+            Heard::User { .. } => return None,
+            Heard::Closed => Input::ChannelClosed { worker },
+        })
+    }
 }
 
 /// Whether a channel was read to would-block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ReadState {
+pub enum ReadState {
     /// Nothing more is there, or it is of no use to go on before something was sent: either way,
     /// readiness will tell.
     Wait,
     /// The budget ran out.
     More,
+    /// The channel has ended.
     Closed,
 }
 
-impl Link {
-    pub(super) fn new(fd: OwnedFd, wanted: Option<Codec>, config: &Config) -> Self {
+impl<H> Link<H> {
+    /// The side of a new channel; `wanted` is the codec that the worker must speak, if not any.
+    pub fn new(wanted: Option<Codec>, config: &Config) -> Self {
         let max_line = *config.max_line();
         let speech = match config.pass_listeners() {
             // The primary speaks first, so there is nothing to find out.
@@ -89,20 +110,23 @@ impl Link {
             false => Speech::Fresh,
         };
         Link {
-            fd: Arc::new(fd),
             wanted,
             max_frame: *config.max_frame(),
             max_line,
             speech,
             outbox: Outbox::new(),
-            watched_for_write: false,
             deaf: false,
             fenced: false,
         }
     }
 
     /// Reads within the budget of a turn and tells what was heard, in order.
-    pub(super) fn read(&mut self, buffer: &mut [u8], mut heard: impl FnMut(Heard)) -> ReadState {
+    pub fn read(
+        &mut self,
+        end: &mut impl End<Handle = H>,
+        buffer: &mut [u8],
+        mut heard: impl FnMut(Heard),
+    ) -> ReadState {
         let mut messages = 0;
         let mut bytes = 0;
         loop {
@@ -116,7 +140,7 @@ impl Link {
             if bytes >= BYTES_PER_TURN {
                 return ReadState::More;
             }
-            match self.receive(buffer, &mut heard) {
+            match self.receive(end, buffer, &mut heard) {
                 Ok(0) => {
                     heard(Heard::Closed);
                     return ReadState::Closed;
@@ -139,10 +163,15 @@ impl Link {
     }
 
     /// One read. Only Node workers have handles to send; elsewhere the kernel discards them.
-    fn receive(&mut self, buffer: &mut [u8], heard: &mut impl FnMut(Heard)) -> io::Result<usize> {
+    fn receive(
+        &mut self,
+        end: &mut impl End<Handle = H>,
+        buffer: &mut [u8],
+        heard: &mut impl FnMut(Heard),
+    ) -> io::Result<usize> {
         if let Speech::Node(side) = &mut self.speech {
             let mut handles = Vec::new();
-            let count = channel::recv_handles(self.fd.as_fd(), buffer, &mut handles)?.len;
+            let count = end.recv_handles(buffer, &mut handles)?;
             if handles.len() > 1 {
                 // Node sends one a message; the others would belong to nothing.
                 self.give_up(Violation::Decode(DecodeError::UnexpectedHandles), heard);
@@ -151,7 +180,7 @@ impl Link {
             }
             return Ok(count);
         }
-        let count = channel::recv(self.fd.as_fd(), buffer)?;
+        let count = end.recv(buffer)?;
         let bytes = &buffer[..count];
         if let (Speech::Fresh, Some(&first)) = (&self.speech, bytes.first()) {
             self.find_codec(first, heard);
@@ -221,7 +250,7 @@ impl Link {
     }
 
     /// What there is to tell of an event of the Node codec.
-    fn take_in(&mut self, event: PrimaryEvent<OwnedFd>) -> Option<Heard> {
+    fn take_in(&mut self, event: PrimaryEvent<H>) -> Option<Heard> {
         Some(match event {
             PrimaryEvent::Message(msg) => Heard::Message(msg),
             PrimaryEvent::Answer(bytes) => {
@@ -251,10 +280,10 @@ impl Link {
     }
 
     /// Queues a message. A native handoff that follows another one to the same worker goes with
-    /// it in one message, if that one is not on its way yet.
-    pub(super) fn push(&mut self, msg: ToWorker, attach: Option<Attach>) {
+    /// it in one message, if that one is not on its way yet; true if it does.
+    pub fn push(&mut self, msg: ToWorker, attach: Option<Attach>) -> bool {
         if self.deaf {
-            return;
+            return false;
         }
         match &mut self.speech {
             Speech::Node(side) => side.note(&msg),
@@ -263,17 +292,19 @@ impl Link {
                     && last.merge(&msg)
                 {
                     self.outbox.extend_last(attach);
-                    return;
+                    return true;
                 }
             }
         }
         self.outbox.push(msg, attach);
+        false
     }
 
     /// Sends what can be sent now.
-    pub(super) fn flush<'a>(
+    pub fn flush<'a, E: End<Handle = H>>(
         &mut self,
-        resolve: impl FnMut(&Attach) -> Option<std::os::fd::BorrowedFd<'a>>,
+        end: &mut E,
+        resolve: impl FnMut(&Attach) -> Option<E::Lent<'a>>,
     ) -> Flush<ToWorker, Attach> {
         let (speech, max_frame) = (&self.speech, self.max_frame);
         let encode = |msg: &ToWorker, bytes: &mut Vec<u8>| match speech {
@@ -285,7 +316,7 @@ impl Link {
             // Nobody listens who would understand.
             Speech::Fresh | Speech::Discarding => {}
         };
-        let flush = self.outbox.flush(self.fd.as_fd(), encode, resolve, |_| {});
+        let flush = self.outbox.flush(end, encode, resolve, |_| {});
         match (&flush, &mut self.speech) {
             (Flush::Closed, _) => {
                 self.deaf = true;
@@ -297,14 +328,23 @@ impl Link {
         flush
     }
 
-    pub(super) fn has_unsent(&self) -> bool {
+    /// Whether something waits to be sent.
+    pub fn has_unsent(&self) -> bool {
         !self.outbox.is_empty()
     }
 
     /// From here on only what the worker wrote before is read, then end of file.
-    pub(super) fn fence(&mut self) {
+    pub fn fence(&mut self, end: &mut impl End<Handle = H>) {
         self.fenced = true;
-        // It fails only if the other end is closed already, which has the same effect.
-        let _ = channel::fence(self.fd.as_fd());
+        end.fence();
+    }
+
+    /// What is spoken, once that is known and as long as it is.
+    pub const fn codec(&self) -> Option<Codec> {
+        match self.speech {
+            Speech::Native(_) => Some(Codec::Native),
+            Speech::Node(_) => Some(Codec::Node),
+            Speech::Fresh | Speech::Discarding => None,
+        }
     }
 }
