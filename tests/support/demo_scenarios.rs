@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::ExitCode;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use roundel_core::{FromWorker, ToWorker};
 
@@ -160,6 +161,26 @@ fn a_sleeper_holds_nobody_up() {
     assert_eq!(other.answer(), hello());
     other.send(get("/sleep?ms=1"));
     assert_eq!(other.answer(), hello());
+}
+
+/// They are answered for the last time, see the end of what comes, and leave their own side open.
+#[test]
+fn clients_that_stay_after_their_last_answer_are_let_go() {
+    let address = demo();
+    let mut browsers: Vec<Browser> = (0..40).map(|_| Browser::to(address)).collect();
+    for browser in &mut browsers {
+        browser.send("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        assert!(!browser.answer().keeps);
+        assert_eq!(browser.0.read(&mut [0]).unwrap(), 0);
+    }
+    let begun = Instant::now();
+    for browser in &mut browsers {
+        // Only somebody who has closed both sides refuses what comes.
+        while browser.0.get_mut().write_all(b"x").is_ok() {
+            assert!(begun.elapsed() < SOON, "a client is kept");
+            thread::park_timeout(Duration::from_millis(10));
+        }
+    }
 }
 
 fn hand_over(primary: &mut FakePrimary, n: u64) -> Browser {
