@@ -11,19 +11,21 @@
 //! New targets go into [`TARGETS`], `fuzz_targets/` and `Cargo.toml`; seeds into [`seeds`], from
 //! where `cargo run -p roundel-fuzz --example write_seeds` puts them into `corpus/`.
 
-mod inputs;
 mod mangled;
 mod native;
 mod node;
+mod primary;
 mod records;
 mod script;
 pub mod seeds;
+mod worker;
 
-pub use inputs::{primary_inputs, worker_inputs};
 pub use mangled::mangled_channels;
 pub use native::{MAX_FRAME, native_decoder, native_inbox};
 pub use node::{MAX_LINE, node_primary_side, node_worker_side};
+pub use primary::primary_inputs;
 pub use records::{journal, snapshot};
+pub use worker::worker_inputs;
 
 /// A fuzz target: any bytes in, a panic if a promise is broken.
 pub type Target = fn(&[u8]);

@@ -1,5 +1,7 @@
 //! Bytes as a script: small choices, one after the other.
 
+use roundel_core::{Address, ListenKey, Transport};
+
 /// Reads choices from bytes. Past the end all choices are the first one.
 pub(crate) struct Script<'a>(&'a [u8]);
 
@@ -41,5 +43,19 @@ impl<'a> Script<'a> {
         let (bytes, rest) = self.0.split_at(count);
         self.0 = rest;
         bytes.to_vec()
+    }
+
+    /// Something to listen on; few, so that equal ones meet.
+    pub(crate) fn key(&mut self) -> ListenKey {
+        let port = 80 + u16::from(self.below(4));
+        let address = match self.below(5) {
+            0 => Address::Any { port },
+            1 => Address::Ip(([127, 0, 0, 1], port).into()),
+            2 => Address::Nth(self.below(3).into()),
+            3 => Address::Fd(self.below(6).into()),
+            _ => Address::Unix("/x".into()),
+        };
+        let transport = if self.byte() < 230 { Transport::Stream } else { Transport::Datagram };
+        ListenKey { address, transport, v6_only: self.flag(), index: self.below(2).into() }
     }
 }
