@@ -1,15 +1,16 @@
 //! The journal of a live primary: the core's recorder, and a thread that writes its bytes, so that
 //! no disk holds up serving. What goes wrong here ends the recording, never the primary.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-use nix::fcntl::OFlag;
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::sys::signal::SigSet;
 use roundel_core::journal::{Ending, Recorder};
 use roundel_core::{Config, Input, Misuse, Output, Primary, Time};
@@ -53,15 +54,12 @@ impl Journal {
     /// Opens a journal for a primary that is about to be made with this configuration.
     ///
     /// # Errors
-    /// If the file can't be opened (ENXIO for a FIFO without a reader), or the thread not started.
+    /// If the file can't be opened (ENXIO for a FIFO without a reader), if another primary writes
+    /// it, or if the thread can't be started.
     pub(crate) fn open(target: &Target, config: &Config) -> io::Result<Journal> {
-        // A FIFO without a reader would hold up the start of the primary: open(2) then waits.
-        let flags = OFlag::O_NONBLOCK.bits();
-        let mut options = OpenOptions::new();
-        options.create(true).write(true).truncate(true).custom_flags(flags);
         let path = target.path.display();
         let named = |error: io::Error| io::Error::new(error.kind(), format!("{path}: {error}"));
-        let mut file = options.open(&target.path).map_err(named)?;
+        let mut file = open(&target.path).map_err(named)?;
         let (queue, batches) = sync_channel::<Vec<u8>>(QUEUE);
         let (tell, ended) = sync_channel(1);
         let write = move || {
@@ -160,5 +158,38 @@ impl Journal {
             Ok(Err(error)) => error.to_string(),
             Ok(Ok(())) | Err(_) => "its writer has ended".into(),
         }
+    }
+}
+
+/// Opens a file to be replaced, unless somebody is still writing it: a primary that is started
+/// twice must not spoil the journal of the first one.
+fn open(path: &Path) -> io::Result<Box<dyn Write + Send>> {
+    // A FIFO without a reader would hold up the start of the primary: open(2) then waits.
+    let flags = OFlag::O_NONBLOCK.bits();
+    let mut options = OpenOptions::new();
+    let file = options.create(true).write(true).truncate(false).custom_flags(flags).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Ok(Box::new(file));
+    }
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(file) => {
+            file.set_len(0)?;
+            Ok(Box::new(Locked(file)))
+        }
+        Err((_, Errno::EAGAIN)) => Err(io::Error::other("is written by a primary that runs")),
+        Err((_, errno)) => Err(errno.into()),
+    }
+}
+
+/// A file that nobody else may write to.
+struct Locked(Flock<File>);
+
+impl Write for Locked {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
     }
 }

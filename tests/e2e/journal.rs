@@ -50,6 +50,12 @@ fn length(journal: &Path) -> u64 {
 fn a_run_with_kills_replays_as_recorded(on: Pair) {
     let _load = alone();
     let (cluster, journal) = recorded(on, &[]);
+    // Started again by mistake, with the same journal.
+    let mut twice = Command::new(on.binary());
+    twice.args(["demo", "-b", &cluster.addr.to_string(), "--journal"]).arg(&journal);
+    let output = twice.output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("is written by a primary that runs"));
     let outcomes = under_load(cluster.addr, 6, || {
         for _ in 0..20 {
             let victim = cluster.ready(3)[1];
