@@ -1,7 +1,7 @@
 //! A slice of the simulation, the seeds that once failed, and what the deliberate faults break.
 
 use roundel_tests::fault_table;
-use roundel_tests::simulate::{Job, Summary, report, run_all, run_seed};
+use roundel_tests::simulate::{Job, Size, Summary, report, run_all, run_seed};
 
 /// As many as take about a minute on two processors.
 const SEEDS: u64 = 12_000;
@@ -12,7 +12,7 @@ fn a_slice_of_the_seeds_passes() {
     let job = Job { seeds: 0..seeds, progress: false, ..Job::default() };
     let summary = run_all(&job);
     if let Some((seed, fault)) = &summary.failure {
-        panic!("{}", report(*seed, job.length, fault));
+        panic!("{}", report(*seed, job.size, fault));
     }
     let gaps = summary.coverage.gaps();
     assert!(seeds < SEEDS || gaps.is_empty(), "{gaps:#?}");
@@ -36,9 +36,9 @@ const ONCE_FAILED: &[(u64, usize, &str)] = &[
 #[test]
 fn seeds_that_once_failed_pass() {
     for (seed, length, what) in ONCE_FAILED {
-        let mut summary = Summary::default();
-        if let Some(fault) = run_seed(*seed, *length, &mut summary) {
-            panic!("{what}: {}", report(*seed, *length, &fault));
+        let (mut summary, size) = (Summary::default(), Size { length: *length, workers: None });
+        if let Some(fault) = run_seed(*seed, size, &mut summary) {
+            panic!("{what}: {}", report(*seed, size, &fault));
         }
     }
 }

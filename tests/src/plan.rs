@@ -3,7 +3,7 @@
 use proptest::collection::vec as vec_of;
 use proptest::prelude::*;
 
-use roundel_core::{Address, Config, ListenKey, Overflow, Policy, Respawn};
+use roundel_core::{Address, Config, ConfigBuilder, ListenKey, Overflow, Policy, Respawn};
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -153,6 +153,16 @@ impl Plan {
         let mut rng = Rng::new(seed ^ 0x5EED_0000_0000);
         let mix = Mix { stops: rng.one_in(2), ..Mix::ALL };
         Plan::of_seed_in(mix, rng.word(), length)
+    }
+
+    /// The same with so many workers.
+    ///
+    /// # Panics
+    /// If that is not a number of workers that a configuration may have.
+    #[must_use]
+    pub fn with_workers(self, workers: u32) -> Plan {
+        let config = ConfigBuilder::from(self.config).workers(workers).build();
+        Plan { config: config.unwrap_or_else(|error| panic!("{error}")), ..self }
     }
 
     /// The run of a seed in a mix, of at most `length` operations.

@@ -27,8 +27,8 @@ const ENOUGH: u64 = 10_000;
 pub struct Job {
     /// The seeds.
     pub seeds: Range<u64>,
-    /// At most so many operations in a run.
-    pub length: usize,
+    /// How large runs are.
+    pub size: Size,
     /// On so many threads.
     pub threads: usize,
     /// Tell how far it is.
@@ -38,7 +38,34 @@ pub struct Job {
 impl Default for Job {
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Job { seeds: 0..1_000, length: 320, threads, progress: true }
+        let size = Size { length: 320, workers: None };
+        Job { seeds: 0..1_000, size, threads, progress: true }
+    }
+}
+
+/// How large runs are.
+#[derive(Clone, Copy, Debug)]
+pub struct Size {
+    /// At most so many operations.
+    pub length: usize,
+    /// So many workers; as many as the seed says, if it is not given.
+    pub workers: Option<u32>,
+}
+
+impl Size {
+    /// The run of a seed.
+    fn plan(self, seed: u64) -> Plan {
+        let mut plan = Plan::of_seed(seed, self.length);
+        if let Some(workers) = self.workers {
+            plan = plan.with_workers(workers);
+        }
+        plan
+    }
+
+    /// The options that lead to the same runs.
+    fn options(self) -> String {
+        let workers = self.workers.map(|n| format!(" --workers {n}"));
+        format!("--length {}{}", self.length, workers.unwrap_or_default())
     }
 }
 
@@ -58,8 +85,8 @@ pub struct Summary {
 }
 
 /// Runs one seed; adds to a summary and returns what went wrong.
-pub fn run_seed(seed: u64, length: usize, summary: &mut Summary) -> Option<Fault> {
-    let plan = Plan::of_seed(seed, length);
+pub fn run_seed(seed: u64, size: Size, summary: &mut Summary) -> Option<Fault> {
+    let plan = size.plan(seed);
     let mut sim = whole(&plan, None, false);
     sim.close_books();
     summary.runs += 1;
@@ -127,7 +154,7 @@ pub fn run_all(job: &Job) -> Summary {
                     if seed >= job.seeds.end {
                         break;
                     }
-                    if let Some(fault) = run_seed(seed, job.length, &mut mine) {
+                    if let Some(fault) = run_seed(seed, job.size, &mut mine) {
                         failed.store(true, Ordering::Relaxed);
                         mine.failure = Some((seed, fault));
                     }
@@ -162,12 +189,12 @@ impl Summary {
 }
 
 /// What to read of a seed that failed.
-pub fn report(seed: u64, length: usize, fault: &Fault) -> String {
-    let plan = Plan::of_seed(seed, length);
+pub fn report(seed: u64, size: Size, fault: &Fault) -> String {
+    let plan = size.plan(seed);
     let (_, trace) = Sim::traced_life(&plan, None);
-    let (from, to) = (seed, seed + 1);
+    let (from, to, options) = (seed, seed + 1, size.options());
     format!(
-        "{plan:?}\n\n{trace}\n\nseed {seed} breaks {:?}: {}\nrun it again with\n  cargo run --release -p roundel-tests --bin simulate -- --seeds {from}..{to} --length {length}",
+        "{plan:?}\n\n{trace}\n\nseed {seed} breaks {:?}: {}\nrun it again with\n  cargo run --release -p roundel-tests --bin simulate -- --seeds {from}..{to} {options}",
         fault.property, fault.what
     )
 }
@@ -186,7 +213,7 @@ pub fn run(job: &Job) -> ExitCode {
         summary.runs as f64 / seconds * 60.0
     );
     if let Some((seed, fault)) = &summary.failure {
-        println!("\n{}", report(*seed, job.length, fault));
+        println!("\n{}", report(*seed, job.size, fault));
         return ExitCode::FAILURE;
     }
     let gaps = summary.coverage.gaps();

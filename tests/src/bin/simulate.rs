@@ -1,4 +1,4 @@
-//! `simulate [--seeds A..B] [--length N]`: runs simulated lives and says what happened in them.
+//! `simulate [--seeds A..B] [--length N] [--workers N]`: runs simulated lives and says what happened in them.
 
 use std::ops::Range;
 use std::process::ExitCode;
@@ -9,6 +9,7 @@ const USAGE: &str = "simulate [OPTIONS]: simulated lives of a cluster
 
   --seeds A..B  one life for each seed from A up to, not including, B (0..1000)
   --length N    at most so many things happen in a life before it is brought to its end (320)
+  --workers N   so many workers, 1 to 64 (1 to 4, as the seed says)
   --threads N   threads (as many as there are processors)
   --fairness    instead, print how evenly a million connections spread
   --mutants     instead, search for what deliberate faults break: the table of docs/mutants.md";
@@ -27,7 +28,12 @@ fn main() -> ExitCode {
         let value = args.next().unwrap_or_default();
         let understood = match arg.as_str() {
             "--seeds" => range(&value).map(|seeds| job.seeds = seeds),
-            "--length" => value.parse().ok().map(|n| job.length = n),
+            "--length" => value.parse().ok().map(|n| job.size.length = n),
+            "--workers" => value
+                .parse()
+                .ok()
+                .filter(|n| (1..=64).contains(n))
+                .map(|n| job.size.workers = Some(n)),
             "--threads" => value.parse().ok().map(|n| job.threads = n),
             _ => None,
         };
