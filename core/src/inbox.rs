@@ -98,7 +98,7 @@ impl<T> Inbox<T> {
             && first.read.end <= frame.end
         {
             let begins_there = frame.start >= first.read.start && frame.start < first.read.end;
-            if !begins_there || handles > 0 {
+            if !begins_there {
                 return Err(DecodeError::UnexpectedHandles);
             }
             handles = first.count;

@@ -28,10 +28,6 @@ impl Visitor<'_> for StringVisitor {
     fn visit_str<E: Error>(self, text: &str) -> Result<String, E> {
         Ok(String::from(text))
     }
-
-    fn visit_string<E: Error>(self, text: String) -> Result<String, E> {
-        Ok(text)
-    }
 }
 
 /// For `with` on a `Vec<u8>`.
@@ -59,10 +55,6 @@ impl<'de> Visitor<'de> for BytesVisitor {
 
     fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
         Ok(Vec::from(bytes))
-    }
-
-    fn visit_byte_buf<E: Error>(self, bytes: Vec<u8>) -> Result<Vec<u8>, E> {
-        Ok(bytes)
     }
 
     /// Text formats have no bytes, but lists of numbers.

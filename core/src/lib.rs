@@ -299,6 +299,8 @@ mod time;
 mod timers;
 mod transitions;
 pub mod wire;
+#[cfg(test)]
+mod wording;
 mod worker;
 
 pub use config::{

@@ -325,3 +325,6 @@ impl ToWorker {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -356,3 +356,22 @@ fn what_is_no_journal_is_an_error() {
     wire::encode_frame(&record, MAX_FRAME, &mut journal).unwrap();
     assert!(matches!(error(&journal), Some(ReplayError::Config(_))));
 }
+
+/// So that a journal can be checked by others: FNV-1a over the native encoding of the outputs.
+#[test]
+fn the_digest_is_fnv() {
+    let output = Output::Stopped(crate::Verdict::Stopped);
+    let (mut digest, mut wanted) = (Digest::default(), 0xcbf2_9ce4_8422_2325_u64);
+    for _ in 0..2 {
+        digest.add(&output);
+        wire::encoding(&output, |bytes| {
+            assert!(!bytes.is_empty());
+            for byte in bytes {
+                wanted ^= u64::from(*byte);
+                wanted = wanted.wrapping_mul(1_099_511_628_211);
+            }
+        });
+    }
+    assert_eq!(digest.0, wanted);
+    assert_eq!(Digest(0x1234_5678_9abc_def1).print(), 0x1234 ^ 0x5678 ^ 0x9abc ^ 0xdef1);
+}

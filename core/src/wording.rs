@@ -1,0 +1,183 @@
+//! What ids, times, addresses and errors look like in a log. Programs read some of it, and people
+//! all of it.
+
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt::Debug;
+use core::net::SocketAddr;
+
+use crate::journal::ReplayError;
+use crate::*;
+
+fn worker(raw: u64) -> WorkerId {
+    WorkerId::from_raw(raw).unwrap()
+}
+
+fn conn(raw: u64) -> ConnId {
+    ConnId::from_raw(raw).unwrap()
+}
+
+fn ip(text: &str) -> Address {
+    Address::Ip(text.parse::<SocketAddr>().unwrap())
+}
+
+#[track_caller]
+fn say<T: ToString>(said: &[(T, &str)]) {
+    for (value, text) in said {
+        assert_eq!(value.to_string(), *text);
+    }
+}
+
+#[test]
+fn ids_say_of_what_they_are() {
+    let listener = ListenerId::from_raw(3).unwrap();
+    assert_eq!(worker(7).to_string(), "w7");
+    assert_eq!(debugged(&worker(7)), "w7");
+    assert_eq!(conn(9).to_string(), "c9");
+    assert_eq!(listener.to_string(), "l3");
+    assert_eq!(Seq::from_raw(4).unwrap().to_string(), "#4");
+    assert_eq!(Slot(2).to_string(), "2");
+}
+
+fn debugged(value: &impl Debug) -> String {
+    alloc::format!("{value:?}")
+}
+
+#[test]
+fn ranges_of_connections() {
+    let mut custody = Custody::new();
+    let all = custody.admit_all(["a", "b", "c"]);
+    assert_eq!((debugged(&all), all.len()), (String::from("c1..c4"), 3));
+    assert_eq!((debugged(&ConnRange::EMPTY), ConnRange::EMPTY.len()), ("c1..c1".into(), 0));
+    let left = custody.finish().unwrap_err();
+    assert_eq!(left.to_string(), "3 connections were never released");
+}
+
+#[test]
+fn times_are_seconds() {
+    let at = Time::from_millis(61_002).after(core::time::Duration::from_nanos(345_678));
+    assert_eq!(at.to_string(), "61.002345");
+    say(&[(Deadline { at, timer: Timer::Drain }, "Drain at 61.002345")]);
+}
+
+#[test]
+fn addresses_are_as_the_command_line_writes_them() {
+    say(&[
+        (Address::Any { port: 80 }, "*:80"),
+        (ip("127.0.0.1:80"), "127.0.0.1:80"),
+        (ip("[::]:443"), "[::]:443"),
+        (Address::Unix("/run/x".into()), "unix:/run/x"),
+        (Address::Fd(3), "fd:3"),
+        (Address::Nth(0), "nth:0"),
+    ]);
+    say(&[
+        (SockName::Ip("10.0.0.1:8".parse().unwrap()), "10.0.0.1:8"),
+        (SockName::Unix("/run/x".into()), "unix:/run/x"),
+    ]);
+}
+
+#[test]
+fn errors_and_ends() {
+    say(&[(Errno::EINVAL, "errno 22")]);
+    say(&[(ExitStatus::Code(3), "code 3"), (ExitStatus::Signal(9), "signal 9")]);
+    say(&[(Life::Ready, "ready"), (Life::Starting, "starting")]);
+    say(&[(Broken("it does not hold"), "it does not hold")]);
+    let address = Address::Any { port: 80 };
+    say(&[
+        (Verdict::Stopped, "stopped"),
+        (Verdict::CrashLoop, "every worker slot failed too often"),
+        (Verdict::CannotBind { address, errno: Errno(98) }, "cannot bind *:80: errno 98"),
+        (Verdict::ProgramMissing, "the program does not exist"),
+    ]);
+    let listener = ListenerId::from_raw(3).unwrap();
+    say(&[
+        (Misuse::UnknownWorker(worker(7)), "w7 was never minted"),
+        (Misuse::NotStarting(worker(7)), "the start of w7 is not awaited"),
+        (Misuse::ListenerNotOpen(listener), "l3 is not open"),
+        (Misuse::NotBinding(listener), "the bind of l3 is not awaited"),
+        (Misuse::NotUnbinding(listener), "the close of l3 is not awaited"),
+        (Misuse::ConnNotRising(conn(9)), "c9 does not come after the last connection"),
+        (Misuse::NothingSent, "nothing polled waits to be sent"),
+        (Misuse::AskPending(5), "ask 5 has no answer yet"),
+    ]);
+}
+
+#[test]
+fn what_is_wrong_with_bytes() {
+    let all = [
+        (DecodeError::BadMagic, "bad_magic", "the stream does not begin with the hello"),
+        (DecodeError::BadVersion, "bad_version", "the other side speaks another version"),
+        (DecodeError::FrameTooLong, "frame_too_long", "a frame is longer than allowed"),
+        (DecodeError::BadMessage, "bad_message", "a frame is no message"),
+        (DecodeError::TrailingBytes, "trailing_bytes", "a frame goes on after its message"),
+        (
+            DecodeError::UnexpectedHandles,
+            "unexpected_handles",
+            "handles came that no message announced",
+        ),
+        (DecodeError::NestedTooDeep, "nested_too_deep", "a message is nested too deep"),
+        (
+            DecodeError::TooManyHandles,
+            "too_many_handles",
+            "too many handles wait for their acknowledgement",
+        ),
+    ];
+    for (error, name, text) in all {
+        assert_eq!((error.name(), error.to_string().as_str()), (name, text));
+        assert_eq!(Violation::Decode(error).name(), name);
+    }
+    let others: Vec<&str> = [
+        Violation::UnknownCodec,
+        Violation::FrameTimeout,
+        Violation::UnexpectedMessage,
+        Violation::StrayMessages,
+    ]
+    .iter()
+    .map(Violation::name)
+    .collect();
+    assert_eq!(others, ["unknown_codec", "frame_timeout", "unexpected_message", "stray_messages"]);
+}
+
+#[test]
+fn what_is_wrong_with_a_journal() {
+    let cause = DecodeError::BadMagic;
+    let config = Config::builder().workers(0).build().unwrap_err();
+    say(&[
+        (
+            ReplayError::Damaged { entry: 0, cause },
+            "is no journal: the stream does not begin with the hello",
+        ),
+        (
+            ReplayError::Damaged { entry: 4, cause: DecodeError::BadMessage },
+            "is damaged behind entry 4: a frame is no message",
+        ),
+        (
+            ReplayError::Misplaced { entry: 4 },
+            "is damaged behind entry 4: a record is where it can't be",
+        ),
+        (
+            ReplayError::Config(config),
+            "is of an impossible primary: workers is 0, which is not between 1 and 10000",
+        ),
+        (ReplayError::Differs { entries: 4..=4 }, "entry 4: the outputs are not the recorded ones"),
+        (
+            ReplayError::Differs { entries: 4..=6 },
+            "entries 4 to 6: the outputs are not the recorded ones",
+        ),
+    ]);
+}
+
+#[test]
+fn what_is_wrong_with_a_configuration() {
+    say(&[
+        (ConfigError::Zero { field: "cooldown" }, "cooldown must be longer than zero"),
+        (
+            ConfigError::Order { low: "cooldown", high: "cooldown_max" },
+            "cooldown_max must not be less than cooldown",
+        ),
+        (
+            ConfigError::NthListener { nth: 1 },
+            "listener 1 names another listener instead of an address",
+        ),
+    ]);
+}
