@@ -1,8 +1,8 @@
 //! What an embedder says wrongly is refused, and changes nothing.
 
 use roundel_core::{
-    Codec, Command, ConnId, Errno, ExitStatus, FromWorker, Input, ListenerId, Primary, Seq,
-    SockName, SpawnError, Time, Violation, WorkerId,
+    Codec, Command, Config, ConnId, Errno, ExitStatus, FromWorker, Input, ListenerId, Misuse,
+    Output, Primary, Seq, SockName, SpawnError, Time, Violation, WorkerId,
 };
 use roundel_tests::mutants::{Mutant, Shim};
 use roundel_tests::ops::Mix;
@@ -75,4 +75,23 @@ fn a_misuse_that_acts_is_noticed() {
     fails(Mix::ALL, 120, |plan| {
         probe(&Sim::after(plan, Time::from_millis(5), None), Some(Mutant::MisuseActs));
     });
+}
+
+/// Ids are minted one by one: the one behind the last is nobody's.
+#[test]
+fn the_next_worker_is_not_known_yet() {
+    let mut primary = Primary::new(Config::builder().workers(2).build().unwrap());
+    let minted: Vec<WorkerId> = std::iter::from_fn(|| primary.poll_output())
+        .filter_map(|output| match output {
+            Output::Spawn { worker, .. } => Some(worker),
+            _ => None,
+        })
+        .collect();
+    let next = WorkerId::from_raw(minted.last().unwrap().get() + 1).unwrap();
+    assert_eq!(minted.len(), 2);
+    for (worker, known) in minted.into_iter().map(|id| (id, true)).chain([(next, false)]) {
+        let exited = Input::Exited { worker, status: ExitStatus::Code(0) };
+        let result = primary.clone().handle_input(Time::from_millis(5), exited);
+        assert_eq!(result, if known { Ok(()) } else { Err(Misuse::UnknownWorker(worker)) });
+    }
 }
