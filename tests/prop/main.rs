@@ -12,6 +12,7 @@ mod misuse;
 mod no_double;
 mod no_loss;
 mod node;
+mod reference;
 mod replay;
 mod restarts;
 mod shutdown;

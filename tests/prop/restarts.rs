@@ -1,10 +1,16 @@
 //! Guarantee 9: early failures are restarted ever later, and then no more; all others at once;
 //! never more than twice the wanted number of processes.
 
-use roundel_core::{Life, Time, Verdict};
+use std::time::Duration;
+
+use roundel_core::{
+    Codec, Config, Event, ExitStatus, FromWorker, Input, Life, ListenerId, Output, Primary, Seq,
+    SockName, Time, Verdict, WorkerId,
+};
 use roundel_tests::fault::Property;
 use roundel_tests::mutants::Mutant;
 use roundel_tests::ops::{Mix, Op};
+use roundel_tests::plan::key;
 use roundel_tests::sim::Sim;
 
 use crate::support::{catches, holds, small_plan};
@@ -54,4 +60,65 @@ fn a_slot_that_waits_for_its_respawn_counts_as_a_process() {
     assert!(many.is_empty(), "{many:?}");
     // Everybody who is wanted comes in the end.
     assert_eq!(sim.core.core.workers().filter(|worker| worker.life == Life::Ready).count(), 2);
+}
+
+/// Where workers accept for themselves, a suicide in the first second is taken at its word as long
+/// as the budget lasts: also when its process takes its time to end.
+#[test]
+fn one_that_fails_early_and_ends_late_does_not_stretch_the_budget() {
+    let config = Config::builder()
+        .pass_listeners(true)
+        .listeners(vec![key(80)])
+        .restart_intensity(1)
+        .build()
+        .unwrap();
+    let mut primary = Primary::new(config);
+    let mut now = Time::from_millis(5);
+    let mut started = Vec::new();
+    let mut settle = |primary: &mut Primary, now: Time| {
+        while let Some(output) = primary.poll_output() {
+            match output {
+                Output::Bind { listener, .. } => {
+                    let sockname = SockName::Ip("127.0.0.1:80".parse().unwrap());
+                    let bound = Input::Bound { listener, result: Ok(sockname) };
+                    primary.handle_input(now, bound).unwrap();
+                }
+                Output::Spawn { worker, .. } => started.push(worker),
+                _ => {}
+            }
+        }
+        (started.last().copied().unwrap(), started.len())
+    };
+    let (mut worker, ..) = settle(&mut primary, now);
+    let mut fail = |primary: &mut Primary, now: Time, worker: WorkerId| {
+        let listener = ListenerId::from_raw(1).unwrap();
+        let say = |msg| Input::Message { worker, msg };
+        for input in [
+            Input::Spawned { worker, pid: 1 },
+            Input::Hello { worker, codec: Codec::Node },
+            say(FromWorker::Online),
+            say(FromWorker::Listening { listener }),
+            say(FromWorker::Suicide { seq: Seq::from_raw(1).unwrap() }),
+        ] {
+            primary.handle_input(now, input).unwrap();
+        }
+        settle(primary, now)
+    };
+    // The first one is replaced at once; the second is not, being the second within ten seconds.
+    let (next, count) = fail(&mut primary, now, worker);
+    assert_eq!(count, 2);
+    (worker, now) = (next, now.after(Duration::from_millis(10)));
+    assert_eq!(fail(&mut primary, now, worker).1, 2);
+    now = now.after(Duration::from_secs(3));
+    for input in
+        [Input::ChannelClosed { worker }, Input::Exited { worker, status: ExitStatus::Code(0) }]
+    {
+        primary.handle_input(now, input).unwrap();
+    }
+    let outputs: Vec<Output> = std::iter::from_fn(|| primary.poll_output()).collect();
+    let spawns = outputs.iter().any(|output| matches!(output, Output::Spawn { .. }));
+    let given_up = outputs
+        .iter()
+        .any(|output| matches!(output, Output::Event(Event::GivenUp { failures: 2, .. })));
+    assert!(given_up && !spawns, "{outputs:?}");
 }

@@ -319,11 +319,14 @@ impl LifeModel {
             place.streak = 0;
         }
         let short = ready_at.is_none_or(|at| now.since(at) < Duration::from_secs(1) && !accepted);
-        // A slot that has ended needs nobody.
-        if repeated || replaced || !short || self.stopping || place.ended {
+        if repeated {
             return;
         }
         place.failures.retain(|&at| now.since(at) < period);
+        // A slot that has ended needs nobody.
+        if replaced || !short || self.stopping || place.ended {
+            return;
+        }
         place.failures.push(now);
         let mut delay = first;
         for _ in 0..place.streak {

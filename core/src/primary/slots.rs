@@ -85,20 +85,40 @@ impl Primary {
         } else if early {
             self.delay_respawn(slot);
         } else {
-            self.spawn_again(slot);
+            // One that failed early may have taken its time to end.
+            let failures = self.recent_failures(slot);
+            if failures > self.config.restart_intensity {
+                self.give_up(slot, failures);
+            } else {
+                self.spawn_again(slot);
+            }
         }
         self.judge();
     }
 
-    /// Counts an early failure; tells how many there were within the period.
-    fn count_failure(&mut self, slot: Slot) -> u32 {
+    /// How many early failures there were within the period.
+    fn recent_failures(&mut self, slot: Slot) -> u32 {
         let (now, period) = (self.now, self.config.restart_period);
         let Some(record) = self.slot_mut(slot) else { return 0 };
         while record.failures.front().is_some_and(|&at| now.since(at) >= period) {
             record.failures.pop_front();
         }
-        record.failures.push_back(now);
         record.failures.len() as u32
+    }
+
+    /// Counts an early failure; tells how many there were within the period.
+    fn count_failure(&mut self, slot: Slot) -> u32 {
+        let now = self.now;
+        let before = self.recent_failures(slot);
+        if let Some(record) = self.slot_mut(slot) {
+            record.failures.push_back(now);
+        }
+        before + 1
+    }
+
+    fn give_up(&mut self, slot: Slot, failures: u32) {
+        self.close_slot(slot, SlotState::GivenUp);
+        self.event(Event::GivenUp { slot, failures });
     }
 
     /// After an early failure: the slot waits longer each time, and is given up after too many.
@@ -107,8 +127,7 @@ impl Primary {
         let max = self.config.respawn_delay_max;
         let failures = self.count_failure(slot);
         if failures > self.config.restart_intensity {
-            self.close_slot(slot, SlotState::GivenUp);
-            return self.event(Event::GivenUp { slot, failures });
+            return self.give_up(slot, failures);
         }
         let Some(record) = self.slot_mut(slot) else { return };
         let delay = record.delay;

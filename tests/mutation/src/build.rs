@@ -193,10 +193,8 @@ fn blamed(text: &str, at: Blame) -> Vec<u32> {
 }
 
 fn numbers(line: &str, behind: &str) -> Vec<u32> {
-    line.split(behind)
-        .skip(1)
-        .filter_map(|rest| rest.split(')').next().and_then(|number| number.parse().ok()))
-        .collect()
+    let digits = |rest: &str| rest.split(|c: char| !c.is_ascii_digit()).next().map(str::parse);
+    line.split(behind).skip(1).filter_map(|rest| digits(rest)?.ok()).collect()
 }
 
 fn output(command: &mut Command) -> Result<Vec<u8>> {
