@@ -31,6 +31,12 @@ const ONCE_FAILED: &[(u64, usize, &str)] = &[
     (1_006_320, 320, "simulator: an honest worker babbled before it was online"),
     (40_266, 320, "simulator: many listeners under pressure were taken for too many outputs"),
     (322_752, 320, "simulator: a snapshot retried a blocked send"),
+    (2_111, 320, "core: a Node worker that closed its channel early and lived on was not replaced"),
+    (
+        9_431,
+        320,
+        "core: a worker that lives on without its channel kept a listener that nobody holds",
+    ),
     (711_164, 320, "core: one that failed early and ended late was replaced beyond the budget"),
 ];
 

@@ -25,6 +25,8 @@ struct Member {
     stage: Stage,
     ready_at: Option<Time>,
     accepted: bool,
+    /// Its channel has ended.
+    closed: bool,
     exited: bool,
     replaced: bool,
 }
@@ -116,6 +118,9 @@ impl LifeModel {
                 }
             }
             Input::ChannelClosed { worker } => {
+                if let Some(member) = self.members.get_mut(worker) {
+                    member.closed = true;
+                }
                 for record in self.listeners.values_mut() {
                     record.holders.remove(worker);
                 }
@@ -192,6 +197,7 @@ impl LifeModel {
             stage: Stage::Starting,
             ready_at: None,
             accepted: false,
+            closed: false,
             exited: false,
             replaced: false,
         };
@@ -382,7 +388,9 @@ impl LifeModel {
         }
         let now = self.now;
         let unheld_timeout = *self.config.unheld_timeout();
-        let on_the_way = self.members.values().any(|m| m.stage != Stage::Staying)
+        // One that lives on without its channel has its replacement for that.
+        let may_come = |m: &Member| m.stage != Stage::Staying && !(m.closed && m.replaced);
+        let on_the_way = self.members.values().any(may_come)
             || self.members.is_empty()
             || self.places.iter().any(|place| place.not_before.is_some());
         let mut late = false;

@@ -311,10 +311,17 @@ impl Primary {
             self.review_unheld();
         } else {
             let node = worker.codec == Some(Codec::Node);
+            let failed = worker.failed_early(self.now);
             self.replace_early(id, None);
-            // A Node program lives on as it likes; a native one can't do without its channel.
-            if !node && !self.timers.is_set(Due::Drain(id)) {
-                self.timers.set(Due::Drain(id), self.now.after(self.config.drain_timeout));
+            // A Node program lives on as it likes, but not in the place of one that would serve. A
+            // native one can't do without its channel.
+            let replaced = self.workers.get(id).is_some_and(|worker| worker.replaced);
+            if (!replaced || !node) && !self.timers.is_set(Due::Drain(id)) {
+                self.lead_out(id, self.now.after(self.config.drain_timeout));
+                if failed {
+                    // There is nothing that it could finish.
+                    self.interrupt_soon(id);
+                }
             }
         }
     }

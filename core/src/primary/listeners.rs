@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use super::Primary;
 use super::output::{Attach, Event, Output, Refusal, Verdict};
-use super::records::{Asker, Listener, ListenerState, Share, SlotState};
+use super::records::{Asker, Listener, ListenerState, Share, SlotState, Worker};
 use crate::timers::Due;
 use crate::transitions::{Life, Step};
 use crate::{
@@ -310,11 +310,15 @@ impl Primary {
         }
     }
 
-    /// Whether a worker is starting or leaving, a slot waits for one, or none lives.
+    /// Whether a worker is starting or leaving, a slot waits for one, or none lives. One that lives
+    /// on without its channel leaves for ever: its replacement is what counts.
     fn somebody_may_come(&self) -> bool {
-        let on_the_way = |life: Life| !matches!(life, Life::Online | Life::Ready);
+        let on_the_way = |worker: &Worker| {
+            let lives_on = worker.channel_closed && worker.replaced;
+            !matches!(worker.life, Life::Online | Life::Ready) && !lives_on
+        };
         self.workers.is_empty()
-            || self.workers.iter().any(|(_, worker)| on_the_way(worker.life))
+            || self.workers.iter().any(|(_, worker)| on_the_way(worker))
             || self
                 .slots
                 .iter()

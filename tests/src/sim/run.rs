@@ -159,12 +159,8 @@ impl Sim {
             // Who has lost its channel is given up at last; but a Node program may live without.
             process.exit_lost &=
                 process.channel.up.is_ended() && process.link.codec() != Some(Codec::Node);
-            let closed = process.channel.up.is_ended() && process.started;
             if process.hostile && !process.hangs {
                 self.die(id, ExitStatus::Code(1));
-            } else if closed && process.alive && !process.hangs {
-                // Without a channel it is of no use.
-                self.die(id, ExitStatus::Code(0));
             } else if process.program.is_none() && process.started {
                 self.introduce(id);
             } else if let Some(key) = self.lacks(id) {
