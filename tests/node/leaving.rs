@@ -82,3 +82,18 @@ fn a_worker_that_closes_its_server_gets_nothing_more() {
     assert_eq!(cluster.count("exited"), 0);
     cluster.stop();
 }
+
+/// Nobody would serve in its place, or for ever wait for it.
+#[test]
+fn one_that_never_served_and_lives_on_without_its_channel_makes_room() {
+    if beyond_node("it does not replace workers") {
+        return;
+    }
+    let Some(setup) = fixture("silent-first.js") else { return };
+    let cluster = setup.workers(1).start();
+    let answer = get(cluster.addr(0), "/");
+    assert_eq!(vec![answer.pid()], cluster.ready(1));
+    let exited = cluster.event("exited", |it| it["worker"] == 1);
+    assert_eq!((&exited["class"], &exited["status"]), (&"killed".into(), &json!({"signal": 2})));
+    cluster.stop();
+}
