@@ -321,4 +321,84 @@ mod tests {
         assert_eq!(table.position(id(2)), Some(second));
         assert_eq!(table.key_at(third), Some(id(3)));
     }
+
+    fn table(
+        entries: Vec<Option<(ConnId, char)>>,
+        free: Vec<u32>,
+    ) -> Result<Table<ConnId, char>, &'static str> {
+        Table::try_from(Parts { entries, free })
+    }
+
+    #[test]
+    fn what_is_read_back_is_a_table() {
+        let entries = || alloc::vec![Some((id(1), 'a')), None, Some((id(2), 'b')), None];
+        let whole = table(entries(), [3, 1].into()).unwrap();
+        assert_eq!((whole.len(), whole.get(id(2)), whole.get(id(3))), (2, Some(&'b'), None));
+        assert_eq!(
+            table([Some((id(1), 'a')); 2].into(), [].into()),
+            Err("an id stands twice in a table")
+        );
+        // Too few, one twice, one twice and one not at all, one that is taken, one that is not there.
+        for free in [&[1][..], &[1, 3, 1], &[1, 1], &[1, 2], &[1, 4], &[1, 3, 2]] {
+            assert_eq!(
+                table(entries(), free.into()),
+                Err("a table's free list is wrong"),
+                "{free:?}"
+            );
+        }
+    }
+
+    /// As snapshots are compared, and states of a search hashed.
+    #[test]
+    fn what_differs_in_effect_is_not_equal() {
+        let hash = |table: &Table<ConnId, char>| {
+            let mut hasher = Fnv(0);
+            table.hash(&mut hasher);
+            hasher.0
+        };
+        let all = [
+            table([Some((id(1), 'a'))].into(), [].into()),
+            table([Some((id(1), 'b'))].into(), [].into()),
+            table([Some((id(2), 'a'))].into(), [].into()),
+            table([Some((id(1), 'a')), None, None].into(), [1, 2].into()),
+            table([Some((id(1), 'a')), None, None].into(), [2, 1].into()),
+            table([].into(), [].into()),
+        ];
+        for (at, one) in all.iter().flatten().enumerate() {
+            for (other, two) in all.iter().flatten().enumerate() {
+                assert_eq!((one == two, hash(one) == hash(two)), (at == other, at == other));
+            }
+        }
+    }
+
+    struct Fnv(u64);
+
+    impl Hasher for Fnv {
+        fn finish(&self) -> u64 {
+            self.0
+        }
+
+        fn write(&mut self, bytes: &[u8]) {
+            for byte in bytes {
+                self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+            }
+        }
+    }
+
+    /// Else a search takes as long as there are entries.
+    #[test]
+    fn searches_are_short() {
+        let mut map = IdMap::new();
+        for raw in 1..=512_u64 {
+            map.insert(NonZeroU64::new(raw).unwrap(), ());
+            assert!(map.len * 2 <= map.places.len(), "at most half of the places are taken");
+            assert!(map.len * 4 >= map.places.len() || map.len < 4, "no more than there need be");
+        }
+        let mut homes: Vec<usize> =
+            (1..=512).map(|raw| map.home(NonZeroU64::new(raw).unwrap())).collect();
+        assert!(homes.iter().all(|home| *home < map.places.len()));
+        homes.sort_unstable();
+        homes.dedup();
+        assert!(homes.len() > 400, "{} places for 512 numbers in a row", homes.len());
+    }
 }
