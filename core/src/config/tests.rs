@@ -1,12 +1,17 @@
 use super::*;
 
+/// Chooses a number for a field.
+type Choose = fn(ConfigBuilder, u64) -> ConfigBuilder;
+/// Makes a choice that is none.
+type Spoil = fn(ConfigBuilder) -> ConfigBuilder;
+
 fn built(change: impl FnOnce(ConfigBuilder) -> ConfigBuilder) -> Result<Config, ConfigError> {
     change(Config::builder()).build()
 }
 
 #[test]
 fn bounds_belong_to_what_is_allowed() {
-    let bounds: [(&str, u64, u64, fn(ConfigBuilder, u64) -> ConfigBuilder); 9] = [
+    let bounds: [(&str, u64, u64, Choose); 9] = [
         ("workers", 1, 10_000, |b, n| b.workers(n as u32)),
         ("window", 1, 1_024, |b, n| b.window(n as u32)),
         ("node_window", 1, 1_024, |b, n| b.node_window(n as u32)),
@@ -34,7 +39,7 @@ fn bounds_belong_to_what_is_allowed() {
 #[test]
 fn spans_are_longer_than_zero_and_in_order() {
     let span = Duration::from_secs;
-    let zero: [(&str, fn(ConfigBuilder) -> ConfigBuilder); 8] = [
+    let zero: [(&str, Spoil); 8] = [
         ("drain_timeout", |b| b.drain_timeout(Duration::ZERO)),
         ("restart_period", |b| b.restart_period(Duration::ZERO)),
         ("respawn_delay", |b| b.respawn_delay(Duration::ZERO)),
