@@ -1,7 +1,6 @@
 //! The primary's event loop on async-io: register, wait, call back.
 
 use std::collections::BTreeMap;
-use std::future::poll_fn;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -30,11 +29,7 @@ impl EventLoop for Reactor {
 ///
 /// # Errors
 /// If epoll(7) can't be had or fails, which no input brings about.
-pub fn run(shell: Shell) -> io::Result<Exit> {
-    async_io::block_on(drive(shell))
-}
-
-async fn drive(mut shell: Shell) -> io::Result<Exit> {
+pub fn run(mut shell: Shell) -> io::Result<Exit> {
     let mut set = Set::new()?;
     let mut watched: BTreeMap<Source, Arc<OwnedFd>> = BTreeMap::new();
     loop {
@@ -46,7 +41,7 @@ async fn drive(mut shell: Shell) -> io::Result<Exit> {
         }
         if !shell.has_work() {
             set.be_ready_by(shell.deadline().map(instant))?;
-            poll_fn(|cx| set.poll_ready(cx)).await?;
+            set.wait()?;
         }
         look(&mut set, &mut shell)?;
         // A deadline that has passed is judged by a clock that was read before the last look:

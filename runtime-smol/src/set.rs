@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,9 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 
 /// Events taken in one look.
 const EVENTS: usize = 256;
+/// How long [`Set::wait`] waits by itself, in milliseconds. Longer than the kernel's tick, since a
+/// timer that is the next one has to be set in hardware for each wait.
+const MOMENT: u8 = 100;
 /// The key of the timer.
 const ALARM: u64 = u64::MAX;
 
@@ -21,10 +25,14 @@ const ALARM: u64 = u64::MAX;
 /// of the whole set. The same goes for timers: async-io sets its own one anew for each wait.
 #[derive(Debug)]
 pub(crate) struct Set {
-    epoll: Async<Instance>,
+    epoll: Arc<Instance>,
+    /// As async-io knows it, from when a task waits for it.
+    watched: Option<Async<Arc<Instance>>>,
     alarm: TimerFd,
     set_for: Option<Instant>,
     events: Box<[EpollEvent]>,
+    /// How many of `events` a wait has found, to be named by the next look.
+    found: usize,
 }
 
 #[derive(Debug)]
@@ -46,9 +54,9 @@ impl Set {
         let flags = TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK;
         let alarm = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?;
         epoll.add(&alarm, event(ALARM, false))?;
-        let epoll = Async::new_nonblocking(Instance(epoll))?;
+        let epoll = Arc::new(Instance(epoll));
         let events = vec![EpollEvent::empty(); EVENTS].into_boxed_slice();
-        Ok(Set { epoll, alarm, set_for: None, events })
+        Ok(Set { epoll, watched: None, alarm, set_for: None, events, found: 0 })
     }
 
     /// Adds a descriptor. It is ready to read for the first time if it is so now.
@@ -67,8 +75,34 @@ impl Set {
     }
 
     /// Whether there may be something to look at. If not, the task is woken when there is.
-    pub(crate) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.epoll.poll_readable(cx)
+    pub(crate) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let watched = match self.watched.take() {
+            Some(watched) => watched,
+            None => Async::new_nonblocking(Arc::clone(&self.epoll))?,
+        };
+        self.watched.insert(watched).poll_readable(cx)
+    }
+
+    /// Waits until there may be something to look at, for who has nothing else to do on its thread.
+    ///
+    /// Mostly something comes soon, and to wait for that directly takes one system call. A wait of
+    /// async-io takes seven, and it has a thread of its own that takes the wait over from who
+    /// is busy for more than 50 us, and then has to wake this one. So async-io waits only when
+    /// nothing has come for a moment, and knows of the set only meanwhile: a set that is in another
+    /// one costs at each event.
+    pub(crate) fn wait(&mut self) -> io::Result<()> {
+        match self.epoll.0.wait(&mut self.events, MOMENT) {
+            Ok(0) => {
+                let watched = Async::new_nonblocking(Arc::clone(&self.epoll))?;
+                async_io::block_on(watched.readable())
+            }
+            Ok(found) => {
+                self.found = found;
+                Ok(())
+            }
+            Err(Errno::EINTR) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
     }
 
     /// Becomes ready at a deadline, if nothing else makes it ready before. It is set anew only for
@@ -88,10 +122,12 @@ impl Set {
     /// Names what has become ready since the last look.
     pub(crate) fn look(&mut self, mut name: impl FnMut(u64)) -> io::Result<()> {
         loop {
-            let epoll = &self.epoll.get_ref().0;
-            let count = match epoll.wait(&mut self.events, EpollTimeout::ZERO) {
-                Err(Errno::EINTR) => continue,
-                other => other?,
+            let count = match std::mem::take(&mut self.found) {
+                0 => match self.epoll.0.wait(&mut self.events, EpollTimeout::ZERO) {
+                    Err(Errno::EINTR) => continue,
+                    other => other?,
+                },
+                found => found,
             };
             for event in self.events.iter().take(count) {
                 match event.data() {
@@ -106,7 +142,7 @@ impl Set {
     }
 
     fn epoll(&self) -> &Epoll {
-        &self.epoll.get_ref().0
+        &self.epoll.0
     }
 }
 
@@ -120,6 +156,8 @@ mod tests {
     use std::future::poll_fn;
     use std::io::{Read, Write};
     use std::os::unix::net::UnixStream;
+    use std::sync::mpsc;
+    use std::thread;
 
     use super::*;
 
@@ -190,6 +228,45 @@ mod tests {
         // One that has passed already.
         set.be_ready_by(Some(begun)).unwrap();
         assert_eq!(wait(&mut set), [0; 0]);
+    }
+
+    /// Directly, and through async-io, whatever comes in between.
+    #[test]
+    fn a_wait_ends_when_something_comes_soon_late_or_at_a_deadline() {
+        let mut set = Set::new().unwrap();
+        let (mut near, mut far) = pair();
+        set.add(&near, 1, false).unwrap();
+        far.write_all(b"x").unwrap();
+        set.wait().unwrap();
+        assert_eq!(set.found, 1, "without async-io");
+        assert_eq!(looked(&mut set), [1]);
+        assert_eq!(looked(&mut set), [0; 0], "it is named once");
+        near.read_exact(&mut [0]).unwrap();
+        let (late, deadline) = (Duration::from_millis(50), Duration::from_millis(20));
+        // Longer than a moment, again and again.
+        let (ask, asked) = mpsc::channel::<()>();
+        let writer = thread::spawn(move || {
+            while asked.recv().is_ok() {
+                thread::sleep(late);
+                far.write_all(b"x").unwrap();
+            }
+        });
+        for _ in 0..3 {
+            let begun = Instant::now();
+            ask.send(()).unwrap();
+            set.wait().unwrap();
+            assert!(begun.elapsed() >= late);
+            assert_eq!(looked(&mut set), [1]);
+            near.read_exact(&mut [0]).unwrap();
+        }
+        drop(ask);
+        writer.join().unwrap();
+        assert_eq!(looked(&mut set), [1], "its end");
+        let begun = Instant::now();
+        set.be_ready_by(Some(begun + deadline)).unwrap();
+        set.wait().unwrap();
+        assert!(begun.elapsed() >= deadline);
+        assert_eq!(looked(&mut set), [0; 0]);
     }
 
     #[test]
