@@ -55,6 +55,8 @@ impl Set {
         let alarm = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?;
         epoll.add(&alarm, event(ALARM, false))?;
         let epoll = Arc::new(Instance(epoll));
+        // So async-io has the descriptors that it needs for itself before there are none left.
+        drop(Async::new_nonblocking(Arc::clone(&epoll))?);
         let events = vec![EpollEvent::empty(); EVENTS].into_boxed_slice();
         Ok(Set { epoll, watched: None, alarm, set_for: None, events, found: 0 })
     }

@@ -1,4 +1,5 @@
 use alloc::boxed::Box;
+use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use super::*;
@@ -137,4 +138,17 @@ fn handles_travel_with_connections_and_listeners_alone() {
     ] {
         assert_eq!(msg.handles(), handles, "{msg:?}");
     }
+}
+
+/// What is stored as text says what is wrong with it.
+#[test]
+fn text_and_bytes_are_told_apart_from_other_things() {
+    let error = |result: Result<Address, serde_json::Error>| result.unwrap_err().to_string();
+    let unix = error(serde_json::from_str(r#"{"Unix":1}"#));
+    assert!(unix.contains("expected a string"), "{unix}");
+    let granted = r#"{"listener":1,"sockname":{"Unix":"/a"},"shared":false,"data":7}"#;
+    let data = serde_json::from_str::<Granted>(granted).unwrap_err().to_string();
+    assert!(data.contains("expected bytes"), "{data}");
+    let granted = granted.replace("7", "[1,2]");
+    assert_eq!(serde_json::from_str::<Granted>(&granted).unwrap().data, [1, 2]);
 }
