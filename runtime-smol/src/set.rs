@@ -3,7 +3,6 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use async_io::Async;
@@ -26,8 +25,6 @@ const ALARM: u64 = u64::MAX;
 #[derive(Debug)]
 pub(crate) struct Set {
     epoll: Arc<Instance>,
-    /// As async-io knows it, from when a task waits for it.
-    watched: Option<Async<Arc<Instance>>>,
     alarm: TimerFd,
     set_for: Option<Instant>,
     events: Box<[EpollEvent]>,
@@ -58,7 +55,7 @@ impl Set {
         // So async-io has the descriptors that it needs for itself before there are none left.
         drop(Async::new_nonblocking(Arc::clone(&epoll))?);
         let events = vec![EpollEvent::empty(); EVENTS].into_boxed_slice();
-        Ok(Set { epoll, watched: None, alarm, set_for: None, events, found: 0 })
+        Ok(Set { epoll, alarm, set_for: None, events, found: 0 })
     }
 
     /// Adds a descriptor. It is ready to read for the first time if it is so now.
@@ -76,16 +73,7 @@ impl Set {
         Ok(self.epoll().delete(fd)?)
     }
 
-    /// Whether there may be something to look at. If not, the task is woken when there is.
-    pub(crate) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let watched = match self.watched.take() {
-            Some(watched) => watched,
-            None => Async::new_nonblocking(Arc::clone(&self.epoll))?,
-        };
-        self.watched.insert(watched).poll_readable(cx)
-    }
-
-    /// Waits until there may be something to look at, for who has nothing else to do on its thread.
+    /// Waits until there may be something to look at.
     ///
     /// Mostly something comes soon, and to wait for that directly takes one system call. A wait of
     /// async-io takes seven, and it has a thread of its own that takes the wait over from who
@@ -155,7 +143,6 @@ fn event(key: u64, writable: bool) -> EpollEvent {
 
 #[cfg(test)]
 mod tests {
-    use std::future::poll_fn;
     use std::io::{Read, Write};
     use std::os::unix::net::UnixStream;
     use std::sync::mpsc;
@@ -164,7 +151,7 @@ mod tests {
     use super::*;
 
     fn wait(set: &mut Set) -> Vec<u64> {
-        async_io::block_on(poll_fn(|cx| set.poll_ready(cx))).unwrap();
+        set.wait().unwrap();
         looked(set)
     }
 

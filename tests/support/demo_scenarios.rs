@@ -1,7 +1,7 @@
 //! The demo worker over real sockets: by itself, and under a primary played by hand. The including
 //! module says how to start one: `demo` and `under_primary`.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::ExitCode;
 use std::thread;
@@ -188,6 +188,24 @@ fn hand_over(primary: &mut FakePrimary, n: u64) -> Browser {
     primary.hand_over(n, &[&ours]);
     assert_eq!(primary.hear(), FromWorker::Ack { ack: seq(n), accepted: true });
     Browser::on(client)
+}
+
+#[test]
+fn with_no_room_to_acknowledge_in_it_serves_when_there_is_some() {
+    let (mut primary, _demo) = under_primary();
+    for n in [1, 2] {
+        let clog = primary.clog();
+        let (mut client, ours) = connection();
+        primary.hand_over(n, &[&ours]);
+        client.write_all(get("/").as_bytes()).unwrap();
+        client.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        let early = client.read(&mut [0]).map_err(|e| e.kind());
+        assert_eq!(early, Err(io::ErrorKind::WouldBlock), "it is not this worker's yet");
+        client.set_read_timeout(Some(SOON)).unwrap();
+        primary.clear(clog);
+        assert_eq!(primary.hear(), FromWorker::Ack { ack: seq(n), accepted: true });
+        assert_eq!(Browser::on(client).answer(), hello());
+    }
 }
 
 #[test]

@@ -3,7 +3,8 @@
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::mpsc;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -20,14 +21,17 @@ pub(crate) struct FakePrimary {
     fd: OwnedFd,
     decoder: Decoder<FromWorker>,
     greeted: bool,
+    /// The worker's end, to write there what the worker did not.
+    worker: Arc<OwnedFd>,
 }
 
 impl FakePrimary {
     pub(crate) fn new() -> (FakePrimary, Member) {
         // The first end does not block, as a worker's must not.
         let (worker, fd) = channel::pair().unwrap();
-        let primary = FakePrimary { fd, decoder: Decoder::new(MAX), greeted: false };
-        (primary, Member::new(Some((worker, Codec::Native))))
+        let member = Member::new(Some((worker, Codec::Native)));
+        let worker = Arc::clone(member.channel_fd().unwrap());
+        (FakePrimary { fd, decoder: Decoder::new(MAX), greeted: false, worker }, member)
     }
 
     pub(crate) fn send(&mut self, msg: &ToWorker, handles: &[&OwnedFd]) {
@@ -61,10 +65,25 @@ impl FakePrimary {
         self.send(&ToWorker::NewConn { first_seq: seq(first), listener, count }, handles);
     }
 
+    /// Leaves the worker no room to write to, and says by how many bytes.
+    pub(crate) fn clog(&self) -> usize {
+        let mut count = 0;
+        for size in [4096, 1] {
+            while let Ok(written) = channel::send(self.worker.as_fd(), &[b'#'; 4096][..size], &[]) {
+                count += written;
+            }
+        }
+        count
+    }
+
+    /// Reads those bytes.
+    pub(crate) fn clear(&mut self, count: usize) {
+        self.stream().read_exact(&mut vec![0; count]).unwrap();
+    }
+
     /// Waits for the next message.
     pub(crate) fn hear(&mut self) -> FromWorker {
-        let mut stream = std::os::unix::net::UnixStream::from(self.fd.try_clone().unwrap());
-        stream.set_read_timeout(Some(SOON)).unwrap();
+        let mut stream = self.stream();
         loop {
             if let Some((msg, _)) = self.decoder.poll().unwrap() {
                 return msg;
@@ -74,6 +93,12 @@ impl FakePrimary {
             assert_ne!(count, 0, "the channel has ended");
             self.decoder.feed(&buffer[..count]);
         }
+    }
+
+    fn stream(&self) -> UnixStream {
+        let stream = UnixStream::from(self.fd.try_clone().unwrap());
+        stream.set_read_timeout(Some(SOON)).unwrap();
+        stream
     }
 }
 

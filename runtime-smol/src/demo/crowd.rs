@@ -1,9 +1,8 @@
-//! The clients of a demo worker: one task for all of them.
+//! The clients of a demo worker.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use roundel_runtime::demo::{Client, Identity, MAX_CLIENTS, Next};
@@ -13,6 +12,8 @@ use crate::set::Set;
 
 /// Clients that have only to close and are not watched: few, as each has a descriptor.
 const MAX_LEAVERS: usize = 16;
+/// The key of all that the worker reads from. Clients have smaller ones.
+pub(super) const WORKER: u64 = u64::MAX - 1;
 
 pub(super) struct Crowd {
     who: Identity,
@@ -29,6 +30,8 @@ pub(super) struct Crowd {
     has_shrunk: bool,
     /// Clients that are ready.
     ready: Vec<u64>,
+    /// There is something for the worker.
+    is_called: bool,
 }
 
 /// What is to be done with a client. It may panic.
@@ -46,6 +49,7 @@ impl Crowd {
             is_leaving: false,
             has_shrunk: false,
             ready: Vec::new(),
+            is_called: false,
         })
     }
 
@@ -60,6 +64,16 @@ impl Crowd {
     /// Whether somebody has gone since the last call.
     pub(super) fn has_shrunk(&mut self) -> bool {
         std::mem::take(&mut self.has_shrunk)
+    }
+
+    /// Whether there was something for the worker since the last call.
+    pub(super) fn is_called(&mut self) -> bool {
+        std::mem::take(&mut self.is_called)
+    }
+
+    /// What waits for all of them, and for the worker too.
+    pub(super) fn set(&self) -> &Set {
+        &self.set
     }
 
     /// The worker is on its way out.
@@ -129,17 +143,18 @@ impl Crowd {
         }
     }
 
-    /// Serves those who are ready and those whose time has come. `Ready` if that was somebody; if
-    /// not, the task is woken when it is.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Waits until somebody is ready or his time has come, or the worker is called.
+    pub(super) fn wait(&mut self) -> io::Result<()> {
         self.set.be_ready_by(self.deadlines.first().map(|(at, _)| *at))?;
-        ready!(self.set.poll_ready(cx))?;
-        Poll::Ready(self.look())
+        self.set.wait()
     }
 
     /// Serves those who are ready and those whose time has come.
     pub(super) fn look(&mut self) -> io::Result<()> {
-        self.set.look(|key| self.ready.push(key))?;
+        self.set.look(|key| match key {
+            WORKER => self.is_called = true,
+            client => self.ready.push(client),
+        })?;
         let mut ready = std::mem::take(&mut self.ready);
         for key in ready.drain(..) {
             self.advance(key, Client::advance);

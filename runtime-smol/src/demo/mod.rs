@@ -4,71 +4,114 @@ mod crowd;
 #[cfg(test)]
 mod tests;
 
-use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::process::ExitCode;
-use std::task::{Context, Poll, ready};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker, ready};
 
 use roundel_runtime::demo;
 use roundel_runtime::worker::Standing;
 use smol::stream::Stream;
 
 use crate::{Incoming, Listener, Worker};
-use crowd::Crowd;
+use crowd::{Crowd, WORKER};
 
 /// Is a demo worker on the first `listeners` listeners of the operator, until it is told to leave.
 pub fn run(listeners: u32) -> ExitCode {
     demo::end(Worker::join().and_then(|worker| {
         worker.suicide_on_panic();
-        async_io::block_on(async {
+        let all = async_io::block_on(async {
             let mut all = Vec::new();
             for nth in 0..listeners {
                 all.push(worker.listen_nth(nth).await?);
             }
-            serve(worker, &all).await
-        })
+            io::Result::Ok(all)
+        })?;
+        serve(worker, &all)
     }))
 }
 
-async fn serve(worker: Worker, listeners: &[Listener]) -> io::Result<ExitCode> {
-    let mut doors: Vec<_> = listeners.iter().map(Listener::incoming).collect();
-    let mut demo = Demo { worker: &worker, crowd: Crowd::new()?, held_up: false };
-    poll_fn(|cx| demo.poll(&mut doors, cx)).await?;
-    Ok(worker.finish().await)
+/// Serves until the worker is to leave and nobody is left.
+fn serve(worker: Worker, listeners: &[Listener]) -> io::Result<ExitCode> {
+    let crowd = Crowd::new()?;
+    worker.watch_in(crowd.set(), WORKER)?;
+    for listener in listeners {
+        listener.watch_in(crowd.set(), WORKER)?;
+    }
+    let doors = listeners.iter().map(Listener::incoming).collect();
+    Demo { worker: &worker, doors, crowd, held_up: false, watches_write: false }.serve()?;
+    Ok(async_io::block_on(worker.finish()))
+}
+
+/// Whether a listener is to be asked again.
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Woken {
+    fn take(&self) -> bool {
+        self.0.swap(false, Ordering::Relaxed)
+    }
+}
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 struct Demo<'a> {
     worker: &'a Worker,
+    /// The listeners of which something may come.
+    doors: Vec<Incoming<'a>>,
     crowd: Crowd,
     /// There was no descriptor for another connection: try again when a client goes.
     held_up: bool,
+    watches_write: bool,
 }
 
 impl Demo<'_> {
-    /// Serves until the worker is to leave and nobody is left. `doors` are the listeners of which
-    /// something may come.
-    fn poll(
-        &mut self,
-        doors: &mut Vec<Incoming<'_>>,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
+    /// Serves until the worker is to leave and nobody is left.
+    fn serve(&mut self) -> io::Result<()> {
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut cx = Context::from_waker(&waker);
         loop {
+            self.crowd.look()?;
+            if self.crowd.is_called() {
+                self.worker.turn();
+            }
+            // All are asked now.
+            woken.take();
             let is_leaving = self.is_leaving();
             if is_leaving {
                 self.crowd.leave();
             }
-            while self.crowd.poll(cx)?.is_ready() {}
             self.held_up &= !self.crowd.has_shrunk();
-            if self.accept(doors, cx)? {
+            if self.accept(&mut cx)? {
                 // Nobody waits behind those who are yet to be accepted.
-                self.crowd.look()?;
-            } else if doors.is_empty() && self.crowd.is_empty() {
-                return Poll::Ready(Ok(()));
-            } else if is_leaving == self.is_leaving() {
-                return Poll::Pending;
+                continue;
+            }
+            if self.doors.is_empty() && self.crowd.is_empty() {
+                return Ok(());
+            }
+            // What one listener reads is news for the others, and for the worker.
+            if !woken.take() && is_leaving == self.is_leaving() {
+                self.wait()?;
             }
         }
+    }
+
+    /// Waits for anything at all. This takes one system call, and what async-io does for its
+    /// own wait takes several: see [`Set::wait`](crate::set::Set::wait).
+    fn wait(&mut self) -> io::Result<()> {
+        let wants_write = self.worker.wants_write();
+        if wants_write != self.watches_write {
+            self.worker.rewatch_in(self.crowd.set(), WORKER, wants_write)?;
+            self.watches_write = wants_write;
+        }
+        self.crowd.wait()
     }
 
     fn is_leaving(&self) -> bool {
@@ -77,13 +120,13 @@ impl Demo<'_> {
 
     /// Takes one connection of each listener and serves it at once. One, so that whoever comes
     /// while this worker is busy goes to another one. False if nothing was there.
-    fn accept(&mut self, doors: &mut Vec<Incoming<'_>>, cx: &mut Context<'_>) -> io::Result<bool> {
+    fn accept(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
         let mut found = false;
-        for at in (0..doors.len()).rev() {
-            match self.accept_at(&mut doors[at], cx)? {
+        for at in (0..self.doors.len()).rev() {
+            match self.accept_at(at, cx)? {
                 Poll::Pending => continue,
                 Poll::Ready(true) => {}
-                Poll::Ready(false) => drop(doors.swap_remove(at)),
+                Poll::Ready(false) => drop(self.doors.swap_remove(at)),
             }
             found = true;
         }
@@ -91,11 +134,8 @@ impl Demo<'_> {
     }
 
     /// False if nothing will come of this listener any more.
-    fn accept_at(
-        &mut self,
-        door: &mut Incoming<'_>,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<bool>> {
+    fn accept_at(&mut self, at: usize, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        let door = &mut self.doors[at];
         if self.crowd.is_full() {
             return door.poll_decline(cx);
         }

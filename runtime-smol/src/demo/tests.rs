@@ -14,7 +14,7 @@ fn demo() -> SocketAddr {
     let worker = Worker::join().unwrap();
     let web = async_io::block_on(worker.listen("127.0.0.1:0")).unwrap();
     let SockName::Ip(address) = *web.sockname() else { panic!("no IP address") };
-    thread::spawn(|| async_io::block_on(serve(worker, &[web])));
+    thread::spawn(|| serve(worker, &[web]));
     address
 }
 
@@ -23,10 +23,8 @@ fn under_primary() -> (FakePrimary, thread::JoinHandle<io::Result<ExitCode>>) {
     let (mut primary, member) = FakePrimary::new();
     let worker = Worker::over(member).unwrap();
     let demo = thread::spawn(|| {
-        async_io::block_on(async {
-            let web = worker.listen_nth(0).await?;
-            serve(worker, &[web]).await
-        })
+        let web = async_io::block_on(worker.listen_nth(0))?;
+        serve(worker, &[web])
     });
     primary.grant_first();
     (primary, demo)

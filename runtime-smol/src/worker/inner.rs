@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -10,6 +11,7 @@ use roundel_core::ListenKey;
 use roundel_runtime::worker::{Listener, Member, Shared, Standing};
 
 use super::waiters::{Waiter, Waiters};
+use crate::set::Set;
 use crate::watch::Watched;
 
 #[derive(Debug)]
@@ -18,6 +20,8 @@ pub(super) struct Inner {
     channel: Option<Watched>,
     /// See [`Shared::bell`].
     bell: Watched,
+    /// Whether a set watches these in place of async-io.
+    is_in_set: AtomicBool,
     waiters: Arc<Waiters>,
     /// Asks that nobody waits for any more.
     abandoned: Mutex<Vec<u32>>,
@@ -45,7 +49,9 @@ impl Inner {
         let channel = channel.map(|fd| Watched::new(fd, waker())).transpose()?;
         let shared = Shared::new(member)?;
         let bell = Watched::new(Arc::clone(shared.bell()), waker())?;
-        Ok(Arc::new(Inner { shared, channel, bell, waiters, abandoned: Mutex::default() }))
+        let is_in_set = AtomicBool::new(false);
+        let abandoned = Mutex::default();
+        Ok(Arc::new(Inner { shared, channel, bell, is_in_set, waiters, abandoned }))
     }
 
     pub(super) fn waiter(&self) -> Waiter {
@@ -55,6 +61,24 @@ impl Inner {
     /// Watches the listener of a program that accepts by itself.
     pub(super) fn watch(&self, fd: &Arc<OwnedFd>) -> io::Result<Watched> {
         Watched::new(Arc::clone(fd), Waker::from(Arc::clone(&self.waiters)))
+    }
+
+    /// Has a set watch the channel and the bell under one key, until [`leave_set`](Inner::leave_set).
+    pub(super) fn watch_in(&self, set: &Set, key: u64) -> io::Result<()> {
+        if let Some(channel) = self.shared.with(|member| member.channel_fd().cloned()) {
+            set.add(channel, key, false)?;
+        }
+        set.add(self.shared.bell(), key, false)?;
+        self.is_in_set.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    pub(super) fn leave_set(&self) {
+        self.is_in_set.store(false, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_in_set(&self) -> bool {
+        self.is_in_set.load(Ordering::Relaxed)
     }
 
     /// Does something with the member, and tells all who wait if that was news to them.
@@ -103,6 +127,9 @@ impl Inner {
                 break (is_in_cluster, wants_write, is_failing);
             }
         };
+        if self.is_in_set() {
+            return Poll::Pending;
+        }
         if is_in_cluster && let Some(channel) = &self.channel {
             channel.arm(true, wants_write)?;
         }

@@ -13,6 +13,7 @@ use smol::stream::Stream;
 use super::inner::Inner;
 use super::waiters::Waiter;
 use crate::Connection;
+use crate::set::Set;
 use crate::watch::Watched;
 
 /// Something that a worker listens on. Dropped, no more connections of it are wanted, and what
@@ -73,6 +74,11 @@ impl Listener {
         poll_fn(|cx| self.poll_decline(&who, cx)).await
     }
 
+    /// Has a set watch it, where this process accepts by itself.
+    pub(crate) fn watch_in(&self, set: &Set, key: u64) -> io::Result<()> {
+        self.listener.own_fd().map_or(Ok(()), |fd| set.add(fd, key, false))
+    }
+
     fn poll_decline(&self, who: &Waiter, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         self.inner.poll(who, cx, |member| {
             if member.decline(&self.listener) {
@@ -97,7 +103,10 @@ impl Listener {
             return Poll::Ready(result.and_then(|taken| taken));
         }
         // One that leaves accepts no more: others do.
-        if accepts && let Some(own) = &self.own {
+        if accepts
+            && !self.inner.is_in_set()
+            && let Some(own) = &self.own
+        {
             own.arm(true, false)?;
         }
         Poll::Pending

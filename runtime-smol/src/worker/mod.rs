@@ -17,6 +17,7 @@ use roundel_runtime::address;
 use roundel_runtime::worker::{Member, Standing};
 use smol::future;
 
+use crate::set::Set;
 use inner::Inner;
 pub use listener::{Incoming, Listener};
 
@@ -146,10 +147,34 @@ impl Worker {
         self.inner.with(None, |member| member.leave());
     }
 
+    /// Has a set watch what this worker reads from, in place of async-io. When the key is named
+    /// [`turn`](Worker::turn) is to be called, which wakes those who wait. A listener that this process accepts from
+    /// by itself is watched [likewise](Listener::watch_in).
+    pub(crate) fn watch_in(&self, set: &Set, key: u64) -> io::Result<()> {
+        self.inner.watch_in(set, key)
+    }
+
+    /// Has the set watch for room in the channel too, or no longer.
+    pub(crate) fn rewatch_in(&self, set: &Set, key: u64, writable: bool) -> io::Result<()> {
+        let channel = self.inner.shared.with(|member| member.channel_fd().cloned());
+        channel.map_or(Ok(()), |channel| set.renew(channel, key, writable))
+    }
+
+    /// Whether there is something that the channel has no room for yet.
+    pub(crate) fn wants_write(&self) -> bool {
+        self.inner.shared.with(|member| member.wants_write())
+    }
+
+    /// Reads and writes what is possible now.
+    pub(crate) fn turn(&self) {
+        self.inner.with(None, Member::turn);
+    }
+
     /// The end of a worker: sends what is left to be said and, after a suicide, waits for the
     /// primary to confirm it, so that the replacement was started first; at most 5 s in all. The
     /// exit code is 101 after a panic, else 0.
     pub async fn finish(self) -> ExitCode {
+        self.inner.leave_set();
         let failing = self.is_failing();
         let settled = self.inner.wait_for(|member| member.is_settled(failing).then_some(()));
         let late = async {

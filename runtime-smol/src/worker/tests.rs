@@ -1,14 +1,13 @@
 use std::future::Future;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::pin::pin;
 use std::task::{Context, Waker};
 use std::thread;
 
 use roundel_core::{FromWorker, SockName, ToWorker};
-use roundel_runtime::channel;
 use smol::LocalExecutor;
 use smol::io::{AsyncReadExt, AsyncWriteExt};
 use smol::stream::StreamExt;
@@ -261,9 +260,7 @@ fn a_connection_waits_for_its_client() {
 fn a_panic_on_another_thread_with_the_channel_full_ends_the_waiting() {
     let (primary, worker, web) = serving();
     worker.suicide_on_panic();
-    let channel = worker.inner.with(None, |member| member.channel_fd().unwrap().clone());
-    while channel::send(channel.as_fd(), &[b'#'; 4096], &[]).is_ok() {}
-    while channel::send(channel.as_fd(), b"#", &[]).is_ok() {}
+    primary.clog();
     let (waits, is_waiting) = std::sync::mpsc::channel();
     let ended = thread::spawn(move || {
         waits.send(()).unwrap();
