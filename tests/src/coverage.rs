@@ -67,6 +67,13 @@ impl Rows {
             *count += 1;
         }
     }
+
+    /// Adds one that goes by a name, which must be that of its variant.
+    fn add_named<T: Serialize>(&mut self, value: &T, name: &str) {
+        self.add(value);
+        let variant = self.names.get(index(value)).copied().unwrap_or_default();
+        debug_assert_eq!(name.replace('_', ""), variant.to_lowercase(), "the name of {variant}");
+    }
 }
 
 macro_rules! coverage {
@@ -175,7 +182,9 @@ impl Coverage {
             }
             Input::SpawnFailed { cause, .. } => self.spawning.add(cause),
             Input::Command(command) => self.commands.add(command),
-            Input::Violation { what: Violation::Decode(error), .. } => self.decoding.add(error),
+            Input::Violation { what: Violation::Decode(error), .. } => {
+                self.decoding.add_named(error, error.name())
+            }
             _ => {}
         }
     }
@@ -185,17 +194,23 @@ impl Coverage {
         self.outputs.add(output);
         match output {
             Output::Event(event) => {
-                self.events.add(event);
+                self.events.add_named(event, event.name());
                 match event {
-                    Event::Exited { class, .. } => self.classes.add(class),
+                    Event::Exited { class, .. } => self.classes.add_named(class, class.name()),
                     Event::SpawnFailed { .. } => self.classes.add(&ExitClass::SpawnFailed),
+                    // Goes by the name of the error.
+                    Event::Killing { violation: Some(decode @ Violation::Decode(_)), .. } => {
+                        self.violations.add(decode);
+                    }
                     Event::Killing { violation: Some(violation), .. } => {
-                        self.violations.add(violation);
+                        self.violations.add_named(violation, violation.name());
                     }
                     _ => {}
                 }
             }
-            Output::Release { end: ConnEnd::Refused(refusal), .. } => self.releases.add(refusal),
+            Output::Release { end: ConnEnd::Refused(refusal), .. } => {
+                self.releases.add_named(refusal, refusal.name())
+            }
             Output::Kill { signal, .. } => self.signals.add(signal),
             Output::Stopped(verdict) => self.verdicts.add(verdict),
             _ => {}

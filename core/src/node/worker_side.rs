@@ -57,8 +57,6 @@ pub struct WorkerSide<T> {
     unacked: Unacked<()>,
     /// For the numbers of what wants no answer.
     said: u64,
-    /// Messages of no meaning here.
-    ignored: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -82,18 +80,12 @@ impl<T> WorkerSide<T> {
             next_listener: ListenerId::FIRST,
             unacked: Unacked::new(),
             said: 0,
-            ignored: 0,
         }
     }
 
     /// Takes in what one read brought. Poll until nothing comes before feeding more.
     pub fn feed(&mut self, bytes: &[u8], handle: Option<T>) {
         self.lines.feed(bytes, handle);
-    }
-
-    /// How many internal messages had no meaning here.
-    pub fn ignored(&self) -> u64 {
-        self.ignored
     }
 
     /// The next event.
@@ -132,13 +124,11 @@ impl<T> WorkerSide<T> {
 
     fn hear(&mut self, meant: Meant, handle: Option<T>) {
         match meant {
-            Meant::Nothing => self.ignored += 1,
-            Meant::Acked if self.unacked.acked().is_some() => {}
-            Meant::Acked => self.ignored += 1,
+            Meant::Acked => drop(self.unacked.acked()),
             Meant::Refused if self.unacked.refused() != Refused::Stray => {
                 self.events.push_back(WorkerEvent::UserNotArrived);
             }
-            Meant::Refused => self.ignored += 1,
+            Meant::Nothing | Meant::Refused => {}
             Meant::Unladen => self.answer(HANDLE_NACK.to_vec()),
             Meant::User(json, kind) => {
                 let handle = kind.zip(handle);
@@ -174,7 +164,6 @@ impl<T> WorkerSide<T> {
     fn on_answered(&mut self, ack: u64, reply: Reply, handle: Option<T>) {
         // The numbers of what wants an answer are odd.
         let Some(ack) = Seq::from_raw(ack / 2).filter(|_| ack % 2 == 1) else {
-            self.ignored += 1;
             return;
         };
         let Some(at) = self.asked.iter().position(|(seq, ..)| *seq == ack) else {

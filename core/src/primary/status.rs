@@ -135,14 +135,6 @@ impl Primary {
         })
     }
 
-    /// Slots whose workers failed too often.
-    pub fn given_up(&self) -> impl Iterator<Item = Slot> {
-        let given_up =
-            |slot: &super::records::SlotRecord| slot.state == super::records::SlotState::GivenUp;
-        let slots = self.slots.iter().enumerate();
-        slots.filter(move |(_, slot)| given_up(slot)).map(|(at, _)| Slot(at as u32))
-    }
-
     /// When the shutdown that has begun ends at the latest.
     pub fn stop_deadline(&self) -> Option<Time> {
         self.stop.as_ref().map(super::shutdown::Stop::deadline)

@@ -146,12 +146,6 @@ impl Worker {
         self.listener(listener).map_or(0, |record| record.untaken.len())
     }
 
-    /// Whether nothing new will come: the primary drains this worker, it leaves by itself, or the
-    /// channel has ended.
-    pub fn is_leaving(&self) -> bool {
-        self.standing != Standing::Serving
-    }
-
     /// Whether the channel has ended.
     pub fn is_alone(&self) -> bool {
         self.standing == Standing::Gone

@@ -22,6 +22,10 @@ fn the_two_ends_understand_each_other() {
             transport: Transport::Datagram,
             ..ListenKey::stream(Address::Ip("0.0.0.0:53".parse().unwrap()))
         },
+        ListenKey {
+            transport: Transport::Datagram,
+            ..ListenKey::stream(Address::Ip("[::1]:53".parse().unwrap()))
+        },
         ListenKey { index: 1, ..ListenKey::stream(Address::Any { port: 0 }) },
     ];
     for (n, key) in (1..).zip(keys) {
@@ -111,4 +115,51 @@ fn a_leaving_worker_declines_what_comes_behind_its_close() {
     assert_eq!(ack, HANDLE_ACK);
     let answer = core::str::from_utf8(answer).unwrap();
     assert!(answer.contains("\"ack\":12,\"accepted\":false"), "{answer}");
+}
+
+/// The worker's end as it says something.
+fn told(worker: &mut WorkerSide<u32>, msg: &FromWorker) -> String {
+    let mut bytes = Vec::new();
+    worker.encode(msg, &mut bytes);
+    String::from_utf8(bytes).unwrap()
+}
+
+#[test]
+fn a_worker_says_what_node_has_words_for() {
+    let mut worker = WorkerSide::<u32>::new(1 << 20);
+    assert_eq!(told(&mut worker, &FromWorker::Ready), "\"ready\"\n");
+    assert_eq!(told(&mut worker, &FromWorker::Load { open: 1 }), "");
+    assert_eq!(told(&mut worker, &FromWorker::Pong { ack: seq(1) }), "");
+    let key = Box::new(ListenKey::stream(Address::Any { port: 80 }));
+    told(&mut worker, &FromWorker::Query { seq: seq(1), key, backlog: 0, data: vec![] });
+    worker.feed(b"{\"cmd\":\"NODE_CLUSTER\",\"errno\":null,\"key\":\"k\",\"ack\":3}\n", None);
+    assert!(worker.poll().unwrap().is_some());
+    let suicide = told(&mut worker, &FromWorker::Suicide { seq: seq(2) });
+    let (close, act) = suicide.split_once('\n').unwrap();
+    assert!(close.contains(r#""act":"close","key":"k""#), "no more connections: {suicide}");
+    assert_eq!(act, "{\"act\":\"suicide\"}\n");
+    let confirmed = WorkerEvent::Message { msg: ToWorker::Ack { ack: seq(2) }, handle: None };
+    assert_eq!(worker.poll().unwrap(), Some(confirmed), "as nobody else would");
+}
+
+#[test]
+fn a_worker_is_told_which_handle_of_the_program_did_not_arrive() {
+    let mut worker = WorkerSide::<u32>::new(1 << 20);
+    let answers: [&[u8]; 2] = [HANDLE_ACK, HANDLE_NACK];
+    for answer in answers {
+        // An answer to nothing means nothing.
+        worker.feed(answer, None);
+        assert_eq!(worker.poll().unwrap(), None);
+    }
+    for _ in 0..3 {
+        assert!(worker.user_line("1", Some(HandleKind::NetSocket)).unwrap().ends_with(b"\n"));
+    }
+    worker.feed(HANDLE_ACK, None);
+    assert_eq!(worker.poll().unwrap(), None);
+    for _ in 0..2 {
+        worker.feed(HANDLE_NACK, None);
+        assert_eq!(worker.poll().unwrap(), Some(WorkerEvent::UserNotArrived));
+    }
+    worker.feed(HANDLE_NACK, None);
+    assert_eq!(worker.poll().unwrap(), None, "all are answered");
 }
