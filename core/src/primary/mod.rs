@@ -13,6 +13,8 @@ mod records;
 mod shutdown;
 mod slots;
 mod status;
+#[cfg(test)]
+mod tests;
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;

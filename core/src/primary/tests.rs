@@ -1,0 +1,91 @@
+//! The primary by hand, one rule at a time.
+
+mod listeners;
+
+use alloc::boxed::Box;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use super::*;
+use crate::config::ConfigBuilder;
+use crate::{Address, Codec, Errno, ListenKey, Seq, SockName, ToWorker};
+
+struct Hand {
+    core: Primary,
+    at: Time,
+}
+
+impl Hand {
+    /// A primary whose listeners, if it has some, are bound where `names` say.
+    fn new(config: ConfigBuilder, names: &[SockName]) -> Hand {
+        let mut hand = Hand { core: Primary::new(config.build().unwrap()), at: Time::ZERO };
+        for (nth, name) in (1..).zip(names) {
+            hand.bound(nth, name);
+        }
+        for nth in 1..=u64::from(*hand.core.config().workers()) {
+            hand.online(nth);
+        }
+        hand
+    }
+
+    fn tell(&mut self, input: Input) -> Vec<Output> {
+        self.core.handle_input(self.at, input).unwrap();
+        core::iter::from_fn(|| self.core.poll_output()).collect()
+    }
+
+    fn bound(&mut self, nth: u64, name: &SockName) -> Vec<Output> {
+        self.tell(Input::Bound { listener: listener(nth), result: Ok(name.clone()) })
+    }
+
+    fn online(&mut self, nth: u64) {
+        self.tell(Input::Spawned { worker: worker(nth), pid: 100 });
+        self.tell(Input::Hello { worker: worker(nth), codec: Codec::Native });
+        self.say(nth, FromWorker::Online);
+    }
+
+    fn say(&mut self, nth: u64, msg: FromWorker) -> Vec<Output> {
+        self.tell(Input::Message { worker: worker(nth), msg })
+    }
+
+    /// What a query is answered at once, if it is.
+    fn ask(&mut self, nth: u64, key: &ListenKey) -> Option<Result<ListenerId, Errno>> {
+        self.ask_with(nth, key, vec![])
+    }
+
+    fn ask_with(
+        &mut self,
+        nth: u64,
+        key: &ListenKey,
+        data: Vec<u8>,
+    ) -> Option<Result<ListenerId, Errno>> {
+        let query =
+            FromWorker::Query { seq: Seq::FIRST, key: Box::new(key.clone()), backlog: 0, data };
+        let outputs = self.say(nth, query);
+        outputs.into_iter().find_map(|output| {
+            let Output::Send { msg: ToWorker::QueryReply { result, .. }, .. } = output else {
+                return None;
+            };
+            Some(result.map(|granted| granted.listener))
+        })
+    }
+}
+
+fn worker(nth: u64) -> WorkerId {
+    WorkerId::from_raw(nth).unwrap()
+}
+
+fn listener(nth: u64) -> ListenerId {
+    ListenerId::from_raw(nth).unwrap()
+}
+
+fn stream(address: Address) -> ListenKey {
+    ListenKey::stream(address)
+}
+
+fn ip(address: &str) -> Address {
+    Address::Ip(address.parse().unwrap())
+}
+
+fn name(address: &str) -> SockName {
+    SockName::Ip(address.parse().unwrap())
+}

@@ -1,0 +1,94 @@
+//! Which listener answers a query.
+
+use super::*;
+
+/// A primary with this one listener of the operator, and a worker for each of the asks.
+fn operator(key: ListenKey, bound: SockName, workers: u32) -> Hand {
+    Hand::new(Config::builder().workers(workers).listeners(vec![key]), &[bound])
+}
+
+/// One after the other, each by a worker of its own.
+fn asks<const N: usize>(hand: &mut Hand, keys: [ListenKey; N]) -> Vec<Option<Result<u64, Errno>>> {
+    let answers = (1..).zip(&keys).map(|(nth, key)| hand.ask(nth, key));
+    answers.map(|answer| answer.map(|it| it.map(ListenerId::get))).collect()
+}
+
+const THE_OPERATORS: Option<Result<u64, Errno>> = Some(Ok(1));
+const IN_USE: Option<Result<u64, Errno>> = Some(Err(Errno::EADDRINUSE));
+
+#[test]
+fn a_port_that_the_kernel_chose_is_known() {
+    let any = stream(Address::Any { port: 0 });
+    let mut hand = operator(any.clone(), name("[::]:4711"), 5);
+    let keys = [
+        any.clone(),
+        stream(Address::Any { port: 4711 }),
+        stream(ip("127.0.0.1:4711")),
+        // Of its own.
+        stream(ip("127.0.0.1:0")),
+        ListenKey { index: 1, ..any },
+    ];
+    assert_eq!(asks(&mut hand, keys), [THE_OPERATORS, THE_OPERATORS, THE_OPERATORS, None, IN_USE]);
+
+    let mut hand = operator(stream(ip("127.0.0.1:0")), name("127.0.0.1:4711"), 4);
+    let keys = [
+        stream(ip("127.0.0.1:0")),
+        stream(ip("127.0.0.1:4711")),
+        stream(ip("127.0.0.2:4711")),
+        stream(Address::Any { port: 4711 }),
+    ];
+    assert_eq!(asks(&mut hand, keys), [THE_OPERATORS, THE_OPERATORS, None, IN_USE]);
+}
+
+#[test]
+fn an_inherited_listener_goes_by_its_address_too() {
+    let mut hand = operator(stream(Address::Fd(3)), name("127.0.0.1:80"), 3);
+    let keys = [stream(Address::Fd(3)), stream(ip("127.0.0.1:80")), stream(ip("127.0.0.1:81"))];
+    assert_eq!(asks(&mut hand, keys), [THE_OPERATORS, THE_OPERATORS, None]);
+
+    let mut hand = operator(stream(Address::Fd(3)), SockName::Unix("/run/a".into()), 2);
+    let keys = [Address::Unix("/run/a".into()), Address::Unix("/run/b".into())].map(stream);
+    assert_eq!(asks(&mut hand, keys), [THE_OPERATORS, None]);
+}
+
+#[test]
+fn another_transport_is_another_listener() {
+    let mut hand = operator(stream(ip("127.0.0.1:53")), name("127.0.0.1:53"), 1);
+    let datagram = crate::Transport::Datagram;
+    let key = ListenKey { transport: datagram, ..stream(ip("127.0.0.1:53")) };
+    assert_eq!(asks(&mut hand, [key]), [None]);
+}
+
+#[test]
+fn operators_listeners_go_by_their_numbers() {
+    let mut hand = operator(stream(ip("127.0.0.1:80")), name("127.0.0.1:80"), 2);
+    let keys = [Address::Nth(0), Address::Nth(1)].map(stream);
+    assert_eq!(asks(&mut hand, keys), [THE_OPERATORS, Some(Err(Errno::EINVAL))]);
+}
+
+#[test]
+fn asks_have_their_limits() {
+    let key = |port| stream(Address::Any { port });
+    let mut hand = Hand::new(Config::builder().max_frame(1024), &[]);
+    assert_eq!(hand.ask_with(1, &key(1), vec![0; 512]), None);
+    assert_eq!(hand.ask_with(1, &key(2), vec![0; 513]), Some(Err(Errno::EMSGSIZE)));
+
+    // Those that are yet to be answered count.
+    let mut hand = Hand::new(Config::builder().max_listeners_per_worker(2), &[]);
+    assert_eq!(hand.ask(1, &key(1)), None);
+    hand.bound(1, &name("[::]:1"));
+    assert_eq!(hand.ask(1, &key(2)), None);
+    assert_eq!(hand.ask(1, &key(3)), Some(Err(Errno::EMFILE)));
+    hand.tell(Input::Bound { listener: listener(2), result: Err(Errno::EADDRINUSE) });
+    assert_eq!(hand.ask(1, &key(3)), None);
+
+    let mut hand = Hand::new(Config::builder().workers(2).max_listeners(1), &[]);
+    assert_eq!(hand.ask(1, &key(1)), None);
+    assert_eq!(hand.ask(2, &key(2)), Some(Err(Errno::EMFILE)));
+    assert_eq!(hand.ask(2, &key(1)), None, "that one is there");
+    let granted = hand.bound(1, &name("[::]:1"));
+    let answered = |output: &&Output| {
+        matches!(output, Output::Send { msg: ToWorker::QueryReply { result: Ok(_), .. }, .. })
+    };
+    assert_eq!(granted.iter().filter(answered).count(), 2);
+}
