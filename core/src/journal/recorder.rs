@@ -9,7 +9,7 @@ use crate::wire;
 use crate::{Config, Input, Misuse, Output, Primary, Time};
 
 /// What a check and the end take at most.
-const END: u64 = 96;
+pub(super) const END: u64 = 96;
 
 /// Records a primary. Give it all inputs, and poll all outputs, through
 /// [`handle_input`](Recorder::handle_input) and [`poll_output`](Recorder::poll_output), from the

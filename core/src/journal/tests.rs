@@ -375,3 +375,17 @@ fn the_digest_is_fnv() {
     assert_eq!(digest.0, wanted);
     assert_eq!(Digest(0x1234_5678_9abc_def1).print(), 0x1234 ^ 0x5678 ^ 0x9abc ^ 0xdef1);
 }
+
+#[test]
+fn what_just_fits_is_recorded() {
+    let written = |limit| {
+        let mut run = Run::new(limit);
+        run.settle();
+        (run.recorder.ended(), run.journal.len() as u64)
+    };
+    let (ended, whole) = written(1 << 20);
+    assert_eq!(ended, None);
+    // There is always room for the end.
+    assert_eq!(written(whole + recorder::END), (None, whole));
+    assert_eq!(written(whole + recorder::END - 1).0, Some(Ending::Limit));
+}

@@ -170,7 +170,9 @@ mod tests {
     #[test]
     fn a_long_line_is_an_error_before_its_end_is_there() {
         let mut lines = Lines::<u32>::new(4);
-        lines.feed(b"1234\n", None);
+        lines.feed(b"1234", None);
+        assert_eq!(drain(&mut lines).len(), 0);
+        lines.feed(b"\n", None);
         assert_eq!(drain(&mut lines).len(), 1);
         lines.feed(b"12345", None);
         assert_eq!(lines.poll().unwrap_err(), DecodeError::FrameTooLong);
@@ -179,6 +181,24 @@ mod tests {
         let mut lines = Lines::<u32>::new(4);
         lines.feed(b"12345\n", None);
         assert_eq!(lines.poll().unwrap_err(), DecodeError::FrameTooLong);
+    }
+
+    #[test]
+    fn the_memory_of_a_long_line_is_given_back() {
+        for size in [2 * KEEP, KEEP + KEEP / 2] {
+            let mut lines = Lines { buffer: Vec::with_capacity(size), ..Lines::<u32>::new(9) };
+            lines.feed(b"x\n", None);
+            assert_eq!((drain(&mut lines).len(), lines.buffer.capacity()), (1, size), "no more");
+        }
+        let mut lines = Lines::<u32>::new(1 << 20);
+        lines.feed(&[b'x'; 3 * KEEP], None);
+        assert_eq!(drain(&mut lines).len(), 0);
+        lines.feed(b"\n", None);
+        let all = drain(&mut lines);
+        assert_eq!((all.len(), all[0].0.len()), (1, 3 * KEEP));
+        assert!(lines.buffer.capacity() > 2 * KEEP);
+        lines.feed(b"y", None);
+        assert_eq!(lines.buffer.capacity(), KEEP);
     }
 
     proptest! {

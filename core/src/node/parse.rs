@@ -333,6 +333,33 @@ mod tests {
     }
 
     #[test]
+    fn nesting_has_an_end() {
+        let depth = MAX_NESTING + 1;
+        let deep = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        let beside = format!("[{}[]]", "[],".repeat(depth));
+        let in_text = format!(r#"["\\\"{}", "]"]"#, "[".repeat(depth));
+        for (text, is_too_deep) in [
+            (&deep, true),
+            (&format!("[1,{}]", &deep[1..deep.len() - 1]), true),
+            (&format!(r#"["\"", {}]"#, &deep[1..deep.len() - 1]), true),
+            (&deep[1..deep.len() - 1].into(), false),
+            (&beside, false),
+            (&in_text, false),
+        ] {
+            let refused = matches!(parse(text.as_bytes()), Err(DecodeError::NestedTooDeep));
+            assert_eq!(refused, is_too_deep, "{text}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_those_that_javascript_has() {
+        assert_eq!(seq(0).map(wire_seq), Some(0));
+        let last = (1 << 53) - 1;
+        assert_eq!(seq(last).map(wire_seq), Some(last));
+        assert_eq!(seq(last + 1), None);
+    }
+
+    #[test]
     fn what_is_wrapped() {
         let laden = br#"{"cmd":"NODE_HANDLE","type":"net.Socket","msg":{"a":1},"key":"x"}"#;
         let Ok(Line::Laden(kind, Message::User(user))) = parse(laden) else { panic!("user") };
@@ -364,16 +391,6 @@ mod tests {
     }
 
     #[test]
-    fn nesting_has_an_end() {
-        let deep = |n: usize| format!("{}{}", "[".repeat(n), "]".repeat(n));
-        assert!(parse(deep(MAX_NESTING).as_bytes()).is_ok());
-        let error = parse(deep(MAX_NESTING + 1).as_bytes()).err();
-        assert_eq!(error, Some(DecodeError::NestedTooDeep));
-        let text = format!("\"{}\\\"[\"", "[".repeat(1_000));
-        assert!(parse(text.as_bytes()).is_ok(), "brackets in a string are none");
-    }
-
-    #[test]
     fn keys() {
         let any = key(r#""index":0,"data":null,"address":null,"port":80,"addressType":4"#);
         assert_eq!(any, Some(ListenKey::stream(Address::Any { port: 80 })));
@@ -385,10 +402,19 @@ mod tests {
         assert_eq!(unix, Some(ListenKey::stream(Address::Unix("/x".into()))));
         let udp = key(r#""address":"0.0.0.0","port":53,"addressType":"udp4","fd":-1"#).unwrap();
         assert_eq!(udp.transport, Transport::Datagram);
+        for (kind, all) in [("udp4", "0.0.0.0:53"), ("udp6", "[::]:53")] {
+            let all = Address::Ip(all.parse().unwrap());
+            let udp = key(&format!(r#""address":null,"port":53,"addressType":"{kind}""#));
+            assert_eq!(
+                udp.map(|key| (key.transport, key.address)),
+                Some((Transport::Datagram, all))
+            );
+        }
         let fd = key(r#""address":null,"port":null,"addressType":null,"fd":5"#).unwrap();
         assert_eq!(fd.address, Address::Fd(5));
         for bad in [
             r#""address":"nowhere","port":80,"addressType":4"#,
+            r#""address":null,"addressType":4"#,
             r#""address":null,"port":65536,"addressType":4"#,
             r#""address":null,"port":1.5,"addressType":4"#,
             r#""address":null,"port":80,"addressType":{}"#,

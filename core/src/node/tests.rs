@@ -98,6 +98,53 @@ fn a_connection_is_acknowledged_twice() {
 }
 
 #[test]
+fn what_was_not_sent_is_not_answered() {
+    let mut side = served(false);
+    for n in 1..=3 {
+        say(&mut side, &new_conn(n));
+    }
+    side.unsent(&new_conn(3));
+    side.unsent(&ToWorker::Disconnect);
+    let nack = r#"{"cmd":"NODE_HANDLE_NACK"}"#;
+    for n in 1..=2 {
+        assert_eq!(hear(&mut side, nack, None), [PrimaryEvent::NotArrived { seq: seq(n) }]);
+    }
+    assert_eq!(hear(&mut side, nack, None), [PrimaryEvent::Stray]);
+}
+
+#[test]
+fn a_handle_comes_with_a_line_that_says_so() {
+    let mut side = Side::new(1 << 20);
+    side.feed(format!("{ONLINE}\n").as_bytes(), Some(1));
+    assert_eq!(side.poll(), Err(DecodeError::UnexpectedHandles));
+    let mut side = Side::new(1 << 20);
+    assert!(!side.is_mid_line());
+    side.feed(ONLINE.as_bytes(), None);
+    assert_eq!(side.poll(), Ok(None));
+    assert!(side.is_mid_line());
+    assert_eq!(hear(&mut side, "", None).len(), 1);
+    assert!(!side.is_mid_line());
+}
+
+#[test]
+fn a_number_names_one_query_at_a_time() {
+    let mut side = Side::new(1 << 20);
+    let query = |seq: u32| {
+        format!(
+            r#"{{"cmd":"NODE_CLUSTER","act":"queryServer","address":null,"port":80,"addressType":4,"seq":{seq}}}"#
+        )
+    };
+    for n in [1, 3] {
+        let events = hear(&mut side, &query(n), None);
+        assert!(
+            matches!(&*events, [PrimaryEvent::Message(FromWorker::Query { .. })]),
+            "{events:?}"
+        );
+        assert_eq!(hear(&mut side, &query(n), None), [PrimaryEvent::Stray]);
+    }
+}
+
+#[test]
 fn a_refused_connection_is_for_another_worker() {
     let mut side = served(false);
     say(&mut side, &new_conn(1));
@@ -123,6 +170,19 @@ fn a_refused_listener_comes_again_and_then_not() {
     };
     assert_eq!(*close, FromWorker::Close { listener: listener(1) });
     assert!(refusal.windows(11).any(|w| w == b"\"errno\":-24"), "{refusal:?}");
+    // Of the others it holds what it held.
+    let mut side = served(true);
+    let query = r#"{"cmd":"NODE_CLUSTER","act":"queryServer","index":0,"data":null,"address":null,"port":81,"addressType":4,"seq":3}"#;
+    assert_eq!(hear(&mut side, query, None).len(), 1);
+    say(&mut side, &ToWorker::QueryReply { ack: seq(4), result: Ok(granted(2, true)) });
+    for _ in 0..6 {
+        assert_eq!(hear(&mut side, nack, None).len(), 1);
+    }
+    assert_eq!(hear(&mut side, nack, None).len(), 2, "the first one is given up");
+    let close = |key: u32| format!(r#"{{"cmd":"NODE_CLUSTER","act":"close","key":"{key}"}}"#);
+    assert_eq!(hear(&mut side, &close(1), None), [PrimaryEvent::Stray]);
+    let msg = FromWorker::Close { listener: listener(2) };
+    assert_eq!(hear(&mut side, &close(2), None), [PrimaryEvent::Message(msg)]);
 }
 
 #[test]
@@ -141,6 +201,15 @@ fn what_a_worker_may_hold_back_is_doubtful() {
         PrimaryEvent::User { json: "\"take\"".into(), handle: Some((HandleKind::NetSocket, 7)) };
     assert_eq!(events, [doubtful(1), PrimaryEvent::Answer(HANDLE_ACK.to_vec()), user]);
     assert_eq!(hear(&mut side, ack, None), [doubtful(2)]);
+    // What was answered is not in doubt, what else has arrived is.
+    let mut answered = served(false);
+    for n in 1..=3 {
+        say(&mut answered, &new_conn(n));
+        assert_eq!(hear(&mut answered, ack, None), []);
+    }
+    let answer = r#"{"cmd":"NODE_CLUSTER","ack":4,"accepted":true,"seq":3}"#;
+    assert_eq!(hear(&mut answered, answer, None).len(), 1);
+    assert_eq!(hear(&mut answered, cargo, Some(7))[..2], [doubtful(1), doubtful(3)]);
     // It has our answer: from here on it holds nothing back.
     let answer = r#"{"cmd":"NODE_CLUSTER","ack":2,"accepted":true,"seq":3}"#;
     assert_eq!(hear(&mut side, answer, None).len(), 1);

@@ -242,3 +242,53 @@ fn without_a_primary_every_input_is_harmless() {
     tell(&mut worker, new_conn(1, 1, 1), Custody::new().admit_all([()]));
     assert_eq!(settle(&mut worker), [refused, Out::Discard { conn: conn(1) }]);
 }
+
+#[test]
+fn it_says_what_it_waits_for() {
+    let mut worker = Worker::new();
+    assert!(worker.has_output());
+    settle(&mut worker);
+    assert!(!worker.has_output());
+    let waits = |worker: &Worker| (worker.awaits_suicide_ack(), worker.awaits_leave_ack());
+    assert_eq!(waits(&worker), (false, false));
+    say(&mut worker, In::Suicide);
+    settle(&mut worker);
+    assert_eq!(waits(&worker), (true, false));
+    say(&mut worker, In::Leave);
+    settle(&mut worker);
+    assert_eq!(waits(&worker), (true, true));
+    let mut alone = worker.clone();
+    for (n, left) in [(1, (false, true)), (2, (false, false))] {
+        tell(&mut worker, ToWorker::Ack { ack: seq(n) }, ConnRange::EMPTY);
+        settle(&mut worker);
+        assert_eq!(waits(&worker), left);
+    }
+    say(&mut alone, In::ChannelClosed);
+    assert_eq!(waits(&alone), (false, false), "nobody will confirm it");
+}
+
+#[test]
+fn it_waits_for_an_acceptance_to_be_sent() {
+    let mut worker = serving();
+    let mut custody = Custody::new();
+    tell(&mut worker, new_conn(1, 1, 2), custody.admit_all([(), ()]));
+    assert!(!worker.awaits_delivery());
+    say(&mut worker, In::Decline { listener: None });
+    assert!(!worker.awaits_delivery(), "that one is not to be delivered");
+    say(&mut worker, In::Take { listener: None });
+    assert!(worker.awaits_delivery());
+    settle(&mut worker);
+    assert!(!worker.awaits_delivery());
+}
+
+#[test]
+fn what_names_nothing_is_counted() {
+    let mut worker = serving();
+    assert_eq!(worker.strays(), 0);
+    let strays = [ToWorker::Ack { ack: seq(9) }, ToWorker::PassListener { listener: listener(1) }];
+    for (stray, count) in strays.into_iter().zip(1..) {
+        tell(&mut worker, stray, ConnRange::EMPTY);
+        assert_eq!(worker.strays(), count);
+    }
+    assert_eq!(settle(&mut worker), []);
+}

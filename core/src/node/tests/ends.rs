@@ -163,3 +163,40 @@ fn a_worker_is_told_which_handle_of_the_program_did_not_arrive() {
     worker.feed(HANDLE_NACK, None);
     assert_eq!(worker.poll().unwrap(), None, "all are answered");
 }
+
+#[test]
+fn what_a_worker_hears_with_a_handle_says_so() {
+    let laden = b"{\"cmd\":\"NODE_HANDLE\",\"type\":\"net.Socket\",\"msg\":1}\n";
+    let mut worker = WorkerSide::<u32>::new(1 << 20);
+    worker.feed(laden, None);
+    assert_eq!(worker.poll().unwrap(), Some(WorkerEvent::Answer(HANDLE_NACK.to_vec())));
+    assert_eq!(worker.poll().unwrap(), None, "it comes again, or it does not");
+    worker.feed(b"1\n", Some(1));
+    assert_eq!(worker.poll(), Err(DecodeError::UnexpectedHandles));
+}
+
+#[test]
+fn queries_name_what_node_names() {
+    let mut worker = WorkerSide::<u32>::new(1 << 20);
+    let mut ask = |n, key: ListenKey| {
+        let key = Box::new(key);
+        told(&mut worker, &FromWorker::Query { seq: seq(n), key, backlog: 0, data: vec![] })
+    };
+    let unix = ask(1, ListenKey::stream(Address::Unix("/run/a".into())));
+    assert!(unix.contains(r#""port":-1,"addressType":-1"#), "{unix}");
+    let fd = ask(2, ListenKey::stream(Address::Fd(5)));
+    assert!(fd.contains(r#""port":-1,"addressType":null,"fd":5"#), "{fd}");
+    let any = ListenKey::stream(Address::Any { port: 53 });
+    let udp = ask(3, ListenKey { transport: Transport::Datagram, ..any });
+    assert!(udp.contains(r#""address":"::","port":53,"addressType":"udp6""#), "{udp}");
+}
+
+#[test]
+fn what_wants_no_answer_has_even_numbers() {
+    let mut worker = WorkerSide::<u32>::new(1 << 20);
+    let online = told(&mut worker, &FromWorker::Online);
+    assert!(online.contains(r#""seq":0}"#), "{online}");
+    let ack = FromWorker::Ack { ack: seq(1), accepted: true };
+    let acks = [told(&mut worker, &ack), told(&mut worker, &ack)];
+    assert!(acks[0].contains(r#""seq":2}"#) && acks[1].contains(r#""seq":4}"#), "{acks:?}");
+}
