@@ -269,3 +269,26 @@ fn states_with_one_fingerprint_have_one_future() {
         assert!(met > 1_000);
     }
 }
+
+/// How many states, steps between them and levels the small worlds have. Another number is another
+/// protocol, or another opinion on which states are alike, and is to be meant.
+#[test]
+fn small_worlds_have_their_states() {
+    let one = Bounds::new(1, 1);
+    let plain = |bounds| Bounds { reduce: Reduce::NONE, ..bounds };
+    for (bounds, known) in [
+        (one.clone(), (11_428, 22_289, 20)),
+        (plain(one.clone()), (17_237, 38_129, 22)),
+        (plain(Bounds { troubles: 1, commands: 0, ..Bounds::new(2, 2) }), (1_896, 4_025, 14)),
+        (plain(Bounds { node: true, commands: 0, ..one.clone() }), (3_342, 6_819, 17)),
+        (
+            plain(Bounds { cold: true, lazy: true, strict: true, troubles: 1, ..one }),
+            (2_873, 7_215, 22),
+        ),
+    ] {
+        let mut search = Search::new(bounds.clone());
+        search.sample = u64::MAX;
+        let report = search.run();
+        assert_eq!((report.states, report.transitions, report.depth), known, "{bounds:?}");
+    }
+}

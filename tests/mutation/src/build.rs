@@ -115,7 +115,7 @@ impl Tree {
 
     /// The test programs by name, and the simulator.
     pub fn programs(&self) -> Result<BTreeMap<String, PathBuf>> {
-        let tests = ["prop", "vectors"].iter().flat_map(|test| ["--test", test]);
+        let tests = ["prop", "vectors", "explore"].iter().flat_map(|test| ["--test", test]);
         let test = ["test", "--release", "--no-run"];
         let core = [&test[..], &["-p", "roundel-core", "--lib"]].concat();
         let fuzz = [&test[..], &["-p", "roundel-fuzz", "--test", "replay"]].concat();

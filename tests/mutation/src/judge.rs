@@ -39,6 +39,7 @@ pub fn stages(programs: &BTreeMap<String, PathBuf>) -> Vec<Stage> {
         ("vectors", "vectors", tests, "tests", 0),
         ("corpus", "replay", tests, "fuzz", 0),
         ("properties", "prop", tests, "tests", 16),
+        ("model", "explore", tests, "tests", 0),
         ("more seeds", "simulate", many, "tests", 0),
         ("more cases", "prop", tests, "tests", 128),
     ]
