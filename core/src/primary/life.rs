@@ -293,12 +293,11 @@ impl Primary {
         }
     }
 
+    /// Killed, and its channel has not ended yet: when it does, the timer goes.
     fn on_fence_due(&mut self, id: WorkerId) {
         let Some(worker) = self.workers.get_mut(id) else { return };
-        if !worker.channel_closed && !worker.fenced {
-            worker.fenced = true;
-            self.emit(Output::Fence { worker: id });
-        }
+        worker.fenced = true;
+        self.emit(Output::Fence { worker: id });
     }
 
     fn on_orphan_due(&mut self, id: WorkerId) {

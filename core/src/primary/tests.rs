@@ -1,6 +1,9 @@
 //! The primary by hand, one rule at a time.
 
+mod check;
+mod life;
 mod listeners;
+mod queue;
 
 use alloc::boxed::Box;
 use alloc::vec;
@@ -8,7 +11,9 @@ use alloc::vec::Vec;
 
 use super::*;
 use crate::config::ConfigBuilder;
-use crate::{Address, Codec, Errno, ListenKey, Seq, SockName, ToWorker};
+use core::time::Duration;
+
+use crate::{Address, Codec, ConnId, Errno, ListenKey, Seq, SockName, ToWorker};
 
 struct Hand {
     core: Primary,
@@ -26,6 +31,39 @@ impl Hand {
             hand.online(nth);
         }
         hand
+    }
+
+    /// A primary with one listener of the operator, to which all workers listen.
+    fn serving(config: ConfigBuilder) -> Hand {
+        let key = stream(Address::Any { port: 80 });
+        let mut hand = Hand::new(config.listeners(vec![key.clone()]), &[name("[::]:80")]);
+        for nth in 1..=u64::from(*hand.core.config().workers()) {
+            hand.listens(nth, &key);
+        }
+        hand
+    }
+
+    fn listens(&mut self, nth: u64, key: &ListenKey) {
+        let granted = self.ask(nth, key).unwrap().unwrap();
+        self.say(nth, FromWorker::Listening { listener: granted });
+    }
+
+    fn incoming(&mut self, conn: u64) -> Vec<Output> {
+        self.tell(Input::Incoming { listener: listener(1), conn: conn_id(conn) })
+    }
+
+    fn ack(&mut self, nth: u64, ack: u64, accepted: bool) -> Vec<Output> {
+        self.say(nth, FromWorker::Ack { ack: Seq::from_raw(ack).unwrap(), accepted })
+    }
+
+    /// Some time later, whatever was due before.
+    fn later(&mut self, span: Duration) -> Vec<Output> {
+        self.at = self.at.after(span);
+        self.tell(Input::Wake)
+    }
+
+    fn worker(&mut self, nth: u64) -> &mut records::Worker {
+        self.core.workers.get_mut(worker(nth)).unwrap()
     }
 
     fn tell(&mut self, input: Input) -> Vec<Output> {
@@ -68,6 +106,23 @@ impl Hand {
             Some(result.map(|granted| granted.listener))
         })
     }
+}
+
+fn conn_id(raw: u64) -> ConnId {
+    ConnId::from_raw(raw).unwrap()
+}
+
+fn events(outputs: &[Output]) -> Vec<&'static str> {
+    let event =
+        |output: &Output| if let Output::Event(it) = output { Some(it.name()) } else { None };
+    outputs.iter().filter_map(event).collect()
+}
+
+/// How many connections are handed to anybody.
+fn handed(outputs: &[Output]) -> usize {
+    let is_it =
+        |output: &&Output| matches!(output, Output::Send { msg: ToWorker::NewConn { .. }, .. });
+    outputs.iter().filter(is_it).count()
 }
 
 fn worker(nth: u64) -> WorkerId {

@@ -92,3 +92,29 @@ fn asks_have_their_limits() {
     };
     assert_eq!(granted.iter().filter(answered).count(), 2);
 }
+
+#[test]
+fn who_leaves_gets_no_listener() {
+    let key = stream(Address::Any { port: 81 });
+    let cancelled = Some(Err(Errno::ECANCELED));
+    let mut hand = Hand::serving(Config::builder());
+    hand.say(1, FromWorker::Suicide { seq: Seq::FIRST });
+    assert_eq!(hand.ask(1, &key), cancelled);
+}
+
+#[test]
+fn a_shutdown_binds_nothing_and_lets_others_help() {
+    let key = stream(Address::Any { port: 80 });
+    let other = stream(Address::Any { port: 81 });
+    for (policy, answer) in [
+        (crate::Policy::RoundRobin, Some(Ok(listener(1)))),
+        (crate::Policy::Shared, Some(Err(Errno::ECANCELED))),
+    ] {
+        let config = Config::builder().workers(2).policy(policy).listeners(vec![key.clone()]);
+        let mut hand = Hand::new(config, &[name("[::]:80")]);
+        hand.listens(1, &key);
+        hand.tell(Input::Command(Command::Stop));
+        assert_eq!(hand.ask(2, &other), Some(Err(Errno::ECANCELED)));
+        assert_eq!(hand.ask(2, &key), answer, "{policy:?}");
+    }
+}

@@ -1,0 +1,135 @@
+//! Each invariant is noticed when it does not hold.
+
+use super::*;
+use crate::timers::Due;
+use crate::transitions::Life;
+use crate::{ExitStatus, Slot};
+
+/// Two workers with two connections in flight each, and two that are pending.
+fn busy() -> Hand {
+    let mut hand = Hand::serving(Config::builder().workers(2).window(2));
+    (1..=6).for_each(|conn| drop(hand.incoming(conn)));
+    assert_eq!((hand.core.in_flight(), hand.core.pending()), (4, 2));
+    hand
+}
+
+/// What is broken after this was done.
+fn broken(act: impl FnOnce(&mut Hand)) -> &'static str {
+    let mut hand = busy();
+    assert_eq!(hand.core.check(), Ok(()));
+    act(&mut hand);
+    hand.core.check().err().map_or("nothing", |broken| broken.0)
+}
+
+fn queue(hand: &mut Hand) -> &mut VecDeque<records::Pending> {
+    &mut hand.core.listeners.get_mut(listener(1)).unwrap().pending
+}
+
+#[test]
+fn of_connections() {
+    let twice = |hand: &mut Hand| queue(hand)[0].conn = conn_id(1);
+    assert_eq!(broken(twice), "a connection is in two places");
+    let minted = |hand: &mut Hand| hand.core.last_conn = 5;
+    assert_eq!(broken(minted), "a connection is held that was never given in");
+    assert_eq!(broken(|hand| hand.core.flying = 3), "the count in flight is wrong");
+    assert_eq!(broken(|hand| hand.core.pending = 3), "the count of pending is wrong");
+    let order = |hand: &mut Hand| queue(hand).swap(0, 1);
+    assert_eq!(broken(order), "a queue is not in the order of the ids");
+}
+
+#[test]
+fn of_workers() {
+    let minted = |hand: &mut Hand| hand.core.next_worker = worker(2);
+    assert_eq!(broken(minted), "a worker id was never minted");
+    let dead = |hand: &mut Hand| hand.worker(1).life = Life::Dead;
+    assert_eq!(broken(dead), "a dead worker is kept");
+    let narrow = |hand: &mut Hand| hand.worker(1).window = 1;
+    assert_eq!(broken(narrow), "a worker has more than its window");
+    let order = |hand: &mut Hand| {
+        hand.worker(1).in_flight.iter_mut().for_each(|entry| entry.seq = Seq::FIRST);
+    };
+    assert_eq!(broken(order), "a worker's numbers are not in order");
+    let number = |hand: &mut Hand| hand.worker(1).next_seq = Seq::from_raw(2).unwrap();
+    assert_eq!(broken(number), "a number in flight was never given out");
+    let closed = |hand: &mut Hand| hand.worker(1).channel_closed = true;
+    assert_eq!(broken(closed), "a worker without a channel holds something");
+    // Either of both is enough.
+    let shares = |hand: &mut Hand| {
+        let flying = core::mem::take(&mut hand.worker(1).in_flight);
+        hand.core.flying -= flying.len() as u32;
+        hand.worker(1).channel_closed = true;
+    };
+    assert_eq!(broken(shares), "a worker without a channel holds something");
+    let ended = |hand: &mut Hand| {
+        shares(hand);
+        hand.worker(1).shares.clear();
+        hand.worker(1).exit = Some(ExitStatus::Code(0));
+    };
+    assert_eq!(broken(ended), "a worker that has ended is kept");
+    let stays = |hand: &mut Hand| hand.worker(1).exit = Some(ExitStatus::Code(0));
+    assert_eq!(broken(stays), "a worker that is gone is not leaving");
+}
+
+#[test]
+fn of_timers() {
+    let unarmed = |hand: &mut Hand| hand.worker(1).ack_armed = false;
+    assert_eq!(broken(unarmed), "an ack timer is set against the record");
+    let unset = |hand: &mut Hand| {
+        hand.worker(1).ack_armed = false;
+        hand.core.timers.clear(Due::Ack(worker(1)));
+    };
+    assert_eq!(broken(unset), "connections are in flight without an ack timer");
+    let frame = |hand: &mut Hand| hand.core.timers.set(Due::Frame(worker(1)), Time::ZERO);
+    assert_eq!(broken(frame), "a frame timer is set against the record");
+}
+
+#[test]
+fn of_the_order_of_service() {
+    let credit = |hand: &mut Hand| hand.worker(1).window = 3;
+    assert_eq!(broken(credit), "a worker is filed wrongly in the ring");
+    let idle = |hand: &mut Hand| {
+        hand.worker(1).window = 3;
+        let index = hand.core.workers.position(worker(1)).unwrap();
+        hand.core.ring.enter(index, 2);
+    };
+    assert_eq!(broken(idle), "a connection waits although a worker is eligible");
+    let turns = |hand: &mut Hand| hand.core.backlog.push_back(listener(1));
+    assert_eq!(broken(turns), "a listener has two turns");
+    let turn = |hand: &mut Hand| hand.core.backlog.clear();
+    assert_eq!(broken(turn), "a listener's turn is missing or needless");
+    let nobody = |hand: &mut Hand| hand.core.ring.enter(2, 0);
+    assert_eq!(broken(nobody), "the ring has nobody at an index");
+}
+
+#[test]
+fn of_slots() {
+    let waits = |hand: &mut Hand| hand.core.slots[0].state = SlotState::Waiting;
+    assert_eq!(broken(waits), "a slot waits without a timer, or has one");
+    let timer = |hand: &mut Hand| hand.core.timers.set(Due::Respawn(Slot(0)), Time::ZERO);
+    assert_eq!(broken(timer), "a slot waits without a timer, or has one");
+    let swapped = |hand: &mut Hand| hand.core.slots.swap(0, 1);
+    assert_eq!(broken(swapped), "a worker is in another's slot");
+}
+
+#[test]
+fn of_listeners() {
+    let minted = |hand: &mut Hand| hand.core.next_listener = listener(1);
+    assert_eq!(broken(minted), "a listener id was never minted");
+    let record = |hand: &mut Hand| hand.core.listeners.get_mut(listener(1)).unwrap().clone();
+    let change = |change: fn(&mut Listener)| {
+        move |hand: &mut Hand| {
+            let mut changed = record(hand);
+            change(&mut changed);
+            *hand.core.listeners.get_mut(listener(1)).unwrap() = changed;
+        }
+    };
+    let closed = change(|record| record.state = records::ListenerState::Closing);
+    assert_eq!(broken(closed), "a closed listener accepts");
+    let shared = change(|record| record.shared = true);
+    assert_eq!(broken(shared), "a shared listener is accepted from");
+    assert_eq!(broken(|hand| hand.core.pressed = true), "accepting goes on under pressure");
+    let stranger = change(|record| record.holders.extend([worker(9)]));
+    assert_eq!(broken(stranger), "a holder does not share its listener");
+    let nobody = change(|record| record.holders.clear());
+    assert_eq!(broken(nobody), "a share is not held");
+}

@@ -1,0 +1,112 @@
+//! Deadlines and ends.
+
+use super::*;
+use crate::timers::Due;
+use crate::{DecodeError, Timer};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn kills(outputs: &[Output]) -> usize {
+    outputs.iter().filter(|output| matches!(output, Output::Kill { .. })).count()
+}
+
+fn violation(hand: &mut Hand, nth: u64) -> Vec<Output> {
+    let what = Violation::Decode(DecodeError::BadMessage);
+    hand.tell(Input::Violation { worker: worker(nth), what })
+}
+
+#[test]
+fn a_frame_that_has_begun_has_its_time() {
+    let mut hand = Hand::serving(Config::builder().frame_timeout(10 * SECOND));
+    hand.tell(Input::FrameBegun { worker: worker(1) });
+    let due = hand.core.poll_timeout().unwrap();
+    assert!(matches!(due.timer, Timer::Frame), "{due:?}");
+    // More of it is no reason for more time.
+    hand.later(9 * SECOND);
+    hand.tell(Input::FrameBegun { worker: worker(1) });
+    assert_eq!(hand.core.poll_timeout(), Some(due));
+    let mut whole = hand.core.clone();
+    let msg = FromWorker::Load { open: 1 };
+    whole.handle_input(hand.at, Input::Message { worker: worker(1), msg }).unwrap();
+    assert_ne!(whole.poll_timeout(), Some(due));
+    let outputs = hand.later(SECOND);
+    let violation = Some(Violation::FrameTimeout);
+    let class = ExitClass::Violations;
+    let killing = Event::Killing { worker: worker(1), class, violation };
+    assert!(outputs.contains(&Output::Event(killing)), "{outputs:?}");
+}
+
+#[test]
+fn a_worker_is_killed_once() {
+    let mut hand = Hand::serving(Config::builder().workers(2));
+    assert_eq!(kills(&violation(&mut hand, 1)), 1);
+    assert_eq!(violation(&mut hand, 1), []);
+    let status = ExitStatus::Code(0);
+    hand.tell(Input::Exited { worker: worker(2), status });
+    assert_eq!(violation(&mut hand, 2), [], "its process has ended");
+}
+
+#[test]
+fn who_says_nothing_is_reported_once() {
+    let config = Config::builder().silent_after(5 * SECOND).ready_timeout(None);
+    let mut hand = Hand { core: Primary::new(config.build().unwrap()), at: Time::ZERO };
+    hand.tell(Input::Spawned { worker: worker(1), pid: 100 });
+    assert_eq!(events(&hand.later(5 * SECOND)), ["silent"]);
+    assert_eq!(events(&hand.later(100 * SECOND)), [""; 0]);
+}
+
+#[test]
+fn who_does_not_listen_is_reported_once() {
+    let mut hand = Hand::new(Config::builder().ready_timeout(Some(7 * SECOND)), &[]);
+    assert_eq!(events(&hand.later(7 * SECOND)), ["not_listening"]);
+    assert_eq!(events(&hand.later(100 * SECOND)), [""; 0]);
+}
+
+/// The primary could not hear what was said meanwhile.
+#[test]
+fn a_late_wake_gives_all_their_time_anew() {
+    for (late, killed) in [(SECOND, true), (SECOND + Duration::from_nanos(1), false)] {
+        let mut hand = Hand::serving(Config::builder().ack_timeout(Some(60 * SECOND)));
+        hand.incoming(1);
+        let outputs = hand.later(60 * SECOND + late);
+        assert_eq!(events(&outputs).contains(&"killing"), killed, "{late:?}");
+        if !killed {
+            assert!(events(&hand.later(60 * SECOND)).contains(&"killing"));
+        }
+    }
+}
+
+#[test]
+fn a_late_wake_gives_more_time_to_become_ready() {
+    let key = stream(Address::Any { port: 1 });
+    let mut hand = Hand::new(Config::builder().ready_timeout(Some(7 * SECOND)), &[]);
+    hand.ask(1, &key);
+    assert_eq!(events(&hand.later(9 * SECOND)), [""; 0]);
+    assert!(events(&hand.later(7 * SECOND)).contains(&"killing"));
+}
+
+#[test]
+fn the_time_to_become_ready_runs_from_the_first_query() {
+    let keys = [1, 2].map(|port| stream(Address::Any { port }));
+    let config = Config::builder().ready_timeout(Some(7 * SECOND));
+    let mut hand = Hand::new(config, &[]);
+    hand.ask(1, &keys[0]);
+    hand.later(5 * SECOND);
+    hand.ask(1, &keys[1]);
+    assert_eq!(events(&hand.later(2 * SECOND)), ["killing"]);
+    // Who is ready may ask for more.
+    let mut hand = Hand::serving(Config::builder().ready_timeout(Some(7 * SECOND)));
+    hand.ask(1, &keys[0]);
+    assert!(!hand.core.timers.is_set(Due::Ready(worker(1))));
+}
+
+#[test]
+fn who_was_killed_is_not_led_out_too() {
+    let mut hand = Hand::serving(Config::builder().workers(2));
+    violation(&mut hand, 1);
+    hand.tell(Input::Command(Command::Stop));
+    hand.tell(Input::Unbound { listener: listener(1) });
+    assert!(hand.core.timers.is_set(Due::Drain(worker(2))));
+    assert!(!hand.core.timers.is_set(Due::Drain(worker(1))));
+    assert!(!hand.worker(1).voluntary);
+}
