@@ -148,12 +148,9 @@ impl CanonicalView<'_> {
             self.time(stop.deadline(), out);
         }
         for (at, due) in primary.timers.iter() {
-            let which = match about(due) {
-                About::Rest(which) => which,
-                About::Worker(id, which) if rank(&self.workers, &id) == 0 => which,
-                About::Worker(..) | About::Slot(_) | About::Nobody => continue,
-            };
-            self.timer(at, due, which, out);
+            if let About::Rest(which) = about(due) {
+                self.timer(at, due, which, out);
+            }
         }
         out.write_u8(b'.');
     }
@@ -237,8 +234,7 @@ impl CanonicalView<'_> {
         }
         self.shares(id, worker, out);
         let own = |index| self.primary.workers.key_at(index) == Some(id);
-        let turn = self.primary.ring.iter().position(own);
-        out.write_u32(turn.map_or(0, |turn| turn as u32 + 1));
+        self.primary.ring.iter().position(own).hash(out);
         for (at, due) in self.primary.timers.iter() {
             if let About::Worker(other, which) = about(due)
                 && other == id
@@ -284,7 +280,7 @@ impl CanonicalView<'_> {
             share.listening.hash(out);
             // Who is on the way out gets nothing more.
             let cool = share.cool.filter(|_| worker.life <= Life::Ready);
-            out.write_u8(cool.map_or(0, |cool| 1 + u8::from(cool.until.is_some())));
+            cool.map(|cool| cool.until.is_some()).hash(out);
             if let Some(cool) = cool {
                 cool.next.hash(out);
             }

@@ -1,5 +1,6 @@
 //! The primary by hand, one rule at a time.
 
+mod canonical;
 mod check;
 mod life;
 mod listeners;

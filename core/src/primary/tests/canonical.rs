@@ -1,0 +1,108 @@
+//! What the canonical view tells apart, and what not.
+
+use super::*;
+use crate::transitions::Life;
+use crate::{ExitStatus, Slot};
+
+/// Three workers: all have one connection of two that they may have.
+fn busy() -> Hand {
+    let mut hand = Hand::serving(Config::builder().workers(3).window(2));
+    (1..=3).for_each(|conn| drop(hand.incoming(conn)));
+    hand
+}
+
+type Act = fn(&mut Hand);
+
+/// Whether a state of three workers looks the same after a difference was made to it, both after
+/// `before`.
+fn looks_alike(before: Act, difference: Act) -> bool {
+    let (mut one, mut other) = (busy(), busy());
+    before(&mut one);
+    before(&mut other);
+    assert_eq!(one.core.canonical(), other.core.canonical());
+    difference(&mut other);
+    one.core.canonical() == other.core.canonical()
+}
+
+fn conn_of(hand: &mut Hand, nth: u64) -> &mut ConnId {
+    &mut hand.worker(nth).in_flight.iter_mut().next().unwrap().conn
+}
+
+#[test]
+fn which_connection_is_where() {
+    let exchanged: Act = |hand| {
+        *conn_of(hand, 1) = conn_id(2);
+        *conn_of(hand, 2) = conn_id(1);
+    };
+    assert!(!looks_alike(|_| (), exchanged));
+    // Its number is nothing to go by.
+    let later: Act = |hand| *conn_of(hand, 3) = conn_id(9);
+    assert!(looks_alike(|_| (), later));
+}
+
+#[test]
+fn whose_turn_it_is() {
+    // The last becomes the second: the first stays.
+    let turned: Act = |hand| {
+        let index = hand.core.workers.position(worker(2)).unwrap();
+        hand.core.ring.leave(index);
+        hand.core.ring.enter(index, 1);
+    };
+    assert!(!looks_alike(|_| (), turned));
+}
+
+#[test]
+fn who_is_in_which_slot_among_equals() {
+    let exchanged: Act = |hand| {
+        hand.worker(1).slot = Slot(1);
+        hand.worker(2).slot = Slot(0);
+        hand.core.slots.swap(0, 1);
+    };
+    let config = Config::builder().workers(2);
+    let one = Hand::new(config.clone(), &[]);
+    let mut other = Hand::new(config, &[]);
+    exchanged(&mut other);
+    assert_eq!(other.core.check(), Ok(()));
+    assert!(one.core.canonical() != other.core.canonical(), "ties are broken by the id");
+}
+
+#[test]
+fn what_a_channel_or_process_that_has_ended_makes_needless() {
+    let fenced: Act = |hand| hand.worker(1).fenced = true;
+    assert!(!looks_alike(|_| (), fenced));
+    assert!(looks_alike(|hand| hand.worker(1).channel_closed = true, fenced));
+    let started: Act = |hand| hand.worker(1).pid = None;
+    assert!(!looks_alike(|_| (), started));
+    assert!(looks_alike(|hand| hand.worker(1).exit = Some(ExitStatus::Code(0)), started));
+}
+
+/// The longest on its way out is the first whose end makes room.
+#[test]
+fn who_leaves_first() {
+    let later: Act = |hand| hand.worker(1).leaving_since = Time::from_millis(20);
+    let both_leave: Act = |hand| {
+        for nth in [1, 2] {
+            hand.worker(nth).life = Life::Leaving;
+            hand.worker(nth).leaving_since = Time::from_millis(10 + nth);
+        }
+    };
+    assert!(!looks_alike(both_leave, later));
+    // By how much makes no difference.
+    let earlier: Act = |hand| hand.worker(1).leaving_since = Time::from_millis(1);
+    assert!(looks_alike(both_leave, earlier));
+    // Who stays has no such time, and who has ended makes no room any more.
+    let one_leaves: Act = |hand| {
+        hand.worker(2).life = Life::Leaving;
+        hand.worker(2).leaving_since = Time::from_millis(12);
+        hand.worker(1).leaving_since = Time::from_millis(11);
+    };
+    assert!(looks_alike(one_leaves, later));
+    let one_ended: Act = |hand| {
+        hand.worker(2).life = Life::Leaving;
+        hand.worker(2).leaving_since = Time::from_millis(12);
+        hand.worker(1).life = Life::Leaving;
+        hand.worker(1).exit = Some(ExitStatus::Code(0));
+        hand.worker(1).leaving_since = Time::from_millis(11);
+    };
+    assert!(looks_alike(one_ended, later));
+}
