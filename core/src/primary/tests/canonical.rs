@@ -106,3 +106,35 @@ fn who_leaves_first() {
     };
     assert!(looks_alike(one_ended, later));
 }
+
+#[test]
+fn what_a_listener_does_and_has() {
+    let listener_of = |hand: &mut Hand, change: fn(&mut Listener)| {
+        change(hand.core.listeners.get_mut(listener(1)).unwrap());
+    };
+    let mut queue = busy();
+    (4..=7).for_each(|conn| drop(queue.incoming(conn)));
+    let changes: [fn(&mut Listener); 4] = [
+        |record| record.accepting = false,
+        |record| record.state = records::ListenerState::Closing,
+        |record| record.data = None,
+        |record| record.pending[0].attempts += 1,
+    ];
+    for change in changes {
+        let mut changed = Hand { core: queue.core.clone(), at: queue.at };
+        listener_of(&mut changed, change);
+        assert!(queue.core.canonical() != changed.core.canonical());
+    }
+}
+
+#[test]
+fn whose_place_a_crowded_slot_waits_for() {
+    let crowded: Act = |hand| {
+        (1..=3).for_each(|nth| hand.worker(nth).slot = Slot(0));
+        hand.core.slots[0].state = SlotState::Crowded { failing: worker(2), suicide: None };
+    };
+    let another: Act = |hand| {
+        hand.core.slots[0].state = SlotState::Crowded { failing: worker(3), suicide: None };
+    };
+    assert!(!looks_alike(crowded, another));
+}
