@@ -113,6 +113,15 @@ fn what_was_not_sent_is_not_answered() {
 }
 
 #[test]
+fn a_program_is_told_that_its_handle_did_not_arrive() {
+    let mut side = Side::new(1 << 20);
+    side.user_line("1", Some(HandleKind::NetSocket)).unwrap();
+    let nack = r#"{"cmd":"NODE_HANDLE_NACK"}"#;
+    assert_eq!(hear(&mut side, nack, None), [PrimaryEvent::UserNotArrived]);
+    assert_eq!(hear(&mut side, nack, None), [PrimaryEvent::Stray], "it is not sent again");
+}
+
+#[test]
 fn a_handle_comes_with_a_line_that_says_so() {
     let mut side = Side::new(1 << 20);
     side.feed(format!("{ONLINE}\n").as_bytes(), Some(1));

@@ -200,3 +200,18 @@ fn what_wants_no_answer_has_even_numbers() {
     let acks = [told(&mut worker, &ack), told(&mut worker, &ack)];
     assert!(acks[0].contains(r#""seq":2}"#) && acks[1].contains(r#""seq":4}"#), "{acks:?}");
 }
+
+#[test]
+fn an_answer_without_a_key_grants_nothing() {
+    for (errno, meant) in
+        [("0", Errno::EINVAL), ("null", Errno::EINVAL), ("-98", Errno::EADDRINUSE)]
+    {
+        let mut worker = WorkerSide::<u32>::new(1 << 20);
+        let key = Box::new(ListenKey::stream(Address::Any { port: 80 }));
+        told(&mut worker, &FromWorker::Query { seq: seq(1), key, backlog: 0, data: vec![] });
+        let answer = format!("{{\"cmd\":\"NODE_CLUSTER\",\"errno\":{errno},\"ack\":3}}\n");
+        worker.feed(answer.as_bytes(), None);
+        let msg = ToWorker::QueryReply { ack: seq(1), result: Err(meant) };
+        assert_eq!(worker.poll().unwrap(), Some(WorkerEvent::Message { msg, handle: None }));
+    }
+}
