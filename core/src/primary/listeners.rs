@@ -359,8 +359,7 @@ impl Listener {
             (Address::Any { port: 0 }, Some(name)) => {
                 Address::Any { port: name.port().unwrap_or(0) }
             }
-            (Address::Ip(addr), Some(SockName::Ip(real))) if addr.port() == 0 => Address::Ip(*real),
-            (Address::Fd(_), Some(SockName::Ip(real))) => Address::Ip(*real),
+            (Address::Ip(_) | Address::Fd(_), Some(SockName::Ip(real))) => Address::Ip(*real),
             (Address::Fd(_), Some(SockName::Unix(path))) => Address::Unix(path.clone()),
             (address, _) => address.clone(),
         }

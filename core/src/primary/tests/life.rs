@@ -110,3 +110,21 @@ fn who_was_killed_is_not_led_out_too() {
     assert!(!hand.core.timers.is_set(Due::Drain(worker(1))));
     assert!(!hand.worker(1).voluntary);
 }
+
+#[test]
+fn the_first_word_is_online() {
+    let early = |passes: bool, msg: FromWorker| {
+        let config = Config::builder().pass_listeners(passes).build().unwrap();
+        let mut hand = Hand { core: Primary::new(config), at: Time::ZERO };
+        hand.tell(Input::Spawned { worker: worker(1), pid: 100 });
+        hand.tell(Input::Hello { worker: worker(1), codec: Codec::Node });
+        kills(&hand.say(1, msg))
+    };
+    let suicide = || FromWorker::Suicide { seq: Seq::FIRST };
+    assert_eq!(early(false, FromWorker::Ready), 1);
+    assert_eq!(early(false, suicide()), 1);
+    // A program without cluster has no such word.
+    assert_eq!(early(true, FromWorker::Ready), 0);
+    assert_eq!(early(true, suicide()), 0);
+    assert_eq!(early(true, FromWorker::Close { listener: listener(1) }), 1);
+}
