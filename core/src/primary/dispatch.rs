@@ -47,14 +47,14 @@ impl Primary {
         match if waiting > 0 { None } else { self.pick(listener) } {
             Some(worker) => self.hand_off(worker, listener, entry),
             None => {
-                let full = waiting >= self.config.max_pending as usize;
-                if full && self.config.overflow == Overflow::Refuse {
+                let refuses = self.config.overflow == Overflow::Refuse;
+                if refuses && waiting >= self.config.max_pending as usize {
                     self.refuse(conn, Refusal::Overflow);
                     return Ok(());
                 }
                 self.enqueue(index, listener, entry);
-                if waiting + 1 >= self.config.max_pending as usize {
-                    self.pause_if_full(listener);
+                if !refuses && waiting + 1 >= self.config.max_pending as usize {
+                    self.pause(listener);
                 }
             }
         }

@@ -2,19 +2,9 @@
 
 use super::Primary;
 use super::output::{Event, Output};
-use crate::{ListenerId, Overflow};
+use crate::ListenerId;
 
 impl Primary {
-    pub(super) fn pause_if_full(&mut self, listener: ListenerId) {
-        let Some(record) = self.listeners.get(listener) else { return };
-        if record.accepting
-            && self.config.overflow == Overflow::Wait
-            && record.pending.len() >= self.config.max_pending as usize
-        {
-            self.pause(listener);
-        }
-    }
-
     /// Goes on accepting from a listener that is half empty again: not at the first place that
     /// becomes free, or each one would cost a pause and a resume.
     pub(super) fn resume_if_allowed(&mut self, listener: ListenerId) {
@@ -36,14 +26,12 @@ impl Primary {
         }
     }
 
-    /// Stops accepting everywhere once as many are held as the limit on open files allows.
+    /// Stops accepting everywhere: as many are held as the limit on open files allows.
     pub(super) fn press(&mut self) {
-        if self.pressed || self.pending + self.flying < self.config.max_held {
-            return;
-        }
-        self.pressed = true;
-        for listener in self.listeners.keys_sorted() {
-            self.pause(listener);
+        if !core::mem::replace(&mut self.pressed, true) {
+            for listener in self.listeners.keys_sorted() {
+                self.pause(listener);
+            }
         }
     }
 
