@@ -128,3 +128,63 @@ fn the_first_word_is_online() {
     assert_eq!(early(true, suicide()), 0);
     assert_eq!(early(true, FromWorker::Close { listener: listener(1) }), 1);
 }
+
+#[test]
+fn only_who_can_answer_is_asked_for_a_sign_of_life() {
+    let ping = |hand: &mut Hand| {
+        let outputs = hand.tell(Input::Command(Command::Ping(worker(1))));
+        let is_it =
+            |output: &Output| matches!(output, Output::Send { msg: ToWorker::Ping { .. }, .. });
+        outputs.iter().any(is_it)
+    };
+    let mut hand = Hand::serving(Config::builder());
+    assert!(ping(&mut hand));
+    hand.worker(1).codec = Some(Codec::Node);
+    assert!(!ping(&mut hand), "Node knows no such message");
+    let mut hand = Hand::serving(Config::builder());
+    hand.tell(Input::ChannelClosed { worker: worker(1) });
+    assert!(!ping(&mut hand));
+    let mut hand = Hand::serving(Config::builder());
+    hand.tell(Input::Exited { worker: worker(1), status: ExitStatus::Code(0) });
+    assert!(!ping(&mut hand));
+}
+
+#[test]
+fn a_program_that_was_never_there_ends_everything() {
+    let fails = |hand: &mut Hand, nth| {
+        let failed = Input::SpawnFailed { worker: worker(nth), cause: SpawnError::NotFound };
+        events(&hand.tell(failed)).contains(&"stopping")
+    };
+    let config = Config::builder().workers(2);
+    let mut hand = Hand { core: Primary::new(config.build().unwrap()), at: Time::ZERO };
+    let mut later = Hand { core: hand.core.clone(), at: Time::ZERO };
+    assert!(fails(&mut hand, 2));
+    later.online(1);
+    assert!(!fails(&mut later, 2), "it was there before");
+}
+
+#[test]
+fn where_too_many_live_on_the_longest_on_its_way_out_makes_room() {
+    let key = stream(Address::Any { port: 80 });
+    let suicide = || FromWorker::Suicide { seq: Seq::FIRST };
+    let mut hand = Hand::serving(Config::builder().workers(3));
+    for (failing, next) in [(1, 4), (2, 5), (3, 6)] {
+        hand.later(2 * SECOND);
+        assert_eq!(kills(&hand.say(failing, suicide())), 0);
+        hand.online(next);
+        hand.listens(next, &key);
+    }
+    hand.later(2 * SECOND);
+    for (failing, oldest) in [(4, 1), (5, 2)] {
+        let outputs = hand.say(failing, suicide());
+        let killed = Output::Kill { worker: worker(oldest), signal: Signal::Kill };
+        assert!(kills(&outputs) == 1 && outputs.contains(&killed), "{outputs:?}");
+    }
+    // Each end makes room for one.
+    for oldest in [1, 2] {
+        let status = ExitStatus::Signal(9);
+        let outputs = hand.tell(Input::Exited { worker: worker(oldest), status });
+        let starts = |output: &&Output| matches!(output, Output::Spawn { .. });
+        assert_eq!(outputs.iter().filter(starts).count(), 1, "{outputs:?}");
+    }
+}
