@@ -177,7 +177,8 @@ impl Primary {
             self.slots.iter().any(crowded)
         };
         let leaving = self.workers.iter().filter(|(other, worker)| {
-            *other != id && worker.life == Life::Leaving && worker.exit.is_none()
+            let may_end = worker.exit.is_none() && worker.killed_as.is_none();
+            *other != id && worker.life == Life::Leaving && may_end
         });
         let oldest = leaving
             .map(|(other, worker)| (waits(other), worker.leaving_since, other))
