@@ -1,9 +1,11 @@
+mod check;
 mod walk;
 
 use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 
+use super::conns::{MAX_BATCH, MAX_UNTAKEN};
 use super::{Worker, WorkerInput as In, WorkerOutput as Out};
 use crate::{
     Address, ConnId, ConnRange, Custody, Errno, FromWorker, Granted, ListenKey, ListenerId, Seq,
@@ -291,4 +293,47 @@ fn what_names_nothing_is_counted() {
         assert_eq!(worker.strays(), count);
     }
     assert_eq!(settle(&mut worker), []);
+}
+
+#[test]
+fn more_than_a_batch_is_not_all_declined() {
+    let mut worker = serving();
+    let mut custody = Custody::new();
+    let batch = MAX_BATCH as usize;
+    tell(&mut worker, new_conn(1, 1, MAX_BATCH), custody.admit_all(vec![(); batch]));
+    assert_eq!((worker.untaken(), worker.strays()), (batch, 0));
+    let next = u64::from(MAX_BATCH) + 1;
+    tell(&mut worker, new_conn(next, 1, MAX_BATCH + 1), custody.admit_all(vec![(); batch]));
+    assert_eq!((worker.untaken(), worker.strays()), (2 * batch, 1));
+}
+
+#[test]
+fn no_more_wait_than_may() {
+    let mut worker = serving();
+    worker.untaken = MAX_UNTAKEN - 1;
+    let mut custody = Custody::new();
+    let msg = new_conn(1, 1, 2);
+    let handles = custody.admit_all([(), ()]);
+    worker.handle_input(Time::ZERO, In::Message { msg, handles }).unwrap();
+    assert_eq!((worker.untaken, worker.untaken_at(listener(1))), (MAX_UNTAKEN, 1));
+    assert_eq!(outputs(&mut worker), [ack(2, false), Out::Discard { conn: conn(2) }]);
+}
+
+#[test]
+fn a_reply_to_nothing_is_counted() {
+    let mut worker = serving();
+    tell(&mut worker, granted(9, false), ConnRange::EMPTY);
+    assert_eq!(worker.strays(), 1);
+    assert_eq!(settle(&mut worker), []);
+}
+
+#[test]
+fn what_is_granted_twice_is_refused_the_second_time() {
+    let mut worker = serving();
+    say(&mut worker, In::Listen { ask: 8, key: key(), backlog: 0, data: vec![] });
+    settle(&mut worker);
+    let ToWorker::QueryReply { result, .. } = granted(1, false) else { panic!("no reply") };
+    tell(&mut worker, ToWorker::QueryReply { ack: seq(2), result }, ConnRange::EMPTY);
+    let refused = Out::Refused { ask: 8, errno: Errno::EMFILE };
+    assert_eq!(settle(&mut worker), [refused], "what it has it keeps");
 }

@@ -113,6 +113,8 @@ fn a_shutdown_binds_nothing_and_lets_others_help() {
         let config = Config::builder().workers(2).policy(policy).listeners(vec![key.clone()]);
         let mut hand = Hand::new(config, &[name("[::]:80")]);
         hand.listens(1, &key);
+        assert_eq!(hand.core.is_shared(listener(1)), policy == crate::Policy::Shared);
+        assert!(!hand.core.is_shared(listener(2)), "there is none");
         hand.tell(Input::Command(Command::Stop));
         assert_eq!(hand.ask(2, &other), Some(Err(Errno::ECANCELED)));
         assert_eq!(hand.ask(2, &key), answer, "{policy:?}");
