@@ -337,3 +337,14 @@ fn what_is_granted_twice_is_refused_the_second_time() {
     let refused = Out::Refused { ask: 8, errno: Errno::EMFILE };
     assert_eq!(settle(&mut worker), [refused], "what it has it keeps");
 }
+
+#[test]
+fn a_handle_that_a_grant_does_not_call_for_is_nobodys() {
+    let mut worker = Worker::new();
+    let mut custody = Custody::new();
+    say(&mut worker, In::Listen { ask: 1, key: key(), backlog: 0, data: vec![] });
+    tell(&mut worker, granted(1, false), custody.admit_all([()]));
+    let all = settle(&mut worker);
+    assert!(all.iter().any(|o| matches!(o, Out::Granted { ask: 1, handle: None, .. })), "{all:?}");
+    assert!(all.contains(&Out::Discard { conn: conn(1) }));
+}

@@ -40,6 +40,20 @@ fn which_connection_is_where() {
     assert!(looks_alike(|_| (), later));
 }
 
+/// One that has gone is none of those that are there, the first and the last among them.
+#[test]
+fn whose_connection_it_is() {
+    fn came_from(nth: u64) -> Canonical {
+        let mut hand = busy();
+        hand.ask(1, &stream(Address::Any { port: 81 }));
+        hand.worker(1).in_flight.iter_mut().for_each(|entry| entry.listener = listener(nth));
+        hand.core.canonical()
+    }
+    let all = [1, 2, 3].map(came_from);
+    assert!(all[0] != all[1] && all[1] != all[2] && all[0] != all[2]);
+    assert!(came_from(4) == all[2], "gone is gone");
+}
+
 #[test]
 fn whose_turn_it_is() {
     // The last becomes the second: the first stays.
