@@ -58,3 +58,14 @@ impl fmt::Display for Time {
         write!(f, "{}.{:06}", self.0 / 1_000_000_000, (self.0 / 1_000) % 1_000_000)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn milliseconds_are_whole_ones() {
+        assert_eq!(Time::from_millis(1_500).as_millis(), 1_500);
+        assert_eq!(Time::from_nanos(1_999_999).as_millis(), 1);
+    }
+}

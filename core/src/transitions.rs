@@ -126,6 +126,13 @@ mod tests {
     }
 
     #[test]
+    fn who_stays_can_still_be_told_to_leave() {
+        for life in ALL {
+            assert_eq!(life.is_staying(), life.after(Step::Drain).is_some(), "{life}");
+        }
+    }
+
+    #[test]
     fn the_table_is_a_function() {
         for (at, row) in TRANSITIONS.iter().enumerate() {
             let twin = TRANSITIONS.iter().skip(at + 1).find(|r| r.0 == row.0 && r.1 == row.1);

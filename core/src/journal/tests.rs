@@ -380,6 +380,9 @@ fn the_digest_is_fnv() {
 fn what_just_fits_is_recorded() {
     let written = |limit| {
         let mut run = Run::new(limit);
+        let waiting = run.recorder.waiting();
+        run.journal = run.recorder.take();
+        assert_eq!((run.journal.len(), run.recorder.waiting()), (waiting, 0));
         run.settle();
         (run.recorder.ended(), run.journal.len() as u64)
     };

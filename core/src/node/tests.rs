@@ -57,7 +57,7 @@ fn served(shared: bool) -> Side {
     assert_eq!(events, [PrimaryEvent::Message(query)]);
     let line =
         say(&mut side, &ToWorker::QueryReply { ack: seq(2), result: Ok(granted(1, shared)) });
-    assert!(line.contains(r#""ack":1"#), "{line}");
+    assert!(line.contains(r#""ack":1,"#) && line.contains(r#""seq":5"#), "{line}");
     side
 }
 
@@ -183,7 +183,9 @@ fn a_refused_listener_comes_again_and_then_not() {
     let mut side = served(true);
     let query = r#"{"cmd":"NODE_CLUSTER","act":"queryServer","index":0,"data":null,"address":null,"port":81,"addressType":4,"seq":3}"#;
     assert_eq!(hear(&mut side, query, None).len(), 1);
-    say(&mut side, &ToWorker::QueryReply { ack: seq(4), result: Ok(granted(2, true)) });
+    let reply = ToWorker::QueryReply { ack: seq(4), result: Ok(granted(2, true)) };
+    let line = say(&mut side, &reply);
+    assert!(line.contains(r#""seq":9"#), "{line}");
     for _ in 0..6 {
         assert_eq!(hear(&mut side, nack, None).len(), 1);
     }

@@ -357,3 +357,8 @@ proptest! {
         prop_assert_eq!(tell::<FromWorker>(&bytes, &cuts), tell::<FromWorker>(&bytes, &whole));
     }
 }
+
+#[test]
+fn codecs_go_by_their_names() {
+    assert_eq!([Codec::Native.name(), Codec::Node.name()], ["native", "node"]);
+}
