@@ -9,11 +9,10 @@ mod queue;
 use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use super::*;
 use crate::config::ConfigBuilder;
-use core::time::Duration;
-
 use crate::{Address, Codec, ConnId, Errno, ListenKey, Seq, SockName, ToWorker};
 
 struct Hand {

@@ -147,9 +147,10 @@ impl Worker {
         self.inner.with(None, |member| member.leave());
     }
 
-    /// Has a set watch what this worker reads from, in place of async-io. When the key is named
-    /// [`turn`](Worker::turn) is to be called, which wakes those who wait. A listener that this process accepts from
-    /// by itself is watched [likewise](Listener::watch_in).
+    /// Has a set watch what this worker reads from, in place of async-io, until it
+    /// [`finish`](Worker::finish)es. When the key is named, [`turn`](Worker::turn) is to be called,
+    /// which wakes those who wait. A listener that this process accepts from by itself is watched
+    /// [likewise](Listener::watch_in).
     pub(crate) fn watch_in(&self, set: &Set, key: u64) -> io::Result<()> {
         self.inner.watch_in(set, key)
     }

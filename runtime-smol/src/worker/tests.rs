@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::pin::pin;
 use std::task::{Context, Waker};
 use std::thread;
+use std::time::Instant;
 
 use roundel_core::{FromWorker, SockName, ToWorker};
 use smol::LocalExecutor;
@@ -285,6 +286,20 @@ fn the_end_waits_for_the_replacement() {
     assert_eq!(primary.hear(), FromWorker::Suicide { seq: seq(2) });
     primary.send(&ToWorker::Ack { ack: seq(2) }, &[]);
     assert_eq!(block_on(finishing), ExitCode::SUCCESS);
+}
+
+#[test]
+fn the_end_is_waited_for_by_async_io_whoever_watched_before() {
+    let (mut primary, worker, _web) = serving();
+    worker.watch_in(&Set::new().unwrap(), 0).unwrap();
+    worker.suicide();
+    let mut finishing = Box::pin(worker.finish());
+    assert!(try_now(finishing.as_mut()).is_none());
+    assert_eq!(primary.hear(), FromWorker::Suicide { seq: seq(2) });
+    primary.send(&ToWorker::Ack { ack: seq(2) }, &[]);
+    let begun = Instant::now();
+    assert_eq!(block_on(finishing), ExitCode::SUCCESS);
+    assert!(begun.elapsed() < FAREWELL_TIMEOUT / 2, "it did not hear the answer");
 }
 
 #[test]
