@@ -99,7 +99,8 @@ fn an_idle_primary_costs_nothing(on: Pair) {
     // The span over which nothing must happen.
     std::thread::sleep(Duration::from_secs(2));
     let after = used();
-    assert_eq!(before[0], after[0]);
+    // One, when what came before has nearly filled it.
+    assert!(after[0] - before[0] <= 1, "{before:?} and {after:?} ticks");
     for worker in 1..3 {
         let used = after[worker] - before[worker];
         assert!(used <= on.idle_ticks(), "{used} ticks of 10 ms in 2 s");

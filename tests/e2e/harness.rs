@@ -186,6 +186,11 @@ impl Cluster {
         }
     }
 
+    /// Waits until no ended worker is left to be waited for: one may have ended just now.
+    pub(crate) fn expect_no_zombies(&self) {
+        wait_for("no zombies", || (zombies(self.pid()) == 0).then_some(()));
+    }
+
     pub(crate) fn stop(mut self) {
         self.signal(Signal::SIGTERM);
         assert_eq!(self.wait(), 0, "{}", self.log());
@@ -296,7 +301,7 @@ pub(crate) fn cpu_ticks(pid: i32) -> u64 {
 }
 
 /// Children of a process that nobody has waited for.
-pub(crate) fn zombies(parent: i32) -> usize {
+fn zombies(parent: i32) -> usize {
     let stats = fs::read_dir("/proc").unwrap().flatten();
     stats
         .filter_map(|entry| fs::read_to_string(entry.path().join("stat")).ok())

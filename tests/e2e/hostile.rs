@@ -42,7 +42,7 @@ fn ended_for(on: Pair, mode: &str, reason: &str) {
         assert_eq!((&exited["slot"], &exited["class"]), (&0.into(), &"violations".into()));
     }
     assert_eq!(cluster.total("refused_total"), 0);
-    assert_eq!(zombies(cluster.pid()), 0);
+    cluster.expect_no_zombies();
     cluster.stop();
 }
 

@@ -81,7 +81,7 @@ fn every_crash_is_replaced_before_the_worker_is_gone(on: Pair) {
     assert_eq!(cluster.total("refused_total"), 0);
     cluster.ready(3);
     wait_for("descriptors back to base", || (cluster.total("open_fds") == base).then_some(()));
-    assert_eq!(zombies(cluster.pid()), 0);
+    cluster.expect_no_zombies();
     assert_eq!(cluster.events_named("given_up").len(), 0);
     cluster.stop();
 }

@@ -75,8 +75,8 @@ fn two_hundred_clients_with_64_descriptors(on: Pair, mut command: Command) {
         assert!(matches!(receive(stream), Outcome::Ok(_)));
     }
     assert!(relief.elapsed() < Duration::from_secs(2), "{:?}", relief.elapsed());
-    let after = rate(&cluster);
-    assert!(after > before / 2, "{before} a second before, {after} after");
+    // Asked again, as both are at the mercy of what else runs here.
+    wait_for("half the rate of before", || (rate(&cluster) > before / 2).then_some(()));
     wait_for("descriptors back to base", || (cluster.total("open_fds") == base).then_some(()));
     cluster.stop();
     fs::remove_dir_all(public).unwrap();
@@ -148,8 +148,8 @@ fn workers_at_their_own_limit_cost_no_spin_either(on: Pair) {
     let relief = Instant::now();
     cluster.get("/").pid();
     assert!(relief.elapsed() < Duration::from_secs(2), "{:?}", relief.elapsed());
-    let after = rate(&cluster);
-    assert!(after > before / 2, "{before} a second before, {after} after");
+    // Asked again, as both are at the mercy of what else runs here.
+    wait_for("half the rate of before", || (rate(&cluster) > before / 2).then_some(()));
     wait_for("descriptors back to base", || (cluster.total("open_fds") == base).then_some(()));
     assert_eq!(cluster.pids("ready"), pids);
     cluster.stop();
