@@ -1,22 +1,24 @@
 //! The built-in worker of `roundel-smol demo`.
 
-mod crowd;
 #[cfg(test)]
 mod tests;
 
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker, ready};
 
-use roundel_runtime::demo;
+use roundel_runtime::demo::{self, Crowd, Watcher};
 use roundel_runtime::worker::Standing;
 use smol::stream::Stream;
 
+use crate::set::Set;
 use crate::{Incoming, Listener, Worker};
-use crowd::{Crowd, WORKER};
+
+const WORKER: u64 = Crowd::<Set>::NO_CLIENT;
 
 /// Is a demo worker on the first `listeners` listeners of the operator, until it is told to leave.
 pub fn run(listeners: u32) -> ExitCode {
@@ -35,14 +37,37 @@ pub fn run(listeners: u32) -> ExitCode {
 
 /// Serves until the worker is to leave and nobody is left.
 fn serve(worker: Worker, listeners: &[Listener]) -> io::Result<ExitCode> {
-    let crowd = Crowd::new()?;
-    worker.watch_in(crowd.set(), WORKER)?;
+    let set = Set::new()?;
+    worker.watch_in(&set, WORKER)?;
     for listener in listeners {
-        listener.watch_in(crowd.set(), WORKER)?;
+        listener.watch_in(&set, WORKER)?;
     }
     let doors = listeners.iter().map(Listener::incoming).collect();
-    Demo { worker: &worker, doors, crowd, held_up: false, watches_write: false }.serve()?;
+    let crowd = Crowd::new(set);
+    let mut demo = Demo {
+        worker: &worker,
+        doors,
+        crowd,
+        ready: Vec::new(),
+        held_up: false,
+        watches_write: false,
+    };
+    demo.serve()?;
     Ok(async_io::block_on(worker.finish()))
+}
+
+impl Watcher for Set {
+    fn add(&mut self, fd: BorrowedFd<'_>, key: u64, writable: bool) -> io::Result<()> {
+        Set::add(self, fd, key, writable)
+    }
+
+    fn renew(&mut self, fd: BorrowedFd<'_>, key: u64, writable: bool) -> io::Result<()> {
+        Set::renew(self, fd, key, writable)
+    }
+
+    fn remove(&mut self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        Set::remove(self, fd)
+    }
 }
 
 /// Whether a listener is to be asked again.
@@ -65,7 +90,9 @@ struct Demo<'a> {
     worker: &'a Worker,
     /// The listeners of which something may come.
     doors: Vec<Incoming<'a>>,
-    crowd: Crowd,
+    crowd: Crowd<Set>,
+    /// Clients that are ready.
+    ready: Vec<u64>,
     /// There was no descriptor for another connection: try again when a client goes.
     held_up: bool,
     watches_write: bool,
@@ -78,10 +105,7 @@ impl Demo<'_> {
         let waker = Waker::from(Arc::clone(&woken));
         let mut cx = Context::from_waker(&waker);
         loop {
-            self.crowd.look()?;
-            if self.crowd.is_called() {
-                self.worker.turn();
-            }
+            self.look()?;
             // All are asked now.
             woken.take();
             let is_leaving = self.is_leaving();
@@ -103,15 +127,32 @@ impl Demo<'_> {
         }
     }
 
+    /// Reads what came for the worker, and serves the clients that are ready.
+    fn look(&mut self) -> io::Result<()> {
+        let mut is_called = false;
+        self.crowd.watcher().look(|key| match key {
+            WORKER => is_called = true,
+            client => self.ready.push(client),
+        })?;
+        self.crowd.serve(self.ready.drain(..));
+        if is_called {
+            self.worker.turn();
+        }
+        Ok(())
+    }
+
     /// Waits for anything at all. This takes one system call, and what async-io does for its
     /// own wait takes several: see [`Set::wait`](crate::set::Set::wait).
     fn wait(&mut self) -> io::Result<()> {
         let wants_write = self.worker.wants_write();
         if wants_write != self.watches_write {
-            self.worker.rewatch_in(self.crowd.set(), WORKER, wants_write)?;
+            self.worker.rewatch_in(self.crowd.watcher(), WORKER, wants_write)?;
             self.watches_write = wants_write;
         }
-        self.crowd.wait()
+        let deadline = self.crowd.deadline();
+        let set = self.crowd.watcher();
+        set.be_ready_by(deadline)?;
+        set.wait()
     }
 
     fn is_leaving(&self) -> bool {

@@ -2,7 +2,6 @@
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::http::{self, Parsed, Request, Route, Status};
@@ -26,24 +25,24 @@ const SPINS: u64 = 10_000_000;
 
 /// Who answers.
 #[derive(Clone, Copy, Debug)]
-pub struct Identity {
+pub(super) struct Identity {
     worker: u64,
     pid: u32,
 }
 
 impl Identity {
     /// This process.
-    pub fn own() -> Identity {
+    pub(super) fn own() -> Identity {
         Identity { worker: worker_id().unwrap_or(0), pid: std::process::id() }
     }
 }
 
-/// A client of the demo worker. An adapter watches its descriptor for readiness to read, and to
+/// A client of the demo worker. Whoever has it watches its descriptor for readiness to read, and to
 /// write while [`wants_write`](Client::wants_write), and keeps its
 /// [`deadline`](Client::deadline).
 #[derive(Debug)]
-pub struct Client {
-    connection: Arc<Connection>,
+pub(super) struct Client {
+    connection: Connection,
     /// What was read and not used yet.
     input: Vec<u8>,
     /// What of a body is still to be thrown away.
@@ -93,7 +92,7 @@ enum Filled {
 
 /// What becomes of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
+pub(super) enum Next {
     /// Wait until it is ready or its deadline has passed.
     Stay,
     /// More is there to be read: come back to it after the others.
@@ -104,9 +103,9 @@ pub enum Next {
 
 impl Client {
     /// A client that has just come.
-    pub fn new(connection: Connection, now: Instant) -> Self {
+    pub(super) fn new(connection: Connection, now: Instant) -> Self {
         Client {
-            connection: Arc::new(connection),
+            connection,
             input: Vec::new(),
             body_left: 0,
             output: Vec::new(),
@@ -118,19 +117,19 @@ impl Client {
     }
 
     /// The worker is on its way out: who has sent nothing yet has not much time left.
-    pub fn hurry(&mut self, now: Instant) {
+    pub(super) fn hurry(&mut self, now: Instant) {
         if self.fresh {
             self.deadline = self.deadline.min(now + GRACE);
         }
     }
 
     /// Its connection, to be watched.
-    pub fn connection(&self) -> &Arc<Connection> {
+    pub(super) fn connection(&self) -> &Connection {
         &self.connection
     }
 
     /// Goes on as far as possible. May panic or end the process, if the client asked for that.
-    pub fn advance(&mut self, who: Identity, leaving: bool, now: Instant) -> Next {
+    pub(super) fn advance(&mut self, who: Identity, leaving: bool, now: Instant) -> Next {
         let mut turns = 0;
         let filled = loop {
             let Ok(filled) = self.fill() else { return Next::Close };
@@ -180,7 +179,7 @@ impl Client {
     }
 
     /// The deadline has passed: a sleeper is answered, others have had their time.
-    pub fn on_deadline(&mut self, who: Identity, leaving: bool, now: Instant) -> Next {
+    pub(super) fn on_deadline(&mut self, who: Identity, leaving: bool, now: Instant) -> Next {
         let State::Sleeping { keep_alive, head_only } = self.state else { return Next::Close };
         self.state = State::Reading;
         self.deadline = now + IDLE;
@@ -189,7 +188,7 @@ impl Client {
     }
 
     /// Whether it was answered, and nothing was begun since: a worker that leaves may close it.
-    pub fn is_done(&self) -> bool {
+    pub(super) fn is_done(&self) -> bool {
         !self.fresh
             && self.state == State::Reading
             && self.input.is_empty()
@@ -198,12 +197,12 @@ impl Client {
     }
 
     /// Whether it was answered for the last time, and is only still to close: nobody waits for that.
-    pub fn is_lingering(&self) -> bool {
+    pub(super) fn is_lingering(&self) -> bool {
         self.state == State::Lingering
     }
 
     /// Whether readiness to write matters.
-    pub fn wants_write(&self) -> bool {
+    pub(super) fn wants_write(&self) -> bool {
         !self.output.is_empty()
     }
 
@@ -213,7 +212,7 @@ impl Client {
     }
 
     /// When [`on_deadline`](Client::on_deadline) is to be called.
-    pub fn deadline(&self) -> Instant {
+    pub(super) fn deadline(&self) -> Instant {
         self.deadline
     }
 
@@ -223,7 +222,7 @@ impl Client {
             if self.has_enough() {
                 return Ok(Filled::More);
             }
-            match (&*self.connection).read(&mut buffer) {
+            match (&self.connection).read(&mut buffer) {
                 Ok(0) => {
                     self.has_ended = true;
                     return Ok(Filled::End);
@@ -318,7 +317,7 @@ impl Client {
             if sent == self.output.len() {
                 break Ok(true);
             }
-            match (&*self.connection).write(&self.output[sent..]) {
+            match (&self.connection).write(&self.output[sent..]) {
                 Ok(count) => sent += count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break Ok(false),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -10,15 +10,13 @@
 //! | `/exit?code=N` | answers, then exits at once |
 
 mod client;
+mod crowd;
 mod http;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-pub use client::{Client, Identity, Next};
-
-/// Clients at a time; more are declined.
-pub const MAX_CLIENTS: usize = 10_000;
+pub use crowd::{Crowd, Watcher};
 
 /// The end of a demo worker, and what there is to say about it.
 pub fn end(result: io::Result<ExitCode>) -> ExitCode {

@@ -24,7 +24,7 @@ use crate::socket;
 pub struct Connection(Option<OwnedFd>);
 
 impl Connection {
-    pub(super) fn new(fd: OwnedFd) -> Self {
+    pub(crate) fn new(fd: OwnedFd) -> Self {
         Connection(Some(fd))
     }
 

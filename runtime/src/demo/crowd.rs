@@ -1,25 +1,51 @@
 //! The clients of a demo worker.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
-use roundel_runtime::demo::{Client, Identity, MAX_CLIENTS, Next};
-use roundel_runtime::worker::Connection;
+use super::client::{Client, Identity, Next};
+use crate::worker::Connection;
 
-use crate::set::Set;
-
+/// Clients at a time; more are declined.
+const MAX_CLIENTS: usize = 10_000;
 /// Clients that have only to close and are not watched: few, as each has a descriptor.
 const MAX_LEAVERS: usize = 16;
-/// The key of all that the worker reads from. Clients have smaller ones.
-pub(super) const WORKER: u64 = u64::MAX - 1;
 
-pub(super) struct Crowd {
+/// What an adapter watches descriptors with, each under a key: for edges, as epoll(7) has them. It
+/// names those that have become ready to read, or to write where that is asked for.
+pub trait Watcher {
+    /// Adds a descriptor. It is ready for the first time if it is so now.
+    ///
+    /// # Errors
+    /// For want of memory, or of watches, of which a user has only so many (epoll(7)).
+    fn add(&mut self, fd: BorrowedFd<'_>, key: u64, writable: bool) -> io::Result<()>;
+
+    /// Watches a descriptor anew: what it is ready for now, it becomes ready for.
+    ///
+    /// # Errors
+    /// If the descriptor was not added, or for want of memory.
+    fn renew(&mut self, fd: BorrowedFd<'_>, key: u64, writable: bool) -> io::Result<()>;
+
+    /// Removes a descriptor. Those that are closed are not removed before.
+    ///
+    /// # Errors
+    /// If the descriptor was not added.
+    fn remove(&mut self, fd: BorrowedFd<'_>) -> io::Result<()>;
+}
+
+/// All clients of a demo worker, their deadlines, and what watches them.
+#[derive(Debug)]
+pub struct Crowd<W> {
     who: Identity,
     clients: HashMap<u64, Client>,
     deadlines: BTreeSet<(Instant, u64)>,
-    set: Set,
+    watcher: W,
     /// Those who were answered for the last time and are not watched, the oldest first. Most close
     /// soon, and nobody waits for that: each is looked at when enough others have followed, or
     /// closed at its deadline.
@@ -28,71 +54,75 @@ pub(super) struct Crowd {
     last: u64,
     is_leaving: bool,
     has_shrunk: bool,
-    /// Clients that are ready.
-    ready: Vec<u64>,
-    /// There is something for the worker.
-    is_called: bool,
 }
 
 /// What is to be done with a client. It may panic.
 type Act = fn(&mut Client, Identity, bool, Instant) -> Next;
 
-impl Crowd {
-    pub(super) fn new() -> io::Result<Crowd> {
-        Ok(Crowd {
+impl<W: Watcher> Crowd<W> {
+    /// The key of what the adapter has watched for itself: no client gets it.
+    pub const NO_CLIENT: u64 = 0;
+
+    /// Nobody yet.
+    pub fn new(watcher: W) -> Crowd<W> {
+        Crowd {
             who: Identity::own(),
             clients: HashMap::new(),
             deadlines: BTreeSet::new(),
-            set: Set::new()?,
+            watcher,
             leavers: VecDeque::new(),
-            last: 0,
+            last: Self::NO_CLIENT,
             is_leaving: false,
             has_shrunk: false,
-            ready: Vec::new(),
-            is_called: false,
-        })
+        }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    /// Whether nobody is there.
+    pub fn is_empty(&self) -> bool {
         self.clients.is_empty()
     }
 
-    pub(super) fn is_full(&self) -> bool {
+    /// Whether another connection is to be declined.
+    pub fn is_full(&self) -> bool {
         self.clients.len() >= MAX_CLIENTS
     }
 
     /// Whether somebody has gone since the last call.
-    pub(super) fn has_shrunk(&mut self) -> bool {
+    pub fn has_shrunk(&mut self) -> bool {
         std::mem::take(&mut self.has_shrunk)
     }
 
-    /// Whether there was something for the worker since the last call.
-    pub(super) fn is_called(&mut self) -> bool {
-        std::mem::take(&mut self.is_called)
+    /// When [`serve`](Crowd::serve) is to be called, whoever is ready.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadlines.first().map(|(at, _)| *at)
     }
 
-    /// What waits for all of them, and for the worker too.
-    pub(super) fn set(&self) -> &Set {
-        &self.set
+    /// What watches the clients.
+    pub fn watcher(&mut self) -> &mut W {
+        &mut self.watcher
     }
 
-    /// The worker is on its way out.
-    pub(super) fn leave(&mut self) {
+    /// The worker is on its way out: who was answered is closed, who has sent nothing yet has
+    /// little time left.
+    pub fn leave(&mut self) {
         if std::mem::replace(&mut self.is_leaving, true) {
             return;
         }
         self.see_off();
         let now = Instant::now();
-        for (key, client) in &mut self.clients {
+        self.clients.retain(|key, client| {
             self.deadlines.remove(&(client.deadline(), *key));
+            if client.is_done() {
+                return false;
+            }
             client.hurry(now);
             self.deadlines.insert((client.deadline(), *key));
-        }
-        self.close_done();
+            true
+        });
     }
 
     /// Serves a connection as far as possible at once: mostly the request is there already.
-    pub(super) fn admit(&mut self, connection: Connection) {
+    pub fn admit(&mut self, connection: Connection) {
         let now = Instant::now();
         let mut client = Client::new(connection, now);
         if self.is_leaving {
@@ -113,6 +143,20 @@ impl Crowd {
         self.see_off();
     }
 
+    /// Serves those who are ready, and those whose time has come.
+    pub fn serve(&mut self, ready: impl IntoIterator<Item = u64>) {
+        for key in ready {
+            self.advance(key, Client::advance);
+        }
+        let now = Instant::now();
+        while let Some(&(at, key)) = self.deadlines.first()
+            && at <= now
+        {
+            self.deadlines.pop_first();
+            self.advance(key, Client::on_deadline);
+        }
+    }
+
     /// Closes those who have closed, and watches those who have not, but for the latest few.
     fn see_off(&mut self) {
         let unwatched = if self.is_leaving { 0 } else { MAX_LEAVERS };
@@ -130,61 +174,19 @@ impl Crowd {
 
     fn watch(&mut self, key: u64) {
         let Some(client) = self.clients.get(&key) else { return };
-        // For want of memory, or of watches, of which a user has only so many (epoll(7)).
-        if self.set.add(&**client.connection(), key, client.wants_write()).is_err() {
+        let wants_write = client.wants_write();
+        if self.watcher.add(client.connection().as_fd(), key, wants_write).is_err() {
             self.remove(key);
         }
     }
 
     fn remove(&mut self, key: u64) {
+        // That it is closed ends the watch, at the latest when the primary closes its copy, which
+        // it may have for a moment.
         if let Some(client) = self.clients.remove(&key) {
             self.deadlines.remove(&(client.deadline(), key));
             self.has_shrunk = true;
         }
-    }
-
-    /// Waits until somebody is ready or his time has come, or the worker is called.
-    pub(super) fn wait(&mut self) -> io::Result<()> {
-        self.set.be_ready_by(self.deadlines.first().map(|(at, _)| *at))?;
-        self.set.wait()
-    }
-
-    /// Serves those who are ready and those whose time has come.
-    pub(super) fn look(&mut self) -> io::Result<()> {
-        self.set.look(|key| match key {
-            WORKER => self.is_called = true,
-            client => self.ready.push(client),
-        })?;
-        let mut ready = std::mem::take(&mut self.ready);
-        for key in ready.drain(..) {
-            self.advance(key, Client::advance);
-        }
-        self.ready = ready;
-        self.expire();
-        if self.is_leaving {
-            self.close_done();
-        }
-        Ok(())
-    }
-
-    fn expire(&mut self) {
-        let now = Instant::now();
-        while let Some(&(at, key)) = self.deadlines.first()
-            && at <= now
-        {
-            self.deadlines.pop_first();
-            self.advance(key, Client::on_deadline);
-        }
-    }
-
-    fn close_done(&mut self) {
-        self.clients.retain(|key, client| {
-            let is_done = client.is_done();
-            if is_done {
-                self.deadlines.remove(&(client.deadline(), *key));
-            }
-            !is_done
-        });
     }
 
     fn advance(&mut self, key: u64, what: Act) {
@@ -193,8 +195,6 @@ impl Crowd {
         let lingered = client.is_lingering();
         let next = act(client, what, self.who, self.is_leaving);
         if next == Next::Close {
-            // That it is closed removes it from the set, at the latest when the primary closes
-            // its copy, which it may have for a moment.
             self.deadlines.remove(&(before, key));
             return self.remove(key);
         }
@@ -202,15 +202,17 @@ impl Crowd {
             self.deadlines.remove(&(before, key));
             self.deadlines.insert((client.deadline(), key));
         }
+        let fd = client.connection().as_fd();
         if client.is_lingering() && !lingered && next == Next::Stay && !self.is_leaving {
             // Where it fails, it is looked at more often than it has to be.
-            let _ = self.set.remove(&**client.connection());
+            let _ = self.watcher.remove(fd);
             self.leavers.push_back(key);
             self.see_off();
-        } else if (client.wants_write() != wrote || next == Next::Again)
-            && self.set.renew(&**client.connection(), key, client.wants_write()).is_err()
-        {
-            self.remove(key);
+        } else if client.wants_write() != wrote || next == Next::Again {
+            let wants_write = client.wants_write();
+            if self.watcher.renew(fd, key, wants_write).is_err() {
+                self.remove(key);
+            }
         }
     }
 }
