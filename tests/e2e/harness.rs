@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 pub(crate) use roundel_tests::process::{
-    PATIENCE, alone, built, eventually as wait_for, is_alive as is_running,
+    PATIENCE, alone, built, cpu_time, eventually as wait_for, is_alive as is_running,
 };
 use roundel_tests::process::{scratch, with_variable};
 use serde_json::Value;
@@ -289,15 +289,6 @@ pub(crate) fn under_load(addr: SocketAddr, clients: usize, act: impl FnOnce()) -
         drop(end);
         clients.into_iter().flat_map(|client| client.join().unwrap()).collect()
     })
-}
-
-/// CPU time of a process in clock ticks of 10 ms (proc(5), `stat`).
-pub(crate) fn cpu_ticks(pid: i32) -> u64 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let (_, fields) = stat.rsplit_once(')').unwrap();
-    let mut fields = fields.split_whitespace().skip(11);
-    let mut next = || fields.next().unwrap().parse::<u64>().unwrap();
-    next() + next()
 }
 
 /// Children of a process that nobody has waited for.

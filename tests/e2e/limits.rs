@@ -62,11 +62,11 @@ fn two_hundred_clients_with_64_descriptors(on: Pair, mut command: Command) {
     let status = cluster.status();
     let held = |name: &str| status["primary"][name].as_u64().unwrap();
     assert!(held("pending") + held("in_flight") <= 64 - 32 - 2 * 8, "{status}");
-    let ticks = cpu_ticks(cluster.pid());
+    let before_span = cpu_time(cluster.pid());
     // The span over which the CPU is measured.
     std::thread::sleep(Duration::from_secs(10));
-    let used = cpu_ticks(cluster.pid()) - ticks;
-    assert!(used < 50, "{used} ticks of 10 ms in 10 s");
+    let used = cpu_time(cluster.pid()) - before_span;
+    assert!(used < Duration::from_millis(500), "{used:?} in 10 s");
     for pid in &pids {
         kill(Pid::from_raw(*pid), Signal::SIGCONT).unwrap();
     }
@@ -136,12 +136,12 @@ fn workers_at_their_own_limit_cost_no_spin_either(on: Pair) {
         (*accepting == false && !cluster.events_named(on.refusal()).is_empty()).then_some(())
     });
     let all = [pids[0], pids[1], cluster.pid()];
-    let ticks = all.map(cpu_ticks);
+    let before_span = all.map(cpu_time);
     // The span over which the CPU is measured.
     std::thread::sleep(Duration::from_secs(10));
-    for (pid, before) in all.into_iter().zip(ticks) {
-        let used = cpu_ticks(pid) - before;
-        assert!(used < 50, "{used} ticks of 10 ms in 10 s in {pid}");
+    for (pid, before) in all.into_iter().zip(before_span) {
+        let used = cpu_time(pid) - before;
+        assert!(used < Duration::from_millis(500), "{used:?} in 10 s in {pid}");
     }
     assert_eq!(cluster.total("refused_total"), 0);
     drop(silent);

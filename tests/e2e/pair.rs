@@ -2,11 +2,16 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use roundel_tests::optional;
 use roundel_tests::process::unused_address;
 
 use crate::harness::{Cluster, built};
+
+/// The CPU time that a process of ours may use in 2 s in which nothing happens: a few late events
+/// of what came before, and far less than asking again and again would take.
+pub(crate) const IDLE: Duration = Duration::from_millis(2);
 
 /// A primary, and the workers that it starts.
 #[derive(Clone, Copy, Debug)]
@@ -68,9 +73,9 @@ impl Pair {
         if self.has_node_workers() { "handoff_failed" } else { "declined" }
     }
 
-    /// The CPU time in ticks of 10 ms that an idle worker may use in 2 s. Node keeps house at times.
-    pub(crate) fn idle_ticks(self) -> u64 {
-        if self.has_node_workers() { 3 } else { 0 }
+    /// The CPU time that an idle worker may use in 2 s. Node keeps house at times.
+    pub(crate) fn idle_time(self) -> Duration {
+        if self.has_node_workers() { Duration::from_millis(30) } else { IDLE }
     }
 
     /// Whether workers finish what they have when the primary is gone. Node ends its own at once.

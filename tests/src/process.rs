@@ -8,6 +8,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::time::ClockId;
+use nix::unistd::Pid;
+
 /// How long anything may take before a test fails.
 pub const PATIENCE: Duration = Duration::from_secs(40);
 
@@ -98,11 +101,11 @@ fn newest(path: &Path) -> Option<std::time::SystemTime> {
     fs::read_dir(path).ok()?.flatten().filter_map(|entry| newest(&entry.path())).max()
 }
 
-/// The CPU time that a process has used, in steps of 10 ms (proc(5), `stat`); zero if it is gone.
+/// The CPU time that all threads of a process have used, to the nanosecond
+/// (clock_getcpuclockid(3)); zero if it is gone.
 pub fn cpu_time(pid: i32) -> Duration {
-    let ticks: u64 =
-        stat_fields(pid).iter().skip(11).take(2).filter_map(|it| it.parse::<u64>().ok()).sum();
-    Duration::from_millis(ticks * 10)
+    let clock = ClockId::pid_cpu_clock_id(Pid::from_raw(pid));
+    clock.and_then(ClockId::now).map_or(Duration::ZERO, Duration::from)
 }
 
 /// Whether a process runs. A zombie does not.

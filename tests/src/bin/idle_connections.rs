@@ -8,7 +8,9 @@ use std::io::{BufRead, BufReader, Error, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
-use std::{fs, io, thread};
+use std::{io, thread};
+
+use roundel_tests::process::{cpu_time, rss_kib};
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
 const USAGE: &str = "idle_connections BINARY COUNT SECONDS";
@@ -48,17 +50,17 @@ fn main() -> io::Result<ExitCode> {
     for _ in 0..200 {
         ask(addr)?;
     }
-    let pid = primary.0.id();
-    let before = rss_kib(pid)?;
+    let pid = primary.0.id() as i32;
+    let before = rss_kib(pid);
     let begun = Instant::now();
     let connections = (0..count).map(|_| ask(addr)).collect::<io::Result<Vec<_>>>()?;
     println!("{count} connections in {:.1} s", begun.elapsed().as_secs_f64());
-    let ticks = cpu_ticks(pid)?;
+    let before_span = cpu_time(pid);
     // The span that is measured.
     thread::sleep(Duration::from_secs(seconds));
-    let used = cpu_ticks(pid)? - ticks;
-    let grown = rss_kib(pid)?.saturating_sub(before);
-    let percent = used as f64 / seconds as f64;
+    let used = cpu_time(pid) - before_span;
+    let grown = rss_kib(pid).saturating_sub(before);
+    let percent = used.as_secs_f64() / seconds as f64 * 100.0;
     println!("the primary grew by {grown} KiB to {} KiB", before + grown);
     println!("it used {percent:.3} % of a CPU over {seconds} s");
     for mut connection in connections {
@@ -83,20 +85,4 @@ fn answer(stream: &mut TcpStream) -> io::Result<()> {
         return Err(Error::other("no answer"));
     }
     Ok(())
-}
-
-/// Resident memory (proc(5), `status`).
-fn rss_kib(pid: u32) -> io::Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let value = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    value
-        .and_then(|value| value.split_whitespace().next()?.parse().ok())
-        .ok_or_else(|| Error::other("no VmRSS"))
-}
-
-/// CPU time in ticks of 10 ms: of one second, each is a hundredth (proc(5), `stat`).
-fn cpu_ticks(pid: u32) -> io::Result<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
-    Ok(fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum())
 }
