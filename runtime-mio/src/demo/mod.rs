@@ -91,6 +91,9 @@ impl Demo {
                     return Ok(self.worker.finish());
                 }
             }
+            if self.crowd.has_shrunk() {
+                self.may_accept |= std::mem::take(&mut self.held_up);
+            }
             self.wait(&mut events)?;
             if events.iter().any(|event| event.token() == token(WORKER)) {
                 self.worker.turn()?;
@@ -98,9 +101,6 @@ impl Demo {
             }
             let keys = events.iter().map(|event| event.token().0 as u64);
             self.crowd.serve(keys.filter(|key| *key != WORKER));
-            if self.crowd.has_shrunk() {
-                self.may_accept |= std::mem::take(&mut self.held_up);
-            }
             if self.may_accept {
                 self.accept();
             }
@@ -109,6 +109,7 @@ impl Demo {
 
     /// Waits for anything at all, but not while more connections may be there.
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
+        let deadline = self.crowd.deadline();
         let poll = &mut self.crowd.watcher().0;
         let wants_write = self.worker.wants_write();
         if wants_write != self.watches_write {
@@ -119,10 +120,9 @@ impl Demo {
         let timeout = if self.may_accept {
             Some(Duration::ZERO)
         } else {
-            let deadline = self.crowd.deadline();
             deadline.map(|at| at.saturating_duration_since(Instant::now()))
         };
-        match self.crowd.watcher().0.poll(events, timeout) {
+        match poll.poll(events, timeout) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
             other => other,
         }

@@ -113,6 +113,7 @@ impl<W: Watcher> Crowd<W> {
         self.clients.retain(|key, client| {
             self.deadlines.remove(&(client.deadline(), *key));
             if client.is_done() {
+                self.has_shrunk = true;
                 return false;
             }
             client.hurry(now);

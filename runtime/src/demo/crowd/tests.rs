@@ -231,6 +231,7 @@ fn on_the_way_out_who_was_answered_is_closed_and_who_has_just_come_has_a_moment(
     let mut fresh = come(&mut crowd, "");
     assert!(is_answered(&mut answered));
     crowd.leave();
+    assert!(crowd.has_shrunk());
     let moment = Instant::now() + Duration::from_secs(5);
     assert!(is_closed(&mut answered));
     let late = come(&mut crowd, "");
