@@ -177,6 +177,14 @@ pub const BYTES_PER_TURN: usize = 256 * 1024;
 /// Connections that an adapter accepts from one listener before it turns to the next one.
 pub const ACCEPTS_PER_TURN: u32 = 64;
 
+/// How long a connection may wait, pending or in the kernel's queue, while a worker that could take
+/// it has nothing in flight, before that is an [event](crate::Event::Stalled). It never happens
+/// unless there is a fault in a driver or in this crate.
+///
+/// A driver looks at its listeners so often while connections come, and once a second otherwise,
+/// and tells [`Input::Queue`](crate::Input::Queue).
+pub const STALLED_AFTER: Duration = Duration::from_millis(250);
+
 impl ConfigBuilder {
     /// Checks the choices.
     ///

@@ -149,11 +149,12 @@ impl Surroundings {
                     if code { ExitStatus::Code(number) } else { ExitStatus::Signal(number) };
                 Input::Exited { worker, status }
             }
-            17 => match script.below(5) {
+            17 => match script.below(6) {
                 0 => Input::FrameBegun { worker },
                 1 => Input::Violation { worker, what: Violation::Decode(DecodeError::BadMessage) },
                 2 => Input::Violation { worker, what: Violation::UnknownCodec },
                 3 => Input::Stray { worker },
+                4 => Input::Queue { listener: self.listener(script), waiting: true },
                 _ => Input::Unbound { listener: self.listener(script) },
             },
             18 => {

@@ -45,6 +45,7 @@ fn status_has_the_fields_that_others_read(on: Pair) {
         "declined_total",
         "refused_total",
         "unknown_total",
+        "stalled_total",
         "open_fds",
         "rss_kb",
     ];

@@ -207,6 +207,8 @@ impl Drop for Cluster {
         if thread::panicking() {
             eprintln!("--- log of the primary\n{}", self.log());
         } else {
+            let events = fs::read_to_string(self.dir.join("events")).unwrap_or_default();
+            assert!(!events.contains(r#""event":"stalled""#), "a connection stalled");
             let _ = fs::remove_dir_all(&self.dir);
         }
     }

@@ -373,6 +373,8 @@ impl Drop for Cluster {
                 let from = events.len().saturating_sub(40);
                 events[from..].iter().for_each(|event| eprintln!("{event}"));
             });
+        } else {
+            assert_eq!(self.count("stalled"), 0, "a connection stalled");
         }
         let _ = fs::remove_dir_all(&self.dir);
     }

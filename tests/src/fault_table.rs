@@ -43,6 +43,7 @@ const ROWS: &[Row] = &[
     row("3 no double delivery", Mutant::DropDoubt, Property::NoDouble, QUIET),
     row("4 fairness", Mutant::SkipWorker, Property::Fairness, Mix::CALM),
     row("5 work conservation", Mutant::DelayAck, Property::WorkConservation, Mix::CALM),
+    row("5 work conservation", Mutant::ForgetListener, Property::WorkConservation, QUIET),
     row("6 a stuck worker", Mutant::SpareStuck, Property::Stuck, QUIET),
     row("6 a stuck worker", Mutant::WrongWindow, Property::Stuck, QUIET),
     row("7 listeners", Mutant::CloseWithWorker, Property::Listeners, Mix::ALL),

@@ -60,6 +60,8 @@ pub enum Mutant {
     WrongWindow,
     /// What is read back has no timers.
     LoseTimer,
+    /// The embedder does not hear of connections at one listener.
+    ForgetListener,
 }
 
 /// The core, or the core with a fault.

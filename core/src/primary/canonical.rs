@@ -10,7 +10,7 @@ use super::Primary;
 use super::records::{Listener, SlotRecord, SlotState, Worker};
 use crate::timers::Due;
 use crate::transitions::Life;
-use crate::{ConnId, Deadline, ListenerId, Slot, Time, WorkerId};
+use crate::{ConnId, Deadline, ListenerId, STALLED_AFTER, Slot, Time, WorkerId};
 
 /// A [`Primary`] with its ids renamed in order, its times relative to now, and its counters left
 /// out; what can make no difference any more is left out as well.
@@ -141,6 +141,12 @@ impl CanonicalView<'_> {
         }
         for id in &primary.backlog {
             out.write_u32(rank(&self.listeners, id));
+        }
+        for (id, stall) in &primary.stalls {
+            let (since, pending, reported) = stall.facts();
+            out.write_u32(rank(&self.listeners, id));
+            self.age(since, STALLED_AFTER, out);
+            (pending, reported).hash(out);
         }
         out.write_u32(flags([primary.pressed, primary.ever_online, primary.stop.is_some()]));
         if let Some(stop) = &primary.stop {
@@ -297,6 +303,7 @@ impl CanonicalView<'_> {
     fn listener<H: Hasher>(&self, record: &Listener, out: &mut H) {
         (&record.key, &record.sockname, &record.data, record.state).hash(out);
         out.write_u32(flags([record.operator, record.shared, record.accepting]));
+
         out.write_usize(record.askers.len());
         for asker in &record.askers {
             out.write_u32(rank(&self.workers, &asker.worker));

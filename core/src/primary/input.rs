@@ -115,6 +115,15 @@ pub enum Input {
     },
     /// The operator or embedder wants something.
     Command(Command),
+    /// The kernel's queue of a listener was looked at: see [`STALLED_AFTER`](crate::STALLED_AFTER).
+    /// A driver does it between turns, when it knows of nothing that it could accept.
+    Queue {
+        /// Which one.
+        listener: ListenerId,
+        /// Whether it held a connection, and the driver has not even tried to accept since the last
+        /// look. If the driver knows why it can't (no descriptors are left), it says `false`.
+        waiting: bool,
+    },
 }
 
 /// What an operator or embedder can want.

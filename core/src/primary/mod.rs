@@ -12,11 +12,12 @@ mod pressure;
 mod records;
 mod shutdown;
 mod slots;
+mod stall;
 mod status;
 #[cfg(test)]
 mod tests;
 
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
@@ -35,6 +36,7 @@ use crate::timers::Timers;
 use crate::{Config, Deadline, FromWorker, ListenerId, Misuse, Slot, Time, WorkerId};
 use records::{Listener, SlotRecord, SlotState, Worker};
 use shutdown::Stop;
+use stall::Stall;
 
 /// The primary's protocol and scheduling, as a value.
 ///
@@ -70,6 +72,8 @@ pub struct Primary {
     /// Some worker has spoken the protocol: the program is there.
     ever_online: bool,
     stop: Option<Stop>,
+    /// Listeners at which a connection waited at the last look although a worker was idle.
+    stalls: BTreeMap<ListenerId, Stall>,
     totals: Totals,
 }
 
@@ -102,6 +106,7 @@ impl Primary {
             pressed: false,
             ever_online: false,
             stop: None,
+            stalls: BTreeMap::new(),
             totals: Totals::default(),
             config,
         };
@@ -153,6 +158,7 @@ impl Primary {
             }
             Input::Doubtful { worker, seq } => self.on_doubtful(worker, seq),
             Input::Stray { worker } => self.stray(worker),
+            Input::Queue { listener, waiting } => self.on_queue(listener, waiting),
             Input::Command(command) => self.on_command(command),
             // See `handle_input`.
             Input::Incoming { .. } => {}
@@ -194,7 +200,7 @@ impl Primary {
     fn permit(&self, input: &Input) -> Result<(), Misuse> {
         match input {
             // `Incoming` looks for itself, to look its listener up only once.
-            Input::Wake | Input::Incoming { .. } => Ok(()),
+            Input::Wake | Input::Incoming { .. } | Input::Queue { .. } => Ok(()),
             Input::Bound { listener, .. } => match self.listeners.get(*listener) {
                 Some(Listener { state: records::ListenerState::Binding, .. }) => Ok(()),
                 _ => Err(Misuse::NotBinding(*listener)),

@@ -271,6 +271,10 @@ pub enum Event {
     AcceptResumed { listener: ListenerId },
     /// The shutdown began.
     Stopping { deadline: Time },
+    /// A connection has waited at a listener for [`STALLED_AFTER`](crate::STALLED_AFTER) although
+    /// this worker is idle. With so many pending; if none is, it waits in the kernel's queue. There
+    /// is a fault in the driver or in this crate.
+    Stalled { listener: ListenerId, worker: WorkerId, pending: u32 },
 }
 
 impl Event {
@@ -302,6 +306,7 @@ impl Event {
             Event::AcceptPaused { .. } => "accept_paused",
             Event::AcceptResumed { .. } => "accept_resumed",
             Event::Stopping { .. } => "stopping",
+            Event::Stalled { .. } => "stalled",
         }
     }
 }

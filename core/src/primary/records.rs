@@ -279,6 +279,11 @@ impl Listener {
         self.state == ListenerState::Open
     }
 
+    /// Whether the primary accepts its connections and hands them off.
+    pub(crate) fn is_handed_off(&self) -> bool {
+        self.is_open() && !self.shared
+    }
+
     /// Puts a connection at its place in the queue.
     pub(crate) fn enqueue(&mut self, entry: Pending) {
         match self.pending.back() {

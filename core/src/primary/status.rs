@@ -23,6 +23,8 @@ pub struct Totals {
     pub unknown: u64,
     /// Messages that answered or named nothing.
     pub stray: u64,
+    /// Times that a connection waited although a worker was idle.
+    pub stalled: u64,
 }
 
 /// A worker, as it is now.

@@ -5,6 +5,7 @@ mod check;
 mod life;
 mod listeners;
 mod queue;
+mod stall;
 
 use alloc::boxed::Box;
 use alloc::vec;

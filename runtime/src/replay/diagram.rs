@@ -80,7 +80,9 @@ fn incoming(input: &Input) -> Option<String> {
         Input::Command(command) => {
             format!("Note over P: command {}", text(&format!("{command:?}")))
         }
-        Input::Wake | Input::Hello { .. } | Input::FrameBegun { .. } => return None,
+        Input::Wake | Input::Hello { .. } | Input::FrameBegun { .. } | Input::Queue { .. } => {
+            return None;
+        }
         other => format!("Note over P: {}", text(&format!("{other:?}"))),
     })
 }

@@ -20,6 +20,8 @@ pub(super) struct Door {
     /// Out of descriptors: not accepted from until the next retry.
     starved: bool,
     watched: bool,
+    /// It was tried to accept since the queues were last looked at.
+    visited: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +36,16 @@ impl Door {
     pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
+
+    /// Whether connections that arrive are to be accepted, and can be.
+    pub(super) fn is_accepting(&self) -> bool {
+        self.state == DoorState::Accepting && !self.starved
+    }
+
+    /// Whether it was tried to accept since this was last asked.
+    pub(super) fn take_visited(&mut self) -> bool {
+        std::mem::take(&mut self.visited)
+    }
 }
 
 impl Shell {
@@ -43,8 +55,10 @@ impl Shell {
                 let sockname = bound.sockname.clone();
                 let fd = Arc::new(fd);
                 let state = DoorState::Paused;
-                self.doors
-                    .insert(listener, Door { bound, fd, state, starved: false, watched: false });
+                self.doors.insert(
+                    listener,
+                    Door { bound, fd, state, starved: false, watched: false, visited: false },
+                );
                 Ok(sockname)
             }
             Err(errno) => Err(Errno(errno as i32)),
@@ -79,7 +93,7 @@ impl Shell {
     /// connection that arrives would wake the primary for nothing.
     fn watch_door(&mut self, listener: ListenerId) {
         let Some(door) = self.doors.get_mut(&listener) else { return };
-        let watched = door.state == DoorState::Accepting && !door.starved;
+        let watched = door.is_accepting();
         if std::mem::replace(&mut door.watched, watched) == watched {
             return;
         }
@@ -96,6 +110,7 @@ impl Shell {
         for _ in 0..ACCEPTS_PER_TURN {
             // Between two connections the machine may have said to pause.
             let Some(door) = self.doors.get_mut(&listener) else { return };
+            door.visited = true;
             match &mut door.state {
                 DoorState::Paused => return,
                 _ if door.starved => return,

@@ -94,6 +94,7 @@ impl Shell {
             declined_total: totals.declined,
             refused_total: totals.refused,
             unknown_total: totals.unknown,
+            stalled_total: totals.stalled,
             open_fds: limits::open_fds().map_or(0, |count| count as u64),
             rss_kb: limits::rss_kb().unwrap_or(0),
         };

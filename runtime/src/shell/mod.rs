@@ -13,6 +13,7 @@ mod machine;
 mod peer;
 mod report;
 mod source;
+mod stall;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
@@ -74,6 +75,8 @@ pub struct Shell {
     unsent: BTreeSet<WorkerId>,
     /// When to try again what failed for want of descriptors or memory.
     retry_at: Option<Time>,
+    /// When to look for connections that nobody accepts.
+    look_at: Time,
     read_buffer: Box<[u8]>,
     stop_asked: bool,
     verdict: Option<Verdict>,
@@ -135,6 +138,7 @@ impl Shell {
             ready: BTreeSet::new(),
             unsent: BTreeSet::new(),
             retry_at: None,
+            look_at: now,
             read_buffer: vec![0; 64 * 1024].into_boxed_slice(),
             stop_asked: false,
             verdict: None,
@@ -170,7 +174,10 @@ impl Shell {
     pub fn deadline(&self) -> Option<Time> {
         let core = self.core.poll_timeout().map(|deadline| deadline.at);
         let control = self.control.as_ref().and_then(ControlServer::deadline);
-        [core, control, self.retry_at, self.core.journal_due()].into_iter().flatten().min()
+        [core, control, self.retry_at, self.core.journal_due(), self.look_due()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// How the primary ended, once it has.
@@ -208,6 +215,7 @@ impl Shell {
         self.expire_control();
         self.input(Input::Wake);
         self.carry_out();
+        self.look_at_queues();
         if let Some(why) = self.core.flush_journal(self.now) {
             self.unrecorded(&why);
         }

@@ -137,6 +137,9 @@ pub(super) fn event(at_ms: u64, event: &Event, pid: Option<i32>) -> Line {
         | Event::AcceptPaused { listener }
         | Event::AcceptResumed { listener } => line.listener(*listener),
         Event::Stopping { deadline: _ } => line,
+        Event::Stalled { listener, worker, pending } => {
+            line.worker(*worker).listener(*listener).with("pending", *pending)
+        }
         _ => line,
     }
 }
@@ -188,6 +191,12 @@ pub(super) fn words(event: &Event, pid: Option<i32>) -> Option<String> {
             format!("cannot listen on {address}: {}", explain(errno.0))
         }
         Event::Stopping { .. } => "stopping".into(),
+        Event::Stalled { listener, worker, .. } => format!(
+            "a connection waits at listener {} although worker {} is idle: this is a fault of the \
+             primary, please report it",
+            listener.get(),
+            worker.get()
+        ),
         _ => return None,
     })
 }

@@ -43,7 +43,14 @@ impl fmt::Display for PrimaryRow {
             self.declined_total,
             self.refused_total,
             self.unknown_total
-        )
+        )?;
+        // It never happens, so nobody needs to read that it did not.
+        match self.stalled_total {
+            0 => Ok(()),
+            stalled => {
+                writeln!(f, "stalled: {stalled} times a connection waited beside an idle worker")
+            }
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use roundel_core::{ConnId, Input, ListenerId, SockName, WorkerId};
 use super::socket::Socket;
 use super::{Fate, Sim};
 use crate::fault::Property;
+use crate::mutants::Mutant;
 use crate::token::Token;
 
 /// Something that the embedder will tell the core when its turn comes.
@@ -30,6 +31,9 @@ pub(super) struct Door {
 impl Sim {
     /// Accepts clients as far as the core wants them.
     pub(super) fn accept(&mut self, listener: ListenerId, at_most: u32) {
+        if self.forgets() == Some(listener) {
+            return;
+        }
         for _ in 0..at_most {
             let Some(door) = self.doors.get_mut(&listener) else { return };
             if !door.accepting || door.backlog == 0 {
@@ -38,6 +42,12 @@ impl Sim {
             door.backlog -= 1;
             self.admit(listener);
         }
+    }
+
+    /// The listener of which this embedder does not hear.
+    pub(super) fn forgets(&self) -> Option<ListenerId> {
+        let forgets = self.mutant == Some(Mutant::ForgetListener);
+        self.doors.keys().next().copied().filter(|_| forgets)
     }
 
     fn admit(&mut self, listener: ListenerId) {

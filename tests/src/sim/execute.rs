@@ -69,6 +69,10 @@ impl Sim {
             Output::Event(Event::Killing { worker, violation: Some(violation), .. }) => {
                 self.judge_violation(worker, &violation);
             }
+            Output::Event(Event::Stalled { listener, worker, .. }) => {
+                let what = format!("{listener} has a connection and {worker} is idle");
+                self.fault(Property::WorkConservation, what);
+            }
             Output::Stopped(verdict) => {
                 let before = self.stopped.replace(verdict);
                 if before.is_some() {

@@ -8,6 +8,7 @@ use roundel_core::{
 };
 
 use super::Sim;
+use super::doors::Door;
 use super::program::Program;
 use crate::coverage::Effect;
 use crate::fault::{Fault, Property};
@@ -73,6 +74,18 @@ impl Sim {
             self.accept(listener, 64);
         }
         self.flush_all();
+        self.look_at_queues();
+    }
+
+    /// Everything was accepted that there was, unless somebody forgot it.
+    fn look_at_queues(&mut self) {
+        let ids: Vec<ListenerId> = self.doors.keys().copied().collect();
+        for listener in ids {
+            let forgotten = self.forgets() == Some(listener);
+            let held = |door: &Door| door.accepting && door.backlog > 0;
+            let waiting = forgotten && self.doors.get(&listener).is_some_and(held);
+            self.input(Input::Queue { listener, waiting });
+        }
     }
 
     /// One worker reads, takes what is there, and exits if it is done.

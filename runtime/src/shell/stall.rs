@@ -1,0 +1,58 @@
+//! What the stall detector is told: which listeners hold connections that nobody accepts.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use roundel_core::{Input, ListenerId, STALLED_AFTER, Time};
+
+use super::accept::Door;
+use super::{Shell, Source};
+
+/// How often the queues are looked at while no connections come.
+const QUIET: Duration = Duration::from_secs(1);
+
+impl Shell {
+    /// When the queues are next looked at, while there is a listener to accept from.
+    pub(super) fn look_due(&self) -> Option<Time> {
+        self.doors.values().any(Door::is_accepting).then_some(self.look_at)
+    }
+
+    /// Looks at the queues if it is time. To be called between turns: what a listener in
+    /// `ready` holds is about to be accepted.
+    pub(super) fn look_at_queues(&mut self) {
+        if self.look_due().is_none_or(|at| at > self.now) {
+            return;
+        }
+        let (mut idle, mut busy) = (Vec::new(), false);
+        for (&id, door) in &mut self.doors {
+            let visited = door.take_visited();
+            busy |= visited;
+            if door.is_accepting() && !visited && !self.ready.contains(&Source::Listener(id)) {
+                idle.push(id);
+            }
+        }
+        let waiting = self.with_connections(&idle);
+        let suspects: BTreeSet<_> =
+            self.core.suspects().into_iter().chain(waiting.clone()).collect();
+        let quiet = suspects.is_empty();
+        for listener in suspects {
+            self.input(Input::Queue { listener, waiting: waiting.contains(&listener) });
+        }
+        self.carry_out();
+        self.look_at = self.now.after(if quiet && !busy { QUIET } else { STALLED_AFTER });
+    }
+
+    /// Those of these listeners that hold a connection, which makes them readable (accept(2)).
+    fn with_connections(&self, listeners: &[ListenerId]) -> Vec<ListenerId> {
+        let doors = listeners.iter().filter_map(|id| Some((*id, self.doors.get(id)?)));
+        let (ids, mut fds): (Vec<_>, Vec<_>) =
+            doors.map(|(id, door)| (id, PollFd::new(door.as_fd(), PollFlags::POLLIN))).unzip();
+        if fds.is_empty() || poll(&mut fds, PollTimeout::ZERO).is_err() {
+            return Vec::new();
+        }
+        let readable =
+            |fd: &PollFd<'_>| fd.revents().is_some_and(|e| e.contains(PollFlags::POLLIN));
+        ids.into_iter().zip(&fds).filter(|(_, fd)| readable(fd)).map(|(id, _)| id).collect()
+    }
+}
