@@ -5,6 +5,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
 use std::time::Duration;
@@ -19,6 +21,8 @@ use roundel_core::{Config, Input, Misuse, Output, Primary, Time};
 const BATCH: usize = 32 * 1024;
 /// How many batches may wait for the disk.
 const QUEUE: usize = 1_024;
+/// How many bytes: a batch is all that came in a turn, so it may be a long one.
+const MAX_WAITING: usize = 32 * 1024 * 1024;
 /// How long bytes may wait for more of them.
 const PATIENCE: Duration = Duration::from_millis(100);
 /// How long the end waits for the disk.
@@ -30,7 +34,7 @@ pub const DEFAULT_LIMIT: u64 = 1 << 30;
 /// Where a journal goes, and how long it may get.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// A file; what is there is replaced.
+    /// A file; what is there is replaced. One that is made has mode 0600.
     pub path: PathBuf,
     /// In bytes.
     pub limit: u64,
@@ -41,6 +45,8 @@ pub struct Target {
 pub(crate) struct Journal {
     recorder: Recorder,
     queue: SyncSender<Vec<u8>>,
+    /// Bytes that wait for the disk.
+    waiting: Arc<AtomicUsize>,
     /// How the writer has ended.
     ended: Receiver<io::Result<()>>,
     path: PathBuf,
@@ -62,17 +68,24 @@ impl Journal {
         let mut file = open(&target.path).map_err(named)?;
         let (queue, batches) = sync_channel::<Vec<u8>>(QUEUE);
         let (tell, ended) = sync_channel(1);
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let written_off = waiting.clone();
         let write = move || {
             // Signals are for the thread that reads them.
             let _ = SigSet::all().thread_block();
-            let written = batches.iter().try_for_each(|batch| file.write_all(&batch));
+            let written = batches.iter().try_for_each(|batch| {
+                let outcome = file.write_all(&batch);
+                written_off.fetch_sub(batch.len(), Ordering::Relaxed);
+                outcome
+            });
             // In this order: whoever finds the queue closed can know why.
             let _ = tell.send(written);
             drop(batches);
         };
         thread::Builder::new().name("journal".into()).spawn(write)?;
         let recorder = Recorder::new(config, target.limit);
-        Ok(Journal { recorder, queue, ended, path: target.path.clone(), due: None, is_over: false })
+        let path = target.path.clone();
+        Ok(Journal { recorder, queue, waiting, ended, path, due: None, is_over: false })
     }
 
     /// [`Primary::handle_input`].
@@ -116,7 +129,7 @@ impl Journal {
             return Ok(());
         }
         self.due = None;
-        let cause = match (self.queue.try_send(self.recorder.take()), ended) {
+        let cause = match (self.send(), ended) {
             (Ok(()), None) => return Ok(()),
             (Ok(()), Some(Ending::Limit)) => "it is as long as it may be".into(),
             (Ok(()), Some(_)) => "a message is too long for it".into(),
@@ -138,7 +151,7 @@ impl Journal {
             return Ok(());
         }
         self.recorder.end(core);
-        let sent = self.queue.try_send(self.recorder.take());
+        let sent = self.send();
         let cause = if let Err(TrySendError::Disconnected(_)) = sent {
             self.failure()
         } else {
@@ -151,6 +164,17 @@ impl Journal {
             }
         };
         Err(format!("the journal {} is cut off: {cause}", self.path.display()))
+    }
+
+    fn send(&mut self) -> Result<(), TrySendError<Vec<u8>>> {
+        let batch = self.recorder.take();
+        let len = batch.len();
+        if self.waiting.load(Ordering::Relaxed).saturating_add(len) > MAX_WAITING {
+            return Err(TrySendError::Full(batch));
+        }
+        // Before the writer can have it.
+        self.waiting.fetch_add(len, Ordering::Relaxed);
+        self.queue.try_send(batch)
     }
 
     fn failure(&self) -> String {
@@ -167,7 +191,8 @@ fn open(path: &Path) -> io::Result<Box<dyn Write + Send>> {
     // A FIFO without a reader would hold up the start of the primary: open(2) then waits.
     let flags = OFlag::O_NONBLOCK.bits();
     let mut options = OpenOptions::new();
-    let file = options.create(true).write(true).truncate(false).custom_flags(flags).open(path)?;
+    options.create(true).write(true).truncate(false).mode(0o600).custom_flags(flags);
+    let file = options.open(path)?;
     if !file.metadata()?.is_file() {
         return Ok(Box::new(file));
     }

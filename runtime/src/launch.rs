@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use crate::cli::{self, Command, Options};
+use crate::console::Console;
 use crate::exit::Exit;
 use crate::process::Program;
 use crate::replay;
@@ -37,7 +38,7 @@ pub fn main(adapter: Adapter) -> ExitCode {
             let mut words = program.into_iter();
             let path = words.next().unwrap_or_default();
             let program = Program { path, args: words.collect(), env: Vec::new() };
-            run(adapter, setup(&options, program, None))
+            run(adapter, setup(adapter, &options, program, None))
         }
         Ok(Command::Demo { options }) => demo(adapter, &options),
         Ok(Command::Replay { journal, diagram }) => {
@@ -56,11 +57,17 @@ fn demo(adapter: Adapter, options: &Options) -> Exit {
     };
     let args = vec![OsString::from(DEMO_WORKER), options.bind.len().to_string().into()];
     let program = Program { path: path.into(), args, env: Vec::new() };
-    run(adapter, setup(options, program, Some(welcome)))
+    run(adapter, setup(adapter, options, program, Some(welcome)))
 }
 
-fn setup(options: &Options, program: Program, welcome: Option<fn(&Welcome) -> String>) -> Setup {
+fn setup(
+    adapter: Adapter,
+    options: &Options,
+    program: Program,
+    welcome: Option<fn(&Welcome) -> String>,
+) -> Setup {
     Setup {
+        name: adapter.name,
         program,
         config: options.config(),
         control: options.control.clone(),
@@ -74,20 +81,39 @@ fn setup(options: &Options, program: Program, welcome: Option<fn(&Welcome) -> St
 
 fn run(adapter: Adapter, setup: Setup) -> Exit {
     match Shell::start(setup) {
-        Ok(shell) => match (adapter.run)(shell) {
-            Ok(exit) => exit,
-            Err(error) => fail(adapter, &format!("the event loop failed: {error}")),
-        },
+        Ok(shell) => {
+            let console = shell.console();
+            (adapter.run)(shell).unwrap_or_else(|error| {
+                console.say(&format!("the event loop failed: {error}"));
+                console.flush();
+                Exit::Failure
+            })
+        }
         Err(error) => {
-            let usage = matches!(error, StartError::Config(_) | StartError::TooFewFiles { .. });
+            let usage = matches!(
+                error,
+                StartError::Config(_)
+                    | StartError::TooFewFiles { .. }
+                    | StartError::SameFile { .. }
+            );
             let exit = fail(adapter, &error.to_string());
             if usage { Exit::Usage } else { exit }
         }
     }
 }
 
+/// Says why nothing was started. A standard error that takes nothing is waited for no longer than
+/// that of a primary that runs.
 fn fail(adapter: Adapter, words: &str) -> Exit {
-    let _ = writeln!(io::stderr(), "{}: {words}", adapter.name);
+    match Console::open(adapter.name) {
+        Ok(console) => {
+            console.say(words);
+            console.flush();
+        }
+        Err(_) => {
+            let _ = writeln!(io::stderr(), "{}: {words}", adapter.name);
+        }
+    }
     Exit::Failure
 }
 

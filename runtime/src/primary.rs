@@ -9,6 +9,7 @@ use std::time::Duration;
 use roundel_core::{Config, ConfigBuilder, ListenKey};
 
 use crate::address;
+use crate::control::Where;
 use crate::eventlog::Target;
 use crate::exit::Exit;
 use crate::journal;
@@ -37,7 +38,7 @@ pub struct Primary<L> {
     program: Program,
     config: ConfigBuilder,
     listeners: Vec<ListenKey>,
-    control: Option<PathBuf>,
+    control: Where,
     events: Option<PathBuf>,
     journal: Option<journal::Target>,
     quiet: bool,
@@ -63,7 +64,7 @@ impl<L: EventLoop> Primary<L> {
             program: Program { path: program, args, env: Vec::new() },
             config: Config::builder().workers(workers),
             listeners: Vec::new(),
-            control: None,
+            control: Where::Default,
             events: None,
             journal: None,
             quiet: false,
@@ -102,10 +103,18 @@ impl<L: EventLoop> Primary<L> {
         self
     }
 
-    /// Where the control socket is, instead of the default place.
+    /// Where the control socket is, instead of the default place. If it can't be made there, the
+    /// primary does not start; without the default place it goes on.
     #[must_use]
     pub fn control(mut self, path: impl Into<PathBuf>) -> Self {
-        self.control = Some(path.into());
+        self.control = Where::Path(path.into());
+        self
+    }
+
+    /// Makes no control socket.
+    #[must_use]
+    pub fn without_control(mut self) -> Self {
+        self.control = Where::Off;
         self
     }
 
@@ -139,6 +148,7 @@ impl<L: EventLoop> Primary<L> {
     /// If it can't be started: `Other` with the reason; or if epoll(7) fails.
     pub fn run(self) -> io::Result<Exit> {
         let setup = Setup {
+            name: "roundel",
             program: self.program,
             config: self.config.listeners(self.listeners),
             control: self.control,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use roundel_core::{Codec, Config, ConfigBuilder, ConfigError};
 
-use crate::control::ControlError;
+use crate::control::{ControlError, Where};
 use crate::eventlog::Target;
 use crate::journal;
 use crate::limits::OpenFiles;
@@ -16,12 +16,14 @@ use crate::process::Program;
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Setup {
+    /// With what each line on standard error begins: the name of the binary.
+    pub name: &'static str,
     /// What the workers run.
     pub program: Program,
     /// The configuration of the machine; `max_held` is set from the limit on open files.
     pub config: ConfigBuilder,
-    /// Where the control socket is; `None` for the default place.
-    pub control: Option<PathBuf>,
+    /// Where the control socket is.
+    pub control: Where,
     /// Where the event log goes, if there is to be one.
     pub events: Option<Target>,
     /// Where the journal goes, if there is to be one.
@@ -93,6 +95,17 @@ pub enum StartError {
     Events(io::Error),
     /// The journal could not be opened.
     Journal(io::Error),
+    /// Two options name one file.
+    SameFile {
+        /// One option.
+        one: &'static str,
+        /// The other one.
+        other: &'static str,
+        /// The file, as the other one names it.
+        path: PathBuf,
+    },
+    /// The thread that writes to standard error could not be started.
+    Console(io::Error),
 }
 
 impl fmt::Display for StartError {
@@ -108,6 +121,10 @@ impl fmt::Display for StartError {
             StartError::Control(error) => write!(f, "--control: {error}"),
             StartError::Events(error) => write!(f, "--events: {error}"),
             StartError::Journal(error) => write!(f, "--journal: {error}"),
+            StartError::SameFile { one, other, path } => {
+                write!(f, "{other}: {path:?} is what {one} names as well")
+            }
+            StartError::Console(error) => write!(f, "cannot start a thread: {error}"),
         }
     }
 }

@@ -4,17 +4,17 @@ use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, SockaddrIn6, SockaddrStorage, UnixAddr,
-    bind as nix_bind, connect, getsockname, getsockopt, listen, setsockopt, socket, sockopt,
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, SockaddrIn6, SockaddrStorage,
+    bind as nix_bind, getsockname, getsockopt, listen, setsockopt, socket, sockopt,
 };
 use roundel_core::{Address, ListenKey, SockName, Transport};
 
 use crate::channel::set_nonblocking;
+use crate::unix_path::{self, BoundPath, Wish};
 
 /// The backlog of listen(2) when nobody says another: Node's.
 const DEFAULT_BACKLOG: i32 = 511;
@@ -29,28 +29,6 @@ pub struct Bound {
     /// Its address.
     pub sockname: SockName,
     path: Option<BoundPath>,
-}
-
-/// A path of a unix socket, with what tells whether it is still ours.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct BoundPath {
-    path: PathBuf,
-    device: u64,
-    inode: u64,
-}
-
-impl BoundPath {
-    pub(crate) fn of(path: &Path) -> Option<Self> {
-        let found = fs::symlink_metadata(path).ok()?;
-        Some(BoundPath { path: path.to_owned(), device: found.dev(), inode: found.ino() })
-    }
-
-    /// Removes the path, unless somebody else has taken it over.
-    pub(crate) fn unlink(&self) {
-        if BoundPath::of(&self.path).as_ref() == Some(self) {
-            let _ = fs::remove_file(&self.path);
-        }
-    }
 }
 
 impl Bound {
@@ -110,7 +88,7 @@ pub fn bind(
         Address::Any { port } => (bind_any(*port, kind, key.v6_only)?, None),
         Address::Ip(addr) => (bind_ip(addr, kind, key.v6_only)?, None),
         Address::Unix(path) => {
-            let (fd, path) = bind_unix(Path::new(path), kind)?;
+            let (fd, path) = bind_unix(Path::new(path), kind, backlog)?;
             (fd, Some(path))
         }
         Address::Fd(number) => (take_inherited(*number, kind, inherited)?, None),
@@ -148,12 +126,16 @@ pub(crate) fn take_over(fd: &OwnedFd) -> io::Result<SockName> {
 }
 
 fn listen_on(fd: &OwnedFd, backlog: u32) -> Result<(), Errno> {
+    listen(fd, bounded(backlog)?)
+}
+
+fn bounded(backlog: u32) -> Result<Backlog, Errno> {
     let wanted = match i32::try_from(backlog) {
         Ok(0) => DEFAULT_BACKLOG,
         other => other.unwrap_or(i32::MAX),
     };
     let max = i32::from(Backlog::MAXCONN);
-    listen(fd, Backlog::new(wanted.min(max)).map_err(|_| Errno::EINVAL)?)
+    Backlog::new(wanted.min(max)).map_err(|_| Errno::EINVAL)
 }
 
 fn open(family: AddressFamily, kind: SockType) -> Result<OwnedFd, Errno> {
@@ -191,30 +173,10 @@ fn bind_any(port: u16, kind: SockType, v6_only: bool) -> Result<OwnedFd, Errno> 
     }
 }
 
-fn bind_unix(path: &Path, kind: SockType) -> Result<(OwnedFd, BoundPath), Errno> {
-    let addr = UnixAddr::new(path)?;
-    let fd =
-        socket(AddressFamily::Unix, kind, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
-    match nix_bind(fd.as_raw_fd(), &addr) {
-        Err(Errno::EADDRINUSE) => {
-            // Only what was found stale is removed, not what another process puts there meanwhile.
-            let found = BoundPath::of(path).filter(|_| is_stale(path, kind));
-            found.ok_or(Errno::EADDRINUSE)?.unlink();
-            nix_bind(fd.as_raw_fd(), &addr)?;
-        }
-        other => other?,
-    }
-    let path = BoundPath::of(path).ok_or(Errno::ENOENT)?;
-    Ok((fd, path))
-}
-
-/// Whether a path is a socket that nobody listens on.
-pub(crate) fn is_stale(path: &Path, kind: SockType) -> bool {
-    let is_socket = fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
-    let Ok(addr) = UnixAddr::new(path) else { return false };
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let Ok(probe) = socket(AddressFamily::Unix, kind, flags, None) else { return false };
-    is_socket && connect(probe.as_raw_fd(), &addr) == Err(Errno::ECONNREFUSED)
+/// A stream socket listens at once: see [`unix_path`].
+fn bind_unix(path: &Path, kind: SockType, backlog: u32) -> Result<(OwnedFd, BoundPath), Errno> {
+    let wish = Wish { kind, backlog: bounded(backlog)?, mode: None, replace_stale: true };
+    Ok(unix_path::take(path, &wish)?)
 }
 
 fn take_inherited(number: RawFd, kind: SockType, inherited: &Inherited) -> Result<OwnedFd, Errno> {
@@ -294,6 +256,8 @@ mod tests {
     use std::net::TcpStream;
     use std::os::fd::AsFd;
     use std::os::unix::net::{UnixListener, UnixStream};
+
+    use std::path::PathBuf;
 
     use super::*;
 

@@ -2,6 +2,7 @@
 
 mod cells;
 mod cli;
+mod console;
 mod control;
 mod harness;
 mod hostile;
@@ -9,6 +10,7 @@ mod journal;
 mod life;
 mod limits;
 mod pair;
+mod place;
 mod program;
 mod serving;
 mod shutdown;

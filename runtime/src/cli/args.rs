@@ -149,9 +149,9 @@ pub(super) struct OptionArgs {
     #[arg(long)]
     pub(super) wait_ready: bool,
 
-    /// The control socket to make [default: $XDG_RUNTIME_DIR/roundel-PID.sock, else in the
-    /// temporary directory]
-    #[arg(long, value_name = "PATH")]
+    /// The control socket to make, or off [default: roundel-PID.sock in $XDG_RUNTIME_DIR, else in
+    /// roundel-UID in the temporary directory]
+    #[arg(long, value_name = "PATH|off")]
     pub(super) control: Option<PathBuf>,
 
     /// Write events, one JSON object a line, to a file or to standard output (-) [default: off]

@@ -117,7 +117,7 @@ mod tests {
         let mut server = ControlServer::bind(Some(Path::new(&path))).unwrap();
         println!("\nlistening");
         wait_readable(server.fd());
-        let client = server.accept().unwrap().unwrap();
+        let client = server.accept(Time::ZERO).unwrap().unwrap();
         wait_readable(server.client_fd(client).unwrap());
         assert_eq!(server.on_ready(client, Time::ZERO), Some(Request::Stop));
         server.reply(client, &Stopping::YES, Time::ZERO);

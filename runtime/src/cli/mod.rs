@@ -18,6 +18,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches};
 use roundel_core::{Address, Codec, Policy};
 
+use crate::control::Where;
 use crate::exit::Exit;
 use crate::journal;
 use args::{Cli, CommandArgs, OptionArgs, ProgramArgs};
@@ -158,10 +159,11 @@ fn parse_with(
         }
         CommandArgs::Replay { journal, diagram } => Command::Replay { journal, diagram },
         CommandArgs::Status { socket, json } => {
-            Command::Client(ClientCommand::Status { control: socket.control, json })
+            let control = place(name, socket.control)?;
+            Command::Client(ClientCommand::Status { control, json })
         }
         CommandArgs::Stop { socket } => {
-            Command::Client(ClientCommand::Stop { control: socket.control })
+            Command::Client(ClientCommand::Stop { control: place(name, socket.control)? })
         }
     })
 }
@@ -171,6 +173,15 @@ fn command(name: &'static str) -> clap::Command {
     Cli::command().name(name).mut_subcommand("run", |run| {
         run.override_usage(format!("{name} run [OPTIONS] PROGRAM [ARGS...]"))
     })
+}
+
+/// The control socket that a command is to use.
+fn place(name: &str, control: Option<PathBuf>) -> Result<Option<PathBuf>, Early> {
+    if control.as_ref().is_some_and(|path| path.as_os_str() == "off") {
+        let complaint = "--control: a primary with --control off can't be asked (./off is a file)";
+        return Err(Early::usage(name, complaint));
+    }
+    Ok(control)
 }
 
 /// Puts `node` before a script of Node's.
@@ -223,7 +234,11 @@ fn options(args: OptionArgs, environment: Environment) -> Result<Options, String
         restart_intensity: args.restart_intensity.0,
         restart_period: args.restart_intensity.1,
         respawn: args.respawn,
-        control: args.control,
+        control: match args.control {
+            None => Where::Default,
+            Some(path) if path.as_os_str() == "off" => Where::Off,
+            Some(path) => Where::Path(path),
+        },
         events: args.events.map(values::events),
         journal: args.journal.map(|path| journal::Target { path, limit: args.journal_limit }),
         codec: args.codec.0,

@@ -1,10 +1,10 @@
 //! What the command line says, as plain data.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use roundel_core::{Address, Codec, Config, ConfigBuilder, ListenKey, Overflow, Policy, Respawn};
 
+use crate::control::Where;
 use crate::eventlog::Target;
 use crate::journal;
 
@@ -40,8 +40,8 @@ pub struct Options {
     pub restart_period: Duration,
     /// Which exits are followed by a new worker.
     pub respawn: Respawn,
-    /// Where the control socket is; `None` is the default place.
-    pub control: Option<PathBuf>,
+    /// Where the control socket is.
+    pub control: Where,
     /// Where the event log goes; `None` is nowhere.
     pub events: Option<Target>,
     /// Where the journal goes; `None` is nowhere.

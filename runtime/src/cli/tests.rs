@@ -4,6 +4,7 @@ use std::time::Duration;
 use roundel_core::{Codec, Config, Overflow, Policy, Respawn};
 
 use super::*;
+use crate::control::Where;
 use crate::eventlog::Target;
 
 /// The whole command line in one text, as no argument here has a space in it.
@@ -49,7 +50,7 @@ fn defaults_are_those_of_the_core() {
     assert_eq!(ours.restart_intensity(), core.restart_intensity());
     assert_eq!(ours.restart_period(), core.restart_period());
     assert_eq!(ours.respawn(), core.respawn());
-    assert_eq!((options.control, options.events, options.codec), (None, None, None));
+    assert_eq!((options.control, options.events, options.codec), (Where::Default, None, None));
     assert_eq!(options.journal, None);
 }
 
@@ -85,7 +86,7 @@ fn every_option_is_read() {
         restart_intensity: 3,
         restart_period: Duration::from_secs(4),
         respawn: Respawn::OnFailure,
-        control: Some("/c".into()),
+        control: Where::Path("/c".into()),
         events: Some(Target::Stdout),
         journal: Some(journal::Target { path: "/j".into(), limit: 2 << 20 }),
         codec: Some(Codec::Native),
@@ -96,6 +97,8 @@ fn every_option_is_read() {
     assert_eq!(config.listeners().len(), 2);
     assert_eq!(*config.ack_timeout(), None);
     assert_eq!(*config.restart_period(), Duration::from_secs(4));
+    assert_eq!(demo("--control off").control, Where::Off);
+    assert_eq!(demo("--control ./off").control, Where::Path("./off".into()));
     assert_eq!(demo("--workers=5 --events=e.log").workers, 5);
     let journal = journal::Target { path: "j".into(), limit: journal::DEFAULT_LIMIT };
     assert_eq!(demo("--journal=j").journal, Some(journal));
@@ -212,6 +215,11 @@ fn commands_to_a_primary() {
         ClientCommand::Status { control: control.clone(), json: true }
     );
     assert_eq!(client("roundel stop --control=/c"), ClientCommand::Stop { control });
+    for line in ["roundel status --control off", "roundel stop --control off"] {
+        let early = parse(line).unwrap_err();
+        assert!(early.text.starts_with("roundel: --control: "), "{early:?}");
+        assert_eq!((early.exit, early.text.lines().count()), (Exit::Usage, 1));
+    }
 }
 
 #[test]

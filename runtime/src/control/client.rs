@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::unistd::geteuid;
 
-use super::path::{self, dial};
+use super::path::{self, Directory, dial};
 use super::{Failed, Request};
 
 /// The longest answer in bytes: a status of 10,000 workers is about 3 MB.
@@ -23,18 +23,31 @@ const MAX_ANSWER: u64 = 64 * 1024 * 1024;
 pub fn find(path: Option<&Path>) -> Result<PathBuf, String> {
     match path {
         Some(path) => Ok(path.to_owned()),
-        None => find_in(&path::directories()),
+        None => find_in(&path::all_directories()),
     }
 }
 
-pub(super) fn find_in(directories: &[PathBuf]) -> Result<PathBuf, String> {
-    let listed = directories.iter().filter_map(|directory| std::fs::read_dir(directory).ok());
+pub(super) fn find_in(directories: &[Directory]) -> Result<PathBuf, String> {
+    // Whoever can write to a directory can put a socket there that a primary never made.
+    let (trusted, refused): (Vec<_>, Vec<_>) = directories
+        .iter()
+        .map(|it| (it, it.look()))
+        .partition(|(it, look)| look.is_ok() || !it.path().exists());
+    let listed = trusted.iter().filter_map(|(it, _)| std::fs::read_dir(it.path()).ok());
     let paths = listed.flatten().filter_map(|entry| entry.ok().map(|entry| entry.path()));
     let mut live: Vec<PathBuf> = paths.filter(|path| is_ours(path) && is_live(path)).collect();
     live.sort();
     match live.as_slice() {
         [path] => Ok(path.clone()),
-        [] => Err(format!("no primary is running (looked in {})", list(directories))),
+        [] => {
+            let looked: Vec<PathBuf> = trusted.iter().map(|(it, _)| it.path().into()).collect();
+            let refused = refused.into_iter().filter_map(|(_, look)| look.err());
+            let notes: Vec<String> = std::iter::once(format!("looked in {}", list(&looked)))
+                .filter(|_| !looked.is_empty())
+                .chain(refused)
+                .collect();
+            Err(format!("no primary is running ({})", notes.join("; ")))
+        }
         several => Err(format!("--control: several primaries are running: {}", list(several))),
     }
 }
@@ -44,7 +57,7 @@ fn list(paths: &[PathBuf]) -> String {
     quoted.join(", ")
 }
 
-/// Anybody can put a socket into the temporary directory, so only one's own are looked at.
+/// Only one's own are looked at.
 fn is_ours(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     name.starts_with("roundel-")

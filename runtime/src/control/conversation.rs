@@ -15,6 +15,8 @@ use super::{Failed, Request};
 pub(super) const MAX_REQUEST: usize = 64 * 1024;
 /// How long a begun request may take to arrive, and an answer to make any way.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a client may ask for nothing.
+pub(super) const IDLE: Duration = Duration::from_secs(60);
 /// Bytes read at once.
 const CHUNK: usize = 4 * 1024;
 
@@ -32,7 +34,23 @@ pub(super) struct Conversation {
     has_ended: bool,
     /// Nothing more is to be read: it is over when the output is sent.
     is_closing: bool,
+    /// It was told that the primary stops, and waits for the end of file.
+    awaits_end: bool,
+    /// When what has begun must be over: a request that comes, an answer that goes.
     deadline: Option<Time>,
+    /// When the next request must have begun.
+    idle_until: Time,
+}
+
+/// Who is let go first where a place is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Worth {
+    /// It asks for nothing; the first is who does so longest.
+    Idle(Time),
+    /// A request or an answer is under way.
+    Busy,
+    /// It takes the end of file for the end of the primary.
+    AwaitsEnd,
 }
 
 /// What a step led to.
@@ -44,7 +62,7 @@ pub(super) enum Step {
 }
 
 impl Conversation {
-    pub(super) fn new(fd: OwnedFd) -> Self {
+    pub(super) fn new(fd: OwnedFd, now: Time) -> Self {
         Conversation {
             fd: Arc::new(fd),
             input: Vec::new(),
@@ -54,7 +72,9 @@ impl Conversation {
             is_asking: false,
             has_ended: false,
             is_closing: false,
+            awaits_end: false,
             deadline: None,
+            idle_until: now.after(IDLE),
         }
     }
 
@@ -63,7 +83,20 @@ impl Conversation {
     }
 
     pub(super) fn deadline(&self) -> Option<Time> {
-        self.deadline
+        self.deadline.or((!self.awaits_end).then_some(self.idle_until))
+    }
+
+    pub(super) fn worth(&self) -> Worth {
+        match () {
+            () if self.awaits_end => Worth::AwaitsEnd,
+            () if self.deadline.is_some() || self.is_asking => Worth::Busy,
+            () => Worth::Idle(self.idle_until),
+        }
+    }
+
+    /// Bytes of answers that wait to be sent.
+    pub(super) fn unsent(&self) -> usize {
+        self.output.len() - self.sent
     }
 
     /// While an answer waits to be sent nothing is read, so what is kept for a client is bounded
@@ -84,6 +117,7 @@ impl Conversation {
                 return match parse(&line) {
                     Ok(request) => {
                         self.is_asking = true;
+                        self.awaits_end |= request == Request::Stop;
                         Step::Request(request)
                     }
                     Err(cause) => self.fail(&format!("not a request: {cause}"), now),
@@ -114,6 +148,7 @@ impl Conversation {
     /// Answers the request that was given out.
     pub(super) fn answer(&mut self, answer: &impl Serialize, now: Time) -> Step {
         self.is_asking = false;
+        self.idle_until = now.after(IDLE);
         let Ok(line) = serde_json::to_vec(answer) else { return Step::Over };
         self.output.extend_from_slice(&line);
         self.output.push(b'\n');
@@ -129,7 +164,13 @@ impl Conversation {
     /// The deadline has passed: tells the client if that can be done now.
     pub(super) fn expire(&mut self, now: Time) {
         if !self.wants_write() {
-            self.fail("the request was not complete within 10 s", now);
+            let is_begun = self.deadline.is_some();
+            let why = if is_begun {
+                "the request was not complete within 10 s"
+            } else {
+                "no request came within 60 s"
+            };
+            self.fail(why, now);
         }
     }
 

@@ -18,6 +18,18 @@ pub use client::{Connection, find};
 pub use path::ControlError;
 pub use server::{ClientId, ControlServer};
 
+/// Where a primary's control socket is to be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Where {
+    /// At the default place. If that can't be had, the primary goes on without one.
+    #[default]
+    Default,
+    /// At this path. If that can't be had, the primary does not start.
+    Path(std::path::PathBuf),
+    /// Nowhere.
+    Off,
+}
+
 /// What a client may ask. The fields of a variant are its arguments.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case")]

@@ -19,6 +19,9 @@ use crate::sys;
 /// Clients at the same time.
 pub(super) const MAX_CLIENTS: usize = 64;
 
+/// Bytes of answers that may wait for all clients together.
+pub(super) const MAX_UNSENT: usize = 32 * 1024 * 1024;
+
 /// A client of the control socket, one connection of it. Not used again soon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClientId(pub u32);
@@ -34,16 +37,20 @@ pub struct ClientId(pub u32);
 /// end of file once all holders of their descriptors have let go.
 #[derive(Debug)]
 pub struct ControlServer {
-    listener: Arc<OwnedFd>,
+    // Before the socket: while that is open, nobody else takes its path.
     place: Place,
+    listener: Arc<OwnedFd>,
     clients: BTreeMap<ClientId, Conversation>,
+    /// Had to make room, and nobody was told of it yet.
+    evicted: Vec<ClientId>,
     last: u32,
 }
 
 impl ControlServer {
-    /// Listens at `path`, or at the default place, `roundel-PID.sock` in `$XDG_RUNTIME_DIR` or in
-    /// the temporary directory. The socket has mode 0600 from its birth. A socket at that path that
-    /// nobody listens on is replaced.
+    /// Listens at `path`, or at the default place: `roundel-PID.sock` in `$XDG_RUNTIME_DIR`, if that
+    /// is this user's, or in `roundel-UID` in the temporary directory, which is made with mode 0700.
+    /// The socket has mode 0600 from its birth. A socket at that path that nobody has any more is
+    /// replaced.
     ///
     /// # Errors
     /// [`ControlError`] if somebody listens there, if it is not a socket, or if a call fails.
@@ -53,7 +60,7 @@ impl ControlServer {
             None => path::claim_default(&path::directories())?,
         };
         let (listener, clients) = (Arc::new(listener), BTreeMap::new());
-        Ok(ControlServer { listener, place, clients, last: 0 })
+        Ok(ControlServer { place, listener, clients, evicted: Vec::new(), last: 0 })
     }
 
     /// Where it listens.
@@ -82,13 +89,14 @@ impl ControlServer {
         self.clients.values().filter_map(Conversation::deadline).min()
     }
 
-    /// Accepts one connection. `None` says that somebody was turned away: another user, or one
-    /// client too many.
+    /// Accepts one connection. `None` says that another user was turned away. One client too many
+    /// takes the place of the one that has asked for nothing for longest: see
+    /// [`take_evicted`](ControlServer::take_evicted).
     ///
     /// # Errors
     /// [`WouldBlock`](io::ErrorKind::WouldBlock) when nobody waits. Others, such as EMFILE
     /// (accept(2)), leave the connection waiting: try again later.
-    pub fn accept(&mut self) -> io::Result<Option<ClientId>> {
+    pub fn accept(&mut self, now: Time) -> io::Result<Option<ClientId>> {
         let stream = loop {
             match sys::accept(self.listener.as_fd()) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -101,12 +109,27 @@ impl ControlServer {
             return Ok(None);
         }
         if self.clients.len() >= MAX_CLIENTS {
-            turn_away(&stream);
-            return Ok(None);
+            let least = self.clients.iter().min_by_key(|(id, client)| (client.worth(), **id));
+            if let Some(id) = least.map(|(id, _)| *id) {
+                self.evict(id);
+            }
         }
         let client = self.next_id();
-        self.clients.insert(client, Conversation::new(stream));
+        self.clients.insert(client, Conversation::new(stream, now));
         Ok(Some(client))
+    }
+
+    /// The clients that had to make room for others since the last call; they are closed.
+    pub fn take_evicted(&mut self) -> Vec<ClientId> {
+        std::mem::take(&mut self.evicted)
+    }
+
+    fn evict(&mut self, id: ClientId) {
+        if let Some(client) = self.clients.get(&id).filter(|client| !client.wants_write()) {
+            turn_away(client.fd());
+        }
+        self.close(id);
+        self.evicted.push(id);
     }
 
     /// Goes on with a client that has become ready, or that was answered: sends what waits, and
@@ -121,11 +144,18 @@ impl ControlServer {
         None
     }
 
-    /// Answers a request with one line of JSON.
+    /// Answers a request with one line of JSON. Where too much waits for clients that do not read,
+    /// those make room that have not read for longest.
     pub fn reply(&mut self, client: ClientId, answer: &impl Serialize, now: Time) {
         let Some(conversation) = self.clients.get_mut(&client) else { return };
         if let Step::Over = conversation.answer(answer, now) {
             self.close(client);
+        }
+        while self.clients.values().map(Conversation::unsent).sum::<usize>() > MAX_UNSENT {
+            let others = self.clients.iter().filter(|(id, it)| **id != client && it.unsent() > 0);
+            let slowest = others.min_by_key(|(id, it)| (it.deadline(), **id)).map(|(id, _)| *id);
+            let Some(slowest) = slowest else { return };
+            self.evict(slowest);
         }
     }
 
@@ -166,7 +196,7 @@ fn may_command(peer: Uid, own: Uid) -> bool {
     peer == own || peer.is_root()
 }
 
-/// Tells one client too many, if that can be done without waiting.
+/// Tells a client why it is closed, if that can be done without waiting.
 fn turn_away(stream: &OwnedFd) {
     let Ok(mut line) = serde_json::to_vec(&Failed::because("too many clients")) else { return };
     line.push(b'\n');

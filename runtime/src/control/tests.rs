@@ -18,9 +18,9 @@ use roundel_core::Time;
 use serde_json::json;
 
 use super::client::find_in;
-use super::conversation::MAX_REQUEST;
-use super::path::{claim, claim_default};
-use super::server::MAX_CLIENTS;
+use super::conversation::{IDLE, MAX_REQUEST};
+use super::path::{Directory, claim, claim_default};
+use super::server::{MAX_CLIENTS, MAX_UNSENT};
 use super::*;
 
 /// What a test waits for at most.
@@ -70,8 +70,11 @@ impl Primary {
     /// A client, and what the primary calls it.
     fn connect(&mut self) -> (UnixStream, ClientId) {
         let stream = self.dial();
-        let id = self.server.accept().unwrap().unwrap();
-        assert_eq!(self.server.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+        let id = self.server.accept(self.now).unwrap().unwrap();
+        assert_eq!(
+            self.server.accept(self.now).unwrap_err().kind(),
+            std::io::ErrorKind::WouldBlock
+        );
         (stream, id)
     }
 

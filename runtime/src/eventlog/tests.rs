@@ -1,8 +1,10 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::thread;
 use std::time::Instant;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
@@ -32,7 +34,7 @@ impl Drop for Scratch {
 }
 
 fn open_log(path: &Path) -> EventLog {
-    EventLog::open(&Target::Path(path.to_owned()), Time::ZERO).unwrap()
+    EventLog::open(&Target::Path(path.to_owned()), Time::ZERO, Console::silent()).unwrap()
 }
 
 /// A FIFO and its reading end, which must be there before a log opens the other one.
@@ -47,7 +49,7 @@ fn fifo(scratch: &Scratch) -> (PathBuf, File) {
 /// Blocks the writer for as long as nobody reads: it is given a line longer than a pipe and a batch,
 /// and is in the midst of it when this returns. From then on the queue takes exactly `CAPACITY`.
 fn block_writer(log: &mut EventLog, reader: &File) {
-    log.write(format!("\"{}\"", "x".repeat(4 << 20)));
+    log.write(&format!("\"{}\"", "x".repeat(4 << 20)));
     let mut fds = [PollFd::new(reader.as_fd(), PollFlags::POLLIN)];
     assert_eq!(poll(&mut fds, PollTimeout::from(20_000_u16)), Ok(1));
 }
@@ -76,10 +78,10 @@ fn lines_arrive_in_order_and_a_rotation_splits_them_exactly() {
     let mut log = open_log(&path);
     fs::rename(&path, &moved).unwrap();
     for n in 0..1_000 {
-        log.write(format!("{n}"));
+        log.write(&format!("{n}"));
     }
     log.reopen();
-    log.write("new".into());
+    log.write("new");
     log.finish(LONG);
     let text = fs::read_to_string(&moved).unwrap();
     let expected: Vec<String> = (0..1_000).map(|n| n.to_string()).collect();
@@ -93,15 +95,18 @@ fn a_blocked_pipe_holds_nobody_up_and_what_was_dropped_is_counted() {
     let (path, reader) = fifo(&scratch);
     let mut log = open_log(&path);
     block_writer(&mut log, &reader);
-    for n in 0..CAPACITY as u64 + 1_000 {
-        log.write(format!("{n}"));
+    // Eight bytes each, with the line end.
+    let fit = CAPACITY / 8;
+    for n in 0..fit + 1_000 {
+        log.write(&format!("{n:07}"));
     }
     let reading = thread::spawn(move || lines_of(reader));
     log.finish(LONG);
     let lines = reading.join().unwrap();
-    assert_eq!(lines.iter().filter_map(|line| dropped_in(line)).sum::<u64>(), 1_000);
+    let dropped = lines.iter().filter(|line| line.starts_with('{')).filter_map(|it| dropped_in(it));
+    assert_eq!(dropped.sum::<u64>(), 1_000);
     let numbers: Vec<usize> = lines.iter().filter_map(|line| line.parse().ok()).collect();
-    assert_eq!(numbers, (0..CAPACITY).collect::<Vec<_>>());
+    assert_eq!(numbers, (0..fit).collect::<Vec<_>>());
 }
 
 #[test]
@@ -116,29 +121,24 @@ fn the_end_is_not_held_up_by_a_pipe_that_nobody_reads() {
 }
 
 #[test]
-fn a_rotation_that_found_the_queue_full_is_made_up_for() {
+fn a_rotation_finds_its_place_in_a_full_queue() {
     let scratch = Scratch::new("due");
     let (path, reader) = fifo(&scratch);
     let mut log = open_log(&path);
     block_writer(&mut log, &reader);
-    for n in 0..CAPACITY {
-        log.write(format!("{n}"));
+    for _ in 0..=CAPACITY / 8 {
+        log.write("1234567");
     }
     log.reopen();
-    assert!(log.reopen_due, "the queue was not full");
     fs::remove_file(&path).unwrap();
     // It ends when the writer lets the FIFO go, which is when it opens the file.
-    let reading = thread::spawn(move || lines_of(reader));
-    let begun = Instant::now();
-    while log.reopen_due {
-        log.write("0".into());
-        assert!(begun.elapsed() < LONG);
-        thread::yield_now();
-    }
-    reading.join().unwrap();
-    log.write("\"last\"".into());
+    let lines = lines_of(reader);
+    assert_eq!(lines.len(), 1 + CAPACITY / 8);
+    log.write("\"last\"");
     log.finish(LONG);
-    assert!(fs::read_to_string(&path).unwrap().ends_with("\"last\"\n"));
+    let text = fs::read_to_string(&path).unwrap();
+    let (note, last) = text.split_once('\n').unwrap();
+    assert_eq!((dropped_in(note), last), (Some(1), "\"last\"\n"));
 }
 
 #[test]
@@ -148,12 +148,12 @@ fn a_full_disk_stops_the_log_until_it_is_opened_anew() {
     symlink("/dev/full", &path).unwrap();
     let mut log = open_log(&path);
     for n in 0..10 {
-        log.write(format!("{n}"));
+        log.write(&format!("{n}"));
     }
     fs::remove_file(&path).unwrap();
     symlink(&file, &path).unwrap();
     log.reopen();
-    log.write("11".into());
+    log.write("11");
     log.finish(LONG);
     let text = fs::read_to_string(&file).unwrap();
     let lines: Vec<&str> = text.lines().collect();
@@ -170,36 +170,43 @@ fn after_a_failed_write_nothing_is_tried_before_the_file_is_opened_anew() {
         target: Target::Path(path.clone()),
         output: open_file(Path::new("/dev/full")).unwrap(),
         started: Time::ZERO,
-        dropped: Arc::default(),
+        console: Console::silent(),
+        lost: 0,
         broken: false,
-        batch: b"1\n2\n".to_vec(),
     };
-    writer.put();
+    let progress = Progress::default();
+    writer.put(b"1\n2\n", &progress);
     // There is place again, but half a line may be what was written last.
     writer.output = open_file(&path).unwrap();
-    writer.batch.extend_from_slice(b"3\n");
-    writer.put();
+    writer.put(b"3\n", &progress);
+    writer.dropped(4, &progress);
     assert_eq!(fs::read_to_string(&path).unwrap(), "");
-    writer.reopen();
-    writer.put();
-    assert_eq!(dropped_in(&fs::read_to_string(&path).unwrap()), Some(3));
+    writer.reopen(&progress);
+    assert_eq!(dropped_in(&fs::read_to_string(&path).unwrap()), Some(7));
 }
 
 #[test]
-fn an_output_that_another_made_non_blocking_is_waited_for() {
-    let (reader, writer) = nix::unistd::pipe().unwrap();
-    crate::channel::set_nonblocking(&writer).unwrap();
-    // More than any pipe holds.
-    let bytes = vec![b'x'; 4 << 20];
-    let sent = bytes.len();
-    let writing = thread::spawn(move || write_all(&mut File::from(writer), &bytes).unwrap());
-    let read = io::copy(&mut File::from(reader), &mut io::sink()).unwrap();
-    assert_eq!((writing.join().unwrap(), read), (sent, sent as u64));
+fn files_that_it_makes_are_for_the_user_alone() {
+    let scratch = Scratch::new("mode");
+    let path = scratch.at("log");
+    let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+    let mut log = open_log(&path);
+    assert_eq!(mode(), 0o600);
+    fs::remove_file(&path).unwrap();
+    log.reopen();
+    log.write("1");
+    log.finish(LONG);
+    assert_eq!(mode(), 0o600);
+    // What the operator has made is theirs to open up.
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    open_log(&path).finish(LONG);
+    assert_eq!(mode(), 0o644);
 }
 
 #[test]
 fn what_cannot_be_opened_is_an_error_and_waits_for_nobody() {
-    let open = |path: &Path| EventLog::open(&Target::Path(path.to_owned()), Time::ZERO);
+    let open =
+        |path: &Path| EventLog::open(&Target::Path(path.to_owned()), Time::ZERO, Console::silent());
     assert!(open(Path::new("/nonexistent/dir/log")).is_err());
     let scratch = Scratch::new("alone");
     let path = scratch.at("fifo");

@@ -7,13 +7,23 @@ use crate::control::{ClientId, Request, Stopping};
 use crate::limits;
 use crate::status::{ListenerRow, PrimaryRow, Status, WorkerRow};
 
+/// Clients accepted in a turn: a flood of them never holds up serving.
+const ACCEPTS_PER_TURN: u32 = 16;
+
+/// Requests of one client answered in a turn.
+const REQUESTS_PER_TURN: u32 = 4;
+
 impl Shell {
     pub(super) fn accept_control(&mut self) {
-        while let Some(control) = &mut self.control {
-            match control.accept() {
+        for _ in 0..ACCEPTS_PER_TURN {
+            let Some(control) = &mut self.control else { return };
+            let accepted = control.accept(self.now);
+            let evicted = control.take_evicted();
+            self.forget_control(evicted);
+            match accepted {
                 Ok(None) => {}
                 Ok(Some(client)) => {
-                    let fd = control.client_fd(client).cloned();
+                    let fd = self.control.as_ref().and_then(|it| it.client_fd(client).cloned());
                     if let Some(fd) = fd {
                         self.watch(Source::ControlClient(client.0), fd);
                     }
@@ -26,16 +36,23 @@ impl Shell {
                 }
             }
         }
+        self.ready.insert(Source::Control);
+    }
+
+    fn forget_control(&mut self, clients: Vec<ClientId>) {
+        for client in clients {
+            let source = Source::ControlClient(client.0);
+            self.changes.push_back(Change::Unwatch { source });
+        }
     }
 
     pub(super) fn on_control(&mut self, client: u32) {
         let id = ClientId(client);
-        loop {
-            let now = self.now;
+        let Some(control) = &self.control else { return };
+        let before = control.wants_write(id);
+        for _ in 0..REQUESTS_PER_TURN {
             let Some(control) = &mut self.control else { return };
-            let before = control.wants_write(id);
-            let request = control.on_ready(id, now);
-            match request {
+            match control.on_ready(id, self.now) {
                 Some(Request::Status) => {
                     let status = self.status();
                     self.reply(id, &status);
@@ -45,18 +62,19 @@ impl Shell {
                     self.stop_asked = true;
                     self.input(Input::Command(Command::Stop));
                 }
-                None => {
-                    self.rewatch_control(id, before);
-                    return;
-                }
+                None => return self.rewatch_control(id, before),
             }
         }
+        self.ready.insert(Source::ControlClient(client));
+        self.rewatch_control(id, before);
     }
 
     fn reply(&mut self, client: ClientId, answer: &impl serde::Serialize) {
         let now = self.now;
         if let Some(control) = &mut self.control {
             control.reply(client, answer, now);
+            let evicted = control.take_evicted();
+            self.forget_control(evicted);
         }
     }
 
@@ -76,10 +94,8 @@ impl Shell {
         if control.deadline().is_none_or(|at| at > now) {
             return;
         }
-        for client in control.expire(now) {
-            let source = Source::ControlClient(client.0);
-            self.changes.push_back(Change::Unwatch { source });
-        }
+        let expired = control.expire(now);
+        self.forget_control(expired);
     }
 
     fn status(&self) -> Status {

@@ -1,10 +1,10 @@
 //! The machine, and the journal of what it is told.
 
-use std::io;
 use std::ops::Deref;
 
 use roundel_core::{Input, Output, Primary, Time};
 
+use crate::console::Console;
 use crate::journal::Journal;
 
 /// A primary that is recorded if somebody wants that. Everything that changes it goes through here.
@@ -12,6 +12,7 @@ use crate::journal::Journal;
 pub(super) struct Machine {
     core: Primary,
     journal: Option<Journal>,
+    console: Console,
 }
 
 impl Deref for Machine {
@@ -23,8 +24,8 @@ impl Deref for Machine {
 }
 
 impl Machine {
-    pub(super) const fn new(core: Primary, journal: Option<Journal>) -> Self {
-        Machine { core, journal }
+    pub(super) const fn new(core: Primary, journal: Option<Journal>, console: Console) -> Self {
+        Machine { core, journal, console }
     }
 
     /// Gives the machine an input. A refusal is a fault of the shell: it changes nothing, and is
@@ -36,8 +37,7 @@ impl Machine {
         };
         if let Err(misuse) = result {
             debug_assert!(false, "misuse: {misuse}");
-            let words = format_args!("roundel: internal error: {misuse}\n");
-            let _ = io::Write::write_fmt(&mut io::stderr(), words);
+            self.console.say(&format!("internal error: {misuse}"));
         }
     }
 

@@ -16,7 +16,6 @@ mod source;
 mod stall;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
@@ -27,7 +26,8 @@ use roundel_core::{
 pub use source::{Change, Source};
 
 use crate::clock;
-use crate::control::ControlServer;
+use crate::console::Console;
+use crate::control::{ControlServer, Where};
 use crate::eventlog::EventLog;
 use crate::exit::Exit;
 use crate::journal::Journal;
@@ -35,9 +35,11 @@ use crate::limits::OpenFiles;
 use crate::link::{Heard, ReadState};
 use crate::outbox::Flush;
 use crate::process::{self, Program, Told};
+use crate::same_file;
 use crate::setup::{Setup, StartError, Welcome};
 use crate::signals::{Signal, Signals};
 use crate::socket::Inherited;
+use crate::text;
 use accept::Door;
 use machine::Machine;
 use peer::Peer;
@@ -64,7 +66,9 @@ pub struct Shell {
     welcome: Option<fn(&Welcome) -> String>,
     codec: Option<Codec>,
     told: Told,
-    quiet: bool,
+    console: Console,
+    /// Where programs' messages go was said.
+    hinted: bool,
     peers: BTreeMap<WorkerId, Peer>,
     doors: BTreeMap<ListenerId, Door>,
     pids: BTreeMap<WorkerId, i32>,
@@ -98,7 +102,25 @@ impl Shell {
         let _ = process::schedule_in_batches();
         let files = OpenFiles::raise().map_err(StartError::Limits)?;
         let config = setup.config(&files)?;
-        let control = ControlServer::bind(setup.control.as_deref()).map_err(StartError::Control)?;
+        let console = match setup.quiet {
+            true => Console::silent(),
+            false => Console::open(setup.name).map_err(StartError::Console)?,
+        };
+        let (events, journal) = (setup.events.as_ref(), setup.journal.as_ref());
+        if let Some((one, other, path)) = same_file::find(&setup.control, events, journal) {
+            return Err(StartError::SameFile { one, other, path });
+        }
+        let (control, uncontrolled) = match &setup.control {
+            Where::Off => (None, None),
+            Where::Path(path) => {
+                (Some(ControlServer::bind(Some(path)).map_err(StartError::Control)?), None)
+            }
+            // Nobody asked for this place, so it is no reason not to serve.
+            Where::Default => match ControlServer::bind(None) {
+                Ok(control) => (Some(control), None),
+                Err(error) => (None, Some(error)),
+            },
+        };
         let told = match (setup.codec, *config.pass_listeners()) {
             (_, true) => Told::NodeChild,
             (Some(Codec::Native), _) => Told::Native,
@@ -107,7 +129,10 @@ impl Shell {
         };
         let now = clock::now();
         let events = match &setup.events {
-            Some(target) => Some(EventLog::open(target, now).map_err(StartError::Events)?),
+            Some(target) => {
+                let log = EventLog::open(target, now, console.clone());
+                Some(log.map_err(StartError::Events)?)
+            }
             None => None,
         };
         let journal = match &setup.journal {
@@ -115,7 +140,7 @@ impl Shell {
             None => None,
         };
         let mut shell = Shell {
-            core: Machine::new(Primary::new(config), journal),
+            core: Machine::new(Primary::new(config), journal, console.clone()),
             now,
             started: now,
             custody: Custody::new(),
@@ -123,13 +148,14 @@ impl Shell {
             inherited,
             files,
             signals,
-            control: Some(control),
+            control,
             control_starved: false,
             events,
             welcome: setup.welcome,
             codec: setup.codec,
             told,
-            quiet: setup.quiet,
+            console,
+            hinted: false,
             peers: BTreeMap::new(),
             doors: BTreeMap::new(),
             pids: BTreeMap::new(),
@@ -150,6 +176,12 @@ impl Shell {
             let fd = control.fd().clone();
             shell.say(&format!("control socket {}", control.path().display()));
             shell.watch(Source::Control, fd);
+        }
+        if let Some(error) = uncontrolled {
+            shell.say(&format!(
+                "going on without a control socket: {error} (--control PATH makes it elsewhere, \
+                 --control off is silent)"
+            ));
         }
         shell.carry_out();
         Ok(shell)
@@ -226,10 +258,16 @@ impl Shell {
         let at_ms = self.at_ms();
         let Some(Peer { fd, link, .. }) = self.peers.get_mut(&id) else { return };
         let (core, now, events) = (&mut self.core, self.now, &mut self.events);
+        let mut unheard = false;
         let state = link.read(&mut fd.as_fd(), &mut self.read_buffer, |heard| {
-            if let (Heard::User { json, with_handle }, Some(events)) = (&heard, &mut *events) {
-                let line = report::user_message(at_ms, id, json, *with_handle);
-                events.write(line.finish());
+            if let Heard::User { json, with_handle } = &heard {
+                match &mut *events {
+                    Some(events) => {
+                        let line = report::user_message(at_ms, id, json, *with_handle);
+                        events.write(&line.finish());
+                    }
+                    None => unheard = true,
+                }
             }
             if let Some(input) = heard.into_input(id) {
                 core.input(now, input);
@@ -238,6 +276,10 @@ impl Shell {
         // What was blocked may go now: the adapter does not say for which of the two it is ready.
         if link.has_unsent() {
             self.unsent.insert(id);
+        }
+        if unheard && !std::mem::replace(&mut self.hinted, true) {
+            let pid = self.pids.get(&id).copied();
+            self.say(&report::unheard(id, pid));
         }
         match state {
             ReadState::Wait => {}
@@ -386,7 +428,7 @@ impl Shell {
     fn log(&mut self, line: impl FnOnce(u64) -> report::Line) {
         let at_ms = self.at_ms();
         if let Some(events) = &mut self.events {
-            events.write(line(at_ms).finish());
+            events.write(&line(at_ms).finish());
         }
     }
 
@@ -406,18 +448,19 @@ impl Shell {
         }
         self.welcome = None;
         let listeners = self.core.listeners();
-        let addresses = listeners.filter_map(|listener| Some(listener.sockname?.to_string()));
+        let addresses =
+            listeners.filter_map(|listener| Some(text::printable(&listener.sockname?.to_string())));
         let welcome = welcome(&Welcome { addresses: addresses.collect(), pids });
-        if !self.quiet {
-            let _ = io::Write::write_all(&mut io::stderr(), welcome.as_bytes());
-        }
+        self.console.show(&welcome);
     }
 
     fn say(&self, words: &str) {
-        if !self.quiet {
-            // A terminal that is gone is no reason to stop serving.
-            let _ = io::Write::write_fmt(&mut io::stderr(), format_args!("roundel: {words}\n"));
-        }
+        self.console.say(words);
+    }
+
+    /// Where it says what it has to say, also once it has ended.
+    pub fn console(&self) -> Console {
+        self.console.clone()
     }
 
     fn end_if_stopped(&mut self) {
@@ -446,5 +489,6 @@ impl Shell {
                 Exit::Failure
             }
         });
+        self.console.flush();
     }
 }

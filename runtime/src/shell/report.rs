@@ -3,6 +3,8 @@
 use roundel_core::{ConnEnd, ConnId, Event, ExitStatus, ListenerId, Slot, SpawnError, WorkerId};
 use serde_json::{Map, Value, json};
 
+use crate::text;
+
 /// An event-log line under construction: `{at_ms, event, worker, ...}`.
 pub(super) struct Line(Map<String, Value>);
 
@@ -54,15 +56,44 @@ pub(super) fn released(at_ms: u64, conn: ConnId, end: ConnEnd) -> Line {
     }
 }
 
-/// Longer messages of programs are only measured.
+/// Longer messages of programs are only measured: to read one of some megabytes takes as long as
+/// thousands of connections.
 const MAX_USER_JSON: usize = 64 * 1024;
 
 /// What a worker's program said.
 pub(super) fn user_message(at_ms: u64, worker: WorkerId, json: &str, with_handle: bool) -> Line {
     let line = Line::new(at_ms, "user_message").worker(worker).with("handle", with_handle);
-    match serde_json::from_str::<Value>(json) {
-        Ok(value) if json.len() <= MAX_USER_JSON => line.with("json", value),
-        _ => line.with("bytes", json.len()),
+    let value = match json.len() {
+        0..=MAX_USER_JSON => serde_json::from_str::<Value>(json).ok(),
+        _ => None,
+    };
+    match value {
+        Some(value) => line.with("json", value),
+        None => line.with("bytes", json.len()),
+    }
+}
+
+/// A program says something that goes nowhere.
+pub(super) fn unheard(worker: WorkerId, pid: Option<i32>) -> String {
+    format!(
+        "{} sends messages; they go to the event log, which is off (--events). Nobody answers \
+         them: log4js needs disableClustering: true",
+        process(worker, pid)
+    )
+}
+
+/// The longest address in a line. Those of sockets are shorter; what a worker asks for is not
+/// always one.
+const MAX_ADDRESS: usize = 256;
+
+fn shown(address: &impl ToString) -> String {
+    text::cut(address.to_string(), MAX_ADDRESS)
+}
+
+fn process(worker: WorkerId, pid: Option<i32>) -> String {
+    match pid {
+        Some(pid) => format!("worker {} (pid {pid})", worker.get()),
+        None => format!("worker {}", worker.get()),
     }
 }
 
@@ -128,10 +159,10 @@ pub(super) fn event(at_ms: u64, event: &Event, pid: Option<i32>) -> Line {
         Event::GivenUp { slot, failures } => line.slot(*slot).with("failures", *failures),
         Event::Ended { slot } => line.slot(*slot),
         Event::Bound { listener, sockname } => {
-            line.listener(*listener).with("address", sockname.to_string())
+            line.listener(*listener).with("address", shown(sockname))
         }
         Event::BindFailed { address, errno } => {
-            line.with("address", address.to_string()).with("cause", explain(errno.0))
+            line.with("address", shown(address)).with("cause", explain(errno.0))
         }
         Event::Unbound { listener }
         | Event::AcceptPaused { listener }
@@ -146,10 +177,7 @@ pub(super) fn event(at_ms: u64, event: &Event, pid: Option<i32>) -> Line {
 
 /// An event in words, if it is one that whoever looks at the terminal wants to see.
 pub(super) fn words(event: &Event, pid: Option<i32>) -> Option<String> {
-    let process = |worker: &WorkerId| match pid {
-        Some(pid) => format!("worker {} (pid {pid})", worker.get()),
-        None => format!("worker {}", worker.get()),
-    };
+    let process = |worker: &WorkerId| process(*worker, pid);
     Some(match event {
         Event::Ready { worker } => format!("{} is ready", process(worker)),
         Event::Silent { worker } => {
@@ -186,9 +214,9 @@ pub(super) fn words(event: &Event, pid: Option<i32>) -> Option<String> {
         Event::GivenUp { slot, failures } => {
             format!("slot {slot} is given up: {failures} failures within the restart period")
         }
-        Event::Bound { sockname, .. } => format!("listening on {sockname}"),
+        Event::Bound { sockname, .. } => format!("listening on {}", shown(sockname)),
         Event::BindFailed { address, errno } => {
-            format!("cannot listen on {address}: {}", explain(errno.0))
+            format!("cannot listen on {}: {}", shown(address), explain(errno.0))
         }
         Event::Stopping { .. } => "stopping".into(),
         Event::Stalled { listener, worker, .. } => format!(
@@ -204,4 +232,37 @@ pub(super) fn words(event: &Event, pid: Option<i32>) -> Option<String> {
 /// An error number in words, as strerror(3) has them.
 pub(crate) fn explain(errno: i32) -> String {
     nix::errno::Errno::from_raw(errno).desc().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn long_messages_are_measured_and_not_read() {
+        let worker = WorkerId::from_raw(1).unwrap();
+        let short = user_message(5, worker, r#"{"a":1}"#, true).finish();
+        let fields = r#""at_ms":5,"event":"user_message","handle":true,"json":{"a":1},"worker":1"#;
+        assert_eq!(short, format!("{{{fields}}}"));
+        let long = format!("[{}0]", "0,".repeat(4 << 20));
+        let begun = Instant::now();
+        assert!(serde_json::from_str::<Value>(&long).is_ok());
+        let read = begun.elapsed();
+        let begun = Instant::now();
+        let line = user_message(5, worker, &long, false).finish();
+        assert!(begun.elapsed() < read / 10, "{:?} of {read:?}", begun.elapsed());
+        let bytes = long.len();
+        let fields = format!(r#""at_ms":5,"bytes":{bytes},"event":"user_message","handle":false"#);
+        assert_eq!(line, format!(r#"{{{fields},"worker":1}}"#));
+    }
+
+    #[test]
+    fn long_addresses_are_cut() {
+        let address = roundel_core::Address::Unix("/x".repeat(250_000));
+        let event = Event::BindFailed { address, errno: roundel_core::Errno::EINVAL };
+        assert!(super::event(1, &event, None).finish().len() < 400);
+        assert!(words(&event, None).unwrap().len() < 400);
+    }
 }

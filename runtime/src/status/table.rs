@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::{ListenerRow, PrimaryRow, Status, WorkerRow};
+use crate::text;
 
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -98,15 +99,12 @@ fn worker_cells(row: &WorkerRow) -> [String; 12] {
     ]
 }
 
+/// The widest that a cell gets of a text.
+const MAX_CELL: usize = 160;
+
 /// A path may hold anything, a line break or an escape sequence of the terminal too.
 fn printable(text: &str) -> String {
-    text.chars()
-        .flat_map(|c| {
-            let escaped = c.is_control().then(|| c.escape_default());
-            let plain = (!c.is_control()).then_some(c);
-            escaped.into_iter().flatten().chain(plain)
-        })
-        .collect()
+    text::cut(text::printable(text), MAX_CELL)
 }
 
 /// The two largest units: `42s`, `3m 07s`, `2h 05m`, `12d 03h`.

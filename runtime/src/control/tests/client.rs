@@ -6,6 +6,7 @@ use super::*;
 fn the_only_one_running_is_found() {
     let (first, second) = (Dir::new(), Dir::new());
     let places = [first.0.clone(), second.0.clone(), PathBuf::from("/nonexistent")];
+    let places = places.map(Directory::Given);
     let none = find_in(&places).unwrap_err();
     assert!(none.starts_with("no primary is running (looked in \""), "{none}");
     // Neither the dead, nor those of other names, nor what is no socket counts.
@@ -36,7 +37,7 @@ fn sockets_of_other_users_are_not_looked_at() {
         eprintln!("SKIPPED: only root can give files away");
         return;
     }
-    assert!(find_in(std::slice::from_ref(&dir.0)).is_err());
+    assert!(find_in(&[Directory::Given(dir.0.clone())]).is_err());
 }
 
 /// A primary on a thread, which answers each line it gets with the next of `answers` and closes.
@@ -84,7 +85,7 @@ fn asking() {
 fn a_primary_that_does_not_answer() {
     let mut primary = Primary::new();
     let mut connection = Connection::open(primary.server.path()).unwrap();
-    let id = primary.server.accept().unwrap().unwrap();
+    let id = primary.server.accept(primary.now).unwrap().unwrap();
     let error = connection.ask(&Request::Status, Duration::from_millis(20)).unwrap_err();
     assert!(error.ends_with(": the primary does not answer"), "{error}");
     assert!(!connection.wait_for_end(Duration::from_millis(1)));
@@ -94,11 +95,11 @@ fn a_primary_that_does_not_answer() {
 }
 
 #[test]
-fn one_turned_away_learns_why() {
+fn one_that_had_to_make_room_learns_why() {
     let mut primary = Primary::new();
-    let _clients: Vec<_> = (0..MAX_CLIENTS).map(|_| primary.connect()).collect();
     let mut connection = Connection::open(primary.server.path()).unwrap();
-    assert_eq!(primary.server.accept().unwrap(), None);
+    assert!(primary.server.accept(primary.now).unwrap().is_some());
+    let _clients: Vec<_> = (0..MAX_CLIENTS).map(|_| primary.connect()).collect();
     let error = connection.ask(&Request::Status, LIMIT).unwrap_err();
     assert_eq!(error, "the primary says: \"too many clients\"");
 }

@@ -48,7 +48,7 @@ fn another_user_is_turned_away_though_the_mode_lets_him_in() {
         .unwrap();
     let mut fds = [PollFd::new(server.fd().as_fd(), PollFlags::POLLIN)];
     let came = poll(&mut fds, PollTimeout::try_from(LIMIT).unwrap()).unwrap();
-    let accepted = if came == 1 { server.accept().unwrap() } else { Some(ClientId(0)) };
+    let accepted = if came == 1 { server.accept(Time::ZERO).unwrap() } else { Some(ClientId(0)) };
     let status = child.wait().unwrap();
     assert_eq!((came, accepted), (1, None));
     assert!(status.success());
@@ -74,7 +74,7 @@ fn a_live_path_is_left_alone() {
     let server = ControlServer::bind(Some(&path)).unwrap();
     let error = ControlServer::bind(Some(&path)).unwrap_err();
     assert!(matches!(error, ControlError::InUse { .. }), "{error}");
-    let line = format!("--control: {path:?} belongs to a primary that is running");
+    let line = format!("{path:?} belongs to a primary that is running");
     assert_eq!(error.to_string(), line);
     UnixStream::connect(&path).unwrap();
     drop(server);
@@ -116,7 +116,7 @@ fn what_is_no_socket_is_never_removed() {
     }
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "mine");
     let error = ControlServer::bind(Some(&file)).unwrap_err().to_string();
-    assert_eq!(error, format!("--control: {file:?} exists and is no socket"));
+    assert_eq!(error, format!("{file:?} exists and is no socket"));
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn a_path_that_cannot_be() {
     let dir = Dir::new();
     for path in [dir.0.join("no/such/dir.sock"), dir.0.join("x".repeat(120)), PathBuf::new()] {
         let error = ControlServer::bind(Some(&path)).unwrap_err().to_string();
-        assert!(error.starts_with(&format!("--control: {path:?}: ")), "{error}");
+        assert!(error.starts_with(&format!("{path:?}: ")), "{error}");
         assert!(!error.contains('\n'));
     }
 }
@@ -145,10 +145,63 @@ fn a_path_that_another_has_taken_is_theirs() {
 
 #[test]
 fn the_default_place_is_the_first_one_possible() {
-    let (dir, missing) = (Dir::new(), PathBuf::from("/nonexistent"));
+    let dir = Dir::new();
+    let missing = Directory::Given("/nonexistent".into());
+    let ours = Directory::Ours(dir.0.join("ours"));
     let name = format!("roundel-{}.sock", std::process::id());
-    let (_fd, place) = claim_default(&[missing.clone(), dir.0.clone()]).unwrap();
-    assert_eq!(place.path(), dir.0.join(&name));
-    assert!(claim_default(&[missing]).is_err());
+    let (fd, place) = claim_default(&[missing.clone(), ours.clone()]).unwrap();
+    assert_eq!(place.path(), ours.path().join(&name));
+    let mode = std::fs::metadata(ours.path()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+    drop(place);
+    // It stays, and the next one finds it there.
+    claim_default(&[ours]).unwrap();
+    drop(fd);
+    assert_eq!(claim_default(&[missing]).unwrap_err().to_string(), no_entry("/nonexistent"));
+    let nowhere = Directory::Ours("/nonexistent/ours".into());
+    let error = claim_default(&[nowhere]).unwrap_err().to_string();
+    assert_eq!(error, no_entry("/nonexistent/ours"));
     assert!(claim_default(&[]).is_err());
+}
+
+fn no_entry(path: &str) -> String {
+    format!("{path:?}: {}", std::io::Error::from(nix::errno::Errno::ENOENT))
+}
+
+#[test]
+fn a_directory_that_others_can_write_to_is_none() {
+    let dir = Dir::new();
+    let set = |path: &Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let (given, ours) = (dir.0.join("given"), dir.0.join("ours"));
+    for (directory, harmless, open) in [
+        (Directory::Given(given.clone()), 0o755, 0o777),
+        (Directory::Ours(ours.clone()), 0o700, 0o750),
+    ] {
+        let path = directory.path();
+        std::fs::create_dir(path).unwrap();
+        set(path, open);
+        let error = claim_default(std::slice::from_ref(&directory)).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("{path:?}: ")), "{error}");
+        assert!(find_in(std::slice::from_ref(&directory)).unwrap_err().contains("others"));
+        set(path, harmless);
+        claim_default(&[directory]).unwrap();
+    }
+    // Neither is what looks like one.
+    let (link, file) = (Directory::Ours(dir.0.join("link")), Directory::Ours(dir.0.join("file")));
+    std::os::unix::fs::symlink(&ours, link.path()).unwrap();
+    std::fs::write(file.path(), "").unwrap();
+    for it in [link, file] {
+        let error = claim_default(std::slice::from_ref(&it)).unwrap_err().to_string();
+        assert_eq!(error, format!("{:?} is no directory", it.path()));
+    }
+    if std::os::unix::fs::chown(&ours, Some(65_534), None).is_err() {
+        eprintln!("SKIPPED: only root can give a directory away");
+        return;
+    }
+    let error = claim_default(&[Directory::Ours(ours.clone())]).unwrap_err().to_string();
+    assert_eq!(error, format!("{ours:?} belongs to another user"));
+    let none = find_in(&[Directory::Ours(ours.clone())]).unwrap_err();
+    assert_eq!(none, format!("no primary is running ({ours:?} belongs to another user)"));
 }

@@ -103,7 +103,9 @@ fn a_begun_request_must_end_in_time() {
     let mut primary = Primary::new();
     let (mut stream, id) = primary.connect();
     let (_idle, idle) = primary.connect();
-    assert_eq!((primary.ready(id), primary.server.deadline()), (None, None));
+    let idle_until = primary.server.deadline().unwrap();
+    assert_eq!(idle_until, primary.now.after(IDLE));
+    assert_eq!(primary.ready(id), None);
     let deadline = primary.now.after(Duration::from_secs(10));
     // Going on with it does not move the deadline.
     for byte in b"{\"command\":" {
@@ -116,7 +118,7 @@ fn a_begun_request_must_end_in_time() {
     assert_eq!(primary.server.expire(deadline), [id]);
     assert!(primary.is_gone(id) && !primary.is_gone(idle));
     assert_eq!(error_of(&read_all(&mut stream)), "the request was not complete within 10 s");
-    assert_eq!(primary.server.deadline(), None);
+    assert_eq!(primary.server.deadline(), Some(idle_until));
 }
 
 #[test]
@@ -182,17 +184,73 @@ fn closing_is_seen_whoever_holds_the_descriptor() {
 }
 
 #[test]
-fn one_too_many_is_told_so() {
+fn the_newest_takes_the_place_of_who_asks_for_nothing_for_longest() {
     let mut primary = Primary::new();
     let mut clients: Vec<_> = (0..MAX_CLIENTS).map(|_| primary.connect()).collect();
-    let mut late = primary.dial();
-    assert_eq!(primary.server.accept().unwrap(), None);
-    assert_eq!(error_of(&read_all(&mut late)), "too many clients");
-    let (first, id) = clients.remove(0);
-    hang_up(&first);
-    assert_eq!(primary.ready(id), None);
-    let (_stream, next) = primary.connect();
-    assert!(clients.iter().all(|(_, id)| *id != next) && next != id);
+    // The first one waits for the end, the second has begun to ask, the third has asked just now.
+    clients[0].0.write_all(b"{\"command\":\"stop\"}\n").unwrap();
+    assert_eq!(primary.ready(clients[0].1), Some(Request::Stop));
+    primary.reply(clients[0].1, &Stopping::YES);
+    clients[1].0.write_all(b"{").unwrap();
+    assert_eq!(primary.ready(clients[1].1), None);
+    primary.now = primary.now.after(Duration::from_secs(1));
+    clients[2].0.write_all(b"{\"command\":\"status\"}\n").unwrap();
+    assert_eq!(primary.ready(clients[2].1), Some(Request::Status));
+    primary.reply(clients[2].1, &"all");
+    let mut late = Vec::new();
+    // Whoever comes is let in, and served; the others go in the order of their idleness.
+    for gone in 3..MAX_CLIENTS + 40 {
+        let (mut stream, id) = primary.connect();
+        let evicted = primary.server.take_evicted();
+        if let Some((stream, id)) = clients.get_mut(gone) {
+            assert_eq!(evicted, [*id]);
+            assert_eq!(error_of(&read_all(stream)), "too many clients");
+        }
+        stream.write_all(b"{\"command\":\"status\"}\n").unwrap();
+        assert_eq!(primary.ready(id), Some(Request::Status));
+        primary.reply(id, &"all");
+        assert_eq!(read_line(&mut stream), "\"all\"\n");
+        late.push(stream);
+    }
+    assert!(!primary.is_gone(clients[0].1) && !primary.is_gone(clients[1].1));
+    assert!(primary.is_gone(clients[2].1));
+}
+
+#[test]
+fn who_asks_for_nothing_is_closed_after_a_while_unless_it_waits_for_the_end() {
+    let mut primary = Primary::new();
+    let (mut idle, id) = primary.connect();
+    let (mut waiting, waits) = primary.connect();
+    waiting.write_all(b"{\"command\":\"stop\"}\n").unwrap();
+    assert_eq!(primary.ready(waits), Some(Request::Stop));
+    primary.reply(waits, &Stopping::YES);
+    let due = primary.now.after(IDLE);
+    assert_eq!(primary.server.deadline(), Some(due));
+    assert_eq!(primary.server.expire(Time::from_nanos(due.as_nanos() - 1)), []);
+    assert_eq!(primary.server.expire(due), [id]);
+    assert_eq!(error_of(&read_all(&mut idle)), "no request came within 60 s");
+    assert_eq!(primary.server.deadline(), None);
+    assert!(!primary.is_gone(waits));
+}
+
+#[test]
+fn answers_that_nobody_reads_take_bounded_memory() {
+    let mut primary = Primary::new();
+    let long = "x".repeat(4 << 20);
+    let mut clients = Vec::new();
+    for n in 0..20 {
+        let (mut stream, id) = primary.connect();
+        stream.write_all(b"{\"command\":\"status\"}\n").unwrap();
+        assert_eq!(primary.ready(id), Some(Request::Status));
+        primary.now = primary.now.after(Duration::from_millis(1));
+        primary.reply(id, &long);
+        assert!(!primary.is_gone(id));
+        clients.push((stream, id));
+        let kept = clients.iter().filter(|(_, id)| !primary.is_gone(*id)).count();
+        assert!(kept <= n + 1 && kept * (4 << 20) <= MAX_UNSENT + (8 << 20), "{kept}");
+    }
+    // The first ones made room.
+    assert!(primary.is_gone(clients[0].1) && !primary.server.take_evicted().is_empty());
 }
 
 #[test]

@@ -1,0 +1,282 @@
+//! Lines on their way to a descriptor that may be slow: a queue that is bounded in bytes, and a
+//! thread that writes. Whoever has something to say never waits.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::SigSet;
+
+/// A buffer that grew beyond this in a hurry is given back.
+const KEPT: usize = 64 * 1024;
+
+/// Bytes written at once, so that whoever waits for the end sees that a slow reader reads.
+const CHUNK: usize = 64 * 1024;
+
+/// How long a descriptor is left alone that says it can be written to and then can't.
+const NAP: Duration = Duration::from_millis(5);
+
+/// How often the end looks whether the writer makes any way.
+const GLANCE: Duration = Duration::from_millis(10);
+
+/// What the writing thread does with the lines.
+pub(crate) trait Sink: Send + 'static {
+    /// Writes whole lines, for as long as it takes. What can't be written is the sink's to count.
+    fn put(&mut self, lines: &[u8], progress: &Progress);
+
+    /// So many lines found no place in the queue, behind those that were put last.
+    fn dropped(&mut self, count: u64, progress: &Progress);
+
+    /// Opens the output anew.
+    fn reopen(&mut self, progress: &Progress);
+}
+
+/// Tells those who wait for the end of a queue that something was written.
+#[derive(Debug, Default)]
+pub(crate) struct Progress(AtomicU64);
+
+impl Progress {
+    fn made(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// The end of a queue where lines go in. When the last one is gone, the thread writes what is left
+/// and ends.
+#[derive(Debug)]
+pub(crate) struct Lines {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    /// For the writer: there is something to do.
+    news: Condvar,
+    /// For those who wait: everything was written.
+    idle: Condvar,
+    progress: Progress,
+    /// Bytes that may wait.
+    capacity: usize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    waiting: Vec<u8>,
+    /// Lines that came when the queue was full. Until it has been taken, all that come are dropped:
+    /// a gap is in one place, and the order is kept.
+    dropped: u64,
+    /// Where among the waiting bytes the output is to be opened anew.
+    reopen_at: Option<usize>,
+    /// The writer has taken lines and not written them all.
+    is_writing: bool,
+    /// The writer waits for news.
+    is_asleep: bool,
+    is_closed: bool,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // What is behind it is consistent after each step.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake(&self, state: &State) {
+        // Each call is a system call, so not for a writer that is busy.
+        if state.is_asleep {
+            self.news.notify_one();
+        }
+    }
+}
+
+impl Lines {
+    /// Starts a writer, with so many bytes that may wait for it.
+    ///
+    /// # Errors
+    /// If the thread can't be started.
+    pub(crate) fn start(name: &str, capacity: usize, sink: impl Sink) -> io::Result<Lines> {
+        let shared = Arc::new(Shared {
+            state: Mutex::default(),
+            news: Condvar::new(),
+            idle: Condvar::new(),
+            progress: Progress::default(),
+            capacity,
+        });
+        let writer = shared.clone();
+        let run = move || {
+            // Signals are for the thread that reads them; without this, one of another set than
+            // the primary's own could interrupt here. A terminal can't stop this one either.
+            let _ = SigSet::all().thread_block();
+            write_all_of(&writer, sink);
+        };
+        thread::Builder::new().name(name.into()).spawn(run)?;
+        Ok(Lines { shared })
+    }
+
+    /// Queues lines, each with its line end: all of them, or none, which is counted as one dropped
+    /// line for each of them and said later.
+    pub(crate) fn push(&self, parts: &[&str]) {
+        let len: usize = parts.iter().map(|part| part.len()).sum();
+        let mut state = self.shared.state();
+        if state.dropped > 0 || state.waiting.len() + len > self.shared.capacity {
+            state.dropped += parts.iter().map(|part| count_lines(part.as_bytes())).sum::<u64>();
+            return;
+        }
+        for part in parts {
+            state.waiting.extend_from_slice(part.as_bytes());
+        }
+        self.shared.wake(&state);
+    }
+
+    /// Opens the output anew once what is queued by now is written.
+    pub(crate) fn reopen(&self) {
+        let mut state = self.shared.state();
+        let end = state.waiting.len();
+        state.reopen_at.get_or_insert(end);
+        self.shared.wake(&state);
+    }
+
+    /// Waits until everything is written; gives up when nothing was for as long as `patience`, and
+    /// after `limit` in any case. True if everything is.
+    pub(crate) fn flush(&self, patience: Duration, limit: Duration) -> bool {
+        let begun = Instant::now();
+        let mut last = (self.shared.progress.0.load(Ordering::Relaxed), begun);
+        let mut state = self.shared.state();
+        while !state.waiting.is_empty() || state.is_writing {
+            let (now, made) = (Instant::now(), self.shared.progress.0.load(Ordering::Relaxed));
+            if made != last.0 {
+                last = (made, now);
+            }
+            if now.duration_since(last.1) >= patience || now.duration_since(begun) >= limit {
+                return false;
+            }
+            let waited = self.shared.idle.wait_timeout(state, GLANCE);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        let mut state = self.shared.state();
+        state.is_closed = true;
+        self.shared.wake(&state);
+    }
+}
+
+fn write_all_of(shared: &Shared, mut sink: impl Sink) {
+    let mut batch = Vec::new();
+    loop {
+        let mut state = shared.state();
+        state.is_writing = false;
+        if state.waiting.is_empty() {
+            shared.idle.notify_all();
+        }
+        while state.waiting.is_empty() && state.reopen_at.is_none() {
+            if state.is_closed {
+                return;
+            }
+            state.is_asleep = true;
+            state = shared.news.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.is_asleep = false;
+        }
+        std::mem::swap(&mut batch, &mut state.waiting);
+        let dropped = std::mem::take(&mut state.dropped);
+        let reopen_at = state.reopen_at.take();
+        state.is_writing = true;
+        drop(state);
+        let (before, after) = batch.split_at(reopen_at.unwrap_or(batch.len()));
+        sink.put(before, &shared.progress);
+        if reopen_at.is_some() {
+            sink.reopen(&shared.progress);
+            sink.put(after, &shared.progress);
+        }
+        if dropped > 0 {
+            sink.dropped(dropped, &shared.progress);
+        }
+        batch.clear();
+        batch.shrink_to(KEPT);
+    }
+}
+
+/// How many lines end in these bytes.
+pub(crate) fn count_lines(bytes: &[u8]) -> u64 {
+    bytes.iter().filter(|&&byte| byte == b'\n').count() as u64
+}
+
+/// Writes everything; tells how many bytes went, also before an error.
+///
+/// The output may be shared with workers, and any of them can make it non-blocking for all: Node
+/// does that to pipes. This thread may wait.
+pub(crate) fn write_all(
+    output: BorrowedFd<'_>,
+    bytes: &[u8],
+    progress: &Progress,
+) -> Result<usize, (usize, io::Error)> {
+    let mut written = 0;
+    let mut in_vain = false;
+    while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
+        match nix::unistd::write(output, rest.get(..CHUNK).unwrap_or(rest)) {
+            Ok(0) => return Err((written, io::ErrorKind::WriteZero.into())),
+            Ok(count) => {
+                written += count;
+                in_vain = false;
+                progress.made();
+            }
+            Err(Errno::EINTR) => {}
+            Err(Errno::EAGAIN) => {
+                if in_vain {
+                    thread::sleep(NAP);
+                }
+                let mut fds = [PollFd::new(output, PollFlags::POLLOUT)];
+                match poll(&mut fds, PollTimeout::NONE) {
+                    Ok(_) => in_vain = true,
+                    Err(Errno::EINTR) => {}
+                    Err(errno) => return Err((written, errno.into())),
+                }
+            }
+            Err(errno) => return Err((written, errno.into())),
+        }
+    }
+    Ok(written)
+}
+
+/// As [`write_all`], in pieces that a pipe takes whole (PIPE_BUF, pipe(7)) and that end with a line,
+/// so that no line of somebody else's comes between the parts of one.
+pub(crate) fn write_lines(
+    output: BorrowedFd<'_>,
+    bytes: &[u8],
+    progress: &Progress,
+) -> Result<usize, (usize, io::Error)> {
+    let mut written = 0;
+    while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
+        let piece = rest.get(..first_lines(rest)).unwrap_or(rest);
+        match write_all(output, piece, progress) {
+            Ok(count) => written += count,
+            Err((count, error)) => return Err((written + count, error)),
+        }
+    }
+    Ok(written)
+}
+
+/// How many bytes the first lines have that a pipe takes at once; at least one line.
+fn first_lines(bytes: &[u8]) -> usize {
+    let whole = bytes.get(..nix::libc::PIPE_BUF).unwrap_or(bytes);
+    let is_end = |byte: &u8| *byte == b'\n';
+    if whole.len() == bytes.len() {
+        return bytes.len();
+    }
+    match whole.iter().rposition(is_end) {
+        Some(end) => end + 1,
+        None => bytes.iter().position(is_end).map_or(bytes.len(), |end| end + 1),
+    }
+}
+
+#[cfg(test)]
+mod tests;
