@@ -88,6 +88,7 @@ fn errors_and_ends() {
         (Verdict::CrashLoop, "every worker slot failed too often"),
         (Verdict::CannotBind { address, errno: Errno(98) }, "cannot bind *:80: errno 98"),
         (Verdict::ProgramMissing, "the program does not exist"),
+        (Verdict::NotExecutable { errno: Errno(13) }, "the program cannot be executed: errno 13"),
     ]);
     let listener = ListenerId::from_raw(3).unwrap();
     say(&[

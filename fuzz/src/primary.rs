@@ -128,8 +128,11 @@ impl Surroundings {
             }
             7 => Input::Spawned { worker, pid: 1 },
             8 => {
-                let cause =
-                    if script.flag() { SpawnError::NotFound } else { SpawnError::Other(Errno(11)) };
+                let cause = match (script.flag(), worker.get() % 2) {
+                    (true, _) => SpawnError::NotFound,
+                    (false, 0) => SpawnError::NotExecutable(Errno(13)),
+                    (false, _) => SpawnError::Other(Errno(11)),
+                };
                 Input::SpawnFailed { worker, cause }
             }
             9 => {

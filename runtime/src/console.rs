@@ -40,6 +40,11 @@ impl Console {
         Ok(Console { name, lines: Some(Arc::new(lines)) })
     }
 
+    /// With what each line begins.
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+
     /// One that says nothing.
     pub const fn silent() -> Console {
         Console { name: "", lines: None }

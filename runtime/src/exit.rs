@@ -16,6 +16,8 @@ pub enum Exit {
     CrashLoop = 3,
     /// A listener could not be bound.
     CannotBind = 4,
+    /// The program to run can't be executed; 126 as in the shells.
+    NotExecutable = 126,
     /// The program to run does not exist; 127 as in the shells.
     ProgramMissing = 127,
 }
@@ -45,8 +47,9 @@ mod tests {
             Exit::Usage,
             Exit::CrashLoop,
             Exit::CannotBind,
+            Exit::NotExecutable,
             Exit::ProgramMissing,
         ];
-        assert_eq!(all.map(Exit::code), [0, 1, 2, 3, 4, 127]);
+        assert_eq!(all.map(Exit::code), [0, 1, 2, 3, 4, 126, 127]);
     }
 }

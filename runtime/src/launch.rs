@@ -8,6 +8,7 @@ use crate::cli::{self, Command, Options};
 use crate::console::Console;
 use crate::exit::Exit;
 use crate::process::Program;
+use crate::program::{self, PerSlot, Refusal, Resolved, Surroundings};
 use crate::replay;
 use crate::setup::{Setup, StartError, Welcome};
 use crate::shell::Shell;
@@ -34,12 +35,18 @@ pub fn main(adapter: Adapter) -> ExitCode {
         return (adapter.demo_worker)(count.unwrap_or(1));
     }
     let exit = match cli::parse(adapter.name, std::env::args_os()) {
-        Ok(Command::Run { options, program }) => {
-            let mut words = program.into_iter();
-            let path = words.next().unwrap_or_default();
-            let program = Program { path, args: words.collect(), env: Vec::new() };
-            run(adapter, setup(adapter, &options, program, None))
-        }
+        Ok(Command::Run { options, program }) => match prepare(adapter, program) {
+            Ok(resolved) => {
+                let mut setup = setup(adapter, &options, resolved.program, None);
+                setup.per_slot.inspect = resolved.inspect;
+                setup.notes = resolved.notes;
+                run(adapter, setup)
+            }
+            Err(refusal) => {
+                fail(adapter, &refusal.words);
+                refusal.exit
+            }
+        },
         Ok(Command::Demo { options }) => demo(adapter, &options),
         Ok(Command::Replay { journal, diagram }) => {
             return replay::run(adapter.name, &journal, diagram).into();
@@ -56,8 +63,19 @@ fn demo(adapter: Adapter, options: &Options) -> Exit {
         Err(error) => return fail(adapter, &format!("cannot find this executable: {error}")),
     };
     let args = vec![OsString::from(DEMO_WORKER), options.bind.len().to_string().into()];
-    let program = Program { path: path.into(), args, env: Vec::new() };
+    let program = Program { path: path.into(), args, ..Program::default() };
     run(adapter, setup(adapter, options, program, Some(welcome)))
+}
+
+/// Finds out what is to be started, and runs what comes before it.
+fn prepare(adapter: Adapter, words: Vec<OsString>) -> Result<Resolved, Refusal> {
+    let resolved = program::resolve(words, Surroundings::own()?)?;
+    for hook in &resolved.hooks {
+        // No thread may be there yet when the signals are taken over, so none writes this.
+        let _ = writeln!(io::stderr(), "{}: {}: runs {}", adapter.name, hook.name, hook.script);
+        hook.run()?;
+    }
+    Ok(resolved)
 }
 
 fn setup(
@@ -76,6 +94,8 @@ fn setup(
         welcome,
         codec: options.codec,
         quiet: false,
+        per_slot: PerSlot { instance_var: options.instance_var.clone(), inspect: None },
+        notes: Vec::new(),
     }
 }
 
@@ -130,8 +150,9 @@ fn welcome(welcome: &Welcome) -> String {
          \x20 curl {url}/crash             a worker panics; its replacement is there before it goes\n\
          \x20 kill -9 {pid}                   a worker dies; nothing that waits is lost\n\
          \x20 ab -c 10 -n 5000 {url}/      load\n\
-         \x20 roundel status               what the primary knows\n\
+         \x20 {} status               what the primary knows\n\
          Ctrl-C stops it gracefully; a second one at once.\n\n",
-        welcome.pids.len()
+        welcome.pids.len(),
+        welcome.name,
     )
 }

@@ -18,6 +18,7 @@ pub mod link;
 pub mod outbox;
 pub mod primary;
 pub mod process;
+mod program;
 pub mod replay;
 mod same_file;
 pub mod setup;

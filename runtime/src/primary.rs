@@ -14,6 +14,7 @@ use crate::eventlog::Target;
 use crate::exit::Exit;
 use crate::journal;
 use crate::process::Program;
+use crate::program::PerSlot;
 use crate::setup::Setup;
 use crate::shell::Shell;
 
@@ -61,7 +62,7 @@ impl<L: EventLoop> Primary<L> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let workers = u32::try_from(cores).unwrap_or(1).min(10_000);
         Primary {
-            program: Program { path: program, args, env: Vec::new() },
+            program: Program { path: program, args, ..Program::default() },
             config: Config::builder().workers(workers),
             listeners: Vec::new(),
             control: Where::Default,
@@ -157,6 +158,8 @@ impl<L: EventLoop> Primary<L> {
             welcome: None,
             codec: None,
             quiet: self.quiet,
+            per_slot: PerSlot::default(),
+            notes: Vec::new(),
         };
         L::run(Shell::start(setup).map_err(io::Error::other)?)
     }

@@ -1,16 +1,17 @@
 //! Worker processes: start, signal, reap.
 
 use std::ffi::OsString;
-use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::io::{self, IsTerminal};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
-use roundel_core::{ExitStatus, Slot, WorkerId};
+use roundel_core::{Address, ExitStatus, ListenKey, Slot, WorkerId};
 
 use crate::channel;
 use crate::limits::OpenFiles;
@@ -21,8 +22,6 @@ pub const CHANNEL_VAR: &str = "ROUNDEL_CHANNEL_FD";
 pub const WORKER_VAR: &str = "ROUNDEL_WORKER_ID";
 /// The worker's slot, counting from 0; a respawn has the same one.
 pub const SLOT_VAR: &str = "ROUNDEL_SLOT";
-/// The slot again, under the name that PM2 made common.
-pub const INSTANCE_VAR: &str = "NODE_APP_INSTANCE";
 
 /// The number of the channel's descriptor, as Node's `child_process` has it.
 pub const NODE_CHANNEL_VAR: &str = "NODE_CHANNEL_FD";
@@ -32,15 +31,8 @@ pub const NODE_FORMAT_VAR: &str = "NODE_CHANNEL_SERIALIZATION_MODE";
 pub const NODE_WORKER_VAR: &str = "NODE_UNIQUE_ID";
 
 /// Every variable by which a worker may be told of its cluster.
-pub const VARIABLES: [&str; 7] = [
-    CHANNEL_VAR,
-    WORKER_VAR,
-    SLOT_VAR,
-    INSTANCE_VAR,
-    NODE_CHANNEL_VAR,
-    NODE_FORMAT_VAR,
-    NODE_WORKER_VAR,
-];
+pub const VARIABLES: [&str; 6] =
+    [CHANNEL_VAR, WORKER_VAR, SLOT_VAR, NODE_CHANNEL_VAR, NODE_FORMAT_VAR, NODE_WORKER_VAR];
 
 /// By which variables a worker is told of its channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +50,7 @@ pub enum Told {
 impl Told {
     fn variables(self, channel: i32, worker: WorkerId, slot: Slot) -> Vec<(&'static str, String)> {
         let (channel, worker) = (channel.to_string(), worker.get().to_string());
-        let mut all = vec![(INSTANCE_VAR, slot.to_string())];
+        let mut all = Vec::new();
         if matches!(self, Told::Native | Told::Either) {
             all.push((CHANNEL_VAR, channel.clone()));
             all.push((WORKER_VAR, worker.clone()));
@@ -76,14 +68,18 @@ impl Told {
 }
 
 /// What the workers run.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Program {
     /// A path, or a name that is looked for in `PATH`.
     pub path: OsString,
+    /// What the program sees as its own name (`argv[0]`), if that is not the path.
+    pub argv0: Option<OsString>,
     /// Its arguments.
     pub args: Vec<OsString>,
     /// Variables added to the environment that the primary was started with.
     pub env: Vec<(OsString, OsString)>,
+    /// Where it runs, if not in the primary's working directory.
+    pub cwd: Option<PathBuf>,
 }
 
 /// A started worker.
@@ -100,24 +96,35 @@ pub struct Spawned {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SpawnError {
-    /// There is no such program.
+    /// There is no such program, or no interpreter for it.
     NotFound,
+    /// It can't be executed, whenever it is tried: this error number of execve(2).
+    NotExecutable(i32),
     /// An error number of fork(2), execve(2) or socketpair(2).
     Other(i32),
 }
 
 impl From<io::Error> for SpawnError {
     fn from(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::NotFound => SpawnError::NotFound,
-            _ => SpawnError::Other(error.raw_os_error().unwrap_or(0)),
+        let errno = error.raw_os_error().unwrap_or(0);
+        match Errno::from_raw(errno) {
+            Errno::ENOENT => SpawnError::NotFound,
+            Errno::EACCES
+            | Errno::EISDIR
+            | Errno::ELIBBAD
+            | Errno::ELOOP
+            | Errno::ENAMETOOLONG
+            | Errno::ENOEXEC
+            | Errno::ENOTDIR => SpawnError::NotExecutable(errno),
+            _ => SpawnError::Other(errno),
         }
     }
 }
 
 /// Starts a worker: stdin null, stdout and stderr inherited, empty signal mask, default signal
-/// actions, working directory and environment kept, a process group of its own, the soft limit on
-/// open files and the scheduling policy as the primary found them.
+/// actions, working directory and environment kept, a process group of its own (if it writes to a
+/// terminal also a session), the soft limit on open files and the scheduling policy as the primary
+/// found them.
 ///
 /// # Errors
 /// [`SpawnError`].
@@ -139,13 +146,42 @@ pub fn spawn(
         .args(&program.args)
         .envs(program.env.iter().map(|(name, value)| (name, value)))
         .envs(told.variables(number, worker, slot))
-        .stdin(Stdio::null())
-        .process_group(0);
-    crate::sys::prepare_child(&mut command, number, files.found());
+        .stdin(Stdio::null());
+    let own_session = prints_to_a_terminal();
+    if !own_session {
+        command.process_group(0);
+    }
+    crate::sys::prepare_child(&mut command, number, files.found(), own_session);
+    if let Some(name) = &program.argv0 {
+        command.arg0(name);
+    }
+    if let Some(dir) = &program.cwd {
+        command.current_dir(dir);
+    }
     // Reaping is done for all children together, so std's handle is let go.
     let child = command.spawn()?;
     let pid = i32::try_from(child.id()).map_err(|_| SpawnError::Other(0))?;
     Ok(Spawned { pid, channel: ours })
+}
+
+/// Whether an inherited descriptor is the primary's alone: what it listens on (`--bind fd:N`, and what
+/// systemd has passed to it), and its channel to a primary that it is a worker of itself.
+pub(crate) fn is_kept(number: RawFd, listeners: &[ListenKey]) -> bool {
+    let of = |name: &str| std::env::var(name).ok()?.parse::<RawFd>().ok();
+    let is_bound = listeners.iter().any(|key| key.address == Address::Fd(number));
+    let is_channel = [CHANNEL_VAR, NODE_CHANNEL_VAR].iter().any(|name| of(name) == Some(number));
+    // sd_listen_fds(3): from 3 on, if they are meant for this process.
+    let ours = of("LISTEN_PID").and_then(|pid| u32::try_from(pid).ok()) == Some(std::process::id());
+    let count = of("LISTEN_FDS").filter(|_| ours).unwrap_or(0);
+    is_bound || is_channel || (3..3_i32.saturating_add(count)).contains(&number)
+}
+
+/// Whether workers write to a terminal. They are no foreground job there, and after `stty tostop` the
+/// terminal stops everybody else who writes (SIGTTOU): but only in its own session, so workers get
+/// one of their own. Node sets all signal actions and the signal mask anew, so having SIGTTOU
+/// ignored or blocked would not reach it; and behind a pipe programs would print without colours.
+fn prints_to_a_terminal() -> bool {
+    io::stdout().is_terminal() || io::stderr().is_terminal()
 }
 
 /// The children that have ended, strangers included, which process 1 gets. Does not wait.

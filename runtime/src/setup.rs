@@ -11,6 +11,7 @@ use crate::eventlog::Target;
 use crate::journal;
 use crate::limits::OpenFiles;
 use crate::process::Program;
+use crate::program::PerSlot;
 
 /// A primary to be started.
 #[derive(Debug)]
@@ -35,6 +36,10 @@ pub struct Setup {
     pub codec: Option<Codec>,
     /// Whether nothing is said on standard error.
     pub quiet: bool,
+    /// What differs from slot to slot.
+    pub(crate) per_slot: PerSlot,
+    /// What is said first.
+    pub(crate) notes: Vec<String>,
 }
 
 /// What can be said of a primary that has just become ready.
@@ -45,6 +50,8 @@ pub struct Welcome {
     pub addresses: Vec<String>,
     /// The processes of its workers.
     pub pids: Vec<i32>,
+    /// What the binary is called.
+    pub name: &'static str,
 }
 
 /// Descriptors that the primary keeps free besides eight for each worker: its own sockets and

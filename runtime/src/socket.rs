@@ -45,8 +45,8 @@ impl Bound {
 pub struct Inherited(Vec<RawFd>);
 
 impl Inherited {
-    /// Notes those that are open and not close-on-exec, and makes them close-on-exec: workers get
-    /// what is meant for them, not what lies around. Call it once, before anything is opened.
+    /// Notes those that are open and not close-on-exec, and makes them close-on-exec, until
+    /// [`pass_on`](Inherited::pass_on). Call it once, before anything is opened.
     pub fn snapshot() -> Inherited {
         let entries = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
         let names = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
@@ -65,6 +65,14 @@ impl Inherited {
             }
         }
         Inherited(inherited)
+    }
+
+    /// Lets workers inherit them too, apart from those that `is_kept` is true of: what the primary
+    /// listens on must close with it.
+    pub fn pass_on(&self, is_kept: impl Fn(RawFd) -> bool) {
+        for &number in self.0.iter().filter(|&&number| !is_kept(number)) {
+            crate::sys::keep_on_exec(number);
+        }
     }
 }
 

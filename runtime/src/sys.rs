@@ -149,6 +149,12 @@ pub(crate) fn close_on_exec(number: RawFd) {
     unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
 }
 
+/// Has programs that are executed inherit a descriptor.
+pub(crate) fn keep_on_exec(number: RawFd) {
+    // SAFETY: changes a flag of a descriptor; touches no memory.
+    unsafe { libc::fcntl(number, libc::F_SETFD, 0) };
+}
+
 /// A copy of a descriptor known only by number, close-on-exec.
 pub(crate) fn duplicate(number: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: makes a new descriptor or fails; touches no memory.
@@ -192,15 +198,24 @@ fn set_policy(policy: libc::c_int) -> io::Result<()> {
     }
 }
 
-/// Has the child, between fork and exec, keep `channel`, restore the soft limit on open files and
+/// Has the child, between fork and exec, keep `channel`, lead a session of its own if it is to, restore the soft limit on open files and
 /// the scheduling policy, and start with default signal actions and an empty signal mask.
-pub(crate) fn prepare_child(command: &mut Command, channel: RawFd, soft_files: u64) {
+pub(crate) fn prepare_child(
+    command: &mut Command,
+    channel: RawFd,
+    soft_files: u64,
+    own_session: bool,
+) {
     let batches = BATCHES.load(Ordering::Relaxed);
     let prepare = move || {
         // Only calls that signal-safety(7) allows, and no allocation; sched_setscheduler(2) is a
         // bare system call.
         if batches {
             let _ = set_policy(libc::SCHED_OTHER);
+        }
+        // SAFETY: touches no memory. It fails for the leader of a group, which a new child is not.
+        if own_session && unsafe { libc::setsid() } < 0 {
+            return Err(io::Error::last_os_error());
         }
         for signal in 1..=64 {
             // It is refused for SIGKILL, SIGSTOP, and the two that the C library keeps for itself.

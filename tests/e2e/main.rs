@@ -14,3 +14,4 @@ mod place;
 mod program;
 mod serving;
 mod shutdown;
+mod starting;

@@ -142,7 +142,7 @@ impl Pair {
 
     /// The command line of demo workers of which the one in slot 0 misbehaves like this.
     pub(crate) fn beside_a_hostile_one(self, mode: &str) -> Vec<String> {
-        let script = r#"[ "$NODE_APP_INSTANCE" = 0 ] && exec "$0" "$1"; shift; exec "$@""#;
+        let script = r#"[ "$ROUNDEL_SLOT" = 0 ] && exec "$0" "$1"; shift; exec "$@""#;
         let program = ["sh", "-c", script, env!("CARGO_BIN_EXE_hostile_worker"), mode];
         program.map(str::to_owned).into_iter().chain(self.demo_worker()).collect()
     }

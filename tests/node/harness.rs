@@ -94,19 +94,21 @@ pub(crate) fn fixture(name: &str) -> Option<Setup> {
         program: vec![fixture_path(name).into()],
         variables: Vec::new(),
         inherited: None,
+        within: None,
         dir: scratch("roundel-node"),
     })
 }
 
 /// A primary that is yet to be started.
 pub(crate) struct Setup {
-    node: PathBuf,
+    pub(crate) node: PathBuf,
     under: Under,
     workers: usize,
     options: Vec<OsString>,
     program: Vec<OsString>,
     variables: Vec<(String, OsString)>,
     inherited: Option<OwnedFd>,
+    within: Option<PathBuf>,
     /// For the files of the cluster; gone with it.
     pub(crate) dir: PathBuf,
 }
@@ -148,6 +150,12 @@ impl Setup {
 
     pub(crate) fn variable(mut self, name: &str, value: impl Into<OsString>) -> Setup {
         self.variables.push((name.into(), value.into()));
+        self
+    }
+
+    /// Starts the primary in a directory.
+    pub(crate) fn within(mut self, dir: impl Into<PathBuf>) -> Setup {
+        self.within = Some(dir.into());
         self
     }
 
@@ -198,6 +206,9 @@ impl Setup {
         command.env("REPORTS", self.dir.join("reports"));
         command.env(MARK, &self.dir).env_remove("WEB_CONCURRENCY");
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        if let Some(dir) = &self.within {
+            command.current_dir(dir);
+        }
         let log = File::create(self.dir.join("log")).unwrap();
         command.stdout(log.try_clone().unwrap()).stderr(log);
         command

@@ -148,6 +148,8 @@ pub enum SpawnError {
     NotFound,
     /// Anything else.
     Other(Errno),
+    /// It is there and can't be executed, whenever it is tried.
+    NotExecutable(Errno),
 }
 
 /// How a process ended, as waitpid(2) tells it.

@@ -216,15 +216,37 @@ impl Primary {
         let Some(worker) = self.workers.at_mut(index) else { return };
         let Some(share) = worker.share_mut(listener) else { return self.stray(id) };
         share.listening = true;
+        if worker.life == Life::Online && self.is_private(id, listener) {
+            // It may be all that there is to come, of a launcher: say so after a while.
+            self.timers.clear(Due::Ready(id));
+            if let Some(timeout) = self.config.ready_timeout {
+                self.timers.set(Due::Silent(id), self.now.after(timeout));
+            }
+            return;
+        }
         self.become_ready(id);
         self.serve(index);
+    }
+
+    /// Whether a worker's listener is for itself alone: a socket in a temporary directory that has
+    /// the number of the process in its name, as launchers make them for what they start. Whoever
+    /// listens there serves nobody yet.
+    fn is_private(&self, id: WorkerId, listener: ListenerId) -> bool {
+        let pid = self.workers.get(id).and_then(|worker| worker.pid);
+        let asked_for = self.listeners.get(listener).filter(|record| !record.operator);
+        match (asked_for.map(|record| &record.key.address), pid) {
+            (Some(Address::Unix(path)), Some(pid)) => is_temporary_of(path, pid),
+            _ => false,
+        }
     }
 
     pub(super) fn on_said_ready(&mut self, id: WorkerId) {
         let Some(index) = self.workers.position(id) else { return };
         let Some(worker) = self.workers.at_mut(index) else { return };
         worker.said_ready = true;
-        if worker.shares.iter().any(|share| share.listening) {
+        let listening = worker.shares.iter().filter(|share| share.listening);
+        let listeners: Vec<ListenerId> = listening.map(|share| share.listener).collect();
+        if listeners.into_iter().any(|listener| !self.is_private(id, listener)) {
             self.become_ready(id);
             self.serve(index);
         }
@@ -364,4 +386,11 @@ impl Listener {
             (address, _) => address.clone(),
         }
     }
+}
+
+/// Whether a path has this number below a directory `tmp`.
+fn is_temporary_of(path: &str, pid: i32) -> bool {
+    let below = path.split('/').skip_while(|part| *part != "tmp").skip(1);
+    let mut numbers = below.flat_map(|part| part.split(|letter: char| !letter.is_ascii_digit()));
+    numbers.any(|number| number.parse() == Ok(pid) && !number.starts_with('0'))
 }

@@ -212,6 +212,11 @@ pub enum Verdict {
     },
     /// The program to run does not exist.
     ProgramMissing,
+    /// The program to run can't be executed.
+    NotExecutable {
+        /// Why.
+        errno: Errno,
+    },
 }
 
 /// Something worth telling. What happens to single connections is in [`Output::Send`] and
@@ -318,6 +323,9 @@ impl fmt::Display for Verdict {
             Verdict::CrashLoop => f.write_str("every worker slot failed too often"),
             Verdict::CannotBind { address, errno } => write!(f, "cannot bind {address}: {errno}"),
             Verdict::ProgramMissing => f.write_str("the program does not exist"),
+            Verdict::NotExecutable { errno } => {
+                write!(f, "the program cannot be executed: {errno}")
+            }
         }
     }
 }

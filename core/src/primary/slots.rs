@@ -41,11 +41,16 @@ impl Primary {
         let Some(worker) = self.workers.get(id) else { return };
         let slot = worker.slot;
         self.event(Event::SpawnFailed { worker: id, slot, cause });
-        if cause == SpawnError::NotFound && !self.ever_online {
+        let hopeless = match cause {
+            SpawnError::NotFound => Some(Verdict::ProgramMissing),
+            SpawnError::NotExecutable(errno) => Some(Verdict::NotExecutable { errno }),
+            SpawnError::Other(_) => None,
+        };
+        if let Some(verdict) = hopeless.filter(|_| !self.ever_online) {
             // Trying again would not bring the program. Later it may have been replaced badly,
             // and is then a failure like others.
             self.workers.remove(id);
-            return self.stop_now(Verdict::ProgramMissing);
+            return self.stop_now(verdict);
         }
         self.vacate(id, LastExit { status: None, class: ExitClass::SpawnFailed });
         self.timers.clear_worker(id);

@@ -20,7 +20,7 @@ use super::values::{self, ForcedCodec, OrNever};
     arg_required_else_help = false,
     max_term_width = 100,
     after_help = "Exit codes: 0 stopped or done, 1 failure, 2 usage, 3 crash loop, 4 cannot bind, \
-                  127 program missing."
+                  126 program not executable, 127 missing."
 )]
 pub(super) struct Cli {
     #[command(subcommand)]
@@ -32,7 +32,12 @@ pub(super) enum CommandArgs {
     /// Run a program as a cluster of workers
     ///
     /// Everything after PROGRAM is given to it untouched. A .js, .mjs or .cjs file is run with
-    /// node.
+    /// node, a .ts, .mts or .cts file with a node that strips types (22.18 and later) or with tsx
+    /// where that is installed.
+    ///
+    /// npm start, npm run NAME, npx NAME and the same of pnpm and yarn are looked up in
+    /// package.json and run directly, since no channel reaches what they start. Standard input is
+    /// /dev/null.
     #[command(
         disable_help_subcommand = true,
         arg_required_else_help = false,
@@ -169,6 +174,11 @@ pub(super) struct OptionArgs {
     /// What workers speak: auto (each says it itself), native or node
     #[arg(long, value_name = "CODEC", default_value = "auto", value_parser = Value(values::codec), allow_hyphen_values = true)]
     pub(super) codec: ForcedCodec,
+
+    /// Tell programs the number of their slot, from 0, in this variable: NODE_APP_INSTANCE is
+    /// PM2's name for it [default: off]
+    #[arg(long, value_name = "NAME", value_parser = Value(values::variable), allow_hyphen_values = true)]
+    pub(super) instance_var: Option<String>,
 }
 
 /// A parser of [`values`]; its cause is kept for the one line that is made of the error.

@@ -9,10 +9,10 @@ mod values;
 #[cfg(test)]
 mod tests;
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches};
@@ -139,7 +139,6 @@ fn parse_with(
     let options = |args| options(args, environment).map_err(|line| Early::usage(name, &line));
     Ok(match cli.command {
         CommandArgs::Run { options: args, program: ProgramArgs::Argv(program) } => {
-            let program = with_interpreter(program);
             if program.first().is_none_or(|first| first.is_empty()) {
                 return Err(Early::usage(name, "PROGRAM: \"\" is no program"));
             }
@@ -182,15 +181,6 @@ fn place(name: &str, control: Option<PathBuf>) -> Result<Option<PathBuf>, Early>
         return Err(Early::usage(name, complaint));
     }
     Ok(control)
-}
-
-/// Puts `node` before a script of Node's.
-fn with_interpreter(mut program: Vec<OsString>) -> Vec<OsString> {
-    let extension = program.first().and_then(|first| Path::new(first).extension());
-    if extension.and_then(OsStr::to_str).is_some_and(|ext| matches!(ext, "js" | "mjs" | "cjs")) {
-        program.insert(0, "node".into());
-    }
-    program
 }
 
 fn options(args: OptionArgs, environment: Environment) -> Result<Options, String> {
@@ -242,5 +232,6 @@ fn options(args: OptionArgs, environment: Environment) -> Result<Options, String
         events: args.events.map(values::events),
         journal: args.journal.map(|path| journal::Target { path, limit: args.journal_limit }),
         codec: args.codec.0,
+        instance_var: args.instance_var,
     })
 }

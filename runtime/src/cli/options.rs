@@ -48,6 +48,8 @@ pub struct Options {
     pub journal: Option<journal::Target>,
     /// The codec that workers must speak; `None` lets each worker choose.
     pub codec: Option<Codec>,
+    /// The variable that tells a program the number of its slot; `None` is none.
+    pub instance_var: Option<String>,
 }
 
 impl Options {

@@ -69,7 +69,7 @@ fn every_option_is_read() {
         "-w 3 -b unix:/a --bind *:81 --policy shared --window 7 --max-pending 9 --overflow refuse \
          --ack-timeout 0 --ready-timeout 500ms --drain-timeout 2m --restart-intensity 3/4 \
          --respawn on-failure --wait-ready --control /c --events - --journal /j \
-         --journal-limit 2MiB --codec native",
+         --journal-limit 2MiB --codec native --instance-var NODE_APP_INSTANCE",
     );
     let expected = Options {
         workers: 3,
@@ -90,6 +90,7 @@ fn every_option_is_read() {
         events: Some(Target::Stdout),
         journal: Some(journal::Target { path: "/j".into(), limit: 2 << 20 }),
         codec: Some(Codec::Native),
+        instance_var: Some("NODE_APP_INSTANCE".into()),
     };
     assert_eq!(options, expected);
     let config = options.config().build().unwrap();
@@ -159,16 +160,6 @@ fn what_follows_the_program_is_its_own() {
         panic!()
     };
     assert_eq!(program, [OsString::from("prog"), bytes]);
-}
-
-#[test]
-fn scripts_of_node_are_run_with_node() {
-    for script in ["a.js", "./b.mjs", "/c/d.cjs"] {
-        assert_eq!(program(&format!("roundel run {script} -x")), ["node", script, "-x"]);
-    }
-    for other in ["a.jsx", "js", ".js", "a.js/b", "a.JS"] {
-        assert_eq!(program(&format!("roundel run {other}")), [other]);
-    }
 }
 
 #[test]
@@ -248,6 +239,13 @@ fn a_bad_value_is_one_line() {
         ("--respawn", "no", "is none of always, on-failure and never"),
         ("--journal-limit", "1000", "is not a size such as 512KiB, 64MiB or 1GiB"),
         ("--codec", "json", "is none of auto, native and node"),
+        (
+            "--instance-var",
+            "A B",
+            "is no name of a variable: letters, digits and _, no digit first",
+        ),
+        ("--instance-var", "PATH", "has a meaning of its own"),
+        ("--instance-var", "ROUNDEL_SLOT", "has a meaning of its own"),
     ];
     for (option, value, cause) in bad {
         for args in [["roundel", "demo", option, value], ["roundel", "run", option, value]] {
@@ -280,7 +278,7 @@ fn every_option_needs_its_value_once() {
             }
         }
     }
-    assert_eq!(options, 17 + 17 + 1 + 1);
+    assert_eq!(options, 18 + 18 + 1 + 1);
     let twice = refused(&["roundel", "demo", "--window", "1", "--window", "2"]);
     assert_eq!(twice, "--window: given more than once");
     let twice = refused(&["roundel", "status", "--json", "--json"]);

@@ -24,6 +24,17 @@ pub(super) fn workers(text: &str) -> Result<u32, String> {
         .map_err(|_| format!("is neither auto nor a whole number from 1 to {MAX_WORKERS}"))
 }
 
+/// The name of a variable that the primary may set.
+pub(super) fn variable(text: &str) -> Result<String, String> {
+    if !crate::program::is_name(text) {
+        return Err("is no name of a variable: letters, digits and _, no digit first".into());
+    }
+    if crate::process::VARIABLES.contains(&text) || text == "PATH" || text == "NODE_OPTIONS" {
+        return Err("has a meaning of its own".into());
+    }
+    Ok(text.to_owned())
+}
+
 pub(super) fn window(text: &str) -> Result<u32, String> {
     number(text, 1, 1_024)
 }

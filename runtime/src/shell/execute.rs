@@ -53,7 +53,8 @@ impl Shell {
     }
 
     fn spawn(&mut self, worker: WorkerId, slot: Slot) {
-        match process::spawn(&self.program, worker, slot, self.told, &self.files) {
+        let program = self.per_slot.program(&self.program, slot);
+        match process::spawn(&program, worker, slot, self.told, &self.files) {
             Ok(process::Spawned { pid, channel }) => {
                 let fd = Arc::new(channel);
                 self.watch(Source::Channel(worker), fd.clone());
@@ -66,6 +67,9 @@ impl Shell {
             Err(error) => {
                 let cause = match error {
                     SpawnError::NotFound => roundel_core::SpawnError::NotFound,
+                    SpawnError::NotExecutable(errno) => {
+                        roundel_core::SpawnError::NotExecutable(roundel_core::Errno(errno))
+                    }
                     SpawnError::Other(errno) => {
                         roundel_core::SpawnError::Other(roundel_core::Errno(errno))
                     }

@@ -17,6 +17,7 @@ mod stall;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::sync::Arc;
 
 use roundel_core::{
@@ -35,6 +36,7 @@ use crate::limits::OpenFiles;
 use crate::link::{Heard, ReadState};
 use crate::outbox::Flush;
 use crate::process::{self, Program, Told};
+use crate::program::PerSlot;
 use crate::same_file;
 use crate::setup::{Setup, StartError, Welcome};
 use crate::signals::{Signal, Signals};
@@ -55,6 +57,7 @@ pub struct Shell {
     started: Time,
     custody: Custody<OwnedFd>,
     program: Program,
+    per_slot: PerSlot,
     inherited: Inherited,
     files: OpenFiles,
     signals: Signals,
@@ -102,6 +105,7 @@ impl Shell {
         let _ = process::schedule_in_batches();
         let files = OpenFiles::raise().map_err(StartError::Limits)?;
         let config = setup.config(&files)?;
+        inherited.pass_on(|number| process::is_kept(number, config.listeners()));
         let console = match setup.quiet {
             true => Console::silent(),
             false => Console::open(setup.name).map_err(StartError::Console)?,
@@ -145,6 +149,7 @@ impl Shell {
             started: now,
             custody: Custody::new(),
             program: setup.program,
+            per_slot: setup.per_slot,
             inherited,
             files,
             signals,
@@ -170,6 +175,9 @@ impl Shell {
             verdict: None,
             exit: None,
         };
+        for note in &setup.notes {
+            shell.say(note);
+        }
         let signals = shell.signals.fd().map_err(StartError::Signals)?;
         shell.watch(Source::Signals, signals);
         if let Some(control) = &shell.control {
@@ -450,7 +458,8 @@ impl Shell {
         let listeners = self.core.listeners();
         let addresses =
             listeners.filter_map(|listener| Some(text::printable(&listener.sockname?.to_string())));
-        let welcome = welcome(&Welcome { addresses: addresses.collect(), pids });
+        let name = self.console.name();
+        let welcome = welcome(&Welcome { addresses: addresses.collect(), pids, name });
         self.console.show(&welcome);
     }
 
@@ -481,8 +490,21 @@ impl Shell {
             Verdict::CannotBind { .. } => Exit::CannotBind,
             Verdict::ProgramMissing => {
                 let program = self.program.path.to_string_lossy().into_owned();
-                self.say(&format!("{program}: no such program"));
+                // If the file is there, what it needs to be loaded is not.
+                let there = Path::new(&program).exists();
+                let why = if there {
+                    "its interpreter or loader does not exist"
+                } else {
+                    "no such program"
+                };
+                self.say(&format!("{program}: {why}"));
                 Exit::ProgramMissing
+            }
+            Verdict::NotExecutable { errno } => {
+                let program = self.program.path.to_string_lossy().into_owned();
+                let why = report::explain(errno.0);
+                self.say(&format!("{program}: cannot be executed: {why}"));
+                Exit::NotExecutable
             }
             other => {
                 self.say(&other.to_string());

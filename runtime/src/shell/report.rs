@@ -114,7 +114,7 @@ pub(super) fn event(at_ms: u64, event: &Event, pid: Option<i32>) -> Line {
         Event::SpawnFailed { worker, slot, cause } => {
             let cause = match cause {
                 SpawnError::NotFound => "not found".into(),
-                SpawnError::Other(errno) => explain(errno.0),
+                SpawnError::NotExecutable(errno) | SpawnError::Other(errno) => explain(errno.0),
                 other => format!("{other:?}"),
             };
             line.worker(*worker).slot(*slot).with("cause", cause)
@@ -184,8 +184,8 @@ pub(super) fn words(event: &Event, pid: Option<i32>) -> Option<String> {
             format!("{} has not spoken on its channel yet", process(worker))
         }
         Event::NotListening { worker } => format!(
-            "{} runs and has not asked to listen; if it is to serve, note that npm, npx, yarn and \
-             pnpm do not pass the channel on: run the program itself",
+            "{} runs and has not asked to listen; if it is to serve, note that launchers such as npm, \
+             tsx or nodemon do not pass the channel on: run the program itself",
             process(worker)
         ),
         Event::Suicide { worker } => {
@@ -203,7 +203,7 @@ pub(super) fn words(event: &Event, pid: Option<i32>) -> Option<String> {
         Event::SpawnFailed { worker, cause, .. } => {
             let cause = match cause {
                 SpawnError::NotFound => "the program does not exist".into(),
-                SpawnError::Other(errno) => explain(errno.0),
+                SpawnError::NotExecutable(errno) | SpawnError::Other(errno) => explain(errno.0),
                 other => format!("{other:?}"),
             };
             format!("worker {} could not be started: {cause}", worker.get())

@@ -54,8 +54,11 @@ struct Link {
 fn main() -> Result<ExitCode, Box<dyn Error>> {
     let mut args = std::env::args_os().skip(1);
     let at = args.next().and_then(|at| at.into_string().ok()).ok_or("no address")?;
-    let program =
-        Program { path: args.next().ok_or("no program")?, args: args.collect(), env: vec![] };
+    let program = Program {
+        path: args.next().ok_or("no program")?,
+        args: args.collect(),
+        ..Program::default()
+    };
     let key = ListenKey::stream(address::parse(&at)?);
     let mut embedder = Embedder {
         core: Primary::new(Config::builder().workers(2).listeners(vec![key]).build()?),

@@ -234,8 +234,9 @@ impl Sim {
 
     /// Makes the next spawns fail.
     pub(super) fn fail_spawns(&mut self, count: u8, missing: bool) {
-        for _ in 0..count {
+        for nth in 0..count {
             self.failing_spawns.push(match missing {
+                true if nth % 2 == 1 => SpawnError::NotExecutable(Errno(13)),
                 true => SpawnError::NotFound,
                 false => SpawnError::Other(Errno(11)),
             });

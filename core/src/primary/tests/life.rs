@@ -150,17 +150,29 @@ fn only_who_can_answer_is_asked_for_a_sign_of_life() {
 }
 
 #[test]
-fn a_program_that_was_never_there_ends_everything() {
-    let fails = |hand: &mut Hand, nth| {
-        let failed = Input::SpawnFailed { worker: worker(nth), cause: SpawnError::NotFound };
-        events(&hand.tell(failed)).contains(&"stopping")
-    };
-    let config = Config::builder().workers(2);
-    let mut hand = Hand { core: Primary::new(config.build().unwrap()), at: Time::ZERO };
-    let mut later = Hand { core: hand.core.clone(), at: Time::ZERO };
-    assert!(fails(&mut hand, 2));
-    later.online(1);
-    assert!(!fails(&mut later, 2), "it was there before");
+fn a_program_that_never_ran_ends_everything() {
+    let errno = Errno(13);
+    for (cause, verdict) in [
+        (SpawnError::NotFound, Some(Verdict::ProgramMissing)),
+        (SpawnError::NotExecutable(errno), Some(Verdict::NotExecutable { errno })),
+        (SpawnError::Other(errno), None),
+    ] {
+        let fails = |workers| {
+            let config = Config::builder().workers(workers);
+            let mut hand = Hand { core: Primary::new(config.build().unwrap()), at: Time::ZERO };
+            if workers > 1 {
+                hand.online(1);
+            }
+            let worker = worker(workers.into());
+            let outputs = hand.tell(Input::SpawnFailed { worker, cause });
+            let stops = outputs.iter().any(|output| matches!(output, Output::Stopped(_)));
+            (outputs, stops)
+        };
+        let (outputs, stops) = fails(1);
+        assert_eq!(stops, verdict.is_some(), "{cause:?}");
+        assert!(verdict.is_none_or(|verdict| outputs.contains(&Output::Stopped(verdict))));
+        assert!(!fails(2).1, "the other one runs");
+    }
 }
 
 #[test]

@@ -120,3 +120,47 @@ fn a_shutdown_binds_nothing_and_lets_others_help() {
         assert_eq!(hand.ask(2, &key), answer, "{policy:?}");
     }
 }
+
+/// A launcher's pipe for what it starts (its number is 100) is no serving, and a server is.
+#[test]
+fn a_socket_of_the_worker_itself_does_not_make_it_ready() {
+    let private = ["/tmp/tsx-0/100.pipe", "/var/tmp/a-100", "/home/tmp/x/100", "/tmp/a.100/b"];
+    let public =
+        ["/tmp/a-1001.sock", "/run/a-100.sock", "/100/tmp/a", "/tmp/a-0100", "100", "/tmp/a"];
+    let listens = |path: &str, config: ConfigBuilder| {
+        let mut hand = Hand::new(config, &[]);
+        let key = stream(Address::Unix(path.into()));
+        assert_eq!(hand.ask(1, &key), None);
+        hand.bound(1, &SockName::Unix(path.into()));
+        let listening = FromWorker::Listening { listener: listener(1) };
+        let ready = events(&hand.say(1, listening)).contains(&"ready");
+        (hand, ready)
+    };
+    for path in public {
+        assert!(listens(path, Config::builder()).1, "{path}");
+    }
+    for path in private {
+        let (mut hand, ready) = listens(path, Config::builder());
+        assert!(!ready, "{path}");
+        // It is not killed for it, and the operator is told what it lacks.
+        let said = hand.later(Duration::from_secs(31));
+        assert_eq!(events(&said), ["not_listening"], "{path}");
+        assert!(!said.iter().any(|output| matches!(output, Output::Kill { .. })), "{path}");
+        let web = stream(Address::Any { port: 80 });
+        assert_eq!(hand.ask(1, &web), None);
+        hand.bound(2, &name("[::]:80"));
+        let listening = FromWorker::Listening { listener: listener(2) };
+        assert!(events(&hand.say(1, listening)).contains(&"ready"));
+        // What a program says of itself does not make it one that serves.
+        let (mut hand, _) = listens(path, Config::builder().wait_ready(true));
+        assert!(!events(&hand.say(1, FromWorker::Ready)).contains(&"ready"));
+    }
+    // The operator's own path is for clients.
+    let path = "/tmp/a-100";
+    let key = stream(Address::Unix(path.into()));
+    let listeners = Config::builder().listeners(vec![key.clone()]);
+    let mut hand = Hand::new(listeners, &[SockName::Unix(path.into())]);
+    let granted = hand.ask(1, &key).unwrap().unwrap();
+    let said = hand.say(1, FromWorker::Listening { listener: granted });
+    assert!(events(&said).contains(&"ready"));
+}

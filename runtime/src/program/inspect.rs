@@ -1,0 +1,143 @@
+//! The port of Node's debugger, which can't be the same for all workers.
+
+use std::ffi::{OsStr, OsString};
+
+use roundel_core::Slot;
+
+use super::node::NodeArgs;
+use crate::process::Program;
+
+/// Where Node's debugger listens unless it is told otherwise.
+const DEFAULT_PORT: u16 = 9229;
+/// Where Node's `cluster` goes on behind the last port.
+const FIRST_PORT: u32 = 1024;
+
+/// The variable that has options of Node.
+const NODE_OPTIONS: &str = "NODE_OPTIONS";
+
+/// A debugger that the command line, or `NODE_OPTIONS`, asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Inspect {
+    port: u16,
+    /// Where in the arguments the port goes; `None` is into `NODE_OPTIONS`.
+    at: Option<usize>,
+}
+
+impl Inspect {
+    /// What a program asks for. `node` says whether it is Node itself, and `inherited` is what
+    /// the environment has as `NODE_OPTIONS`.
+    pub(crate) fn of(program: &Program, node: bool, inherited: &OsStr) -> Option<Inspect> {
+        let options: Vec<OsString> =
+            inherited.to_string_lossy().split_whitespace().map(OsString::from).collect();
+        let environment = NodeArgs::read(&options);
+        let args = if node { NodeArgs::read(&program.args) } else { NodeArgs::default() };
+        let (mut port, mut at, mut asked) = (DEFAULT_PORT, None, false);
+        // What the arguments say stands above the environment.
+        for (read, own) in [(&environment, false), (&args, true)] {
+            for (name, value, behind) in &read.options {
+                if !is_inspector(name) {
+                    continue;
+                }
+                asked = true;
+                if own {
+                    at = Some(*behind);
+                }
+                port = value.as_deref().and_then(port_of).unwrap_or(port);
+            }
+        }
+        // The kernel chooses another one for each by itself.
+        (asked && port != 0).then_some(Inspect { port, at })
+    }
+
+    /// The same port whenever a slot has a new worker.
+    fn port(self, slot: Slot) -> u32 {
+        let port = u32::from(self.port) + slot.0;
+        let last = u32::from(u16::MAX);
+        if port <= last { port } else { FIRST_PORT + (port - last - 1) % (last - FIRST_PORT + 1) }
+    }
+
+    /// Has the worker in this slot listen on a port of its own.
+    pub(crate) fn apply(self, program: &mut Program, slot: Slot, inherited: &OsStr) {
+        let option = format!("--inspect-port={}", self.port(slot));
+        match self.at {
+            Some(at) => program.args.insert(at.min(program.args.len()), option.into()),
+            None => {
+                let mut all = inherited.to_owned();
+                all.push(" ");
+                all.push(option);
+                program.env.push((NODE_OPTIONS.into(), all));
+            }
+        }
+    }
+}
+
+fn is_inspector(name: &str) -> bool {
+    matches!(
+        name,
+        "--inspect" | "--inspect-brk" | "--inspect-wait" | "--inspect-port" | "--debug-port"
+    ) || name == "--inspect-brk-node"
+}
+
+/// The port in `[HOST:]PORT`; `None` for a host alone.
+fn port_of(value: &OsStr) -> Option<u16> {
+    let text = value.to_str()?;
+    text.rsplit(':').next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn program(line: &str) -> Program {
+        let args = line.split_whitespace().map(OsString::from).collect();
+        Program { path: "node".into(), args, ..Program::default() }
+    }
+
+    /// The arguments, or `NODE_OPTIONS`, of the worker in a slot.
+    fn started(line: &str, environment: &str, slot: u32) -> String {
+        let mut program = program(line);
+        let environment = OsStr::new(environment);
+        if let Some(inspect) = Inspect::of(&program, true, environment) {
+            inspect.apply(&mut program, Slot(slot), environment);
+        }
+        let words: Vec<_> = program.args.iter().map(|it| it.to_str().unwrap()).collect();
+        let options = program.env.iter().map(|(_, value)| value.to_str().unwrap());
+        words.into_iter().chain(options).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn each_slot_has_its_port() {
+        assert_eq!(started("--inspect a.js", "", 0), "--inspect --inspect-port=9229 a.js");
+        assert_eq!(started("--inspect=92 a.js", "", 2), "--inspect=92 --inspect-port=94 a.js");
+        let host = started("--inspect-brk=[::1]:5000 a.js --inspect", "", 1);
+        assert_eq!(host, "--inspect-brk=[::1]:5000 --inspect-port=5001 a.js --inspect");
+        let host = started("--inspect=localhost a.js", "", 1);
+        assert_eq!(host, "--inspect=localhost --inspect-port=9230 a.js");
+        let apart = started("--inspect-port 7000 --inspect a.js", "", 3);
+        assert_eq!(apart, "--inspect-port 7000 --inspect --inspect-port=7003 a.js");
+        assert_eq!(
+            started("--inspect=65535 a.js", "", 1),
+            "--inspect=65535 --inspect-port=1024 a.js"
+        );
+    }
+
+    #[test]
+    fn the_environment_asks_too() {
+        assert_eq!(started("a.js", "--inspect=7000", 1), "a.js --inspect=7000 --inspect-port=7001");
+        let both = started("--inspect-port=8000 a.js", "--inspect=7000", 1);
+        assert_eq!(both, "--inspect-port=8000 --inspect-port=8001 a.js");
+    }
+
+    #[test]
+    fn nothing_changes_where_nobody_asks_or_the_kernel_chooses() {
+        for line in
+            ["a.js --inspect", "--inspect=0 a.js", "--inspect --inspect-port=0 a.js", "a.js"]
+        {
+            assert_eq!(started(line, "", 1), line);
+        }
+        assert_eq!(
+            started("--inspect-publish-uid=http a.js", "", 1),
+            "--inspect-publish-uid=http a.js"
+        );
+    }
+}

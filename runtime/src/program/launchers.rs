@@ -1,0 +1,269 @@
+//! Programs that start Node as a process of their own. The channel ends at them: what they would
+//! start is to be named instead.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+use super::draft::Draft;
+use super::find::{Found, Kind};
+use super::node::NodeArgs;
+use super::words::{self, typed};
+use super::{Refusal, node};
+
+/// What a launcher is for, as far as it matters here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum For {
+    /// Runs TypeScript; `node --import tsx` does that in one process.
+    Types,
+    /// Starts a program anew when its files change.
+    Watching,
+    /// The same, and it runs TypeScript.
+    WatchingTypes,
+    /// Reads variables from a file.
+    EnvFile,
+    /// Starts several programs.
+    Several,
+    /// Restarts programs, as the primary does.
+    Supervising,
+    /// Starts what `nest build` has made.
+    Nest,
+}
+
+const LAUNCHERS: [(&str, For); 27] = [
+    ("tsx", For::Types),
+    ("ts-node-esm", For::Types),
+    ("nodemon", For::Watching),
+    ("node-dev", For::Watching),
+    ("supervisor", For::Watching),
+    ("tsc-watch", For::Watching),
+    ("ts-node-dev", For::WatchingTypes),
+    ("tsnd", For::WatchingTypes),
+    ("dotenv", For::EnvFile),
+    ("dotenvx", For::EnvFile),
+    ("env-cmd", For::EnvFile),
+    ("concurrently", For::Several),
+    ("conc", For::Several),
+    ("npm-run-all", For::Several),
+    ("run-p", For::Several),
+    ("run-s", For::Several),
+    ("turbo", For::Several),
+    ("nx", For::Several),
+    ("lerna", For::Several),
+    ("wireit", For::Several),
+    ("pm2", For::Supervising),
+    ("pm2-runtime", For::Supervising),
+    ("pm2-dev", For::Supervising),
+    ("pm2-docker", For::Supervising),
+    ("forever", For::Supervising),
+    ("cross-env-shell", For::Several),
+    ("nest", For::Nest),
+];
+
+/// Options of launchers whose value is the next word and that Node doesn't have.
+const WITH_VALUE: [&str; 20] = [
+    "--tsconfig",
+    "--project",
+    "-P",
+    "--ignore",
+    "--include",
+    "--exclude",
+    "--watch",
+    "-w",
+    "-e",
+    "--ext",
+    "-i",
+    "--delay",
+    "-d",
+    "-f",
+    "--file",
+    "-x",
+    "--exec",
+    "--signal",
+    "-n",
+    "--name",
+];
+
+/// If variables are to be set before a program runs, sets them and leaves the program.
+///
+/// # Errors
+/// They can't be set here.
+pub(super) fn step(draft: &mut Draft) -> Result<bool, Refusal> {
+    let Some(name) = draft.name() else { return Ok(false) };
+    if !matches!(name.as_str(), "cross-env" | "env") {
+        return Ok(false);
+    }
+    let Some(args) = draft.args() else { return Ok(false) };
+    let assignment = |word: &String| {
+        let (name, value) = word.split_once('=')?;
+        words::is_name(name).then(|| (name.to_owned(), value.to_owned()))
+    };
+    let variables: Vec<_> = args.iter().map_while(assignment).collect();
+    let rest: Vec<OsString> = args.iter().skip(variables.len()).map(OsString::from).collect();
+    // env(1) becomes what it runs, so it can stay where it is asked for more.
+    let plain = rest.first().is_some_and(|word| !word.as_encoded_bytes().starts_with(b"-"));
+    if name == "env" && !plain {
+        return Ok(false);
+    }
+    if !plain {
+        return Err(Refusal::usage(format!("{name}: the program is missing")));
+    }
+    for (variable, value) in variables {
+        if name == "cross-env" && value.contains('$') {
+            return Err(Refusal::usage(format!(
+                "{name}: {variable}={value}: set it before roundel run, with a shell that fills in the value"
+            )));
+        }
+        draft.set(variable, value);
+    }
+    if name == "cross-env" {
+        draft.notes.push(format!("{name}: sets its variables and runs the rest directly"));
+    }
+    draft.words = rest;
+    Ok(true)
+}
+
+/// Refuses a launcher that was found under this name. A binary is somebody's own program.
+///
+/// # Errors
+/// With the form that works.
+pub(super) fn refuse_if_launcher(
+    name: &OsStr,
+    found: &mut Found,
+    draft: &Draft,
+) -> Result<(), Refusal> {
+    let file = Path::new(name).file_name().and_then(OsStr::to_str).unwrap_or_default();
+    let args = draft.args().unwrap_or_default();
+    if matches!(found.kind, Kind::Script(_)) {
+        refuse(file, &args)?;
+    }
+    Ok(())
+}
+
+/// Refuses Node where it starts another Node, or a launcher of a package.
+///
+/// # Errors
+/// With the form that works.
+pub(super) fn refuse_in_node(args: &[OsString], read: &NodeArgs) -> Result<(), Refusal> {
+    let text: Vec<String> = args.iter().map(|it| it.to_string_lossy().into()).collect();
+    if read.has(&["--watch", "--watch-path", "--watch-preserve-output", "--watch-kill-signal"]) {
+        let mut rest = text.clone();
+        let mut from = 0;
+        let mut kept = Vec::new();
+        for (name, _, end) in &read.options {
+            let option = rest.get(from..*end).unwrap_or_default().to_vec();
+            if !name.starts_with("--watch") {
+                kept.extend(option);
+            }
+            from = *end;
+        }
+        kept.extend(rest.drain(from.min(text.len())..));
+        return Err(Refusal::usage(format!(
+            "node --watch: starts Node anew as a process of its own, which no channel reaches; run: roundel run node {}",
+            typed(kept.iter().map(String::as_str))
+        )));
+    }
+    let Some(script) = read.script else { return Ok(()) };
+    let Some((script, behind)) = text.get(script..).and_then(<[String]>::split_first) else {
+        return Ok(());
+    };
+    if script == "inspect" && !Path::new(script).exists() {
+        return Err(Refusal::usage(format!(
+            "node inspect: starts Node as a process of its own, which no channel reaches; run: roundel run node --inspect {}",
+            typed(behind.iter().map(String::as_str))
+        )));
+    }
+    match package_of(Path::new(script)) {
+        Some(name) => refuse(&name, behind),
+        None => Ok(()),
+    }
+}
+
+/// The launcher whose file in `node_modules` this is.
+fn package_of(script: &Path) -> Option<String> {
+    let script: PathBuf = if script.to_str()?.contains(".bin") {
+        return Some(script.file_name()?.to_str()?.to_owned());
+    } else {
+        script.to_owned()
+    };
+    let mut parts = script.iter().skip_while(|part| *part != "node_modules").skip(1);
+    let package = parts.next()?.to_str()?;
+    Some(match package {
+        "dotenv-cli" => "dotenv".into(),
+        other => other.to_owned(),
+    })
+}
+
+fn refuse(name: &str, args: &[String]) -> Result<(), Refusal> {
+    let esm = name.starts_with("ts-node") && args.iter().any(|arg| arg == "--esm");
+    let name = if esm { "ts-node-esm" } else { name };
+    let Some((_, purpose)) = LAUNCHERS.iter().find(|(other, _)| *other == name) else {
+        return Ok(());
+    };
+    let program = program_in(args);
+    let run = |before: &str| {
+        let words = before.split_whitespace().chain(program.iter().map(String::as_str));
+        format!("run: roundel run {}", typed(words))
+    };
+    let starts_node = program.first().is_some_and(|word| node::is_node(OsStr::new(word)));
+    let by_node = if starts_node { "" } else { "node" };
+    let others = "starts what it runs as a process of its own, which no channel reaches";
+    let line = match purpose {
+        For::Types | For::WatchingTypes => format!("{others}; {}", run("node --import tsx")),
+        For::Watching => format!("{others}; {}", run(by_node)),
+        For::EnvFile => {
+            let file = value_of(args, &["-e", "-f", "--file", "-p"]).unwrap_or(".env");
+            let words: Vec<&str> = program.iter().map(String::as_str).collect();
+            let rest = words.get(usize::from(starts_node)..).unwrap_or_default();
+            let file = format!("--env-file={file}");
+            let words = ["node", &file].into_iter().chain(rest.iter().copied());
+            format!("{others}; run: roundel run {}", typed(words))
+        }
+        For::Several => {
+            format!(
+                "{others}; start each server with a primary of its own: roundel run node SCRIPT"
+            )
+        }
+        For::Supervising => {
+            format!("restarts what it runs, as roundel does itself; {}", run(by_node))
+        }
+        For::Nest => format!("{others}; run: roundel run node dist/main.js"),
+    };
+    Err(Refusal::usage(format!("{name}: {line}")))
+}
+
+fn value_of<'a>(args: &'a [String], names: &[&str]) -> Option<&'a str> {
+    args.iter().enumerate().find_map(|(at, arg)| match arg.split_once('=') {
+        Some((name, value)) if names.contains(&name) => Some(value),
+        None if names.contains(&arg.as_str()) => args.get(at + 1).map(String::as_str),
+        _ => None,
+    })
+}
+
+/// What a launcher runs, with the options of Node that stand before it; `SCRIPT` if that is not to
+/// be seen.
+fn program_in(args: &[String]) -> Vec<String> {
+    let mut kept = Vec::new();
+    let mut at = 0;
+    while let Some(arg) = args.get(at) {
+        at += 1;
+        if arg == "--" {
+            break;
+        }
+        if WITH_VALUE.contains(&arg.as_str()) {
+            at += 1;
+        } else if arg.starts_with('-') {
+            let nodes = ["--inspect", "--max-", "--env-file", "--import", "--require", "--enable-"];
+            if nodes.iter().any(|it| arg.starts_with(it)) {
+                kept.push(arg.clone());
+            }
+        } else if !(kept.is_empty() && matches!(arg.as_str(), "watch" | "run" | "start")) {
+            at -= 1;
+            break;
+        }
+    }
+    kept.extend(args.get(at..).unwrap_or_default().iter().cloned());
+    if kept.is_empty() {
+        kept.push("SCRIPT".into());
+    }
+    kept
+}

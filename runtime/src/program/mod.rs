@@ -1,0 +1,211 @@
+//! What to start: from the words on the command line to a program that can be a worker.
+//!
+//! Package managers and other launchers start Node as a process of their own, which the channel does
+//! not reach. So what they would start is started directly, or an error says what to write instead;
+//! and what can't be started is found out before anything is.
+
+mod draft;
+mod find;
+mod inspect;
+mod launchers;
+mod managers;
+mod node;
+mod package;
+mod slots;
+#[cfg(test)]
+mod tests;
+mod words;
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+use crate::exit::Exit;
+use crate::process::Program;
+use draft::Draft;
+pub(crate) use inspect::Inspect;
+use node::{NodeArgs, Types};
+pub(crate) use slots::PerSlot;
+pub(crate) use words::is_name;
+
+/// How often one launcher may start another: a script that runs itself would never end.
+const MAX_STEPS: usize = 16;
+
+/// A program that can be started.
+#[derive(Debug)]
+pub(crate) struct Resolved {
+    pub(crate) program: Program,
+    /// What the operator is to know of how it came about.
+    pub(crate) notes: Vec<String>,
+    /// Scripts that are run once, before: `prestart`.
+    pub(crate) hooks: Vec<Hook>,
+    pub(crate) inspect: Option<Inspect>,
+}
+
+/// A script that a package manager runs before another one, by a shell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Hook {
+    pub(crate) name: String,
+    pub(crate) script: String,
+    pub(crate) env: Vec<(OsString, OsString)>,
+    pub(crate) cwd: PathBuf,
+}
+
+impl Hook {
+    /// Runs it to its end, as the package manager would.
+    ///
+    /// # Errors
+    /// It failed, which ends all.
+    pub(crate) fn run(&self) -> Result<(), Refusal> {
+        let failure = |why: &dyn std::fmt::Display| Refusal {
+            exit: Exit::Failure,
+            words: format!("the script {:?} failed: {why}", self.name),
+        };
+        let mut command = std::process::Command::new("sh");
+        command.arg("-c").arg(&self.script).current_dir(&self.cwd);
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        match command.status() {
+            Ok(status) if status.success() => Ok(()),
+            Ok(status) => Err(failure(&status)),
+            Err(error) => Err(failure(&error)),
+        }
+    }
+}
+
+/// Why a program can't be started: one line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) exit: Exit,
+    pub(crate) words: String,
+}
+
+impl Refusal {
+    fn usage(words: String) -> Refusal {
+        Refusal { exit: Exit::Usage, words }
+    }
+
+    fn missing(words: String) -> Refusal {
+        Refusal { exit: Exit::ProgramMissing, words }
+    }
+
+    fn barred(words: String) -> Refusal {
+        Refusal { exit: Exit::NotExecutable, words }
+    }
+}
+
+/// Where a program is to be started: all of the environment that decides what it is.
+#[derive(Clone, Debug)]
+pub(crate) struct Surroundings {
+    pub(crate) cwd: PathBuf,
+    pub(crate) variables: BTreeMap<OsString, OsString>,
+}
+
+impl Surroundings {
+    /// Those of this process.
+    ///
+    /// # Errors
+    /// If the working directory is gone.
+    pub(crate) fn own() -> Result<Surroundings, Refusal> {
+        let cwd = std::env::current_dir().map_err(|error| Refusal {
+            exit: Exit::Failure,
+            words: format!("the working directory can't be told: {error}"),
+        })?;
+        Ok(Surroundings { cwd, variables: std::env::vars_os().collect() })
+    }
+}
+
+/// Finds out what to start.
+///
+/// # Errors
+/// [`Refusal`]: nothing of the kind can be a worker, or it is not there.
+pub(crate) fn resolve(words: Vec<OsString>, around: Surroundings) -> Result<Resolved, Refusal> {
+    let mut draft = Draft::new(words, around);
+    let mut steps = 0;
+    while managers::step(&mut draft)? || launchers::step(&mut draft)? {
+        steps += 1;
+        if steps > MAX_STEPS {
+            let words = format!("{}: starts itself again and again", draft.asked());
+            return Err(Refusal::usage(words));
+        }
+    }
+    finish(draft)
+}
+
+/// The words are what is to be executed, apart from Node before a script of its own.
+fn finish(mut draft: Draft) -> Result<Resolved, Refusal> {
+    let first = draft.words.first().cloned().unwrap_or_default();
+    let is_script = node::is_javascript(&first) || node::is_typescript(&first);
+    if is_script {
+        draft.words.insert(0, "node".into());
+    }
+    let Some((name, args)) = draft.words.split_first() else {
+        return Err(Refusal::usage("PROGRAM: \"\" is no program".into()));
+    };
+    let (name, mut args) = (name.clone(), args.to_vec());
+    let path = draft.variable("PATH");
+    let mut found = find::program(&name, path.as_deref(), &draft.cwd).map_err(|refusal| {
+        let words = match (&draft.missing_hint, is_script) {
+            (Some(hint), _) if refusal.exit == Exit::ProgramMissing => {
+                format!("{}: {hint}", refusal.words)
+            }
+            (_, true) => format!("{}, which is to run {}", refusal.words, shown(&first)),
+            _ => refusal.words,
+        };
+        Refusal { words, ..refusal }
+    })?;
+    let is_node = node::is_node(&name);
+    let options = draft.variable("NODE_OPTIONS").unwrap_or_default();
+    if is_node {
+        prepare_node(&mut args, &found.path, &draft, &options)?;
+    } else {
+        launchers::refuse_if_launcher(&name, &mut found, &draft)?;
+    }
+    let program = Program {
+        path: found.path.into(),
+        args,
+        env: draft.added,
+        argv0: Some(name),
+        cwd: draft.moved.then_some(draft.cwd),
+    };
+    let inspect = Inspect::of(&program, is_node, &options);
+    Ok(Resolved { program, notes: draft.notes, hooks: draft.hooks, inspect })
+}
+
+/// Looks at what Node is told to run.
+fn prepare_node(
+    args: &mut Vec<OsString>,
+    node: &Path,
+    draft: &Draft,
+    options: &OsStr,
+) -> Result<(), Refusal> {
+    let read = NodeArgs::read(args);
+    launchers::refuse_in_node(args, &read)?;
+    node::check_files(args, &read, &draft.cwd)?;
+    let Some(at) = read.script else { return Ok(()) };
+    let loads = read.has(&[
+        "-r",
+        "--require",
+        "--import",
+        "--loader",
+        "--experimental-loader",
+        "--experimental-strip-types",
+        "--experimental-transform-types",
+    ]);
+    let options = options.to_string_lossy();
+    let loads_anyway =
+        ["--import", "--require", "-r ", "loader"].iter().any(|it| options.contains(it));
+    if let Some(script) = args.get(at).filter(|it| node::is_typescript(it))
+        && !loads
+        && !loads_anyway
+    {
+        match node::types(node, script, &draft.cwd, &options)? {
+            Types::Stripped => {}
+            Types::Loaded(tsx) => drop(args.splice(at..at, ["--import".into(), tsx])),
+        }
+    }
+    Ok(())
+}
+
+fn shown(word: &OsStr) -> String {
+    Path::new(word).display().to_string()
+}
