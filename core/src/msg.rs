@@ -15,6 +15,10 @@ use crate::{ListenerId, Seq};
 pub struct Errno(pub i32);
 
 impl Errno {
+    /// The directory of a unix socket does not exist.
+    pub const ENOENT: Errno = Errno(2);
+    /// Access is denied.
+    pub const EACCES: Errno = Errno(13);
     /// The descriptor in a query is not one that the primary inherited.
     pub const EBADF: Errno = Errno(9);
     /// What was asked makes no sense, such as the nth listener of an operator who gave fewer.

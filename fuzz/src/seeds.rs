@@ -27,6 +27,7 @@ pub fn all() -> Vec<Seed> {
     {
         let captured = captured(direction);
         seeds.extend(captured.into_iter().map(|(name, bytes)| (target, name, bytes)));
+        seeds.extend(odd().into_iter().map(|(name, bytes)| (target, name.to_owned(), bytes)));
     }
     for target in ["primary_inputs", "worker_inputs", "mangled_channels"] {
         seeds.extend((1..=4).map(|nth| (target, format!("noise-{nth}"), noise(nth))));
@@ -85,6 +86,54 @@ fn captured(direction: &str) -> Vec<(String, Vec<u8>)> {
         (!reads.is_empty()).then_some((name, reads))
     };
     paths.into_iter().filter_map(seed).collect()
+}
+
+/// What programs say that is too large or odd, and handles where they should not be.
+fn odd() -> Vec<(&'static str, Vec<u8>)> {
+    let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+    let long = "x".repeat(2 * crate::MAX_LINE as usize);
+    let cluster = |fields: &str| format!("{{\"cmd\":\"NODE_CLUSTER\",{fields},\"seq\":1}}\n");
+    let laden =
+        |msg: &str| format!("{{\"cmd\":\"NODE_HANDLE\",\"type\":\"net.Socket\",\"msg\":{msg}}}\n");
+    let udp = r#""act":"queryServer","index":0,"addressType":"udp4","fd":-1"#;
+    let read = |text: &str, laden: bool| {
+        let length = u16::try_from(text.len()).expect("a short read");
+        let head = length | if laden { 0x8000 } else { 0 };
+        [&head.to_le_bytes()[..], text.as_bytes()].concat()
+    };
+    let reads = |texts: &[&str], laden| texts.iter().flat_map(|text| read(text, laden)).collect();
+    vec![
+        ("odd-long", reads(&[&format!("\"{long}\"\n7\n")], false)),
+        ("odd-long-laden", reads(&[&laden(&format!("\"{long}\""))], true)),
+        ("odd-long-cluster", reads(&[&cluster(&format!("\"data\":\"{long}\""))], false)),
+        ("odd-deep", reads(&[&format!("{deep}\n{}", laden(&deep))], true)),
+        ("odd-deep-cluster", reads(&[&cluster(&format!("\"data\":{deep}"))], false)),
+        ("odd-no-json", reads(&["\n{}{}\nnul\n{\"cmd\":\"NODE_HANDLE\",\n"], false)),
+        ("odd-surrogates", reads(&["{\"\\ud800\":\"\\udfff\",\"a\":1e999,\"a\":-0}\n"], false)),
+        ("odd-handles", reads(&[" ", " ", " "], true)),
+        (
+            "odd-sockets",
+            reads(
+                &[
+                    "{\"cmd\":\"NODE_SOCKET_NOTIFY_CLOSE\",\"key\":\"6::::80\"}\n",
+                    "{\"cmd\":\"NODE_SOCKET_GET_COUNT\",\"key\":\"6::::80\"}\n",
+                ],
+                false,
+            ),
+        ),
+        (
+            "odd-queries",
+            reads(
+                &[
+                    &cluster(&format!("{udp},\"address\":\"0.0.0.0\",\"port\":\" 0x35 \"")),
+                    &cluster(&format!("{udp},\"address\":\"fe80::1%eth0\",\"port\":true")),
+                    &cluster("\"act\":\"queryServer\",\"address\":{},\"port\":[],\"fd\":1e99"),
+                    &cluster("\"ack\":{},\"accepted\":1"),
+                ],
+                false,
+            ),
+        ),
+    ]
 }
 
 fn captured_read(line: &str) -> Vec<u8> {

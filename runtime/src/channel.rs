@@ -11,6 +11,15 @@ use nix::sys::socket::{
 
 pub use crate::sys::Received;
 
+use crate::sys::MAX_HANDLES;
+
+/// Room for whatever one message can carry.
+pub(crate) const MAX_ROOM: usize = MAX_HANDLES;
+
+/// Room for what comes on a channel of Node's: one descriptor with a message, and one more, to see
+/// that there are more than one.
+pub(crate) const NODE_ROOM: usize = 2;
+
 /// One end of a channel: a socket, or what a simulation has in its place.
 pub trait End {
     /// What arrives with bytes.
@@ -31,6 +40,7 @@ pub trait End {
     fn recv_handles(
         &mut self,
         buffer: &mut [u8],
+        room: usize,
         handles: &mut Vec<Self::Handle>,
     ) -> io::Result<usize>;
 
@@ -52,8 +62,13 @@ impl End for BorrowedFd<'_> {
         recv(*self, buffer)
     }
 
-    fn recv_handles(&mut self, buffer: &mut [u8], handles: &mut Vec<OwnedFd>) -> io::Result<usize> {
-        Ok(recv_handles(*self, buffer, handles)?.len)
+    fn recv_handles(
+        &mut self,
+        buffer: &mut [u8],
+        room: usize,
+        handles: &mut Vec<OwnedFd>,
+    ) -> io::Result<usize> {
+        Ok(recv_some_handles(*self, buffer, room, handles)?.len)
     }
 
     fn send(&mut self, bytes: &[u8], handles: &[BorrowedFd<'_>]) -> Result<usize, Errno> {
@@ -104,7 +119,20 @@ pub fn recv_handles(
     buffer: &mut [u8],
     handles: &mut Vec<OwnedFd>,
 ) -> io::Result<Received> {
-    retry(|| crate::sys::recv_handles(fd, buffer, handles))
+    recv_some_handles(fd, buffer, MAX_HANDLES, handles)
+}
+
+/// As [`recv_handles`], with room for so many descriptors: what comes beyond them is closed.
+///
+/// # Errors
+/// As recvmsg(2); `WouldBlock` when nothing is there.
+pub fn recv_some_handles(
+    fd: BorrowedFd<'_>,
+    buffer: &mut [u8],
+    room: usize,
+    handles: &mut Vec<OwnedFd>,
+) -> io::Result<Received> {
+    retry(|| crate::sys::recv_handles(fd, buffer, room, handles))
 }
 
 /// Sends bytes, with descriptors on the first of them. Tells how many bytes went; if any did, the
@@ -159,6 +187,22 @@ mod tests {
         assert_eq!((received.len, handles.len()), (10, 2), "the read ends with the laden send");
         let received = recv_handles(ours.as_fd(), &mut buffer, &mut handles).unwrap();
         assert_eq!((received.len, handles.len()), (5, 2));
+    }
+
+    #[test]
+    fn no_more_descriptors_come_than_there_is_room_for() {
+        let (ours, theirs) = pair().unwrap();
+        let (cargo, peer) = pair().unwrap();
+        for room in 0..4 {
+            send(theirs.as_fd(), b"x", &[cargo.as_fd(); 100]).unwrap();
+            let mut handles = Vec::new();
+            let received =
+                recv_some_handles(ours.as_fd(), &mut [0; 8], room, &mut handles).unwrap();
+            assert_eq!((received.len, handles.len(), received.truncated), (1, room, true));
+        }
+        drop(cargo);
+        let mut fds = [PollFd::new(peer.as_fd(), PollFlags::POLLIN)];
+        assert_eq!(poll(&mut fds, PollTimeout::from(10_000_u16)), Ok(1), "all are closed");
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub mod control;
 pub mod demo;
 pub mod eventlog;
 pub mod exit;
+mod host;
 pub mod journal;
 pub mod launch;
 pub mod limits;

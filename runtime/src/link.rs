@@ -3,29 +3,29 @@
 use std::io;
 use std::ops::ControlFlow;
 
-use roundel_core::node::{PrimaryEvent, PrimarySide};
+use roundel_core::node::{PrimaryEvent, PrimarySide, Skipped};
 use roundel_core::wire::{self, Decoder};
 use roundel_core::{
     Attach, BYTES_PER_TURN, Codec, Config, DecodeError, Errno, FromWorker, Input,
-    MESSAGES_PER_TURN, Seq, ToWorker, Violation, WorkerId,
+    MESSAGES_PER_TURN, READS_PER_TURN, Seq, ToWorker, Violation, WorkerId,
 };
 
-use crate::channel::End;
+use crate::channel::{End, NODE_ROOM};
+use crate::host;
 use crate::outbox::{Flush, Outbox};
 
 /// While more than this waits to be sent to a worker, nothing is read from it: who does not read
 /// is slowed, and what waits stays bounded.
 const MAX_UNSENT: usize = 256;
 
-/// The primary's side of a channel on which handles of this kind arrive. Whoever has the channel
-/// lends its end to each call.
+/// The primary's side of a channel. Its owner lends the channel's end to each call.
 #[derive(Debug)]
-pub struct Link<H> {
+pub struct Link {
     /// The codec that the worker must speak, if not any.
     wanted: Option<Codec>,
     max_frame: u32,
     max_line: u32,
-    speech: Speech<H>,
+    speech: Speech,
     outbox: Outbox<ToWorker, Attach>,
     /// The other end is closed: nothing more can be sent, but acks may still be unread.
     deaf: bool,
@@ -34,11 +34,13 @@ pub struct Link<H> {
 
 /// What is spoken on a channel.
 #[derive(Debug)]
-enum Speech<H> {
+enum Speech {
     /// Nothing was read yet.
     Fresh,
     Native(Decoder<FromWorker>),
-    Node(Box<PrimarySide<H>>),
+    /// The primary has no use for a worker's handles: they are closed as they arrive, and only
+    /// that they did is known.
+    Node(Box<PrimarySide<()>>),
     /// What comes is no protocol any more; it is read and thrown away, to reach the end of file.
     Discarding,
 }
@@ -60,6 +62,15 @@ pub enum Heard {
     Doubtful(Seq),
     /// Something that answers nothing.
     Stray,
+    /// The worker's program said something that is passed over.
+    Skipped {
+        /// Why.
+        reason: Skipped,
+        /// How many bytes it has.
+        length: u64,
+        /// Whether a handle came along.
+        with_handle: bool,
+    },
     /// The worker's program said something. A handle that came along is closed.
     User {
         /// What.
@@ -82,7 +93,7 @@ impl Heard {
             Heard::NotArrived(seq) => Input::HandoffFailed { worker, seq, errno: Errno::EMFILE },
             Heard::Doubtful(seq) => Input::Doubtful { worker, seq },
             Heard::Stray => Input::Stray { worker },
-            Heard::User { .. } => return None,
+            Heard::User { .. } | Heard::Skipped { .. } => return None,
             Heard::Closed => Input::ChannelClosed { worker },
         })
     }
@@ -100,13 +111,13 @@ pub enum ReadState {
     Closed,
 }
 
-impl<H> Link<H> {
+impl Link {
     /// The side of a new channel; `wanted` is the codec that the worker must speak, if not any.
     pub fn new(wanted: Option<Codec>, config: &Config) -> Self {
         let max_line = *config.max_line();
         let speech = match config.pass_listeners() {
             // The primary speaks first, so there is nothing to find out.
-            true => Speech::Node(Box::new(PrimarySide::new(max_line))),
+            true => node(max_line),
             false => Speech::Fresh,
         };
         Link {
@@ -123,12 +134,13 @@ impl<H> Link<H> {
     /// Reads within the budget of a turn and tells what was heard, in order.
     pub fn read(
         &mut self,
-        end: &mut impl End<Handle = H>,
+        end: &mut impl End,
         buffer: &mut [u8],
         mut heard: impl FnMut(Heard),
     ) -> ReadState {
         let mut messages = 0;
         let mut bytes = 0;
+        let mut reads = 0;
         loop {
             match self.decode(&mut messages, &mut heard) {
                 ControlFlow::Continue(()) => {}
@@ -137,9 +149,10 @@ impl<H> Link<H> {
             if self.outbox.len() > MAX_UNSENT && !self.fenced && !self.deaf {
                 return ReadState::Wait;
             }
-            if bytes >= BYTES_PER_TURN {
+            if bytes >= BYTES_PER_TURN || reads >= READS_PER_TURN {
                 return ReadState::More;
             }
+            reads += 1;
             match self.receive(end, buffer, &mut heard) {
                 Ok(0) => {
                     heard(Heard::Closed);
@@ -165,18 +178,20 @@ impl<H> Link<H> {
     /// One read. Only Node workers have handles to send; elsewhere the kernel discards them.
     fn receive(
         &mut self,
-        end: &mut impl End<Handle = H>,
+        end: &mut impl End,
         buffer: &mut [u8],
         heard: &mut impl FnMut(Heard),
     ) -> io::Result<usize> {
         if let Speech::Node(side) = &mut self.speech {
             let mut handles = Vec::new();
-            let count = end.recv_handles(buffer, &mut handles)?;
-            if handles.len() > 1 {
+            let count = end.recv_handles(buffer, NODE_ROOM, &mut handles)?;
+            let came = handles.len();
+            drop(handles);
+            if came > 1 {
                 // Node sends one a message; the others would belong to nothing.
-                self.give_up(Violation::Decode(DecodeError::UnexpectedHandles), heard);
+                self.give_up(Violation::Decode(DecodeError::TooManyHandles), heard);
             } else {
-                side.feed(&buffer[..count], handles.pop());
+                side.feed(&buffer[..count], (came == 1).then_some(()));
             }
             return Ok(count);
         }
@@ -202,7 +217,7 @@ impl<H> Link<H> {
                 self.outbox.interject(&hello);
                 Speech::Native(Decoder::new(self.max_frame))
             }
-            Some(Codec::Node) => Speech::Node(Box::new(PrimarySide::new(self.max_line))),
+            Some(Codec::Node) => node(self.max_line),
             Some(_) | None => return self.give_up(Violation::UnknownCodec, heard),
         };
         if let Some(codec) = codec {
@@ -210,11 +225,12 @@ impl<H> Link<H> {
         }
     }
 
+    /// Whether a frame is begun that must complete in time. A program of Node may be at work for
+    /// long before it writes the rest of a line.
     fn is_mid_frame(&self) -> bool {
         match &self.speech {
             Speech::Native(decoder) => decoder.is_mid_frame(),
-            Speech::Node(side) => side.is_mid_line(),
-            Speech::Fresh | Speech::Discarding => false,
+            Speech::Node(_) | Speech::Fresh | Speech::Discarding => false,
         }
     }
 
@@ -250,7 +266,7 @@ impl<H> Link<H> {
     }
 
     /// What there is to tell of an event of the Node codec.
-    fn take_in(&mut self, event: PrimaryEvent<H>) -> Option<Heard> {
+    fn take_in(&mut self, event: PrimaryEvent<()>) -> Option<Heard> {
         Some(match event {
             PrimaryEvent::Message(msg) => Heard::Message(msg),
             PrimaryEvent::Answer(bytes) => {
@@ -269,6 +285,9 @@ impl<H> Link<H> {
             PrimaryEvent::Doubtful { seq } => Heard::Doubtful(seq),
             PrimaryEvent::User { json, handle } => {
                 Heard::User { json, with_handle: handle.is_some() }
+            }
+            PrimaryEvent::Skipped { reason, length, with_handle } => {
+                Heard::Skipped { reason, length, with_handle }
             }
             _ => Heard::Stray,
         })
@@ -301,7 +320,7 @@ impl<H> Link<H> {
     }
 
     /// Sends what can be sent now.
-    pub fn flush<'a, E: End<Handle = H>>(
+    pub fn flush<'a, E: End>(
         &mut self,
         end: &mut E,
         resolve: impl FnMut(&Attach) -> Option<E::Lent<'a>>,
@@ -334,7 +353,7 @@ impl<H> Link<H> {
     }
 
     /// From here on only what the worker wrote before is read, then end of file.
-    pub fn fence(&mut self, end: &mut impl End<Handle = H>) {
+    pub fn fence(&mut self, end: &mut impl End) {
         self.fenced = true;
         end.fence();
     }
@@ -348,3 +367,11 @@ impl<H> Link<H> {
         }
     }
 }
+
+/// The start of a channel to a Node worker.
+fn node(max_line: u32) -> Speech {
+    Speech::Node(Box::new(PrimarySide::new(max_line).on(host::HOST)))
+}
+
+#[cfg(test)]
+mod tests;

@@ -29,11 +29,12 @@ pub struct Received {
     pub truncated: bool,
 }
 
-/// recvmsg(2) with room for all descriptors that a message can carry, which are appended to
-/// `handles`, close-on-exec.
+/// recvmsg(2) with room for so many descriptors, at most [`MAX_HANDLES`], which are appended to
+/// `handles`, close-on-exec. The kernel drops those for which there is no room.
 pub(crate) fn recv_handles(
     fd: BorrowedFd<'_>,
     buffer: &mut [u8],
+    room: usize,
     handles: &mut Vec<OwnedFd>,
 ) -> io::Result<Received> {
     let mut control = [0_u64; CONTROL_WORDS];
@@ -43,7 +44,10 @@ pub(crate) fn recv_handles(
     message.msg_iov = &raw mut part;
     message.msg_iovlen = 1;
     message.msg_control = control.as_mut_ptr().cast();
-    message.msg_controllen = size_of_val(&control) as _;
+    let room = room.min(MAX_HANDLES) * size_of::<RawFd>();
+    // Not CMSG_SPACE: the kernel would put a descriptor where that adds padding.
+    // SAFETY: computes a length, which for MAX_HANDLES is at most that of the control space.
+    message.msg_controllen = unsafe { libc::CMSG_LEN(room as libc::c_uint) } as _;
     let flags = libc::MSG_CMSG_CLOEXEC | libc::MSG_DONTWAIT;
     // SAFETY: the message points to a buffer and control space of the lengths that it states.
     let len = unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut message, flags) };

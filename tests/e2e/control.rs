@@ -46,6 +46,7 @@ fn status_has_the_fields_that_others_read(on: Pair) {
         "refused_total",
         "unknown_total",
         "stalled_total",
+        "messages_skipped_total",
         "open_fds",
         "rss_kb",
     ];

@@ -12,8 +12,11 @@ on_all! {
     random_bodies_in_good_frames,
     another_protocol,
     json_that_is_none,
-    a_line_of_100_mb,
-    a_thousand_brackets,
+    a_message_of_the_cluster_of_100_mb,
+    a_message_of_a_program_of_100_mb,
+    a_thousand_brackets_in_a_message_of_the_cluster,
+    a_handle_with_each_byte,
+    a_flood_byte_by_byte_is_only_slowed,
     refusals_of_handles_that_nobody_sent,
     a_handle_on_a_line_that_says_nothing_of_it,
     two_handles_on_one_line,
@@ -64,12 +67,44 @@ fn json_that_is_none(on: Pair) {
     ended_for(on, "node-garbage", "bad_message");
 }
 
-fn a_line_of_100_mb(on: Pair) {
+fn a_message_of_the_cluster_of_100_mb(on: Pair) {
     let _load = alone();
     ended_for(on, "node-long-line", "frame_too_long");
 }
 
-fn a_thousand_brackets(on: Pair) {
+/// Programs may say what they like: it is passed over, within bounded memory.
+fn a_message_of_a_program_of_100_mb(on: Pair) {
+    let _load = alone();
+    let mode = on.beside_a_hostile_one("node-long-message");
+    let cluster = on.run(&["-w", "2", "--drain-timeout", "1s"], &mode);
+    let skipped =
+        wait_for("the end of it", || cluster.events_named("message_skipped").into_iter().next());
+    assert_eq!(skipped["reason"], "too_long");
+    assert_eq!(skipped["bytes"], 100_007_938);
+    assert!(cluster.total("rss_kb") < 40 * 1024);
+    assert_eq!(cluster.total("messages_skipped_total"), 1);
+    cluster.get("/").pid();
+    assert!(cluster.events_named("killing").is_empty());
+    cluster.stop();
+}
+
+fn a_handle_with_each_byte(on: Pair) {
+    ended_for(on, "node-handle-each-byte", "too_many_handles");
+}
+
+fn a_flood_byte_by_byte_is_only_slowed(on: Pair) {
+    let _load = alone();
+    let mode = on.beside_a_hostile_one("bytes");
+    let cluster = on.run(&["-w", "2", "--drain-timeout", "1s"], &mode);
+    cluster.ready(1);
+    for _ in 0..200 {
+        cluster.get("/").pid();
+    }
+    assert!(cluster.events_named("killing").is_empty());
+    cluster.stop();
+}
+
+fn a_thousand_brackets_in_a_message_of_the_cluster(on: Pair) {
     ended_for(on, "node-deep", "nested_too_deep");
 }
 
@@ -82,7 +117,7 @@ fn a_handle_on_a_line_that_says_nothing_of_it(on: Pair) {
 }
 
 fn two_handles_on_one_line(on: Pair) {
-    ended_for(on, "node-two-handles", "unexpected_handles");
+    ended_for(on, "node-two-handles", "too_many_handles");
 }
 
 fn another_version(on: Pair) {

@@ -73,18 +73,34 @@ fn what_is_no_text() {
 }
 
 #[test]
-fn a_million_brackets() {
+fn a_message_of_the_cluster_that_is_nested_deep() {
     ends("deep", "nested_too_deep");
 }
 
 #[test]
-fn a_line_of_100_megabytes() {
+fn a_message_of_the_cluster_of_100_megabytes() {
     ends("long", "frame_too_long");
 }
 
+/// What a program says is no attack, whatever it is.
 #[test]
-fn a_line_that_never_ends() {
-    ends("half", "frame_timeout");
+fn messages_that_are_none() {
+    let Some(scene) = lives("messages") else { return };
+    let skipped = || scene.cluster.events("message_skipped");
+    eventually("all of them", || (skipped().len() == 7).then_some(()));
+    let reasons: Vec<Value> = skipped().iter().map(|event| event["reason"].clone()).collect();
+    let not_json = "not_json";
+    let wanted = [not_json, not_json, not_json, not_json, "not_utf8", "nested_too_deep", not_json];
+    assert_eq!(reasons, wanted);
+    scene.leaves_the_others_alone();
+}
+
+#[test]
+fn a_message_of_100_megabytes() {
+    let Some(scene) = lives("long-message") else { return };
+    let skipped = scene.cluster.event("message_skipped", |_| true);
+    assert_eq!((&skipped["reason"], &skipped["bytes"]), (&"too_long".into(), &100_000_100.into()));
+    scene.leaves_the_others_alone();
 }
 
 #[test]

@@ -32,6 +32,7 @@ pub enum Effect {
     Lingers,
     MergedHandoffs,
     MergedRead,
+    MessageSkipped,
     NotArrived,
     NothingToSend,
     PartOfABatchLost,
@@ -135,11 +136,6 @@ const NEVER: &[(&str, &str, &str)] = &[
     ),
     ("to a native worker", "PassListener", "is for Node programs without cluster"),
     ("event", "Stalled", "is a fault of the core or of its embedder; a deliberate one shows it"),
-    (
-        "decode error",
-        "TooManyHandles",
-        "wants 2,048 handles on their way; the codec's own tests have it",
-    ),
 ];
 
 impl Coverage {

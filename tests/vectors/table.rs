@@ -45,6 +45,13 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     ),
     (
         "worker",
+        "sockets-end-at-once",
+        &["user-messages"],
+        "a connection that the primary's program sends is closed by our worker at once, so it says \
+         that none is left as soon as it is asked; Node's program still has it there",
+    ),
+    (
+        "worker",
         "no-address",
         &["user-messages.node18"],
         "given a listening socket by its primary, Node 18 asks for a path that is none, and its \

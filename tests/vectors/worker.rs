@@ -134,6 +134,13 @@ impl Replay {
         }) {
             self.sent.pop_front();
         }
+        while self.sent.front().is_some_and(|ours| {
+            ours["cmd"] == "NODE_SOCKET_ALL_CLOSED"
+                && message["cmd"] != "NODE_SOCKET_ALL_CLOSED"
+                && table.allows("sockets-end-at-once", &name)
+        }) {
+            self.sent.pop_front();
+        }
         let at = if wish { self.sent.iter().position(wished) } else { Some(0) };
         let ours = at.and_then(|at| self.sent.remove(at));
         let ours = ours.unwrap_or_else(|| panic!("{name}: ours is silent on {message}"));

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use super::parse::{self, HandleKind};
 use super::primary_side::{PrimarySide, SUICIDE};
 use super::write;
-use crate::{Granted, Seq, ToWorker, Transport};
+use crate::{Errno, Granted, Seq, ToWorker, Transport};
 
 impl<T> PrimarySide<T> {
     /// Appends the line for a message; nothing for one that Node has no form for.
@@ -23,7 +23,7 @@ impl<T> PrimarySide<T> {
                 self.encode_grant(*ack, granted, bytes);
             }
             ToWorker::QueryReply { ack, result: Err(errno) } => {
-                let (ack, seq, errno) = (parse::wire_seq(*ack), odd(*ack), errno.0);
+                let (ack, seq, errno) = (parse::wire_seq(*ack), odd(*ack), as_libuv(*errno));
                 write::line(
                     bytes,
                     format_args!(
@@ -69,7 +69,7 @@ impl<T> PrimarySide<T> {
             );
             write::laden(bytes, kind, msg);
         } else {
-            let sockname = write::sockname(&granted.sockname);
+            let sockname = write::sockname(&granted.sockname, self.host());
             write::line(
                 bytes,
                 format_args!(
@@ -77,6 +77,14 @@ impl<T> PrimarySide<T> {
                 ),
             );
         }
+    }
+}
+
+/// libuv says EACCES for a unix socket whose directory does not exist.
+const fn as_libuv(errno: Errno) -> i32 {
+    match errno {
+        Errno::ENOENT => Errno::EACCES.0,
+        other => other.0,
     }
 }
 

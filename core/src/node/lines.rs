@@ -4,6 +4,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::ops::Range;
 
+use super::skipped::Opening;
 use crate::DecodeError;
 
 /// What stays allocated for the next lines.
@@ -14,7 +15,10 @@ const KEEP: usize = 64 * 1024;
 /// A send with a handle carries bytes of one line alone, from its first byte on; and one read
 /// never goes past the end of such a send, though bytes before it may come in the same read
 /// (unix(7)). So the handle of a read belongs to the line that its last byte is part of, which
-/// must begin in that read.
+/// must begin in that read. A line has one handle at most: a second one is an error before the
+/// line ends, so that no more than one handle waits for its line.
+///
+/// Of a line that is longer than allowed nothing is kept but what it begins with.
 #[derive(Clone, Debug)]
 pub(crate) struct Lines<T> {
     max: usize,
@@ -25,16 +29,39 @@ pub(crate) struct Lines<T> {
     scanned: usize,
     /// The position of the start of `buffer` in the stream.
     offset: u64,
+    /// The unfinished line is too long: where it began, and with what. The rest goes into `buffer`
+    /// read by read, and out of it again.
+    long: Option<(u64, Opening)>,
     /// Reads that brought a handle, in order.
     laden: VecDeque<(Range<u64>, T)>,
     error: Option<DecodeError>,
 }
 
-/// A line without its end, and what came with it.
+/// A line, and what came with it.
 #[derive(Debug)]
 pub(crate) struct Cut<'a, T> {
-    pub(crate) line: &'a [u8],
+    pub(crate) piece: Piece<'a>,
     pub(crate) handle: Option<T>,
+}
+
+/// A line without its end.
+#[derive(Debug)]
+pub(crate) enum Piece<'a> {
+    Line(&'a [u8]),
+    /// It is longer than allowed, and gone.
+    Long {
+        opening: Opening,
+        length: u64,
+    },
+}
+
+impl Piece<'_> {
+    pub(crate) fn length(&self) -> u64 {
+        match self {
+            Piece::Line(line) => line.len() as u64,
+            Piece::Long { length, .. } => *length,
+        }
+    }
 }
 
 impl<T> Lines<T> {
@@ -45,6 +72,7 @@ impl<T> Lines<T> {
             used: 0,
             scanned: 0,
             offset: 0,
+            long: None,
             laden: VecDeque::new(),
             error: None,
         }
@@ -70,43 +98,87 @@ impl<T> Lines<T> {
     }
 
     /// The next line.
+    ///
+    /// # Errors
+    /// For good: [`DecodeError::TooManyHandles`] for a second handle on a line,
+    /// [`DecodeError::UnexpectedHandles`] for one that comes in its middle, and
+    /// [`DecodeError::FrameTooLong`] for a line of the cluster's that is longer than allowed.
     pub(crate) fn poll(&mut self) -> Result<Option<Cut<'_, T>>, DecodeError> {
         if let Some(error) = self.error {
             return Err(error);
         }
+        let start = self.long.map_or(self.offset + self.used as u64, |(start, _)| start);
         let unseen = self.buffer.get(self.scanned..).unwrap_or_default();
         let Some(length) = unseen.iter().position(|&byte| byte == b'\n') else {
             self.scanned = self.buffer.len();
-            return if self.scanned - self.used > self.max {
-                Err(self.fail(DecodeError::FrameTooLong))
-            } else {
-                Ok(None)
-            };
+            let end = self.offset + self.scanned as u64;
+            self.first_handle(start..end)?;
+            self.let_go_if_long(start..end)?;
+            return Ok(None);
         };
-        let (start, end) = (self.used, self.scanned + length);
-        self.used = end + 1;
+        let (from, to) = (self.used, self.scanned + length);
+        let end = self.offset + to as u64;
+        self.used = to + 1;
         self.scanned = self.used;
-        if end - start > self.max {
-            return Err(self.fail(DecodeError::FrameTooLong));
-        }
-        let range = self.offset + start as u64..self.offset + self.used as u64;
-        let handle = match self.laden.front() {
-            // The line ends before the read does: its handle belongs to a later one.
-            Some((read, _)) if read.end > range.end => None,
-            Some((read, _)) if range.start < read.start => {
-                return Err(self.fail(DecodeError::UnexpectedHandles));
-            }
-            _ => self.laden.pop_front().map(|(_, handle)| handle),
-        };
-        if self.laden.front().is_some_and(|(read, _)| read.end <= range.end) {
+        if self.first_handle(start..end + 1)?.is_some_and(|first| first > start) {
             return Err(self.fail(DecodeError::UnexpectedHandles));
         }
-        Ok(Some(Cut { line: self.buffer.get(start..end).unwrap_or_default(), handle }))
+        let handle = match self.laden.front() {
+            // The line ends before the read does: its handle belongs to a later one.
+            Some((read, _)) if read.end > end + 1 => None,
+            _ => self.laden.pop_front().map(|(_, handle)| handle),
+        };
+        if end - start > self.max as u64 {
+            let opening = self.opening(from)?;
+            self.long = None;
+            let piece = Piece::Long { opening, length: end - start };
+            return Ok(Some(Cut { piece, handle }));
+        }
+        let piece = Piece::Line(self.buffer.get(from..to).unwrap_or_default());
+        Ok(Some(Cut { piece, handle }))
+    }
+
+    /// Where the read began that brought the handle of what is there of a line: one at most.
+    fn first_handle(&mut self, line: Range<u64>) -> Result<Option<u64>, DecodeError> {
+        let mut of_line = self.laden.iter().take_while(|(read, _)| read.end <= line.end);
+        let first = of_line.next().map(|(read, _)| read.start);
+        match of_line.next() {
+            Some(_) => Err(self.fail(DecodeError::TooManyHandles)),
+            None => Ok(first),
+        }
+    }
+
+    /// Drops what is there of an unfinished line that is too long.
+    fn let_go_if_long(&mut self, line: Range<u64>) -> Result<(), DecodeError> {
+        if line.end - line.start <= self.max as u64 {
+            return Ok(());
+        }
+        if self.long.is_none() {
+            self.long = Some((line.start, self.opening(self.used)?));
+            self.buffer = Vec::new();
+        }
+        self.buffer.clear();
+        self.offset = line.end;
+        self.used = 0;
+        self.scanned = 0;
+        Ok(())
+    }
+
+    /// What a line that is too long begins with. The cluster's own are never that long.
+    fn opening(&mut self, from: usize) -> Result<Opening, DecodeError> {
+        let opening = match self.long {
+            Some((_, opening)) => opening,
+            None => Opening::of(self.buffer.get(from..).unwrap_or_default()),
+        };
+        match opening {
+            Opening::Cluster => Err(self.fail(DecodeError::FrameTooLong)),
+            Opening::Handle | Opening::Program => Ok(opening),
+        }
     }
 
     /// Whether an unfinished line is there.
     pub(crate) fn is_mid_line(&self) -> bool {
-        self.error.is_none() && self.used < self.buffer.len()
+        self.error.is_none() && (self.long.is_some() || self.used < self.buffer.len())
     }
 
     /// Ends the stream with this error; what is left of it is dropped.
@@ -114,6 +186,7 @@ impl<T> Lines<T> {
         self.error = Some(error);
         self.buffer = Vec::new();
         self.laden.clear();
+        self.long = None;
         self.used = 0;
         self.scanned = 0;
         error
@@ -121,125 +194,4 @@ impl<T> Lines<T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use alloc::string::{String, ToString};
-    use alloc::vec;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn drain(lines: &mut Lines<u32>) -> Vec<(String, Option<u32>)> {
-        core::iter::from_fn(|| {
-            let Cut { line, handle } = lines.poll().unwrap()?;
-            Some((core::str::from_utf8(line).unwrap().to_string(), handle))
-        })
-        .collect()
-    }
-
-    #[test]
-    fn a_handle_belongs_to_the_line_of_the_last_byte() {
-        let mut lines = Lines::new(100);
-        lines.feed(b"one\ntwo\nlad", Some(7));
-        assert_eq!(drain(&mut lines), [("one".to_string(), None), ("two".to_string(), None)]);
-        assert!(lines.is_mid_line());
-        lines.feed(b"en\n", None);
-        assert_eq!(drain(&mut lines), [("laden".to_string(), Some(7))]);
-        lines.feed(b"plain\nladen\n", Some(8));
-        assert_eq!(
-            drain(&mut lines),
-            [("plain".to_string(), None), ("laden".to_string(), Some(8))]
-        );
-        assert!(!lines.is_mid_line());
-    }
-
-    #[test]
-    fn a_handle_in_the_middle_of_a_line_is_an_error() {
-        let mut lines = Lines::new(100);
-        lines.feed(b"beg", None);
-        lines.feed(b"un", Some(7));
-        lines.feed(b"\n", None);
-        assert_eq!(lines.poll().unwrap_err(), DecodeError::UnexpectedHandles);
-        assert_eq!(lines.poll().unwrap_err(), DecodeError::UnexpectedHandles, "for good");
-        let mut lines = Lines::new(100);
-        lines.feed(b"twice", Some(7));
-        lines.feed(b"\n", Some(8));
-        assert_eq!(lines.poll().unwrap_err(), DecodeError::UnexpectedHandles);
-    }
-
-    #[test]
-    fn a_long_line_is_an_error_before_its_end_is_there() {
-        let mut lines = Lines::<u32>::new(4);
-        lines.feed(b"1234", None);
-        assert_eq!(drain(&mut lines).len(), 0);
-        lines.feed(b"\n", None);
-        assert_eq!(drain(&mut lines).len(), 1);
-        lines.feed(b"12345", None);
-        assert_eq!(lines.poll().unwrap_err(), DecodeError::FrameTooLong);
-        lines.feed(&[b'x'; 1_000], None);
-        assert!(lines.buffer.is_empty(), "nothing is kept after an error");
-        let mut lines = Lines::<u32>::new(4);
-        lines.feed(b"12345\n", None);
-        assert_eq!(lines.poll().unwrap_err(), DecodeError::FrameTooLong);
-    }
-
-    #[test]
-    fn the_memory_of_a_long_line_is_given_back() {
-        for size in [2 * KEEP, KEEP + KEEP / 2] {
-            let mut lines = Lines { buffer: Vec::with_capacity(size), ..Lines::<u32>::new(9) };
-            lines.feed(b"x\n", None);
-            assert_eq!((drain(&mut lines).len(), lines.buffer.capacity()), (1, size), "no more");
-        }
-        let mut lines = Lines::<u32>::new(1 << 20);
-        lines.feed(&[b'x'; 3 * KEEP], None);
-        assert_eq!(drain(&mut lines).len(), 0);
-        lines.feed(b"\n", None);
-        let all = drain(&mut lines);
-        assert_eq!((all.len(), all[0].0.len()), (1, 3 * KEEP));
-        assert!(lines.buffer.capacity() > 2 * KEEP);
-        lines.feed(b"y", None);
-        assert_eq!(lines.buffer.capacity(), KEEP);
-    }
-
-    proptest! {
-        /// What was sent comes out, whatever the reads were: each laden send ends a read.
-        #[test]
-        fn cuts_do_not_matter(
-            sends in prop::collection::vec(("[a-z]{0,9}", any::<bool>()), 1..20),
-            cuts in prop::collection::vec(1_usize..7, 1..200),
-        ) {
-            let mut cuts = cuts.into_iter().cycle();
-            let mut lines = Lines::new(100);
-            let mut got = Vec::new();
-            let mut wanted = Vec::new();
-            // Bytes that were sent and not read yet; a laden send ends what one read can take.
-            let mut waiting: Vec<u8> = vec![];
-            let read = |bytes: &mut Vec<u8>, handle, lines: &mut Lines<u32>| {
-                lines.feed(bytes, handle);
-                bytes.clear();
-                drain(lines)
-            };
-            for (number, (text, laden)) in sends.into_iter().enumerate() {
-                let handle = laden.then_some(number as u32);
-                wanted.push((text.clone(), handle));
-                let line = [text.as_bytes(), b"\n"].concat();
-                if laden {
-                    // The first byte takes the handle, however much of the line comes with it.
-                    let first = cuts.next().unwrap_or(1).min(line.len());
-                    waiting.extend(&line[..first]);
-                    got.extend(read(&mut waiting, handle, &mut lines));
-                    waiting.extend(&line[first..]);
-                } else {
-                    waiting.extend(&line);
-                }
-                while waiting.len() > 8 {
-                    let mut part: Vec<u8> =
-                        waiting.drain(..cuts.next().unwrap_or(1)).collect();
-                    got.extend(read(&mut part, None, &mut lines));
-                }
-            }
-            got.extend(read(&mut waiting, None, &mut lines));
-            prop_assert_eq!(got, wanted);
-        }
-    }
-}
+mod tests;

@@ -4,8 +4,15 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::parse::{self, Cluster, HandleKind, Line, Message, Server};
-use crate::{DecodeError, FromWorker, ListenKey, ListenerId, Seq};
+use serde_json::value::RawValue;
+
+use super::host::Host;
+use super::lines::Piece;
+use super::parse::{self, Cluster, HandleKind, Line, Message};
+use super::query::{Query, Server};
+use super::skipped::Skipped;
+use super::{js, write};
+use crate::{DecodeError, Errno, FromWorker, ListenerId, Seq};
 
 /// What a line says, free of its bytes.
 pub(crate) enum Said {
@@ -19,7 +26,12 @@ pub(crate) enum Said {
 
 pub(crate) enum Meant {
     Nothing,
+    /// It answers or names nothing that there could be.
+    Stray,
     User(String),
+    Skipped(Skipped),
+    /// It wants this line.
+    Answer(Vec<u8>),
     Say(FromWorker),
     Answered {
         ack: u64,
@@ -30,61 +42,63 @@ pub(crate) enum Meant {
     Query {
         seq: Seq,
         server: Server,
-        /// `None` if it makes no sense.
-        query: Option<Query>,
+        /// An error if it makes no sense.
+        query: Result<Box<Query>, Errno>,
     },
 }
 
-pub(crate) struct Query {
-    pub(crate) key: Box<ListenKey>,
-    pub(crate) backlog: u32,
-    pub(crate) data: Vec<u8>,
-}
-
 /// Reads a line, with which a handle came or not.
-pub(crate) fn read(line: &[u8], laden: bool) -> Result<Said, DecodeError> {
-    Ok(match parse::parse(line)? {
+pub(crate) fn read(piece: &Piece<'_>, laden: bool, host: &Host) -> Result<Said, DecodeError> {
+    Ok(match parse::piece(piece)? {
         Line::HandleAck => Said::Acked,
         Line::HandleNack => Said::Refused,
         Line::Plain(_) if laden => return Err(DecodeError::UnexpectedHandles),
-        Line::Plain(msg) => Said::Message(own(msg)?),
-        Line::Laden(kind, msg) if laden => Said::Laden(kind, own(msg)?),
+        Line::Plain(msg) => Said::Message(own(msg, host)),
+        Line::Laden(kind, msg) if laden => Said::Laden(kind, own(msg, host)),
         Line::Laden(..) => Said::Unladen,
     })
 }
 
-fn own(msg: Message<'_>) -> Result<Meant, DecodeError> {
+fn own(msg: Message<'_>, host: &Host) -> Meant {
     match msg {
-        Message::Cluster(cluster) => meaning(&cluster),
-        Message::User(json) => Ok(Meant::User(String::from(json))),
-        Message::Unknown => Ok(Meant::Nothing),
+        Message::Cluster(cluster) => meaning(&cluster, host),
+        Message::User(json) => Meant::User(String::from(json)),
+        Message::Skipped(why) => Meant::Skipped(why),
+        // Connections that a program sends are closed at once, so none is ever left.
+        Message::NotifyClose(key) => Meant::Answer(write::all_closed(key)),
+        Message::GetCount(key) => Meant::Answer(write::none_left(key)),
+        Message::Unknown => Meant::Nothing,
     }
 }
 
-fn meaning(cluster: &Cluster<'_>) -> Result<Meant, DecodeError> {
-    let bad = DecodeError::BadMessage;
-    let seq = || cluster.seq.and_then(parse::seq).ok_or(bad);
-    let act = cluster.act.as_ref().map(|act| &*act.0);
-    Ok(match (act, cluster.ack) {
-        (_, Some(ack)) => Meant::Answered { ack, accepted: cluster.accepted.ok_or(bad)? },
+/// Values are taken as JavaScript would take them; what makes no sense to it either answers
+/// nothing.
+fn meaning(cluster: &Cluster<'_>, host: &Host) -> Meant {
+    let seq = cluster.seq().and_then(parse::seq);
+    if let Some(ack) = cluster.ack {
+        let accepted = cluster.accepted.is_some_and(js::is_truthy);
+        return match parse::count(ack) {
+            Some(ack) => Meant::Answered { ack, accepted },
+            None => Meant::Stray,
+        };
+    }
+    match (cluster.act().as_deref(), seq) {
         (Some("online"), _) => Meant::Say(FromWorker::Online),
-        (Some("exitedAfterDisconnect"), _) => {
-            Meant::Say(FromWorker::ExitedAfterDisconnect { seq: seq()? })
+        (Some("exitedAfterDisconnect"), Some(seq)) => {
+            Meant::Say(FromWorker::ExitedAfterDisconnect { seq })
         }
-        (Some("close"), _) => {
-            let key = cluster.key.as_ref().and_then(|key| key.0.parse().ok());
-            Meant::Close(key.and_then(ListenerId::from_raw))
+        (Some("close"), _) => Meant::Close(cluster.key.and_then(listener)),
+        (Some("listening"), _) => Meant::Listening(cluster.server()),
+        (Some("queryServer"), Some(seq)) => {
+            let query = cluster.query(host).map(Box::new);
+            Meant::Query { seq, server: cluster.server(), query }
         }
-        (Some("listening"), _) => Meant::Listening(cluster.server().ok_or(bad)?),
-        (Some("queryServer"), _) => {
-            let server = cluster.server().ok_or(bad)?;
-            let query = cluster.listen_key().map(|key| Query {
-                key: Box::new(key),
-                backlog: cluster.backlog(),
-                data: cluster.data.map_or("null", |data| data.get()).into(),
-            });
-            Meant::Query { seq: seq()?, server, query }
-        }
+        // Nobody could tell what an answer is to.
+        (Some("exitedAfterDisconnect" | "queryServer"), None) => Meant::Stray,
         _ => Meant::Nothing,
-    })
+    }
+}
+
+fn listener(key: &RawValue) -> Option<ListenerId> {
+    js::text(key)?.parse().ok().and_then(ListenerId::from_raw)
 }

@@ -22,26 +22,43 @@
 //! - Numbers (`seq`) are chosen so that an answer leads back without a table: handoffs have even
 //!   ones, all other messages odd ones.
 //!
+//! # What programs say is no attack
+//!
+//! A line of the program's own that is longer than [`Config::max_line`](crate::Config::max_line),
+//! nested deeper than [`MAX_NESTING`], or no JSON at all, is passed over: [`Skipped`] says why. Of
+//! a line that is too long nothing is kept but its first bytes, which tell whose it is: Node begins
+//! its own lines with `{"cmd":"NODE_`. If a handle came along it is acknowledged, as its sender
+//! waits for that, and dropped. How long a line takes to arrive does not matter.
+//!
+//! Values in the cluster's messages are read as JavaScript reads them: `"8080"` is a port. A query
+//! that makes no sense is answered EINVAL.
+//!
 //! # Limits
 //!
-//! A line may be as long as [`Config::max_line`](crate::Config::max_line), and nested
-//! [`MAX_NESTING`] deep. At most [`MAX_UNACKED`] handles may wait for their inner
-//! acknowledgement. Past a limit comes a [`DecodeError`](crate::DecodeError), for good.
+//! The cluster's own lines must be JSON within these bounds. A line has one handle at most, on its
+//! first byte; and at most [`MAX_UNACKED`] handles may wait for their inner acknowledgement. Past
+//! a limit comes a [`DecodeError`](crate::DecodeError), for good.
 
 mod encode;
 mod handles;
+mod host;
+mod js;
 mod lines;
 mod meaning;
 mod parse;
 mod primary_side;
+mod query;
+mod skipped;
 mod worker_side;
 mod write;
 
 #[cfg(test)]
 mod tests;
 
+pub use host::Host;
 pub use parse::HandleKind;
 pub use primary_side::{PrimaryEvent, PrimarySide};
+pub use skipped::Skipped;
 pub use worker_side::{WorkerEvent, WorkerSide};
 
 /// How deep arrays and objects may be nested.
@@ -49,6 +66,10 @@ pub const MAX_NESTING: usize = 128;
 
 /// Handles that may wait for their inner acknowledgement on one channel.
 pub const MAX_UNACKED: usize = 2_048;
+
+/// The longest key of a server whose connections a program sent. Node's are made of an address
+/// and a port.
+const MAX_SOCKET_KEY: usize = 4_096;
 
 /// The line that says that a handle has come.
 pub const HANDLE_ACK: &[u8] = b"{\"cmd\":\"NODE_HANDLE_ACK\"}\n";

@@ -7,9 +7,12 @@ use alloc::vec::Vec;
 
 use super::encode::handoff_of;
 use super::handles::{Full, Refused, Unacked};
+use super::host::Host;
 use super::lines::{Cut, Lines};
-use super::meaning::{self, Meant, Query, Said};
-use super::parse::{self, HandleKind, Server};
+use super::meaning::{self, Meant, Said};
+use super::parse::{self, HandleKind};
+use super::query::{Query, Server};
+use super::skipped::Skipped;
 use super::{HANDLE_ACK, HANDLE_NACK, MAX_UNACKED, write};
 use crate::{
     Attach, DecodeError, Errno, FromWorker, Granted, ListenerId, Seq, ToWorker, Transport,
@@ -29,6 +32,15 @@ pub enum PrimaryEvent<T> {
         json: String,
         /// What came along.
         handle: Option<(HandleKind, T)>,
+    },
+    /// The program said something that is passed over.
+    Skipped {
+        /// Why.
+        reason: Skipped,
+        /// How long its line is, in bytes.
+        length: u64,
+        /// Whether a handle came along, which is dropped.
+        with_handle: bool,
     },
     /// A shared listener did not arrive: send it again, behind everything else, without a
     /// [`note`](PrimarySide::note).
@@ -70,6 +82,7 @@ pub(super) const SUICIDE: Seq = match Seq::from_raw(u64::MAX) {
 /// it when it is sent: encoding again gives the same line.
 #[derive(Clone, Debug)]
 pub struct PrimarySide<T> {
+    host: Host,
     lines: Lines<T>,
     events: VecDeque<PrimaryEvent<T>>,
     /// Queries that were not answered yet.
@@ -104,9 +117,10 @@ enum Cargo {
 }
 
 impl<T> PrimarySide<T> {
-    /// A channel at its start.
+    /// A channel at its start, on a machine of which nothing is known.
     pub const fn new(max_line: u32) -> Self {
         PrimarySide {
+            host: Host::NONE,
             lines: Lines::new(max_line as usize),
             events: VecDeque::new(),
             asked: Vec::new(),
@@ -116,6 +130,17 @@ impl<T> PrimarySide<T> {
             holds_back: false,
             ignored: 0,
         }
+    }
+
+    /// The same on this machine.
+    #[must_use]
+    pub const fn on(mut self, host: Host) -> Self {
+        self.host = host;
+        self
+    }
+
+    pub(super) const fn host(&self) -> &Host {
+        &self.host
     }
 
     /// Takes in what one read brought. Poll until nothing comes before feeding more.
@@ -132,9 +157,10 @@ impl<T> PrimarySide<T> {
             if let Some(event) = self.events.pop_front() {
                 return Ok(Some(event));
             }
-            let Some(Cut { line, handle }) = self.lines.poll()? else { return Ok(None) };
-            match meaning::read(line, handle.is_some()) {
-                Ok(said) => self.hear(said, handle),
+            let Some(Cut { piece, handle }) = self.lines.poll()? else { return Ok(None) };
+            let length = piece.length();
+            match meaning::read(&piece, handle.is_some(), &self.host) {
+                Ok(said) => self.hear(said, handle, length),
                 Err(error) => return Err(self.lines.fail(error)),
             }
         }
@@ -205,7 +231,7 @@ impl<T> PrimarySide<T> {
         }
     }
 
-    fn hear(&mut self, said: Said, handle: Option<T>) {
+    fn hear(&mut self, said: Said, handle: Option<T>, length: u64) {
         let (kind, msg) = match said {
             Said::Acked => return self.on_acked(),
             Said::Refused => return self.on_refused(),
@@ -221,6 +247,12 @@ impl<T> PrimarySide<T> {
         };
         match msg {
             Meant::Nothing => self.ignored += 1,
+            Meant::Stray => self.emit(PrimaryEvent::Stray),
+            Meant::Skipped(reason) => {
+                let with_handle = handle.is_some();
+                self.emit(PrimaryEvent::Skipped { reason, length, with_handle });
+            }
+            Meant::Answer(line) => self.emit(PrimaryEvent::Answer(line)),
             Meant::User(json) => {
                 let (suicide, ready) = (parse::is_suicide(&json), json.trim() == "\"ready\"");
                 let handle = kind.zip(handle);
@@ -327,14 +359,16 @@ impl<T> PrimarySide<T> {
         }
     }
 
-    fn on_query(&mut self, seq: Seq, server: Server, query: Option<Query>) {
-        let Some(Query { key, backlog, data }) = query else {
-            return self.refuse(seq, Errno::EINVAL);
+    fn on_query(&mut self, seq: Seq, server: Server, query: Result<Box<Query>, Errno>) {
+        let Query { key, backlog, data } = match query {
+            Ok(query) => *query,
+            Err(errno) => return self.refuse(seq, errno),
         };
         if self.asked.iter().any(|(other, ..)| *other == seq) {
             return self.emit(PrimaryEvent::Stray);
         }
         self.asked.push((seq, server, key.transport));
+        let key = Box::new(key);
         self.emit(PrimaryEvent::Message(FromWorker::Query { seq, key, backlog, data }));
     }
 

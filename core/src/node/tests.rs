@@ -61,22 +61,6 @@ fn served(shared: bool) -> Side {
     side
 }
 
-/// `listen(port, host, callback)` makes it `false`.
-#[test]
-fn a_backlog_that_is_no_number_is_the_default() {
-    for (said, meant) in [("false", 0), ("null", 0), ("\"7\"", 0), ("7", 7)] {
-        let mut side = Side::new(1 << 20);
-        let query = format!(
-            r#"{{"cmd":"NODE_CLUSTER","act":"queryServer","index":0,"data":null,"address":"127.0.0.1","port":0,"addressType":4,"flags":0,"backlog":{said},"seq":1}}"#
-        );
-        let events = hear(&mut side, &query, None);
-        let [PrimaryEvent::Message(FromWorker::Query { backlog, .. })] = events[..] else {
-            panic!("{said}: {events:?}")
-        };
-        assert_eq!(backlog, meant, "{said}");
-    }
-}
-
 #[test]
 fn a_connection_is_acknowledged_twice() {
     let mut side = served(false);
@@ -274,13 +258,108 @@ fn a_query_that_makes_no_sense_is_refused_on_the_spot() {
 fn what_means_nothing_is_counted() {
     let mut side = Side::new(1 << 20);
     for line in [
-        r#"{"cmd":"NODE_SOCKET_NOTIFY_CLOSE","key":"x"}"#,
+        r#"{"cmd":"NODE_SOCKET_ALL_CLOSED","key":"x"}"#,
         r#"{"cmd":"NODE_CLUSTER","act":"dance","seq":1}"#,
         r#"{"cmd":"NODE_CLUSTER","seq":1}"#,
     ] {
         assert_eq!(hear(&mut side, line, None), []);
     }
     assert_eq!(side.ignored(), 3);
+}
+
+#[test]
+fn what_names_nothing_that_could_be_is_a_stray() {
+    let mut side = Side::new(1 << 20);
+    for fields in [
+        r#""act":"queryServer","address":null,"port":80,"addressType":4"#,
+        r#""act":"queryServer","address":null,"port":80,"addressType":4,"seq":-1"#,
+        r#""act":"exitedAfterDisconnect","seq":1e300"#,
+        r#""ack":{},"accepted":true"#,
+        r#""ack":"x""#,
+        r#""ack":-2,"accepted":true"#,
+        r#""act":"listening","address":{},"port":[],"index":-7"#,
+        r#""act":"close","key":{}"#,
+    ] {
+        let line = format!(r#"{{"cmd":"NODE_CLUSTER",{fields}}}"#);
+        assert_eq!(hear(&mut side, &line, None), [PrimaryEvent::Stray], "{line}");
+    }
+}
+
+/// `if (reply.accepted)`, says Node.
+#[test]
+fn what_does_not_say_that_it_accepts_declines() {
+    for (said, accepted) in
+        [("true", true), ("1", true), ("false", false), ("0", false), ("null", false)]
+    {
+        let mut side = served(false);
+        say(&mut side, &new_conn(1));
+        let answer = format!(r#"{{"cmd":"NODE_CLUSTER","ack":2,"accepted":{said},"seq":3}}"#);
+        let ack = FromWorker::Ack { ack: seq(1), accepted };
+        assert_eq!(hear(&mut side, &answer, None), [PrimaryEvent::Message(ack)], "{said}");
+    }
+    let mut side = served(false);
+    let ack = FromWorker::Ack { ack: seq(1), accepted: false };
+    let answer = r#"{"cmd":"NODE_CLUSTER","ack":2}"#;
+    assert_eq!(hear(&mut side, answer, None), [PrimaryEvent::Message(ack)]);
+}
+
+#[test]
+fn a_closing_server_is_told_that_no_connection_is_left() {
+    let mut side = Side::new(1 << 20);
+    for (asked, answered) in [
+        (
+            r#"{"cmd":"NODE_SOCKET_NOTIFY_CLOSE","key":"6:::::80"}"#,
+            "{\"cmd\":\"NODE_SOCKET_ALL_CLOSED\",\"key\":\"6:::::80\"}\n",
+        ),
+        (
+            r#"{"cmd":"NODE_SOCKET_GET_COUNT","key":"-1:/\ud800:-1"}"#,
+            "{\"cmd\":\"NODE_SOCKET_COUNT\",\"key\":\"-1:/\\ud800:-1\",\"count\":0}\n",
+        ),
+    ] {
+        let answer = PrimaryEvent::Answer(answered.as_bytes().to_vec());
+        assert_eq!(hear(&mut side, asked, None), [answer]);
+    }
+    assert_eq!(side.ignored(), 0);
+}
+
+#[test]
+fn what_a_program_says_is_passed_over_and_its_handle_acknowledged() {
+    let skipped = |reason, length: usize, with_handle| PrimaryEvent::Skipped {
+        reason,
+        length: length as u64,
+        with_handle,
+    };
+    let acked = || PrimaryEvent::Answer(HANDLE_ACK.to_vec());
+    let mut side = Side::new(1 << 10);
+    let long = format!("\"{}\"", "x".repeat(2_000));
+    let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+    let wrap = |msg: &str| format!(r#"{{"cmd":"NODE_HANDLE","type":"net.Socket","msg":{msg}}}"#);
+    let too_deep = Skipped::NestedTooDeep;
+    assert_eq!(hear(&mut side, &long, None), [skipped(Skipped::TooLong, long.len(), false)]);
+    assert_eq!(hear(&mut side, &deep, None), [skipped(too_deep, 400, false)]);
+    assert_eq!(hear(&mut side, "", None), [skipped(Skipped::NotJson, 0, false)]);
+    assert_eq!(hear(&mut side, "hello", None), [skipped(Skipped::NotJson, 5, false)]);
+    for (line, why) in [(wrap(&long), Skipped::TooLong), (wrap(&deep), too_deep)] {
+        assert_eq!(hear(&mut side, &line, Some(7)), [acked(), skipped(why, line.len(), true)]);
+        // Its sender tries again, or goes on without it.
+        let refused = PrimaryEvent::Answer(HANDLE_NACK.to_vec());
+        assert_eq!(hear(&mut side, &line, None), [refused]);
+    }
+    // No program of Node can send this.
+    side.feed(format!("{long}\n").as_bytes(), Some(7));
+    assert_eq!(side.poll(), Err(DecodeError::UnexpectedHandles));
+}
+
+/// A worker that speaks holds nothing back, whatever it says.
+#[test]
+fn a_skipped_message_ends_the_doubt() {
+    let ack = r#"{"cmd":"NODE_HANDLE_ACK"}"#;
+    let mut side = served(false);
+    say(&mut side, &new_conn(1));
+    let cargo = r#"{"cmd":"NODE_HANDLE","type":"net.Socket","msg":"take"}"#;
+    assert_eq!(hear(&mut side, cargo, Some(7)).len(), 2);
+    assert_eq!(hear(&mut side, "no JSON", None).len(), 1);
+    assert_eq!(hear(&mut side, ack, None), []);
 }
 
 #[test]

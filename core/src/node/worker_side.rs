@@ -1,6 +1,6 @@
 //! A worker's end of a channel to a primary of Node.
 
-use alloc::borrow::ToOwned;
+use alloc::borrow::{Cow, ToOwned};
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::string::String;
@@ -10,7 +10,8 @@ use core::net::SocketAddr;
 use super::handles::{Full, Refused, Unacked};
 use super::lines::{Cut, Lines};
 use super::parse::{self, Cluster, HandleKind, Line, Message};
-use super::{HANDLE_ACK, HANDLE_NACK, write};
+use super::skipped::Skipped;
+use super::{HANDLE_ACK, HANDLE_NACK, js, write};
 use crate::{
     Address, DecodeError, Errno, FromWorker, Granted, ListenKey, ListenerId, Seq, SockName,
     ToWorker, Transport,
@@ -38,6 +39,13 @@ pub enum WorkerEvent<T> {
         json: String,
         /// What came along.
         handle: Option<(HandleKind, T)>,
+    },
+    /// The primary's program said something that is passed over.
+    Skipped {
+        /// Why.
+        reason: Skipped,
+        /// How long its line is, in bytes.
+        length: u64,
     },
 }
 
@@ -97,22 +105,23 @@ impl<T> WorkerSide<T> {
             if let Some(event) = self.events.pop_front() {
                 return Ok(Some(event));
             }
-            let Some(Cut { line, handle }) = self.lines.poll()? else { return Ok(None) };
-            let said = match parse::parse(line) {
+            let Some(Cut { piece, handle }) = self.lines.poll()? else { return Ok(None) };
+            let length = piece.length();
+            let said = match parse::piece(&piece) {
                 Ok(Line::HandleAck) => Ok(Meant::Acked),
                 Ok(Line::HandleNack) => Ok(Meant::Refused),
                 Ok(Line::Laden(..)) if handle.is_none() => Ok(Meant::Unladen),
                 Ok(Line::Laden(kind, msg)) => {
                     let event = WorkerEvent::Answer(HANDLE_ACK.to_vec());
                     self.events.push_back(event);
-                    own(&msg, kind)
+                    Ok(own(&msg, kind))
                 }
                 Ok(Line::Plain(_)) if handle.is_some() => Err(DecodeError::UnexpectedHandles),
-                Ok(Line::Plain(msg)) => own(&msg, None),
+                Ok(Line::Plain(msg)) => Ok(own(&msg, None)),
                 Err(error) => Err(error),
             };
             match said {
-                Ok(meant) => self.hear(meant, handle),
+                Ok(meant) => self.hear(meant, handle, length),
                 Err(error) => {
                     // Nothing comes behind an error.
                     self.events.clear();
@@ -122,7 +131,7 @@ impl<T> WorkerSide<T> {
         }
     }
 
-    fn hear(&mut self, meant: Meant, handle: Option<T>) {
+    fn hear(&mut self, meant: Meant, handle: Option<T>, length: u64) {
         match meant {
             Meant::Acked => drop(self.unacked.acked()),
             Meant::Refused if self.unacked.refused() != Refused::Stray => {
@@ -134,6 +143,10 @@ impl<T> WorkerSide<T> {
                 let handle = kind.zip(handle);
                 self.events.push_back(WorkerEvent::User { json, handle });
             }
+            Meant::Skipped(reason) => {
+                self.events.push_back(WorkerEvent::Skipped { reason, length });
+            }
+            Meant::Answer(line) => self.answer(line),
             Meant::Disconnect => self.say(ToWorker::Disconnect, handle),
             Meant::NewConn { seq, key } => {
                 let held = self.listeners.iter().find(|held| Some(&held.key) == key.as_ref());
@@ -390,6 +403,9 @@ enum Meant {
     /// A `NODE_HANDLE` without its handle.
     Unladen,
     User(String, Option<HandleKind>),
+    Skipped(Skipped),
+    /// It wants this line.
+    Answer(Vec<u8>),
     Disconnect,
     NewConn {
         seq: u64,
@@ -408,32 +424,49 @@ struct Reply {
     sockname: Option<SockName>,
 }
 
-fn own(msg: &Message<'_>, kind: Option<HandleKind>) -> Result<Meant, DecodeError> {
+fn own(msg: &Message<'_>, kind: Option<HandleKind>) -> Meant {
     match msg {
         Message::Cluster(cluster) => meaning(cluster),
-        Message::User(json) => Ok(Meant::User(String::from(*json), kind)),
-        Message::Unknown => Ok(Meant::Nothing),
+        Message::User(json) => Meant::User(String::from(*json), kind),
+        Message::Skipped(why) => Meant::Skipped(*why),
+        // Connections that a program sends are dropped, so none is ever left.
+        Message::NotifyClose(key) => Meant::Answer(write::all_closed(key)),
+        Message::GetCount(key) => Meant::Answer(write::none_left(key)),
+        Message::Unknown => Meant::Nothing,
     }
 }
 
-fn meaning(cluster: &Cluster<'_>) -> Result<Meant, DecodeError> {
-    let bad = DecodeError::BadMessage;
-    let key = || cluster.key.as_ref().map(|key| key.0.clone().into_owned());
-    let act = cluster.act.as_ref().map(|act| &*act.0);
-    Ok(match (act, cluster.ack) {
-        (_, Some(ack)) => {
-            let errno = cluster.errno.unwrap_or_default();
-            let errno = parse::whole(errno, i32::MIN.into(), i32::MAX.into()).ok_or(bad)?;
-            let data = cluster.data.map_or("null", |data| data.get()).into();
-            let sockname = cluster.sockname.as_ref().and_then(|name| {
-                let ip = name.address.as_ref()?.0.parse().ok()?;
-                let port = parse::whole(name.port?, 0, u16::MAX.into())?;
-                Some(SockName::Ip(SocketAddr::new(ip, u16::try_from(port).ok()?)))
-            });
-            Meant::Answered { ack, reply: Reply { errno, key: key(), data, sockname } }
-        }
-        (Some("newconn"), _) => Meant::NewConn { seq: cluster.seq.ok_or(bad)?, key: key() },
+fn meaning(cluster: &Cluster<'_>) -> Meant {
+    let key = || cluster.key.and_then(js::text).map(Cow::into_owned);
+    if let Some(ack) = cluster.ack {
+        return match parse::count(ack) {
+            Some(ack) => Meant::Answered { ack, reply: reply(cluster, key()) },
+            None => Meant::Nothing,
+        };
+    }
+    match (cluster.act().as_deref(), cluster.seq()) {
+        (Some("newconn"), Some(seq)) => Meant::NewConn { seq, key: key() },
         (Some("disconnect"), _) => Meant::Disconnect,
         _ => Meant::Nothing,
-    })
+    }
 }
+
+fn reply(cluster: &Cluster<'_>, key: Option<String>) -> Reply {
+    let errno = cluster.errno.map_or(0.0, js::number);
+    // What is no error number is an error all the same.
+    let errno = js::whole(errno, i32::MIN.into(), i32::MAX.into()).unwrap_or(EINVAL);
+    let data = cluster.data.map_or("null", |data| data.get()).into();
+    let name = cluster.sockname.and_then(|name| js::fields(name.get(), &["address", "port"]));
+    let sockname = name.and_then(|[address, port]| {
+        let port = js::whole(js::number(port?), 0, u16::MAX.into())?;
+        // What is behind `%` names an interface of the primary's machine, which is ours too; the
+        // core has no use for it.
+        let text = js::text(address?)?;
+        let ip = text.split('%').next()?.parse().ok()?;
+        Some(SockName::Ip(SocketAddr::new(ip, u16::try_from(port).ok()?)))
+    });
+    Reply { errno, key, data, sockname }
+}
+
+/// EINVAL, as Node writes it.
+const EINVAL: i64 = -22;

@@ -3,10 +3,13 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
+use core::net::SocketAddr;
 
 use serde_json::value::RawValue;
 
 use super::HandleKind;
+use super::host::Host;
+use super::query::is_link_local;
 use crate::{DecodeError, SockName};
 
 /// A buffer of bytes that text is written to. Writing never fails.
@@ -56,10 +59,31 @@ pub(crate) fn one_line(bytes: &[u8]) -> Option<String> {
     Some(json.get().replace(['\n', '\r'], " "))
 }
 
-/// The `sockname` of a reply with a comma before it; nothing for a unix socket.
-pub(crate) fn sockname(name: &SockName) -> String {
+/// Says that none of the connections that the other side sent are left, under the server's key.
+pub(crate) fn all_closed(key: &RawValue) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    line(&mut bytes, format_args!(r#"{{"cmd":"NODE_SOCKET_ALL_CLOSED","key":{key}}}"#));
+    bytes
+}
+
+/// Says how many of the connections that the other side sent are left: none.
+pub(crate) fn none_left(key: &RawValue) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    line(&mut bytes, format_args!(r#"{{"cmd":"NODE_SOCKET_COUNT","key":{key},"count":0}}"#));
+    bytes
+}
+
+/// The `sockname` of a reply with a comma before it; nothing for a unix socket. An address that is
+/// valid on one interface only has the interface's name behind it, as in Node.
+pub(crate) fn sockname(name: &SockName, host: &Host) -> String {
     let SockName::Ip(addr) = name else { return String::new() };
     let family = if addr.is_ipv4() { "IPv4" } else { "IPv6" };
     let (ip, port) = (addr.ip(), addr.port());
-    alloc::format!(r#","sockname":{{"address":"{ip}","family":"{family}","port":{port}}}"#)
+    let zone = match addr {
+        SocketAddr::V6(addr) if is_link_local(addr.ip()) => (host.interface_name)(addr.scope_id()),
+        SocketAddr::V6(_) | SocketAddr::V4(_) => None,
+    };
+    let zone = zone.map(|zone| alloc::format!("%{zone}")).unwrap_or_default();
+    let address = quoted(&alloc::format!("{ip}{zone}"));
+    alloc::format!(r#","sockname":{{"address":{address},"family":"{family}","port":{port}}}"#)
 }

@@ -111,6 +111,7 @@ impl Shell {
             refused_total: totals.refused,
             unknown_total: totals.unknown,
             stalled_total: totals.stalled,
+            messages_skipped_total: self.skipped,
             open_fds: limits::open_fds().map_or(0, |count| count as u64),
             rss_kb: limits::rss_kb().unwrap_or(0),
         };

@@ -85,6 +85,8 @@ pub struct Shell {
     /// When to look for connections that nobody accepts.
     look_at: Time,
     read_buffer: Box<[u8]>,
+    /// Messages of programs that were passed over.
+    skipped: u64,
     stop_asked: bool,
     verdict: Option<Verdict>,
     exit: Option<Exit>,
@@ -171,6 +173,7 @@ impl Shell {
             retry_at: None,
             look_at: now,
             read_buffer: vec![0; 64 * 1024].into_boxed_slice(),
+            skipped: 0,
             stop_asked: false,
             verdict: None,
             exit: None,
@@ -267,6 +270,7 @@ impl Shell {
         let Some(Peer { fd, link, .. }) = self.peers.get_mut(&id) else { return };
         let (core, now, events) = (&mut self.core, self.now, &mut self.events);
         let mut unheard = false;
+        let skipped = &mut self.skipped;
         let state = link.read(&mut fd.as_fd(), &mut self.read_buffer, |heard| {
             if let Heard::User { json, with_handle } = &heard {
                 match &mut *events {
@@ -275,6 +279,13 @@ impl Shell {
                         events.write(&line.finish());
                     }
                     None => unheard = true,
+                }
+            }
+            if let Heard::Skipped { reason, length, with_handle } = heard {
+                *skipped += 1;
+                if let Some(events) = &mut *events {
+                    let line = report::message_skipped(at_ms, id, reason, length, with_handle);
+                    events.write(&line.finish());
                 }
             }
             if let Some(input) = heard.into_input(id) {

@@ -1,5 +1,6 @@
 //! Events as lines: JSON for the event log, plain words for the terminal.
 
+use roundel_core::node::Skipped;
 use roundel_core::{ConnEnd, ConnId, Event, ExitStatus, ListenerId, Slot, SpawnError, WorkerId};
 use serde_json::{Map, Value, json};
 
@@ -95,6 +96,18 @@ fn process(worker: WorkerId, pid: Option<i32>) -> String {
         Some(pid) => format!("worker {} (pid {pid})", worker.get()),
         None => format!("worker {}", worker.get()),
     }
+}
+
+/// A message of a worker's program that was passed over.
+pub(super) fn message_skipped(
+    at_ms: u64,
+    worker: WorkerId,
+    reason: Skipped,
+    bytes: u64,
+    with_handle: bool,
+) -> Line {
+    let line = Line::new(at_ms, "message_skipped").worker(worker).with("reason", reason.name());
+    line.with("bytes", bytes).with("handle", with_handle)
 }
 
 fn status_json(status: ExitStatus) -> Value {

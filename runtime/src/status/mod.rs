@@ -42,6 +42,8 @@ pub struct PrimaryRow {
     pub unknown_total: u64,
     /// Times that a connection waited although a worker was idle: a fault of the primary.
     pub stalled_total: u64,
+    /// Messages of programs that were too large or odd, and passed over.
+    pub messages_skipped_total: u64,
     /// Descriptors that the primary has open.
     pub open_fds: u64,
     /// Memory of the primary that is resident, in KiB.
@@ -110,6 +112,7 @@ mod tests {
             concat!(
                 r#"{"primary":{"pid":7,"uptime_s":0,"pending":0,"in_flight":0,"accepted_total":0,"#,
                 r#""redispatched_total":0,"declined_total":0,"refused_total":0,"unknown_total":0,"stalled_total":0,"#,
+                r#""messages_skipped_total":0,"#,
                 r#""open_fds":0,"rss_kb":0},"#,
                 r#""listeners":[{"address":"","policy":"","pending":0,"accepting":false}],"#,
                 r#""workers":[{"id":0,"slot":0,"pid":null,"generation":0,"state":"","codec":null,"#,

@@ -71,7 +71,9 @@ impl Channel {
     /// As recvmsg(2).
     pub(super) fn receive(&mut self) -> io::Result<bool> {
         let mut handles = Vec::new();
-        let len = channel::recv_handles(self.fd.as_fd(), &mut self.buffer, &mut handles)?.len;
+        let room = if self.is_node() { channel::NODE_ROOM } else { channel::MAX_ROOM };
+        let fd = self.fd.as_fd();
+        let len = channel::recv_some_handles(fd, &mut self.buffer, room, &mut handles)?.len;
         let bytes = &self.buffer[..len];
         match &mut self.speech {
             Speech::Native(inbox) => inbox.feed(bytes, handles),

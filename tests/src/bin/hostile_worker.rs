@@ -100,6 +100,23 @@ fn misbehave(mode: &str) -> (OwnedFd, File) {
             let flood = message(&FromWorker::Pong { ack: seq(1) }).repeat(1_000);
             while write(&flood) {}
         }
+        "bytes" => {
+            // One byte a write, and a descriptor with it, which nobody takes.
+            write(&online);
+            let null = File::open("/dev/null").expect("/dev/null");
+            let pong = message(&FromWorker::Pong { ack: seq(1) });
+            for byte in pong.iter().cycle() {
+                let sent = loop {
+                    match channel::send(fd.as_fd(), &[*byte], &[null.as_fd()]) {
+                        Err(nix::errno::Errno::EAGAIN) => std::thread::yield_now(),
+                        sent => break sent,
+                    }
+                };
+                if sent.is_err() {
+                    break;
+                }
+            }
+        }
         "descriptors" => {
             write(&online);
             let null = File::open("/dev/null").expect("/dev/null");
@@ -141,14 +158,30 @@ fn misbehave_as_node(mode: &str, fd: &OwnedFd, write: impl Fn(&[u8]) -> bool) {
             online(b"{\"cmd\":\"NODE_CLUSTER\",\"act\n");
         }
         "node-long-line" => {
-            online(b"\"");
+            online(b"{\"cmd\":\"NODE_CLUSTER\",\"data\":\"");
             let mut written = 0;
             while written < 100_000_000 && write(&[b'x'; 65_536]) {
                 written += 65_536;
             }
         }
+        "node-long-message" => {
+            online(b"\"");
+            for _ in 0..1_526 {
+                write(&[b'x'; 65_536]);
+            }
+            write(b"\"\n");
+        }
+        "node-handle-each-byte" => {
+            online(b"");
+            while !matches!(
+                channel::send(fd.as_fd(), b" ", &[null.as_fd()]),
+                Err(nix::errno::Errno::EPIPE | nix::errno::Errno::ECONNRESET)
+            ) {}
+        }
         "node-deep" => {
-            online(&[&[b'['; 1_000][..], &[b']'; 1_000], b"\n"].concat());
+            let deep = [&[b'['; 1_000][..], &[b']'; 1_000]].concat();
+            let line = [b"{\"cmd\":\"NODE_CLUSTER\",\"data\":", &deep[..], b"}\n"].concat();
+            online(&line);
         }
         "node-nacks" => {
             online(&b"{\"cmd\":\"NODE_HANDLE_NACK\"}\n".repeat(2_000));

@@ -68,8 +68,16 @@ impl End for PipeEnd<'_> {
         self.read(buffer, &mut Vec::new())
     }
 
-    fn recv_handles(&mut self, buffer: &mut [u8], handles: &mut Vec<Handle>) -> io::Result<usize> {
-        self.read(buffer, handles)
+    fn recv_handles(
+        &mut self,
+        buffer: &mut [u8],
+        room: usize,
+        handles: &mut Vec<Handle>,
+    ) -> io::Result<usize> {
+        let mut came = Vec::new();
+        let count = self.read(buffer, &mut came)?;
+        handles.extend(came.into_iter().take(room));
+        Ok(count)
     }
 
     fn send(&mut self, bytes: &[u8], handles: &[Handle]) -> Result<usize, Errno> {

@@ -69,9 +69,18 @@ fn hostile_bytes(codec: Codec, fresh: bool, rng: &mut Rng) -> (Vec<u8>, usize) {
         }
         (2, _) => {
             let deep = rng.within(1..300) as usize;
-            bytes.extend(format!("{}{}\n", "[".repeat(deep), "]".repeat(deep)).bytes());
+            let deep = format!("{}{}", "[".repeat(deep), "]".repeat(deep));
+            // The cluster's own, or the program's.
+            let line = if rng.one_in(2) { cluster(&format!("\"data\":{deep}")) } else { deep };
+            bytes.extend(format!("{line}\n").bytes());
         }
-        (3, Codec::Node) => bytes.extend(std::iter::repeat_n(b' ', 5_000)),
+        (3, Codec::Node) => {
+            let opening: &[u8] =
+                if rng.one_in(2) { b"{\"cmd\":\"NODE_CLUSTER\"," } else { b"{\"text\":\"" };
+            bytes.extend(opening);
+            bytes.extend(std::iter::repeat_n(b' ', 5_000));
+            bytes.extend(b"\"}\n");
+        }
         (3..=4, _) => {
             // One bit is wrong in something right.
             message(codec, rng, &mut bytes);

@@ -5,7 +5,6 @@ use roundel_runtime::link::Link;
 
 use super::end::Trouble;
 use super::program::{Channel, Program};
-use super::socket::Handle;
 use crate::plan::World;
 
 /// A worker.
@@ -13,7 +12,7 @@ use crate::plan::World;
 pub(crate) struct Process {
     pub(crate) id: WorkerId,
     pub(crate) slot: Slot,
-    pub(crate) link: Link<Handle>,
+    pub(crate) link: Link,
     pub(crate) channel: Channel,
     /// What runs in it, once it speaks and as long as it lives.
     pub(crate) program: Option<Program>,

@@ -178,6 +178,7 @@ impl Sim {
             }
             Heard::FrameBegun => self.reached(Effect::SplitFrame),
             Heard::NotArrived(_) => self.reached(Effect::NotArrived),
+            Heard::Skipped { .. } => self.reached(Effect::MessageSkipped),
             Heard::User { .. } => self.reached(Effect::UserMessage),
             _ => {}
         }
