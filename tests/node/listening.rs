@@ -1,6 +1,6 @@
 //! What programs may ask to listen on.
 
-use std::net::{Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 
 use serde_json::{Value, json};
 
@@ -189,6 +189,108 @@ fn udp_over_ipv6_is_answered() {
         return;
     }
     datagrams("udp6", "[::1]:0");
+}
+
+/// Two workers with a UDP socket for each of these: its kind, and the arguments of `bind()`.
+fn bind(binds: &[Value]) -> Option<Setup> {
+    let setup = fixture("udp-bind.js")?;
+    Some(binds.iter().fold(setup, |setup, bind| setup.arg(bind.to_string())))
+}
+
+/// Node binds to whatever port JavaScript makes of the value, and to any where there is none.
+#[test]
+fn udp_ports_are_what_javascript_makes_of_them() {
+    let taken = UdpSocket::bind("0.0.0.0:0").unwrap();
+    let free = |_| UdpSocket::bind("127.0.0.1:0").unwrap();
+    let held: Vec<UdpSocket> = (0..3).map(free).collect();
+    let ports: Vec<u16> = held.iter().map(|it| it.local_addr().unwrap().port()).collect();
+    drop(held);
+    let [text, hex, option] = ports[..] else { panic!("three ports") };
+    let busy = taken.local_addr().unwrap().port();
+    let local = "127.0.0.1";
+    let binds = [
+        json!(["udp4", format!(" {text}"), local]),
+        json!(["udp4", format!("0x{hex:x}"), local]),
+        json!(["udp4", {"port": option.to_string(), "address": local}]),
+        json!(["udp4"]),
+        json!(["udp4", 0]),
+        json!(["udp4", null]),
+        json!(["udp4", "abc", local]),
+        json!(["udp4", 65_536, local]),
+        json!(["udp4", {"address": local}]),
+        json!(["udp6"]),
+        json!(["udp4", busy.to_string()]),
+    ];
+    let Some(setup) = bind(&binds) else { return };
+    let cluster = setup.start();
+    let reports = cluster.report(2 * binds.len());
+    for (index, port) in [text, hex, option].into_iter().enumerate() {
+        assert_eq!(agreed_port(&reports, index), u64::from(port));
+    }
+    for index in 3..9 {
+        assert_ne!(agreed_port(&reports, index), 0);
+        assert!(about(&reports, index).iter().all(|it| it["address"]["family"] == "IPv4"));
+    }
+    assert!(about(&reports, 9).iter().all(|it| it["address"]["family"] == "IPv6"), "{reports:?}");
+    assert!(about(&reports, 10).iter().all(|it| it["code"] == "EADDRINUSE"), "{reports:?}");
+    for index in [0, 3, 8] {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        let port = agreed_port(&reports, index) as u16;
+        socket.send_to(b"who?", (Ipv4Addr::LOCALHOST, port)).unwrap();
+        socket.recv(&mut [0; 64]).unwrap();
+    }
+    assert_eq!(cluster.count("exited"), 0);
+    cluster.stop();
+}
+
+/// The name of an interface behind an address says where it is valid, and elsewhere nothing.
+#[test]
+fn an_address_with_a_zone() {
+    if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_err() {
+        println!("skipped: no IPv6 on this machine");
+        return;
+    }
+    let zoned = |host: &str| json!({"port": 0, "host": host});
+    let Some(setup) = listen(&[zoned("::1%lo"), zoned("fe80::1:2:3:4%lo")]) else { return };
+    let cluster = setup.start();
+    let reports = cluster.report(4);
+    let port = agreed_port(&reports, 0) as u16;
+    get(SocketAddr::from((Ipv6Addr::LOCALHOST, port)), "/").pid();
+    assert!(about(&reports, 1).iter().all(|it| it["code"] == "EADDRNOTAVAIL"), "{reports:?}");
+    cluster.stop();
+    let Some(setup) = bind(&[json!(["udp6", 0, "::1%lo"])]) else { return };
+    let cluster = setup.start();
+    agreed_port(&cluster.report(2), 0);
+    cluster.stop();
+}
+
+/// A path is taken from the primary's directory if it would be too long else.
+#[test]
+fn a_long_path_that_is_short_from_where_the_primary_is() {
+    let Some(setup) = fixture("listen.js") else { return };
+    let directory = setup.dir.join("d".repeat(100));
+    std::fs::create_dir_all(&directory).unwrap();
+    let path = |path: &str| json!({ "path": path }).to_string();
+    let setup = setup.within(directory.clone()).arg(path("s"));
+    // Node 18 and 20 cut what is too long.
+    let beyond_all = format!("{}/none", "x".repeat(110));
+    let cuts = under() == Under::Node;
+    let setup = if cuts { setup } else { setup.arg(path(&beyond_all)) };
+    let cluster = setup.arg(path("none/s")).start();
+    let reports = cluster.report(if cuts { 4 } else { 6 });
+    assert!(about(&reports, 0).iter().all(|it| it["address"] == "s"), "{reports:?}");
+    if !cuts {
+        assert!(about(&reports, 1).iter().all(|it| it["code"] == "EINVAL"), "{reports:?}");
+    }
+    // So says libuv where the directory is missing.
+    let last = about(&reports, if cuts { 1 } else { 2 });
+    assert!(last.iter().all(|it| it["code"] == "EACCES"), "{reports:?}");
+    // A test has one working directory for all: the socket is reached by its descriptor's path.
+    let there = std::fs::File::open(&directory).unwrap();
+    let short = format!("/proc/self/fd/{}/s", std::os::fd::AsRawFd::as_raw_fd(&there));
+    std::os::unix::net::UnixStream::connect(short).unwrap();
+    cluster.stop();
 }
 
 /// Workers accept for themselves; who gets what is the kernel's choice.

@@ -6,8 +6,26 @@ use crate::client::*;
 use crate::harness::*;
 
 fn rust_workers(count: usize) -> Option<Cluster> {
+    Some(setup(count)?.start())
+}
+
+fn setup(count: usize) -> Option<Setup> {
     let setup = fixture("http.js")?.under(Under::Node).workers(count).program(&["serve"]);
-    Some(setup.variable("EXECUTABLE", env!("CARGO_BIN_EXE_rust_worker")).start())
+    Some(setup.variable("EXECUTABLE", env!("CARGO_BIN_EXE_rust_worker")))
+}
+
+#[test]
+fn what_its_primary_says_is_no_attack() {
+    let Some(setup) = setup(2) else { return };
+    let cluster = setup.variable("SPEAK", "1").start();
+    let closed = || cluster.events("server_closed");
+    eventually("the end of both servers", || (closed().len() == 2).then_some(()));
+    assert!(closed().iter().all(|event| event["count"].is_u64()), "{:?}", closed());
+    let answers: Vec<Answer> = (0..20).map(|_| get(cluster.addr(0), "/")).collect();
+    let served = spread(&answers);
+    assert!(cluster.ready(2).iter().all(|pid| served.contains_key(pid)), "{served:?}");
+    assert_eq!(cluster.count("exited"), 0);
+    cluster.stop();
 }
 
 #[test]

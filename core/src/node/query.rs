@@ -87,8 +87,6 @@ impl Cluster<'_> {
             "udp4" | "udp6" => Transport::Datagram,
             _ => Transport::Stream,
         };
-        let index = self.index.map_or(0.0, js::number);
-        let index = js::whole(index, 0, u32::MAX.into()).and_then(|it| u32::try_from(it).ok());
         let address = match (self.fd()?, transport) {
             (Some(fd), _) => Address::Fd(fd),
             (None, Transport::Datagram) => self.datagram_address(host)?,
@@ -98,7 +96,23 @@ impl Cluster<'_> {
         let flags = js::to_u16(self.flags.map_or(0.0, js::number));
         let can_be = matches!(&address, Address::Any { .. } | Address::Ip(SocketAddr::V6(_)));
         let v6_only = flags & 1 == 1 && can_be;
-        Ok(ListenKey { address, transport, v6_only, index: index.ok_or(Errno::EINVAL)? })
+        let index = self.index(&address)?;
+        Ok(ListenKey { address, transport, v6_only, index })
+    }
+
+    /// Workers count servers by the port as the program wrote it: `bind()` and `bind(0)` are two
+    /// servers, each the first of its kind.
+    fn index(&self, address: &Address) -> Result<u32, Errno> {
+        let index = self.index.map_or(0.0, js::number);
+        let index = js::whole(index, 0, (1 << 24) - 1).ok_or(Errno::EINVAL)?;
+        let index = u32::try_from(index).map_err(|_| Errno::EINVAL)?;
+        let written = match (address.port(), self.port.map(RawValue::get)) {
+            (Some(0), None) => 1,
+            (Some(0), Some("null")) => 2,
+            (Some(0), Some(port)) if port.starts_with('"') => 3,
+            _ => 0,
+        };
+        Ok(written << 24 | index)
     }
 
     fn fd(&self) -> Result<Option<i32>, Errno> {

@@ -89,6 +89,22 @@ fn ports_are_what_javascript_makes_of_them() {
     }
 }
 
+/// Node's primary has a key of its own for each.
+#[test]
+fn ports_that_are_written_otherwise_are_other_servers() {
+    let udp = |port: &str| {
+        key(&format!(r#""index":1,"address":null,"addressType":"udp4","fd":-1,"flags":0{port}"#))
+    };
+    let written = [r#","port":0"#, "", r#","port":null"#, r#","port":"0""#];
+    for (at, one) in written.iter().enumerate() {
+        assert_eq!(udp(one), udp(one));
+        for other in &written[..at] {
+            assert_ne!(udp(one), udp(other), "{one} and {other}");
+        }
+    }
+    assert_eq!(udp(r#","port":"53""#), udp(r#","port":53"#), "one port");
+}
+
 #[test]
 fn an_address_is_valid_on_the_interface_behind_it() {
     let tcp = |ip: &str| address(&format!(r#""address":"{ip}","port":80,"addressType":6"#));
