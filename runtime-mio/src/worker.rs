@@ -16,6 +16,9 @@ use roundel_core::{Address, ListenKey};
 use roundel_runtime::address;
 use roundel_runtime::worker::{Connection, Listener, Member, Shared, Standing};
 
+mod watch;
+use watch::Watch;
+
 /// How long the primary may take to answer a [`Worker::listen`].
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long [`Worker::finish`] waits for the primary to confirm a suicide.
@@ -38,8 +41,39 @@ const FAREWELL_TIMEOUT: Duration = Duration::from_secs(5);
 /// ```
 ///
 /// [`accept`](Worker::accept) waits, for programs that do one thing at a time. An event loop
-/// registers the worker, which is a mio [`Source`], and calls
-/// [`try_accept`](Worker::try_accept) until it would block.
+/// registers the worker, which is a mio [`Source`]. When its token is ready it calls
+/// [`try_accept_any`](Worker::try_accept_any), or [`try_accept`](Worker::try_accept) for each listener,
+/// and looks at [`standing`](Worker::standing):
+///
+/// ```no_run
+/// use mio::{Events, Interest, Poll, Token};
+/// use roundel_mio::{Standing, Worker};
+///
+/// const WORKER: Token = Token(0);
+///
+/// fn main() -> std::io::Result<()> {
+///     let mut worker = Worker::join()?;
+///     let listeners = [worker.listen("127.0.0.1:8080")?, worker.listen("127.0.0.1:8081")?];
+///     let (mut poll, mut events) = (Poll::new()?, Events::with_capacity(64));
+///     poll.registry().register(&mut worker, WORKER, Interest::READABLE)?;
+///     while worker.standing() == Standing::Serving {
+///         poll.poll(&mut events, None)?;
+///         if events.iter().any(|event| event.token() == WORKER) {
+///             while let Ok((nth, connection)) = worker.try_accept_any(&listeners) {
+///                 println!("{:?} at listener {nth}", connection.peer_addr()?);
+///             }
+///         }
+///         // Events of connections, with other tokens, are served here.
+///     }
+///     Ok(())
+/// }
+/// ```
+///
+/// No order of calls loses a wake: while something waits that the program was not woken for since
+/// it came, or something is left after a call that took one, the token is ready, whatever was
+/// called in between, and whichever call has read the channel. It is ready as well when the
+/// [`standing`](Worker::standing) changes. Where a process accepts by itself, outside a cluster or under the
+/// policy `shared`, each listener is asked until it would block, as with any source of mio.
 ///
 /// A connection is acknowledged to the primary when the program takes it. What it has not taken
 /// goes to another worker if this one dies.
@@ -51,6 +85,8 @@ pub struct Worker {
     /// Listeners that this process accepts from itself.
     own: Vec<Listener>,
     watches_write: bool,
+    /// The event loop of the program, if it has registered this.
+    watch: Option<Watch>,
 }
 
 impl Worker {
@@ -78,6 +114,7 @@ impl Worker {
             events: Events::with_capacity(16),
             own: Vec::new(),
             watches_write: false,
+            watch: None,
         })
     }
 
@@ -118,6 +155,12 @@ impl Worker {
     /// # Errors
     /// As `listen`.
     pub fn listen_key(&mut self, key: ListenKey) -> io::Result<Listener> {
+        let listener = self.ask(key);
+        self.update();
+        listener
+    }
+
+    fn ask(&mut self, key: ListenKey) -> io::Result<Listener> {
         let ask = self.shared.with(|member| member.ask(key, 0, Vec::new()));
         let end = Instant::now() + LISTEN_TIMEOUT;
         loop {
@@ -127,6 +170,7 @@ impl Worker {
                     let raw = fd.as_raw_fd();
                     let registry = self.poll.registry();
                     registry.register(&mut SourceFd(&raw), Token(1), Interest::READABLE)?;
+                    self.watch.as_ref().map_or(Ok(()), |watch| watch.add(raw))?;
                     self.own.push(listener.clone());
                 }
                 return Ok(listener);
@@ -136,7 +180,7 @@ impl Worker {
                 return Err(io::ErrorKind::TimedOut.into());
             }
             self.wait(Some(left))?;
-            self.turn()?;
+            self.shared.with(Member::turn);
         }
     }
 
@@ -146,8 +190,21 @@ impl Worker {
     /// # Errors
     /// As accept(2), for listeners of one's own.
     pub fn accept(&mut self, listener: &Listener) -> io::Result<Option<Connection>> {
+        let taken = self.accept_any(std::slice::from_ref(listener))?;
+        Ok(taken.map(|(_, connection)| connection))
+    }
+
+    /// Waits for the next connection of any of these listeners; tells which one it came from, by its
+    /// place in the list. As [`accept`](Worker::accept) otherwise.
+    ///
+    /// # Errors
+    /// As `accept`.
+    pub fn accept_any(
+        &mut self,
+        listeners: &[Listener],
+    ) -> io::Result<Option<(usize, Connection)>> {
         loop {
-            match self.try_accept(listener) {
+            match self.try_accept_any(listeners) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 other => return other.map(Some),
             }
@@ -155,22 +212,37 @@ impl Worker {
                 return Ok(None);
             }
             self.wait(None)?;
-            self.turn()?;
         }
     }
 
-    /// The next connection of a listener.
+    /// The next connection of a listener. Reads the channel if nothing waits there.
     ///
     /// # Errors
     /// `WouldBlock` if none is there now. As accept(2), for listeners of one's own.
     pub fn try_accept(&mut self, listener: &Listener) -> io::Result<Connection> {
-        self.shared.with(|member| member.accept(listener))
+        self.act(|member| member.accept(listener))
+    }
+
+    /// The next connection of whichever of these listeners has one, in turns; tells which one it came
+    /// from, by its place in the list. An event loop calls it until it would block.
+    ///
+    /// # Errors
+    /// As [`try_accept`](Worker::try_accept).
+    pub fn try_accept_any(&mut self, listeners: &[Listener]) -> io::Result<(usize, Connection)> {
+        self.act(|member| member.accept_any(listeners))
     }
 
     /// Gives the oldest connection that waits at a listener back: another worker gets it, and this
     /// one gets the next one a little later. False if none waits.
     pub fn decline(&mut self, listener: &Listener) -> bool {
-        self.shared.with(|member| member.decline(listener))
+        self.act(|member| {
+            let declined = member.decline(listener);
+            if declined && member.waiting() > 0 {
+                return true;
+            }
+            member.turn();
+            declined || member.decline(listener)
+        })
     }
 
     /// Wants no more connections of a listener.
@@ -179,12 +251,15 @@ impl Worker {
             let raw = fd.as_raw_fd();
             // Closed, it would be forgotten as well; but an older copy may live somewhere.
             let _ = self.poll.registry().deregister(&mut SourceFd(&raw));
+            if let Some(watch) = &self.watch {
+                watch.remove(raw);
+            }
             self.own.retain(|own| own.own_fd().is_none_or(|own| own.as_raw_fd() != raw));
         }
-        self.shared.with(|member| member.close(listener));
+        self.act(|member| member.close(listener));
     }
 
-    /// Whether the worker is to go on. Event loops look after each [`turn`](Worker::turn).
+    /// Whether the worker is to go on. Event loops look each time that the worker's token was ready.
     pub fn standing(&self) -> Standing {
         self.shared.with(|member| member.standing())
     }
@@ -202,27 +277,27 @@ impl Worker {
     /// Tells the primary that this worker fails: see
     /// [`suicide_on_panic`](Worker::suicide_on_panic).
     pub fn suicide(&mut self) {
-        self.shared.with(|member| member.suicide());
+        self.act(Member::suicide);
     }
 
     /// Leaves of its own will: no more connections come, and the end of the program will be no
     /// crash.
     pub fn leave(&mut self) {
-        self.shared.with(|member| member.leave());
+        self.act(Member::leave);
     }
 
-    /// Reads and writes what is possible now. An event loop calls it when the worker's token is
-    /// ready, then accepts until it would block.
+    /// Reads and writes what is possible now: for an event loop that wants no connection when the
+    /// worker's token is ready. What it wants later it finds then.
     ///
     /// # Errors
-    /// If epoll(7) fails.
+    /// None so far.
     pub fn turn(&mut self) -> io::Result<()> {
-        self.shared.with(|member| member.turn());
+        self.act(Member::turn);
         Ok(())
     }
 
-    /// Whether the channel is full, so that readiness to write matters: an event loop then
-    /// reregisters the worker with [`Interest::WRITABLE`] too. Rare.
+    /// Whether the channel is full, so that something that was said waits. A registered worker is
+    /// watched for room by itself. Rare.
     pub fn wants_write(&self) -> bool {
         self.shared.with(|member| member.wants_write())
     }
@@ -239,9 +314,7 @@ impl Worker {
             if settled || left.is_zero() || self.wait(Some(left)).is_err() {
                 break;
             }
-            if self.turn().is_err() {
-                break;
-            }
+            self.shared.with(Member::turn);
         }
         if failing { ExitCode::from(101) } else { ExitCode::SUCCESS }
     }
@@ -272,14 +345,29 @@ impl Worker {
         Ok(())
     }
 
+    /// Does something with the member, and has the program's event loop know what is left.
+    fn act<R>(&mut self, act: impl FnOnce(&mut Member) -> R) -> R {
+        let watch = &mut self.watch;
+        self.shared.with(|member| {
+            let result = act(member);
+            if let Some(watch) = watch {
+                watch.update(member);
+            }
+            result
+        })
+    }
+
+    fn update(&mut self) {
+        self.act(|_| ());
+    }
+
     fn each_source(
         &self,
         mut act: impl FnMut(&mut SourceFd<'_>) -> io::Result<()>,
     ) -> io::Result<()> {
-        let channel = self.shared.with(|member| member.channel_fd().cloned());
         let own = self.own.iter().filter_map(|listener| listener.own_fd().cloned());
         let bell = Arc::clone(self.shared.bell());
-        for fd in channel.into_iter().chain(own).chain([bell]) {
+        for fd in own.chain([bell]) {
             let raw = fd.as_raw_fd();
             act(&mut SourceFd(&raw))?;
         }
@@ -287,8 +375,8 @@ impl Worker {
     }
 }
 
-/// The channel, what tells of panics on other threads, and, where this process accepts by itself, its listeners, all under one token:
-/// listen first, then register.
+/// The channel, what tells of connections that wait and of panics on other threads, and, where this
+/// process accepts by itself, its listeners, all under one token.
 impl Source for Worker {
     fn register(
         &mut self,
@@ -296,7 +384,11 @@ impl Source for Worker {
         token: Token,
         interests: Interest,
     ) -> io::Result<()> {
-        self.each_source(|source| source.register(registry, token, interests))
+        self.each_source(|source| source.register(registry, token, interests))?;
+        self.watch =
+            Some(self.shared.with(|member| Watch::new(member, registry, token, interests))?);
+        self.update();
+        Ok(())
     }
 
     fn reregister(
@@ -305,10 +397,17 @@ impl Source for Worker {
         token: Token,
         interests: Interest,
     ) -> io::Result<()> {
-        self.each_source(|source| source.reregister(registry, token, interests))
+        self.each_source(|source| source.reregister(registry, token, interests))?;
+        let watch = &mut self.watch;
+        self.shared.with(|member| match watch {
+            Some(watch) => watch.renew(member, registry, token, interests),
+            None => Err(io::ErrorKind::NotFound.into()),
+        })
     }
 
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        let watch = self.watch.take().ok_or(io::ErrorKind::NotFound)?;
+        self.shared.with(|member| watch.end(member, registry))?;
         self.each_source(|source| source.deregister(registry))
     }
 }

@@ -56,7 +56,6 @@ struct Demo {
     may_accept: bool,
     /// There was no room for another connection: look again when a client goes.
     held_up: bool,
-    watches_write: bool,
 }
 
 impl Demo {
@@ -77,7 +76,6 @@ impl Demo {
             crowd: Crowd::new(Eyes(poll)),
             may_accept: true,
             held_up: false,
-            watches_write: false,
         })
     }
 
@@ -95,10 +93,7 @@ impl Demo {
                 self.may_accept |= std::mem::take(&mut self.held_up);
             }
             self.wait(&mut events)?;
-            if events.iter().any(|event| event.token() == token(WORKER)) {
-                self.worker.turn()?;
-                self.may_accept = true;
-            }
+            self.may_accept |= events.iter().any(|event| event.token() == token(WORKER));
             let keys = events.iter().map(|event| event.token().0 as u64);
             self.crowd.serve(keys.filter(|key| *key != WORKER));
             if self.may_accept {
@@ -111,12 +106,6 @@ impl Demo {
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
         let deadline = self.crowd.deadline();
         let poll = &mut self.crowd.watcher().0;
-        let wants_write = self.worker.wants_write();
-        if wants_write != self.watches_write {
-            let (worker, interest) = (&mut self.worker, interest(wants_write));
-            poll.registry().reregister(worker, token(WORKER), interest)?;
-            self.watches_write = wants_write;
-        }
         let timeout = if self.may_accept {
             Some(Duration::ZERO)
         } else {
@@ -128,25 +117,25 @@ impl Demo {
         }
     }
 
-    /// Takes one connection of each listener and serves it at once. One, so that whoever comes
-    /// while this worker is busy goes to another one.
+    /// Takes one connection and serves it at once. One, so that whoever comes while this worker is
+    /// busy goes to another one.
     fn accept(&mut self) {
         self.may_accept = false;
-        for listener in &self.listeners {
-            if self.crowd.is_full() {
+        if self.crowd.is_full() {
+            self.held_up = true;
+            for listener in &self.listeners {
                 self.may_accept |= self.worker.decline(listener);
-                self.held_up = true;
-                continue;
             }
-            match self.worker.try_accept(listener) {
-                Ok(connection) => {
-                    self.may_accept = true;
-                    self.crowd.admit(connection);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                // For want of descriptors, where this process accepts by itself.
-                Err(_) => self.held_up = true,
+            return;
+        }
+        match self.worker.try_accept_any(&self.listeners) {
+            Ok((_, connection)) => {
+                self.may_accept = true;
+                self.crowd.admit(connection);
             }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            // For want of descriptors, where this process accepts by itself.
+            Err(_) => self.held_up = true,
         }
     }
 }

@@ -13,6 +13,10 @@ use super::*;
 #[path = "../../../tests/support/fake_primary.rs"]
 pub(crate) mod fake_primary;
 
+#[path = "../../../tests/support/dealer.rs"]
+mod dealer;
+mod orders;
+
 use fake_primary::{FakePrimary, SOON, connection, seq, soon};
 
 /// A worker that listens, and says nothing more by itself.

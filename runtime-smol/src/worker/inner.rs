@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use roundel_core::ListenKey;
-use roundel_runtime::worker::{Listener, Member, Shared, Standing};
+use roundel_runtime::worker::{Listener, Member, Shared};
 
 use super::waiters::{Waiter, Waiters};
 use crate::set::Set;
@@ -25,20 +25,6 @@ pub(super) struct Inner {
     waiters: Arc<Waiters>,
     /// Asks that nobody waits for any more.
     abandoned: Mutex<Vec<u32>>,
-}
-
-/// What others may wait for.
-#[derive(PartialEq, Eq)]
-struct News {
-    heard: u64,
-    standing: Standing,
-    is_dry: bool,
-}
-
-impl News {
-    fn of(member: &Member) -> News {
-        News { heard: member.heard(), standing: member.standing(), is_dry: member.is_dry() }
-    }
 }
 
 impl Inner {
@@ -84,10 +70,10 @@ impl Inner {
     /// Does something with the member, and tells all who wait if that was news to them.
     pub(super) fn with<R>(&self, who: Option<&Waiter>, act: impl FnOnce(&mut Member) -> R) -> R {
         let (result, is_news) = self.shared.with(|member| {
-            let before = News::of(member);
+            let before = member.news();
             let result = act(member);
             self.clear_abandoned(member);
-            (result, News::of(member) != before)
+            (result, member.news() != before)
         });
         if is_news {
             self.waiters.wake_but(who);

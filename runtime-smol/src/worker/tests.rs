@@ -19,6 +19,10 @@ use crate::Connection;
 #[path = "../../../tests/support/fake_primary.rs"]
 pub(crate) mod fake_primary;
 
+#[path = "../../../tests/support/dealer.rs"]
+mod dealer;
+mod orders;
+
 use fake_primary::{FakePrimary, SOON, connection, seq, soon};
 
 /// Waits, but not for ever.

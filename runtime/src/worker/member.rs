@@ -9,64 +9,12 @@ use roundel_core::{
     Codec, Custody, ListenKey, ListenerId, SockName, Time, Worker, WorkerInput, WorkerOutput,
 };
 
+use super::listener::{From, Listener};
+use super::news::{News, Standing};
 use super::speech::Channel;
 use super::{Connection, environment};
 use crate::outbox::Flush;
 use crate::{clock, socket};
-
-/// Whether a worker goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Standing {
-    /// It serves.
-    Serving,
-    /// The primary wants it to leave: serve what has arrived, finish, exit.
-    Draining {
-        /// It is killed then; `None` if it may take as long as it wants.
-        deadline: Option<Time>,
-    },
-    /// It asked to leave, or fails: finish what there is, exit.
-    Leaving,
-    /// The primary is gone: finish what there is, exit.
-    Alone,
-}
-
-/// Something that a worker listens on.
-#[derive(Clone, Debug)]
-pub struct Listener {
-    from: From,
-    sockname: SockName,
-    data: Vec<u8>,
-}
-
-#[derive(Clone, Debug)]
-enum From {
-    /// The primary hands connections over.
-    Handed(ListenerId),
-    /// The listener itself: shared with other workers under its name, or, outside a cluster,
-    /// this process's own.
-    Own(Arc<OwnedFd>, Option<ListenerId>),
-}
-
-impl Listener {
-    /// Where it listens, with the port that the kernel chose if it had to.
-    pub fn sockname(&self) -> &SockName {
-        &self.sockname
-    }
-
-    /// What the first worker said in its query.
-    pub fn data(&self) -> &[u8] {
-        &self.data
-    }
-
-    /// The descriptor to watch besides the channel, if connections do not come by the channel.
-    pub fn own_fd(&self) -> Option<&Arc<OwnedFd>> {
-        match &self.from {
-            From::Handed(_) => None,
-            From::Own(fd, _) => Some(fd),
-        }
-    }
-}
 
 /// A process that listens: as a worker of a cluster, or by itself where there is none.
 #[derive(Debug)]
@@ -84,7 +32,15 @@ pub struct Member {
     suicide_confirmed: bool,
     /// The channel closes when everything is sent.
     closing: bool,
-    heard: u64,
+    /// Listeners that were granted and not closed.
+    open: Vec<ListenerId>,
+    /// See [`News`].
+    came: u64,
+    given: u64,
+    /// The channel had no room for all that is to be sent.
+    was_full: bool,
+    /// The place in the list of listeners at which [`accept_any`](Member::accept_any) begins.
+    next: usize,
     /// Outside a cluster: paths to remove at the end.
     bound: Vec<socket::Bound>,
 }
@@ -112,7 +68,11 @@ impl Member {
             leaving: false,
             suicide_confirmed: false,
             closing: false,
-            heard: 0,
+            open: Vec::new(),
+            came: 0,
+            given: 0,
+            was_full: false,
+            next: 0,
             bound: Vec::new(),
         };
         member.carry_out();
@@ -135,10 +95,21 @@ impl Member {
         self.channel.as_ref().is_some_and(Channel::has_unsent)
     }
 
-    /// How much was read from the channel: where several wait for different things, whoever reads
-    /// has to tell the others.
-    pub fn heard(&self) -> u64 {
-        self.heard
+    /// How far it has got: where several wait for different things, a call that changes this has
+    /// brought something that others may wait for.
+    pub fn news(&self) -> News {
+        News { came: self.came, standing: self.standing(), is_dry: self.is_dry() }
+    }
+
+    /// How many connections can be taken now, of whatever listener.
+    pub fn waiting(&self) -> usize {
+        let untaken = if self.wants_write() { 0 } else { self.core.untaken() };
+        self.delivered.len() + untaken
+    }
+
+    /// How many connections the program has taken or declined.
+    pub(super) fn given(&self) -> u64 {
+        self.given
     }
 
     /// Whether the worker goes on.
@@ -220,20 +191,45 @@ impl Member {
     }
 
     /// The next connection of a listener. Acknowledges it, so from here on it is this worker's.
-    /// Reads the channel if none waits.
+    /// When it returns, the channel was read to its end in this very call, or something is left
+    /// that [`waiting`](Member::waiting) counts.
     ///
     /// # Errors
     /// `WouldBlock` if none is there now. Otherwise as accept(2), for listeners of one's own.
     pub fn accept(&mut self, listener: &Listener) -> io::Result<Connection> {
-        if let From::Handed(id) = listener.from
-            && self.delivered.iter().all(|(at, _)| *at != id)
-            && self.core.untaken_at(id) == 0
-        {
+        self.accept_any(std::slice::from_ref(listener)).map(|(_, connection)| connection)
+    }
+
+    /// As [`accept`](Member::accept), of whichever of these listeners has one, in turns; tells
+    /// which one, by its place in the list.
+    ///
+    /// # Errors
+    /// As `accept`.
+    pub fn accept_any(&mut self, listeners: &[Listener]) -> io::Result<(usize, Connection)> {
+        let taken = self.take_any(listeners);
+        let is_empty = taken.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock);
+        if is_empty || self.waiting() == 0 {
             // Not only reads: what a primary of Node is answered on the spot goes out first, or it
             // would be taken for an answer that could not be sent.
             self.turn();
         }
-        self.take(listener)
+        if is_empty { self.take_any(listeners) } else { taken }
+    }
+
+    fn take_any(&mut self, listeners: &[Listener]) -> io::Result<(usize, Connection)> {
+        let mut failed = io::ErrorKind::WouldBlock.into();
+        for n in 0..listeners.len() {
+            let at = self.next.wrapping_add(n) % listeners.len();
+            match self.take(&listeners[at]) {
+                Ok(connection) => {
+                    self.next = at + 1;
+                    return Ok((at, connection));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => failed = error,
+            }
+        }
+        Err(failed)
     }
 
     /// As [`accept`](Member::accept), of what was read before: for those who know that there is
@@ -255,15 +251,29 @@ impl Member {
             }
             From::Handed(id) => *id,
         };
-        if let Some(connection) = self.take_delivered(id) {
-            return Ok(connection);
+        let mut found = self.take_delivered(id);
+        if found.is_none() {
+            found = self.take_untaken(id);
+            // What is returned at once is news to nobody.
+            self.came -= u64::from(found.is_some());
         }
+        self.given += u64::from(found.is_some());
+        found.ok_or_else(|| io::ErrorKind::WouldBlock.into())
+    }
+
+    /// Takes one that is not acknowledged, or was not when this was called.
+    fn take_untaken(&mut self, listener: ListenerId) -> Option<Connection> {
         // Behind an answer that could not be sent yet, another one would wait as well.
-        if !self.wants_write() {
-            self.input(WorkerInput::Take { listener: Some(id) });
+        if self.wants_write() {
+            self.carry_out();
+            let delivered = self.take_delivered(listener);
+            if delivered.is_some() || self.wants_write() {
+                return delivered;
+            }
         }
+        self.input(WorkerInput::Take { listener: Some(listener) });
         self.carry_out();
-        self.take_delivered(id).ok_or_else(|| io::ErrorKind::WouldBlock.into())
+        self.take_delivered(listener)
     }
 
     /// Gives the oldest connection that waits at a listener back, so that another worker gets it.
@@ -273,12 +283,16 @@ impl Member {
         let waits = self.core.untaken_at(id) > 0;
         self.input(WorkerInput::Decline { listener: Some(id) });
         self.carry_out();
+        self.given += u64::from(waits);
         waits
     }
 
-    /// Wants no more connections of a listener.
+    /// Wants no more connections of a listener. What waits there goes to other workers; what was
+    /// acknowledged already, and could not be taken yet, is closed.
     pub fn close(&mut self, listener: Listener) {
         if let From::Handed(id) | From::Own(_, Some(id)) = listener.from {
+            self.open.retain(|open| *open != id);
+            self.delivered.retain(|(at, _)| *at != id);
             self.input(WorkerInput::CloseListener { listener: id });
             self.carry_out();
         }
@@ -344,14 +358,14 @@ impl Member {
                 // A primary that can't be understood is none.
                 Err(_) => return self.channel_closed(),
             };
-            self.heard += 1;
+            self.came += 1;
             self.input(WorkerInput::Message { msg, handles });
         }
     }
 
     fn channel_closed(&mut self) {
         if self.channel.take().is_some() {
-            self.heard += 1;
+            self.came += 1;
             self.input(WorkerInput::ChannelClosed);
         }
     }
@@ -374,9 +388,13 @@ impl Member {
                 self.decode();
             }
             if !more && !self.core.has_output() {
-                return;
+                break;
             }
         }
+        let is_full = self.wants_write();
+        // What waited for room can be taken now.
+        self.came += u64::from(self.was_full && !is_full);
+        self.was_full = is_full;
     }
 
     /// Sends; true if that brought something about.
@@ -402,13 +420,19 @@ impl Member {
                 }
             }
             WorkerOutput::Deliver { conn, listener } => {
-                if let Some(fd) = self.custody.release(conn) {
-                    self.delivered.push_back((listener, Connection::new(fd)));
+                let connection = self.custody.release(conn).map(Connection::new);
+                // If the program has closed the listener meanwhile, nobody would ever take it.
+                if let Some(connection) = connection
+                    && self.open.contains(&listener)
+                {
+                    self.delivered.push_back((listener, connection));
+                    self.came += 1;
                 }
             }
             // A plain close: no shutdown, as another worker may have the same connection.
             WorkerOutput::Discard { conn } => drop(self.custody.release(conn)),
             WorkerOutput::Granted { ask, listener, sockname, handle, data } => {
+                self.open.push(listener);
                 let answer = match handle.and_then(|handle| self.custody.release(handle)) {
                     Some(fd) => self.adopt_shared(fd, listener, sockname, data),
                     None => Ok(Listener { from: From::Handed(listener), sockname, data }),

@@ -2,7 +2,9 @@
 
 mod connection;
 mod environment;
+mod listener;
 mod member;
+mod news;
 mod shared;
 mod speech;
 #[cfg(test)]
@@ -10,5 +12,7 @@ mod tests;
 
 pub use connection::Connection;
 pub use environment::{command, is_worker, slot, worker_id};
-pub use member::{Listener, Member, Standing};
+pub use listener::Listener;
+pub use member::Member;
+pub use news::{News, Reminder, Standing};
 pub use shared::Shared;

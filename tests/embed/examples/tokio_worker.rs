@@ -6,6 +6,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +23,7 @@ use roundel_runtime::worker::{Listener, Member, Shared, worker_id};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 
 #[expect(deprecated, reason = "it is for descriptors that may be closed meanwhile: not this one")]
 fn watch(fd: Arc<OwnedFd>, interest: Interest) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
@@ -34,6 +36,8 @@ struct Worker {
     channel: AsyncFd<Arc<OwnedFd>>,
     /// Becomes ready when a thread panics. Ready for ever then, but only its rise is awaited.
     bell: AsyncFd<Arc<OwnedFd>>,
+    /// A task has read something that others may wait for.
+    news: Notify,
 }
 
 impl Worker {
@@ -44,14 +48,30 @@ impl Worker {
         let shared = Shared::new(member)?;
         shared.suicide_on_panic();
         let bell = watch(Arc::clone(shared.bell()), Interest::READABLE)?;
-        Ok(Worker { shared, channel, bell })
+        Ok(Worker { shared, channel, bell, news: Notify::new() })
+    }
+
+    /// Does something with the member, and tells all who wait if that was news to them: whichever
+    /// task reads the channel reads for all of them.
+    fn with<R>(&self, act: impl FnOnce(&mut Member) -> R) -> R {
+        let (result, is_news) = self.shared.with(|member| {
+            let before = member.news();
+            let result = act(member);
+            (result, member.news() != before)
+        });
+        if is_news {
+            self.news.notify_waiters();
+        }
+        result
     }
 
     /// Looks until there is something. Can be dropped at any time.
     async fn wait_for<R>(&self, mut look: impl FnMut(&mut Member) -> Option<R>) -> io::Result<R> {
         loop {
-            let (found, wants_write) =
-                self.shared.with(|member| (look(member), member.wants_write()));
+            // Waits from here on: what comes between the look and the wait is not missed.
+            let mut told = pin!(self.news.notified());
+            told.as_mut().enable();
+            let (found, wants_write) = self.with(|member| (look(member), member.wants_write()));
             if let Some(found) = found {
                 return Ok(found);
             }
@@ -63,17 +83,18 @@ impl Worker {
                 ready = self.channel.ready(interest) => {
                     let mut ready = ready?;
                     // Reads and writes until it would block.
-                    self.shared.with(|member| member.turn());
+                    self.with(Member::turn);
                     ready.clear_ready();
                 }
                 rung = self.bell.readable() => rung?.clear_ready(),
+                () = told => {}
             }
         }
     }
 
     async fn listen(&self) -> io::Result<Listener> {
         let key = ListenKey::stream(Address::Nth(0));
-        let ask = self.shared.with(|member| member.ask(key, 0, Vec::new()));
+        let ask = self.with(|member| member.ask(key, 0, Vec::new()));
         self.wait_for(|member| member.answer(ask)).await?
     }
 

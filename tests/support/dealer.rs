@@ -1,0 +1,217 @@
+//! A primary played by hand that hands connections over at many listeners, in either codec.
+
+use std::collections::BTreeSet;
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use roundel_core::node::{PrimaryEvent, PrimarySide};
+use roundel_core::wire::{self, Decoder};
+use roundel_core::{Codec, FromWorker, Granted, ListenerId, Seq, SockName, ToWorker};
+use roundel_runtime::channel;
+use roundel_runtime::worker::Member;
+
+const MAX: u32 = 1 << 20;
+
+enum Speech {
+    Native(Decoder<FromWorker>),
+    Node(Box<PrimarySide<OwnedFd>>),
+}
+
+/// The other end of a worker's channel.
+pub(crate) struct Dealer {
+    fd: OwnedFd,
+    /// The worker's end, to write there what the worker did not.
+    worker: Arc<OwnedFd>,
+    speech: Speech,
+    is_greeted: bool,
+    /// What is handed over, again and again.
+    cargo: (OwnedFd, OwnedFd),
+    /// Listeners that were granted and of which no close was heard.
+    pub(crate) doors: Vec<ListenerId>,
+    granted: u64,
+    last: u64,
+    /// Handoffs without an answer.
+    in_flight: BTreeSet<u64>,
+    clogged: usize,
+}
+
+impl Dealer {
+    pub(crate) fn new(codec: Codec) -> (Dealer, Member) {
+        // The first end does not block, as a worker's must not.
+        let (worker, fd) = channel::pair().unwrap();
+        let member = Member::new(Some((worker, codec)));
+        let worker = Arc::clone(member.channel_fd().unwrap());
+        let speech = match codec {
+            Codec::Node => Speech::Node(Box::new(PrimarySide::new(MAX))),
+            _ => Speech::Native(Decoder::new(MAX)),
+        };
+        let dealer = Dealer {
+            fd,
+            worker,
+            speech,
+            is_greeted: codec == Codec::Node,
+            cargo: channel::pair().unwrap(),
+            doors: Vec::new(),
+            granted: 0,
+            last: 0,
+            in_flight: BTreeSet::new(),
+            clogged: 0,
+        };
+        (dealer, member)
+    }
+
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    fn send(&mut self, msg: &ToWorker, with_handle: bool) {
+        let mut bytes = Vec::new();
+        if !std::mem::replace(&mut self.is_greeted, true) {
+            wire::encode_hello(&mut bytes);
+        }
+        match &mut self.speech {
+            Speech::Native(_) => wire::encode(msg, MAX, &mut bytes).unwrap(),
+            Speech::Node(side) => {
+                side.note(msg);
+                side.encode(msg, &mut bytes);
+            }
+        }
+        let handles = [self.cargo.0.as_fd()];
+        let handles = if with_handle { &handles[..] } else { &[] };
+        assert_eq!(channel::send(self.fd.as_fd(), &bytes, handles), Ok(bytes.len()));
+    }
+
+    /// Hands a connection over at the nth listener that is open.
+    pub(crate) fn deal(&mut self, nth: usize) {
+        self.last += 1;
+        self.in_flight.insert(self.last);
+        let (first_seq, listener) = (Seq::from_raw(self.last).unwrap(), self.doors[nth]);
+        self.send(&ToWorker::NewConn { first_seq, listener, count: 1 }, true);
+    }
+
+    /// Tells the worker to leave.
+    pub(crate) fn dismiss(&mut self) {
+        self.send(&ToWorker::Drain { deadline_ms: 60_000 }, false);
+    }
+
+    /// Waits for an ask, and grants it.
+    pub(crate) fn grant(&mut self) {
+        self.unclog();
+        let ask = loop {
+            let asked = self.hear().into_iter().find_map(|msg| match msg {
+                FromWorker::Query { seq, .. } => Some(seq),
+                _ => None,
+            });
+            if let Some(ask) = asked {
+                break ask;
+            }
+            // Until there is something to hear.
+            let stream = UnixStream::from(self.fd.try_clone().unwrap());
+            stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            let mut byte = [0];
+            assert_eq!((&stream).read(&mut byte).unwrap(), 1, "the channel has ended");
+            self.feed(&byte);
+        };
+        self.grant_to(ask);
+    }
+
+    /// Grants an ask that was heard.
+    pub(crate) fn grant_to(&mut self, ask: Seq) {
+        self.granted += 1;
+        let listener = ListenerId::from_raw(self.granted).unwrap();
+        let sockname = SockName::Ip("127.0.0.1:80".parse().unwrap());
+        let granted = Granted { listener, sockname, shared: false, data: b"null".to_vec() };
+        self.doors.push(listener);
+        self.send(&ToWorker::QueryReply { ack: ask, result: Ok(Box::new(granted)) }, false);
+    }
+
+    fn feed(&mut self, bytes: &[u8]) {
+        match &mut self.speech {
+            Speech::Native(decoder) => decoder.feed(bytes),
+            Speech::Node(side) => side.feed(bytes, None),
+        }
+    }
+
+    /// Everything that the worker has said and that was not heard yet.
+    pub(crate) fn hear(&mut self) -> Vec<FromWorker> {
+        let mut heard = Vec::new();
+        if self.clogged > 0 {
+            return heard;
+        }
+        let mut buffer = [0; 4096];
+        loop {
+            self.decode(&mut heard);
+            let Ok(count @ 1..) = channel::recv(self.fd.as_fd(), &mut buffer) else { break };
+            self.feed(&buffer[..count]);
+        }
+        for msg in &heard {
+            match msg {
+                FromWorker::Ack { ack, .. } => {
+                    assert!(self.in_flight.remove(&ack.get()), "{msg:?} answers nothing");
+                }
+                FromWorker::Close { listener } => self.doors.retain(|door| door != listener),
+                FromWorker::ExitedAfterDisconnect { seq } => {
+                    self.send(&ToWorker::Ack { ack: *seq }, false);
+                }
+                _ => {}
+            }
+        }
+        heard
+    }
+
+    fn decode(&mut self, heard: &mut Vec<FromWorker>) {
+        match &mut self.speech {
+            Speech::Native(decoder) => {
+                while let Some((msg, _)) = decoder.poll().unwrap() {
+                    heard.push(msg);
+                }
+            }
+            Speech::Node(side) => {
+                while let Some(event) = side.poll().unwrap() {
+                    match event {
+                        PrimaryEvent::Message(msg) => heard.push(msg),
+                        PrimaryEvent::Doubtful { .. } => {}
+                        event => panic!("{event:?}"),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Leaves the worker no room to write to.
+    pub(crate) fn clog(&mut self) {
+        self.hear();
+        for size in [4096, 1] {
+            while let Ok(written) = channel::send(self.worker.as_fd(), &[b'#'; 4096][..size], &[]) {
+                self.clogged += written;
+            }
+        }
+    }
+
+    /// Makes room again.
+    pub(crate) fn unclog(&mut self) {
+        let mut bytes = vec![0; std::mem::take(&mut self.clogged)];
+        UnixStream::from(self.fd.try_clone().unwrap()).read_exact(&mut bytes).unwrap();
+        assert!(bytes.iter().all(|byte| *byte == b'#'));
+    }
+}
+
+/// Numbers that depend on nothing but a seed.
+pub(crate) struct Dice(u64);
+
+impl Dice {
+    pub(crate) fn new(seed: u64) -> Dice {
+        Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
+    }
+
+    /// A number below this.
+    pub(crate) fn roll(&mut self, below: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 33) as usize % below
+    }
+}
