@@ -1,6 +1,7 @@
 //! The control socket, the event log, and what an idle primary costs.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -118,8 +119,8 @@ fn an_idle_primary_costs_nothing(on: Pair) {
 fn with_events_on_a_pipe(on: Pair) -> (Started, PathBuf) {
     let dir = temp_dir();
     let mut command = Command::new(on.binary());
-    let address = on.bind(&mut command);
-    command.args(["run", "-w", "1", "-b", &address, "--events", "-", "--control"]);
+    let bind = on.bind_options(&mut command);
+    command.args(["run", "-w", "1"]).args(bind).args(["--events", "-", "--control"]);
     command.arg(dir.join("control")).args(on.demo_worker()).stdout(Stdio::piped());
     command.stderr(fs::File::create(dir.join("log")).unwrap());
     (Started::new(command, dir.clone()), dir)
@@ -127,7 +128,7 @@ fn with_events_on_a_pipe(on: Pair) -> (Started, PathBuf) {
 
 fn a_reader_of_the_event_log_that_leaves_hurts_nobody(on: Pair) {
     let (mut primary, _) = with_events_on_a_pipe(on);
-    let addr = {
+    let addr: SocketAddr = {
         use std::io::{BufRead, BufReader};
         let mut lines = BufReader::new(primary.child.stdout.take().unwrap()).lines();
         loop {
@@ -147,7 +148,7 @@ fn a_reader_of_the_event_log_that_leaves_hurts_nobody(on: Pair) {
 /// More than a pipe holds is written while nobody reads.
 fn a_reader_of_the_event_log_that_sleeps_hurts_nobody(on: Pair) {
     let (primary, dir) = with_events_on_a_pipe(on);
-    let addr = wait_for("the listener", || {
+    let addr: SocketAddr = wait_for("the listener", || {
         let log = fs::read_to_string(dir.join("log")).ok()?;
         log.lines().find_map(|line| line.split("listening on ").nth(1)?.parse().ok())
     });

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -18,6 +18,8 @@ pub(crate) use roundel_tests::process::{
 };
 use roundel_tests::process::{scratch, with_variable};
 use serde_json::Value;
+
+use crate::doors::Doors;
 
 /// A new directory for a test.
 pub(crate) fn temp_dir() -> PathBuf {
@@ -84,7 +86,7 @@ impl Drop for Started {
 pub(crate) struct Cluster {
     child: Child,
     pub(crate) dir: PathBuf,
-    pub(crate) addr: SocketAddr,
+    pub(crate) addr: Doors,
 }
 
 impl Cluster {
@@ -99,16 +101,25 @@ impl Cluster {
         // Symbols take longer to print than the crash that is tested.
         command.env("RUST_BACKTRACE", "0");
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
-        Cluster::adopt(command.spawn().unwrap(), dir)
+        let listeners = args.iter().filter(|arg| **arg == "-b").count();
+        Cluster::adopt_all(command.spawn().unwrap(), dir, listeners)
     }
 
     pub(crate) fn adopt(child: Child, dir: PathBuf) -> Cluster {
-        let addr = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut cluster = Cluster { child, dir, addr };
-        cluster.addr = wait_for("the listener", || {
-            let bound = cluster.events().into_iter().find(|event| event["event"] == "bound")?;
-            bound["address"].as_str()?.parse().ok()
+        Cluster::adopt_all(child, dir, 1)
+    }
+
+    /// A primary that binds so many addresses; the first two are for clients.
+    pub(crate) fn adopt_all(child: Child, dir: PathBuf, listeners: usize) -> Cluster {
+        let nowhere = Doors::from(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let mut cluster = Cluster { child, dir, addr: nowhere };
+        let bound = wait_for("the listeners", || {
+            let bound = cluster.events_named("bound");
+            (bound.len() >= listeners).then_some(bound)
         });
+        let mut addresses = bound.iter().map(|event| event["address"].as_str()?.parse().ok());
+        let first = addresses.next().flatten().expect("an address");
+        cluster.addr = Doors::new(first, addresses.next().flatten());
         cluster
     }
 
@@ -238,7 +249,7 @@ impl Outcome {
 }
 
 /// Opens a connection and sends a request.
-pub(crate) fn send(addr: SocketAddr, path: &str) -> std::io::Result<TcpStream> {
+pub(crate) fn send(addr: impl ToSocketAddrs, path: &str) -> std::io::Result<TcpStream> {
     let mut stream = TcpStream::connect(addr)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
@@ -259,7 +270,7 @@ pub(crate) fn receive(mut stream: TcpStream) -> Outcome {
 }
 
 /// One connection, one request.
-pub(crate) fn get(addr: SocketAddr, path: &str) -> Outcome {
+pub(crate) fn get(addr: impl ToSocketAddrs, path: &str) -> Outcome {
     match send(addr, path) {
         Ok(stream) => receive(stream),
         Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => Outcome::Refused,
@@ -268,7 +279,11 @@ pub(crate) fn get(addr: SocketAddr, path: &str) -> Outcome {
 }
 
 /// Clients that ask without pause until `act` is through; their outcomes.
-pub(crate) fn under_load(addr: SocketAddr, clients: usize, act: impl FnOnce()) -> Vec<Outcome> {
+pub(crate) fn under_load(
+    addr: impl ToSocketAddrs + Copy + Send + Sync,
+    clients: usize,
+    act: impl FnOnce(),
+) -> Vec<Outcome> {
     let over = AtomicBool::new(false);
     // Also when `act` panics: a failed test must not go on for ever.
     struct End<'a>(&'a AtomicBool);

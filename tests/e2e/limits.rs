@@ -95,14 +95,14 @@ fn start_in(on: Pair, mut command: Command, public: &Path, worker: Vec<String>) 
     let dir = public.join("files");
     fs::create_dir(&dir).unwrap();
     fs::set_permissions(&dir, fs::Permissions::from_mode(0o777)).unwrap();
-    let address = on.bind(&mut command);
-    command.args(["run", "-w", "2", "-b", &address]);
+    let bind = on.bind_options(&mut command);
+    command.args(["run", "-w", "2"]).args(bind);
     command.arg("--control").arg(dir.join("control")).arg("--events").arg(dir.join("events"));
     command.args(worker);
     mark(&mut command, &dir);
     let log = fs::File::create(dir.join("log")).unwrap();
     command.stderr(log);
-    Cluster::adopt(command.spawn().unwrap(), dir)
+    Cluster::adopt_all(command.spawn().unwrap(), dir, on.listeners)
 }
 
 fn the_limit_on_open_files_is_no_spin(on: Pair) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use roundel_tests::optional;
 use roundel_tests::process::unused_address;
+use roundel_tests::test_worker::LISTENERS;
 
 use crate::harness::{Cluster, built};
 
@@ -18,6 +19,8 @@ pub(crate) const IDLE: Duration = Duration::from_millis(2);
 pub(crate) struct Pair {
     pub(crate) primary: Adapter,
     pub(crate) worker: Adapter,
+    /// How many listeners there are; clients use them in turns.
+    pub(crate) listeners: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +43,12 @@ impl Adapter {
 
 impl Pair {
     pub(crate) const fn new(primary: Adapter, worker: Adapter) -> Pair {
-        Pair { primary, worker }
+        Pair { primary, worker, listeners: 1 }
+    }
+
+    /// The same with another listener.
+    pub(crate) const fn with_two(self) -> Pair {
+        Pair { listeners: 2, ..self }
     }
 
     /// The binary of the primary.
@@ -83,15 +91,29 @@ impl Pair {
         !self.has_node_workers()
     }
 
-    /// What the primary is to bind: an option's value. A Node program has to ask for the port by
-    /// its number, so there it is chosen in advance and told to the program by its environment.
+    /// What a primary with one listener is to bind: an option's value.
     pub(crate) fn bind(self, command: &mut Command) -> String {
-        if !self.has_node_workers() {
-            return "127.0.0.1:0".into();
+        let one = Pair { listeners: 1, ..self };
+        one.bind_options(command).swap_remove(1)
+    }
+
+    /// What the primary is to bind, as options. A Node program has to ask for the ports by their
+    /// numbers, so there they are chosen in advance and told to the program by its environment.
+    pub(crate) fn bind_options(self, command: &mut Command) -> Vec<String> {
+        command.env(LISTENERS, self.listeners.to_string());
+        let mut options = Vec::new();
+        let variables = [("HOST", "PORT"), ("SECOND_HOST", "SECOND_PORT")];
+        for (host, port) in variables.into_iter().take(self.listeners) {
+            let mut address = "127.0.0.1:0".to_owned();
+            if self.has_node_workers() {
+                let unused = unused_address();
+                command.env(host, unused.ip().to_string());
+                command.env(port, unused.port().to_string());
+                address = unused.to_string();
+            }
+            options.extend(["-b".to_owned(), address]);
         }
-        let address = unused_address();
-        command.env("HOST", address.ip().to_string()).env("PORT", address.port().to_string());
-        address.to_string()
+        options
     }
 
     /// The command line of a demo worker.
@@ -100,7 +122,7 @@ impl Pair {
         if self.has_node_workers() {
             return vec![binary, fixture("demo.js")];
         }
-        vec![binary, "demo-worker".into(), "1".into()]
+        vec![binary, "demo-worker".into(), self.listeners.to_string()]
     }
 
     /// `roundel demo ARGS`, or the same with the other kinds of demo workers.
@@ -122,9 +144,11 @@ impl Pair {
     }
 
     fn start(self, mut command: Command, verb: &str, args: &[&str], program: &[String]) -> Cluster {
-        let address = self.bind(&mut command);
-        let args = [&[verb, "-b", &address], args].concat();
-        Cluster::start(command, &args, program)
+        let bind = self.bind_options(&mut command);
+        let mut all = vec![verb];
+        all.extend(bind.iter().map(String::as_str));
+        all.extend(args);
+        Cluster::start(command, &all, program)
     }
 
     /// The command line of a worker with habits.

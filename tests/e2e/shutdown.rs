@@ -141,9 +141,9 @@ fn workers_that_never_listened_leave_too(on: Pair) {
 fn on_a_terminal(on: Pair, program: &[String]) -> Option<(Cluster, ChildStdin)> {
     let dir = temp_dir();
     let mut script = Command::new("script");
-    let address = on.bind(&mut script);
+    let bind = on.bind_options(&mut script).join(" ");
     let command = format!(
-        "exec {} run -w 2 -b {address} --control {dir}/control --events {dir}/events {}",
+        "exec {} run -w 2 {bind} --control {dir}/control --events {dir}/events {}",
         on.binary().display(),
         program.join(" "),
         dir = dir.display()
@@ -156,7 +156,7 @@ fn on_a_terminal(on: Pair, program: &[String]) -> Option<(Cluster, ChildStdin)> 
         return None;
     };
     let terminal = script.stdin.take()?;
-    Some((Cluster::adopt(script, dir), terminal))
+    Some((Cluster::adopt_all(script, dir, on.listeners), terminal))
 }
 
 fn ctrl_c_on_a_terminal_drains(on: Pair) {

@@ -13,6 +13,9 @@ use roundel_runtime::worker;
 
 use crate::program;
 
+/// In the environment of the workers: how many of the operator's listeners they serve.
+pub const LISTENERS: &str = "ROUNDEL_TEST_LISTENERS";
+
 /// What the program needs of a worker API. Everything waits.
 pub trait Api: Sized {
     /// Something to listen on.
@@ -27,17 +30,23 @@ pub trait Api: Sized {
     /// Has a panic start the replacement.
     fn suicide_on_panic(&self);
 
-    /// Listens on this address, or on the operator's first listener.
+    /// Listens on this address.
     ///
     /// # Errors
     /// As the API has them.
-    fn listen(&mut self, at: Option<&str>) -> io::Result<Self::Listener>;
+    fn listen(&mut self, at: &str) -> io::Result<Self::Listener>;
 
-    /// The next connection, made blocking; `None` when the worker is to leave.
+    /// Listens on the operator's nth listener.
     ///
     /// # Errors
     /// As the API has them.
-    fn accept(&mut self, listener: &Self::Listener) -> io::Result<Option<TcpStream>>;
+    fn listen_nth(&mut self, nth: u32) -> io::Result<Self::Listener>;
+
+    /// The next connection of any of these, made blocking; `None` when the worker is to leave.
+    ///
+    /// # Errors
+    /// As the API has them.
+    fn accept(&mut self, listeners: &[Self::Listener]) -> io::Result<Option<TcpStream>>;
 
     /// The end of the worker.
     fn finish(self) -> ExitCode;
@@ -76,13 +85,19 @@ pub fn main<A: Api>() -> io::Result<ExitCode> {
         worker.suicide_on_panic();
     }
     // A primary of Node has no listeners of an operator.
-    let listener = worker.listen(address.as_deref().filter(|_| mode == "listen"))?;
+    let listeners = match address.filter(|_| mode == "listen") {
+        Some(address) => vec![worker.listen(&address)?],
+        None => {
+            let count = std::env::var(LISTENERS).ok().and_then(|count| count.parse().ok());
+            (0..count.unwrap_or(1)).map(|nth| worker.listen_nth(nth)).collect::<io::Result<_>>()?
+        }
+    };
     if mode == "never-take" && slot == 0 {
         loop {
             std::thread::park();
         }
     }
-    while let Some(mut stream) = worker.accept(&listener)? {
+    while let Some(mut stream) = worker.accept(&listeners)? {
         if mode == "block" {
             // The blocking is what is tested.
             std::thread::sleep(Duration::from_millis(if slot == 0 { number } else { others }));

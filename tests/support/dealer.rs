@@ -32,6 +32,8 @@ pub(crate) struct Dealer {
     /// Listeners that were granted and of which no close was heard.
     pub(crate) doors: Vec<ListenerId>,
     granted: u64,
+    /// Asks that were heard and not granted yet.
+    asks: Vec<Seq>,
     last: u64,
     /// Handoffs without an answer.
     in_flight: BTreeSet<u64>,
@@ -56,6 +58,7 @@ impl Dealer {
             cargo: channel::pair().unwrap(),
             doors: Vec::new(),
             granted: 0,
+            asks: Vec::new(),
             last: 0,
             in_flight: BTreeSet::new(),
             clogged: 0,
@@ -100,29 +103,29 @@ impl Dealer {
     /// Waits for an ask, and grants it.
     pub(crate) fn grant(&mut self) {
         self.unclog();
-        let ask = loop {
-            let asked = self.hear().into_iter().find_map(|msg| match msg {
-                FromWorker::Query { seq, .. } => Some(seq),
-                _ => None,
-            });
-            if let Some(ask) = asked {
-                break ask;
-            }
+        while !self.grant_asked() {
             // Until there is something to hear.
             let stream = UnixStream::from(self.fd.try_clone().unwrap());
             stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
             let mut byte = [0];
             assert_eq!((&stream).read(&mut byte).unwrap(), 1, "the channel has ended");
             self.feed(&byte);
-        };
-        self.grant_to(ask);
+        }
     }
 
-    /// Grants an ask that was heard.
-    pub(crate) fn grant_to(&mut self, ask: Seq) {
+    /// Grants what was asked for; false if nothing was.
+    pub(crate) fn grant_asked(&mut self) -> bool {
+        self.hear();
+        let asks = std::mem::take(&mut self.asks);
+        asks.iter().for_each(|ask| self.grant_to(*ask));
+        !asks.is_empty()
+    }
+
+    fn grant_to(&mut self, ask: Seq) {
         self.granted += 1;
         let listener = ListenerId::from_raw(self.granted).unwrap();
-        let sockname = SockName::Ip("127.0.0.1:80".parse().unwrap());
+        let port = u16::try_from(self.granted).unwrap();
+        let sockname = SockName::Ip(([127, 0, 0, 1], port).into());
         let granted = Granted { listener, sockname, shared: false, data: b"null".to_vec() };
         self.doors.push(listener);
         self.send(&ToWorker::QueryReply { ack: ask, result: Ok(Box::new(granted)) }, false);
@@ -135,11 +138,11 @@ impl Dealer {
         }
     }
 
-    /// Everything that the worker has said and that was not heard yet.
-    pub(crate) fn hear(&mut self) -> Vec<FromWorker> {
+    /// Hears everything that the worker has said.
+    pub(crate) fn hear(&mut self) {
         let mut heard = Vec::new();
         if self.clogged > 0 {
-            return heard;
+            return;
         }
         let mut buffer = [0; 4096];
         loop {
@@ -152,6 +155,7 @@ impl Dealer {
                 FromWorker::Ack { ack, .. } => {
                     assert!(self.in_flight.remove(&ack.get()), "{msg:?} answers nothing");
                 }
+                FromWorker::Query { seq, .. } => self.asks.push(*seq),
                 FromWorker::Close { listener } => self.doors.retain(|door| door != listener),
                 FromWorker::ExitedAfterDisconnect { seq } => {
                     self.send(&ToWorker::Ack { ack: *seq }, false);
@@ -159,7 +163,6 @@ impl Dealer {
                 _ => {}
             }
         }
-        heard
     }
 
     fn decode(&mut self, heard: &mut Vec<FromWorker>) {
@@ -174,7 +177,7 @@ impl Dealer {
                     match event {
                         PrimaryEvent::Message(msg) => heard.push(msg),
                         PrimaryEvent::Doubtful { .. } => {}
-                        event => panic!("{event:?}"),
+                        event => panic!("{event:?} behind {heard:?}"),
                     }
                 }
             }

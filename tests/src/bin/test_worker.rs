@@ -20,15 +20,16 @@ impl Api for Mio {
         self.0.suicide_on_panic();
     }
 
-    fn listen(&mut self, at: Option<&str>) -> io::Result<Listener> {
-        match at {
-            Some(at) => self.0.listen(at),
-            None => self.0.listen_nth(0),
-        }
+    fn listen(&mut self, at: &str) -> io::Result<Listener> {
+        self.0.listen(at)
     }
 
-    fn accept(&mut self, listener: &Listener) -> io::Result<Option<TcpStream>> {
-        self.0.accept(listener)?.map(|taken| taken.into_tcp_stream()).transpose()
+    fn listen_nth(&mut self, nth: u32) -> io::Result<Listener> {
+        self.0.listen_nth(nth)
+    }
+
+    fn accept(&mut self, listeners: &[Listener]) -> io::Result<Option<TcpStream>> {
+        self.0.accept_any(listeners)?.map(|(_, taken)| taken.into_tcp_stream()).transpose()
     }
 
     fn finish(self) -> ExitCode {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use roundel_smol::{Listener, Worker};
 use roundel_tests::test_worker::{self, Api};
-use smol::block_on;
+use smol::{block_on, future};
 
 struct Smol(Worker);
 
@@ -21,15 +21,22 @@ impl Api for Smol {
         self.0.suicide_on_panic();
     }
 
-    fn listen(&mut self, at: Option<&str>) -> io::Result<Listener> {
-        match at {
-            Some(at) => block_on(self.0.listen(at)),
-            None => block_on(self.0.listen_nth(0)),
-        }
+    fn listen(&mut self, at: &str) -> io::Result<Listener> {
+        block_on(self.0.listen(at))
     }
 
-    fn accept(&mut self, listener: &Listener) -> io::Result<Option<TcpStream>> {
-        let Some(taken) = block_on(listener.accept())? else { return Ok(None) };
+    fn listen_nth(&mut self, nth: u32) -> io::Result<Listener> {
+        block_on(self.0.listen_nth(nth))
+    }
+
+    fn accept(&mut self, listeners: &[Listener]) -> io::Result<Option<TcpStream>> {
+        let taken = block_on(async {
+            match listeners {
+                [one, two] => future::race(one.accept(), two.accept()).await,
+                _ => listeners[0].accept().await,
+            }
+        })?;
+        let Some(taken) = taken else { return Ok(None) };
         let stream = taken.into_tcp_stream()?.into_inner()?;
         stream.set_nonblocking(false)?;
         Ok(Some(stream))

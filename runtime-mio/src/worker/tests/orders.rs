@@ -85,7 +85,7 @@ impl Program {
                     self.dealer.deal(nth);
                 }
             }
-            8..12 => drop(self.dealer.hear()),
+            8..12 => self.dealer.hear(),
             12 => self.dealer.clog(),
             13..16 => self.dealer.unclog(),
             _ => {}

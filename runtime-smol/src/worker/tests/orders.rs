@@ -62,11 +62,7 @@ async fn serve(seed: u64, worker: &Worker, one: &Listener, two: &Listener) {
 fn settle(dealer: &mut Dealer, seed: u64) {
     let begun = Instant::now();
     loop {
-        for msg in dealer.hear() {
-            if let FromWorker::Query { seq, .. } = msg {
-                dealer.grant_to(seq);
-            }
-        }
+        dealer.grant_asked();
         if dealer.in_flight() == 0 {
             return;
         }
