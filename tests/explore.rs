@@ -89,7 +89,9 @@ fn bounds_for(bug: Bug) -> Bounds {
         Bug::DeafToListening | Bug::NeverStopped => Bounds { troubles: 0, ..small },
         Bug::WideWindow => Bounds { connections: 2, workers: 1, troubles: 0, ..small },
         Bug::NoSuccessor => Bounds { workers: 1, ..small },
-        Bug::PatientBudget => Bounds { workers: 1, troubles: 2, strict: true, ..small },
+        Bug::PatientBudget | Bug::BlameProgram => {
+            Bounds { workers: 1, troubles: 2, strict: true, ..small }
+        }
         Bug::ForgetfulSnapshot => Bounds { connections: 3, ..small },
         Bug::HideDoubt => Bounds { node: true, troubles: 2, ..small },
         _ => small,
@@ -108,8 +110,8 @@ fn sign_of(bug: Bug) -> &'static str {
         Bug::DeafToListening => "5: ",
         Bug::WideWindow => "6: ",
         Bug::NoSuccessor => "7: ",
-        Bug::PatientBudget => "9: ",
-        Bug::NeverStopped => "10: ",
+        Bug::PatientBudget | Bug::BlameProgram => "9: ",
+        Bug::NeverStopped | Bug::EmptyForEver => "10: ",
         Bug::ForgetfulSnapshot => "12: ",
         Bug::SpareAll => "w1 is forgotten and has not ended",
         Bug::EndlessStop | Bug::NeverCooled => "a deadline is not later than the wake",
@@ -276,19 +278,24 @@ fn states_with_one_fingerprint_have_one_future() {
 fn small_worlds_have_their_states() {
     let one = Bounds::new(1, 1);
     let plain = |bounds| Bounds { reduce: Reduce::NONE, ..bounds };
+    let mut others = Vec::new();
     for (bounds, known) in [
-        (one.clone(), (11_428, 22_289, 20)),
-        (plain(one.clone()), (17_237, 38_129, 22)),
+        (one.clone(), (11_476, 22_162, 20)),
+        (plain(one.clone()), (17_291, 37_978, 22)),
         (plain(Bounds { troubles: 1, commands: 0, ..Bounds::new(2, 2) }), (1_896, 4_025, 14)),
-        (plain(Bounds { node: true, commands: 0, ..one.clone() }), (3_342, 6_819, 17)),
+        (plain(Bounds { node: true, commands: 0, ..one.clone() }), (3_367, 6_863, 17)),
         (
             plain(Bounds { cold: true, lazy: true, strict: true, troubles: 1, ..one }),
-            (2_873, 7_215, 22),
+            (2_917, 7_113, 22),
         ),
     ] {
         let mut search = Search::new(bounds.clone());
         search.sample = u64::MAX;
         let report = search.run();
-        assert_eq!((report.states, report.transitions, report.depth), known, "{bounds:?}");
+        let found = (report.states, report.transitions, report.depth);
+        if found != known {
+            others.push((found, known));
+        }
     }
+    assert!(others.is_empty(), "found, and known: {others:?}");
 }

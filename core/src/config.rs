@@ -102,8 +102,9 @@ config! {
     /// Connections pending at one listener before [`Overflow`] applies; one accept batch may go
     /// past it. 1 to 16,777,216, default 1,024.
     max_pending: u32 = 1_024;
-    /// Connections pending and in flight together before accepting stops everywhere. Adapters
-    /// derive it from the limit on open files. At least 1, default 16,777,216.
+    /// Connections pending and in flight together, and listeners that workers asked for, before
+    /// accepting stops everywhere; one connection may always be held. Adapters derive it from the
+    /// limit on open files. At least 1, default 16,777,216.
     max_held: u32 = 16_777_216;
     /// What to do at `max_pending`.
     overflow: Overflow = Overflow::Wait;

@@ -34,6 +34,7 @@
 //! | `Bind` | bind and listen, do not accept | `Bound` |
 //! | `ResumeAccept`, `PauseAccept` | accept, or stop | `Incoming` for each connection |
 //! | `Unbind` | accept what is left, close | `Incoming`..., `Unbound` |
+//! | `Close` | close at once | `Unbound` |
 //! | `Spawn` | start a process with a channel | `Spawned` or `SpawnFailed` |
 //! | `Send` | queue the message behind all earlier ones; the handle rides on its first byte | `HandoffFailed` only if it can never go |
 //! | `Kill` | send the signal | `Exited` when the process was reaped |

@@ -21,9 +21,16 @@ impl Errno {
     pub const EACCES: Errno = Errno(13);
     /// The descriptor in a query is not one that the primary inherited.
     pub const EBADF: Errno = Errno(9);
+    /// A limit on processes or threads is reached.
+    pub const EAGAIN: Errno = Errno(11);
+    /// No memory is to be had.
+    pub const ENOMEM: Errno = Errno(12);
     /// What was asked makes no sense, such as the nth listener of an operator who gave fewer.
     pub const EINVAL: Errno = Errno(22);
-    /// The worker, or all together, hold as many listeners as the limits allow.
+    /// The whole system has as many files open as it may.
+    pub const ENFILE: Errno = Errno(23);
+    /// The worker, or all together, hold as many listeners as the limits allow; or the primary has as
+    /// many descriptors as it may.
     pub const EMFILE: Errno = Errno(24);
     /// The data of a query is longer than half a frame may be.
     pub const EMSGSIZE: Errno = Errno(90);
@@ -31,6 +38,12 @@ impl Errno {
     pub const EADDRINUSE: Errno = Errno(98);
     /// The worker, or the whole cluster, is leaving.
     pub const ECANCELED: Errno = Errno(125);
+
+    /// Whether something was not to be had just now: descriptors, processes or memory. That says
+    /// nothing of what was tried, only that it is to be tried again.
+    pub const fn is_want_of_resources(self) -> bool {
+        matches!(self, Errno::EAGAIN | Errno::ENOMEM | Errno::ENFILE | Errno::EMFILE)
+    }
 }
 
 impl fmt::Display for Errno {

@@ -242,7 +242,7 @@ impl Cluster {
             }
             Output::ResumeAccept { .. } => self.listening = true,
             Output::PauseAccept { .. } => self.listening = false,
-            Output::Unbind { listener } => {
+            Output::Unbind { listener } | Output::Close { listener } => {
                 self.listening = false;
                 self.input(Input::Unbound { listener });
             }

@@ -12,6 +12,7 @@ use crate::program::{self, PerSlot, Refusal, Resolved, Surroundings};
 use crate::replay;
 use crate::setup::{Setup, StartError, Welcome};
 use crate::shell::Shell;
+use crate::signals;
 
 /// The first argument of a demo worker: the same executable, run by its own primary.
 const DEMO_WORKER: &str = "demo-worker";
@@ -34,7 +35,15 @@ pub fn main(adapter: Adapter) -> ExitCode {
         let count = args.next().and_then(|count| count.to_str()?.parse().ok());
         return (adapter.demo_worker)(count.unwrap_or(1));
     }
-    let exit = match cli::parse(adapter.name, std::env::args_os()) {
+    // Before anything else: until then a signal ends what is to be a primary by its default action.
+    let mask = signals::block();
+    let command = cli::parse(adapter.name, std::env::args_os());
+    if !matches!(command, Ok(Command::Run { .. } | Command::Demo { .. }))
+        && let Ok(mask) = mask
+    {
+        mask.restore();
+    }
+    let exit = match command {
         Ok(Command::Run { options, program }) => match prepare(adapter, program) {
             Ok(resolved) => {
                 let mut setup = setup(adapter, &options, resolved.program, None);

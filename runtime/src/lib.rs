@@ -21,6 +21,7 @@ pub mod primary;
 pub mod process;
 mod program;
 pub mod replay;
+mod reserve;
 mod same_file;
 pub mod setup;
 pub mod shell;

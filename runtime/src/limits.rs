@@ -35,6 +35,52 @@ impl OpenFiles {
     }
 }
 
+/// What of the limit on open files is for what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shares {
+    /// Connections, and listeners that workers ask for.
+    pub(crate) held: u32,
+    /// Listeners in all.
+    pub(crate) listeners: u32,
+    /// Clients of the control socket.
+    pub(crate) clients: usize,
+}
+
+/// Descriptors for the primary itself: its own sockets and logs, and what is held in reserve.
+const OWN: u64 = 32;
+/// As few as that can be: about as many are open, or in reserve.
+const OWN_AT_LEAST: u64 = 24;
+/// Descriptors for a worker: its channel, and that of the one before it, which leaves.
+const WORKER: u64 = 8;
+/// As few as that can be.
+const WORKER_AT_LEAST: u64 = 4;
+/// Clients of the control socket, where there is room.
+const CLIENTS: u64 = 64;
+/// As few as that can be.
+const CLIENTS_AT_LEAST: u64 = 4;
+/// Connections, where everything else is as little as it can be.
+const FEW: u64 = 8;
+
+/// Divides a limit on open files, of which `open` are taken already, between so many workers, the
+/// operator's listeners, control clients and connections.
+///
+/// # Errors
+/// The lowest limit that would do.
+pub(crate) fn divide(limit: u64, open: u64, workers: u64, operator: u64) -> Result<Shares, u64> {
+    let clients = (limit / 16).clamp(CLIENTS_AT_LEAST, CLIENTS);
+    let room = limit.saturating_sub(open + OWN + WORKER * workers + operator + clients);
+    let least = open + OWN_AT_LEAST + WORKER_AT_LEAST * workers + operator + CLIENTS_AT_LEAST;
+    let tight = limit.saturating_sub(least).min(FEW);
+    let (held, clients) = if room >= tight { (room, clients) } else { (tight, CLIENTS_AT_LEAST) };
+    if held == 0 {
+        return Err(least + 1);
+    }
+    let small = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+    // What workers ask for must leave room for connections.
+    let listeners = small(operator + (held / 2).max(1));
+    Ok(Shares { held: small(held), listeners, clients: clients as usize })
+}
+
 /// How many descriptors this process has open (proc(5)).
 ///
 /// # Errors
@@ -53,4 +99,52 @@ pub fn rss_kb() -> io::Result<u64> {
     let pages: u64 = statm.split(' ').nth(1).and_then(|word| word.parse().ok()).unwrap_or(0);
     let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten().unwrap_or(4096);
     Ok(pages * u64::try_from(page).unwrap_or(4096) / 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_fits_into_the_limit() {
+        for limit in [40, 53, 64, 100, 128, 256, 1_024, 4_096, 1 << 20] {
+            for workers in [1, 2, 4, 16, 64, 1_000] {
+                for operator in [0, 1, 60, 500] {
+                    for open in [0, 20] {
+                        let case = (limit, workers, operator, open);
+                        let least = open + OWN_AT_LEAST + WORKER_AT_LEAST * workers + operator;
+                        match divide(limit, open, workers, operator) {
+                            Ok(shares) => {
+                                let clients = shares.clients as u64;
+                                let all = least + clients + u64::from(shares.held);
+                                assert!(all <= limit && shares.held > 0, "{case:?}: {shares:?}");
+                                assert!((CLIENTS_AT_LEAST..=CLIENTS).contains(&clients));
+                                assert!(u64::from(shares.listeners) > operator);
+                                let asked = u64::from(shares.listeners) - operator;
+                                assert!(asked <= u64::from(shares.held).div_ceil(2), "{case:?}");
+                            }
+                            Err(needed) => {
+                                assert!(needed > limit, "{case:?}");
+                                assert_eq!(
+                                    divide(needed, open, workers, operator).map(|s| s.held),
+                                    Ok(1)
+                                );
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Where there is room, all that the design keeps free is kept free.
+    #[test]
+    fn the_reserve_counts_workers_listeners_and_control_clients() {
+        let shares = divide(4_096, 0, 4, 10).unwrap();
+        assert_eq!(shares.held, 4_096 - 32 - 8 * 4 - 10 - 64);
+        assert_eq!(shares.clients, 64);
+        let shares = divide(128, 0, 1, 60).unwrap();
+        assert_eq!((shares.held, shares.clients), (128 - 32 - 8 - 60 - 8, 8));
+        assert_eq!(divide(64, 0, 2, 60), Err(24 + 8 + 60 + 4 + 1));
+    }
 }

@@ -9,7 +9,7 @@ use roundel_core::{Codec, Config, ConfigBuilder, ConfigError};
 use crate::control::{ControlError, Where};
 use crate::eventlog::Target;
 use crate::journal;
-use crate::limits::OpenFiles;
+use crate::limits::{self, OpenFiles};
 use crate::process::Program;
 use crate::program::PerSlot;
 
@@ -54,28 +54,31 @@ pub struct Welcome {
     pub name: &'static str,
 }
 
-/// Descriptors that the primary keeps free besides eight for each worker: its own sockets and
-/// logs, and what a respawn opens for a moment.
-const RESERVE: u64 = 32;
-
 impl Setup {
-    /// The checked configuration.
+    /// The checked configuration, in which connections and listeners fit into the limit on open
+    /// files, and how many clients the control socket may have. `open` descriptors were there
+    /// before, besides the standard three.
     ///
     /// # Errors
-    /// [`StartError`] if it is not valid, or if the limit on open files leaves no room.
-    pub(crate) fn config(&self, files: &OpenFiles) -> Result<Config, StartError> {
+    /// [`StartError`] if it is not valid, or if the limit leaves no room.
+    pub(crate) fn config(
+        &self,
+        files: &OpenFiles,
+        open: u64,
+    ) -> Result<(Config, usize), StartError> {
         let draft = self.config.clone().build().map_err(StartError::Config)?;
-        let workers = u64::from(*draft.workers());
-        let limit = files.soft();
-        // Each worker's channel takes one; the rest of the reserve shrinks where it must.
-        let room = limit.saturating_sub(RESERVE + 8 * workers);
-        let tight = limit.saturating_sub(RESERVE / 2 + 2 * workers).min(8);
-        let held = room.max(tight);
-        if held == 0 {
-            return Err(StartError::TooFewFiles { limit, workers });
-        }
-        let held = u32::try_from(held).unwrap_or(u32::MAX).min(*draft.max_held());
-        self.config.clone().max_held(held).build().map_err(StartError::Config)
+        let (limit, workers) = (files.soft(), u64::from(*draft.workers()));
+        let listeners = draft.listeners().len() as u64;
+        let shares = limits::divide(limit, open, workers, listeners)
+            .map_err(|needed| StartError::TooFewFiles { limit, workers, listeners, needed })?;
+        let config = self
+            .config
+            .clone()
+            .max_held(shares.held.min(*draft.max_held()))
+            .max_listeners(shares.listeners.min(*draft.max_listeners()))
+            .build()
+            .map_err(StartError::Config)?;
+        Ok((config, shares.clients))
     }
 }
 
@@ -91,10 +94,14 @@ pub enum StartError {
         limit: u64,
         /// The wanted number of workers.
         workers: u64,
+        /// How many listeners the operator gave.
+        listeners: u64,
+        /// The lowest limit that would do.
+        needed: u64,
     },
     /// Signals could not be taken over.
     Signals(io::Error),
-    /// The limit on open files could not be read.
+    /// The limit on open files could not be read, or what is held in reserve not be opened.
     Limits(io::Error),
     /// The control socket could not be made.
     Control(ControlError),
@@ -119,12 +126,13 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             StartError::Config(error) => error.fmt(f),
-            StartError::TooFewFiles { limit, workers } => write!(
+            StartError::TooFewFiles { limit, workers, listeners, needed } => write!(
                 f,
-                "the limit of {limit} open files is too low for {workers} workers (ulimit -n)"
+                "the limit of {limit} open files (ulimit -n) is too low for {workers} workers and \
+                 {listeners} listeners, which need {needed}"
             ),
             StartError::Signals(error) => write!(f, "cannot take over signals: {error}"),
-            StartError::Limits(error) => write!(f, "cannot read the limit on open files: {error}"),
+            StartError::Limits(error) => write!(f, "the limit on open files: {error}"),
             StartError::Control(error) => write!(f, "--control: {error}"),
             StartError::Events(error) => write!(f, "--events: {error}"),
             StartError::Journal(error) => write!(f, "--journal: {error}"),

@@ -7,6 +7,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, SockaddrIn6, SockaddrStorage,
     bind as nix_bind, getsockname, getsockopt, listen, setsockopt, socket, sockopt,
@@ -118,6 +119,14 @@ pub fn bind(
             Err(errno)
         }
     }
+}
+
+/// Whether a connection waits at a listening socket, or something is to be read: asked without a
+/// descriptor.
+pub(crate) fn is_readable(fd: BorrowedFd<'_>) -> bool {
+    let mut asked = [PollFd::new(fd, PollFlags::POLLIN)];
+    // Who can't be asked is tried.
+    poll(&mut asked, PollTimeout::ZERO) != Ok(0)
 }
 
 /// Takes over a socket that somebody else has bound: has it listen, if it is one to listen on and

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::errno::Errno;
 use nix::libc;
+use nix::sys::signal::SigSet;
 
 /// Descriptors that one message can carry: SCM_MAX_FD of the kernel, see unix(7).
 pub(crate) const MAX_HANDLES: usize = 253;
@@ -168,6 +169,20 @@ pub(crate) fn duplicate(number: RawFd) -> io::Result<OwnedFd> {
     }
     // SAFETY: the kernel has just made it, nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(raw) })
+}
+
+/// The set of the signals with these numbers, realtime ones among them, for which nix has no names.
+/// Numbers that are no signals, or the C library's own, are passed over.
+pub(crate) fn signal_set(numbers: impl IntoIterator<Item = i32>) -> SigSet {
+    // SAFETY: a set on the stack, emptied before it is used; sigaddset refuses other numbers.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        for number in numbers {
+            libc::sigaddset(&raw mut set, number);
+        }
+        SigSet::from_sigset_t_unchecked(set)
+    }
 }
 
 /// SIGCHLD may have been inherited as ignored, and then children can't be waited for

@@ -136,7 +136,7 @@ fn a_worker_starts_clean() {
         assert_ne!(ignored(&status) & 1 << (signal as u32 - 1), 0, "{signal} is not ignored");
     }
     let _inherited = Inherited::snapshot();
-    let _signals = Signals::block().unwrap();
+    let _signals = Signals::open().unwrap();
     process::schedule_in_batches().unwrap();
     assert_eq!(scheduling(&fs::read_to_string("/proc/thread-self/stat").unwrap()), "3");
     let files = OpenFiles::raise().unwrap();
@@ -290,7 +290,7 @@ fn signals_are_read_even_where_they_were_ignored() {
     if !is_inner("signals_are_read_even_where_they_were_ignored", "trap '' TERM INT HUP", &[]) {
         return;
     }
-    let signals = Signals::block().unwrap();
+    let signals = Signals::open().unwrap();
     assert_eq!(signals.read(), None);
     let all = [
         (Raw::SIGTERM, Signal::Terminate),

@@ -14,6 +14,8 @@ mod listeners;
 mod pair;
 mod place;
 mod program;
+mod resources;
 mod serving;
 mod shutdown;
+mod signals;
 mod starting;

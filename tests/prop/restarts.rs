@@ -26,6 +26,35 @@ fn a_respawn_without_its_delay_is_noticed() {
 }
 
 #[test]
+fn blame_for_want_of_resources_is_noticed() {
+    catches(Property::Restarts, Mutant::BlameProgram, Mix { stops: false, ..Mix::ALL });
+}
+
+/// However long it lasts, before the first worker and after.
+#[test]
+fn want_of_resources_counts_for_nothing() {
+    for first in [true, false] {
+        let mut ops = Vec::new();
+        if !first {
+            ops.extend([Op::Todo, Op::Round, Op::Exit(0, 1), Op::Pull(0)]);
+        }
+        ops.extend([Op::StarveSpawns(60), Op::Reap]);
+        ops.extend([Op::Todo, Op::Pass(20_000)].repeat(3));
+        let starved = Sim::after(&small_plan(1, ops.clone()), Time::from_millis(5), None);
+        assert_eq!(starved.stopped, None);
+        assert!(starved.faults.is_empty(), "{:?}", starved.faults);
+        assert_eq!(starved.core.core.workers().filter(|it| it.life == Life::Ready).count(), 0);
+        // Within a second of the end of the want, it is there.
+        ops.extend([Op::Pass(10_000), Op::Round, Op::Round]);
+        let sim = Sim::after(&small_plan(1, ops), Time::from_millis(5), None);
+        let workers: Vec<_> = sim.core.core.workers().collect();
+        assert!(matches!(&workers[..], [one] if one.life == Life::Ready), "{workers:?}");
+        assert_eq!(workers[0].restarts, u64::from(!first), "tries are no restarts");
+        assert!(sim.faults.is_empty(), "{:?}", sim.faults);
+    }
+}
+
+#[test]
 fn a_program_that_ends_at_once_is_given_up() {
     let mut ops = vec![Op::Mute(true)];
     for _ in 0..8 {

@@ -48,6 +48,7 @@ const ROWS: &[Row] = &[
     row("6 a stuck worker", Mutant::WrongWindow, Property::Stuck, QUIET),
     row("7 listeners", Mutant::CloseWithWorker, Property::Listeners, Mix::ALL),
     row("9 restarts", Mutant::HurryRespawn, Property::Restarts, Mix::ALL),
+    row("9 restarts", Mutant::BlameProgram, Property::Restarts, QUIET),
     row("10 shutdown", Mutant::EndlessStop, Property::Shutdown, Mix::ALL),
     row("11 hostile workers", Mutant::BlameNeighbour, Property::Harmless, QUIET),
     row("12 determinism", Mutant::LoseTimer, Property::Determinism, QUIET),

@@ -129,6 +129,10 @@ impl LifeModel {
                 let record = self.listeners.entry(*listener).or_default();
                 record.open = result.is_ok();
             }
+            // Want of resources says nothing of the program, and is told only once.
+            Input::SpawnFailed { worker, cause } if cause.is_want_of_resources() => {
+                self.on_want(*worker);
+            }
             Input::Wake => {
                 // What nobody was there to act on is late, and what follows from it as well.
                 let late = deadline.map_or(Duration::ZERO, |first| now.since(first.at));
@@ -159,6 +163,13 @@ impl LifeModel {
                 self.listeners.insert(*listener, Listener { operator, ..Listener::default() });
             }
             Output::Unbind { listener } => self.on_unbind(*listener),
+            Output::Close { listener } => {
+                self.on_unbind(*listener);
+                if !self.stopping {
+                    let what = format!("{listener} was closed with what waits there");
+                    self.fault(Property::Listeners, what);
+                }
+            }
             Output::Send {
                 worker, msg: ToWorker::QueryReply { result: Ok(granted), .. }, ..
             } => {
@@ -307,6 +318,19 @@ impl LifeModel {
     fn on_given_up(&mut self, slot: Slot) {
         if let Some(place) = self.places.get_mut(slot.0 as usize) {
             place.given_up = true;
+        }
+    }
+
+    /// Nothing was to be had for a start: the slot waits for the first delay at least, and nothing is
+    /// counted.
+    fn on_want(&mut self, worker: WorkerId) {
+        let not_before = self.now.after(*self.config.respawn_delay());
+        let Some(member) = self.members.remove(&worker) else { return };
+        if let Some(place) = self.places.get_mut(member.slot.0 as usize)
+            && !member.replaced
+            && !self.stopping
+        {
+            place.not_before = Some(not_before);
         }
     }
 

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use roundel_core::{
-    Attach, Codec, ConnEnd, ConnId, Deadline, Event, FromWorker, Input, ListenerId, Misuse, Output,
-    Primary, Time, ToWorker, WorkerId,
+    Attach, Codec, ConnEnd, ConnId, Deadline, Errno, Event, FromWorker, Input, ListenerId, Misuse,
+    Output, Primary, SpawnError, Time, ToWorker, WorkerId,
 };
 
 /// What is wrong.
@@ -62,6 +62,8 @@ pub enum Mutant {
     LoseTimer,
     /// The embedder does not hear of connections at one listener.
     ForgetListener,
+    /// Want of resources at a start is taken for the program's failure.
+    BlameProgram,
 }
 
 /// The core, or the core with a fault.
@@ -142,6 +144,12 @@ impl Shim {
                 self.core.handle_input(now, input)?;
                 let soon = now.after(Duration::from_millis(900));
                 return self.core.handle_input(soon, Input::Wake);
+            }
+            (Mutant::BlameProgram, Input::SpawnFailed { worker, cause })
+                if cause.is_want_of_resources() =>
+            {
+                let cause = SpawnError::Other(Errno(8));
+                return self.core.handle_input(now, Input::SpawnFailed { worker: *worker, cause });
             }
             (Mutant::DropDoubt, Input::Doubtful { .. }) => return Ok(()),
             (Mutant::BlameNeighbour, Input::Violation { worker, what }) => {

@@ -77,6 +77,8 @@ pub enum Op {
     Half(u8),
     /// The next spawns fail; as if there were no such program.
     FailSpawns(u8, bool),
+    /// The primary has no descriptors, processes or memory for the next spawns.
+    StarveSpawns(u8),
     /// The next bind fails.
     FailBind,
     /// Workers that start now say nothing, or speak again.
@@ -101,7 +103,9 @@ impl Op {
         use Op::*;
         match *self {
             Connect(..) | Accept(..) | Round | Todo | TodoOne | Reap | Pass(_) | Sleep(_)
-            | FailSpawns(..) | FailBind | Mute(_) | Stop | StopNow | Restore => None,
+            | FailSpawns(..) | StarveSpawns(_) | FailBind | Mute(_) | Stop | StopNow | Restore => {
+                None
+            }
             Read(w)
             | ReadSome(w, _)
             | Answer(w, ..)
@@ -223,7 +227,10 @@ pub(crate) fn arms(mix: Mix) -> Vec<Arm> {
         (when(mix.deaths, 2), |r| Op::Leave(r.byte())),
         (when(mix.deaths, 1), |r| Op::CloseListener(r.byte(), r.byte())),
         (when(mix.deaths, 2), |r| Op::Ask(r.byte(), r.byte())),
-        (when(mix.failures, 1), |r| Op::FailSpawns(r.below(3) as u8, r.one_in(12))),
+        (when(mix.failures, 1), |r| match (r.below(3) as u8, r.one_in(12)) {
+            (0, _) => Op::StarveSpawns(3),
+            (count, missing) => Op::FailSpawns(count, missing),
+        }),
         (when(mix.failures, 1), |_| Op::FailBind),
         (when(mix.failures, 1), |r| Op::Mute(r.one_in(2))),
         (when(mix.failures, 2), |r| match r.below(2) {

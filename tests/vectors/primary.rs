@@ -110,7 +110,9 @@ impl Replay {
                     let result = self.bind(listener, &key);
                     self.input(Input::Bound { listener, result });
                 }
-                Output::Unbind { listener } => self.input(Input::Unbound { listener }),
+                Output::Unbind { listener } | Output::Close { listener } => {
+                    self.input(Input::Unbound { listener })
+                }
                 Output::Send { worker, msg, attach } => {
                     let side = self.sides.get_mut(&worker).unwrap();
                     side.note(&msg);

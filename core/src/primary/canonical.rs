@@ -330,6 +330,7 @@ impl CanonicalView<'_> {
             }
         }
         record.delay.hash(out);
+        record.wanting.hash(out);
         let period = self.primary.config.restart_period;
         for &at in record.failures.iter().filter(|&&at| self.primary.now.since(at) < period) {
             self.age(at, period, out);

@@ -150,6 +150,7 @@ impl Primary {
     }
 
     fn check_listeners(&self) -> Result<(), Broken> {
+        ensure(self.room == self.room_now(), "the room for connections is not what is left")?;
         for (id, record) in self.listeners.iter() {
             ensure(id < self.next_listener, "a listener id was never minted")?;
             ensure(!record.accepting || record.is_open(), "a closed listener accepts")?;

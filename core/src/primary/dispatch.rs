@@ -58,7 +58,7 @@ impl Primary {
                 }
             }
         }
-        if self.pending + self.flying >= self.config.max_held {
+        if self.pending + self.flying >= self.room {
             self.press();
         }
         Ok(())

@@ -77,8 +77,8 @@ pub enum Input {
         /// Where it is bound, or why not.
         result: Result<SockName, Errno>,
     },
-    /// The answer to [`Output::Unbind`](crate::Output::Unbind): everything that could be accepted
-    /// was given in, and the listener is closed.
+    /// The answer to [`Output::Unbind`](crate::Output::Unbind), by when everything that could be
+    /// accepted was given in, or to [`Output::Close`](crate::Output::Close): the listener is closed.
     Unbound {
         /// Which listener.
         listener: ListenerId,
@@ -146,10 +146,18 @@ pub enum Command {
 pub enum SpawnError {
     /// There is no such program.
     NotFound,
-    /// Anything else.
+    /// Anything else. If [`is_want_of_resources`](Errno::is_want_of_resources) says so, that is no
+    /// failure of the program: it never counts, and the start is tried again.
     Other(Errno),
     /// It is there and can't be executed, whenever it is tried.
     NotExecutable(Errno),
+}
+
+impl SpawnError {
+    /// Whether descriptors, processes or memory were wanting.
+    pub const fn is_want_of_resources(self) -> bool {
+        matches!(self, SpawnError::Other(errno) if errno.is_want_of_resources())
+    }
 }
 
 /// How a process ended, as waitpid(2) tells it.

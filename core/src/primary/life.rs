@@ -37,10 +37,11 @@ impl Primary {
         let Some(worker) = self.workers.get_mut(id) else { return };
         worker.pid = Some(pid);
         let (slot, generation) = (worker.slot, worker.generation);
-        if worker.life.is_staying() {
+        let staying = worker.life.is_staying();
+        self.end_want(slot);
+        if staying {
             self.timers.set(Due::Silent(id), self.now.after(self.config.silent_after));
         }
-        let staying = worker.life.is_staying();
         self.event(Event::Spawned { worker: id, slot, generation, pid });
         if self.config.pass_listeners && staying {
             self.pass_listeners(id);

@@ -51,6 +51,9 @@ impl Primary {
                     self.forget_query(worker);
                     self.grant(worker, seq, id);
                 }
+                if self.is_draining() {
+                    return self.close(id);
+                }
                 if stopping {
                     return self.unbind(id);
                 }
@@ -350,6 +353,16 @@ impl Primary {
     pub(super) fn on_unheld_due(&mut self, id: ListenerId) {
         self.refuse_pending(id, Refusal::Closed);
         self.unbind(id);
+    }
+
+    /// Has a listener closed as it is, also one that is being emptied.
+    pub(super) fn close(&mut self, id: ListenerId) {
+        let Some(record) = self.listeners.get_mut(id) else { return };
+        if matches!(record.state, ListenerState::Open | ListenerState::Closing) {
+            record.state = ListenerState::Closing;
+            record.accepting = false;
+            self.emit(Output::Close { listener: id });
+        }
     }
 
     /// Has an open listener emptied and closed.

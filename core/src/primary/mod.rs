@@ -67,6 +67,9 @@ pub struct Primary {
     pending: u32,
     /// Connections in flight.
     flying: u32,
+    /// How many connections may be held: each listener that workers asked for takes the descriptor
+    /// of one.
+    room: u32,
     /// Accepting stopped everywhere because too many are held.
     pressed: bool,
     /// Some worker has spoken the protocol: the program is there.
@@ -86,6 +89,7 @@ impl Primary {
             restarts: 0,
             failures: VecDeque::new(),
             delay: config.respawn_delay,
+            wanting: None,
             last_exit: None,
         };
         let mut primary = Primary {
@@ -103,6 +107,7 @@ impl Primary {
             last_conn: 0,
             pending: 0,
             flying: 0,
+            room: config.max_held,
             pressed: false,
             ever_online: false,
             stop: None,
@@ -163,6 +168,7 @@ impl Primary {
             // See `handle_input`.
             Input::Incoming { .. } => {}
         }
+        self.fit_room();
         Ok(())
     }
 

@@ -55,7 +55,8 @@ pub enum Output {
         backlog: u32,
     },
     /// Accept until nothing is left (if connections are handed off), close the listener, then say
-    /// `Unbound`.
+    /// `Unbound`. Where something is wanting for that, or while the primary
+    /// [is full](crate::Primary::is_full), it may take as long as it takes: `Close` ends it.
     Unbind {
         /// Which one.
         listener: ListenerId,
@@ -91,6 +92,13 @@ pub enum Output {
     Event(Event),
     /// The last output: everything has ended.
     Stopped(Verdict),
+    /// Close a listener as it is, whatever waits in its queue, then say `Unbound`: nobody is left to
+    /// serve it. One that is being emptied for `Unbind` is emptied no further, and `Unbound` is
+    /// said once.
+    Close {
+        /// Which one.
+        listener: ListenerId,
+    },
 }
 
 /// A handle that travels with a message.
@@ -227,7 +235,8 @@ pub enum Verdict {
 pub enum Event {
     /// A worker's process runs.
     Spawned { worker: WorkerId, slot: Slot, generation: u32, pid: i32 },
-    /// A worker's process could not be started.
+    /// A worker's process could not be started. Where resources are wanting, this is told once, until
+    /// a start in that slot succeeds or fails for another reason.
     SpawnFailed { worker: WorkerId, slot: Slot, cause: SpawnError },
     /// A worker speaks the protocol.
     Online { worker: WorkerId, codec: Codec },

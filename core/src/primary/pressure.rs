@@ -35,9 +35,34 @@ impl Primary {
         }
     }
 
+    /// How many connections may be held beside the listeners that workers asked for.
+    pub(super) fn room_now(&self) -> u32 {
+        let asked = self.listeners.len().saturating_sub(self.operator.len());
+        self.config.max_held.saturating_sub(asked as u32).max(1)
+    }
+
+    /// Takes in that there are more or fewer listeners.
+    pub(super) fn fit_room(&mut self) {
+        let room = self.room_now();
+        if core::mem::replace(&mut self.room, room) == room {
+            return;
+        }
+        if self.pending + self.flying >= room {
+            self.press();
+        } else {
+            self.relax();
+        }
+    }
+
+    /// Whether as many connections are held as the limit on open files allows. Listeners are then
+    /// not accepted from, nor emptied any further.
+    pub fn is_full(&self) -> bool {
+        self.pressed
+    }
+
     /// Goes on accepting once an eighth of that limit is free again.
     pub(super) fn relax(&mut self) {
-        let max = self.config.max_held;
+        let max = self.room;
         if !self.pressed || self.pending + self.flying > max - max.div_ceil(8) {
             return;
         }

@@ -179,6 +179,8 @@ pub(crate) struct SlotRecord {
     pub(crate) failures: VecDeque<Time>,
     /// The delay before the next respawn after an early failure.
     pub(crate) delay: Duration,
+    /// Its last start failed for want of resources: how long it waits after the next one that does.
+    pub(crate) wanting: Option<Duration>,
     pub(crate) last_exit: Option<LastExit>,
 }
 

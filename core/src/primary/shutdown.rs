@@ -90,7 +90,6 @@ impl Primary {
             let deadline = self.now;
             self.stop = Some(Stop { deadline, phase: Phase::Emptying, verdict });
             self.event(Event::Stopping { deadline });
-            self.unbind_all();
         }
         self.enter_killing();
     }
@@ -99,6 +98,15 @@ impl Primary {
         for id in self.listeners.keys_sorted() {
             self.timers.clear(Due::Unheld(id));
             self.unbind(id);
+        }
+    }
+
+    /// From here on nobody is handed anything. A listener that could not be emptied by now, for
+    /// want of descriptors or because more clients come than are served, must not hold up the end.
+    fn close_all(&mut self) {
+        for id in self.listeners.keys_sorted() {
+            self.timers.clear(Due::Unheld(id));
+            self.close(id);
         }
     }
 
@@ -117,6 +125,7 @@ impl Primary {
         let deadline = stop.deadline;
         self.timers.set(Due::StopWaiting, deadline);
         self.cancel_respawns();
+        self.close_all();
         for id in self.workers.keys_sorted() {
             self.drain(id, deadline);
         }
@@ -130,6 +139,7 @@ impl Primary {
         stop.phase = Phase::Killing;
         self.timers.clear(Due::StopWaiting);
         self.cancel_respawns();
+        self.close_all();
         for listener in self.listeners.keys_sorted() {
             self.refuse_pending(listener, Refusal::Shutdown);
         }

@@ -8,6 +8,10 @@ use crate::timers::Due;
 use crate::transitions::Life;
 use crate::{Respawn, Seq, Slot, WorkerId};
 
+/// How soon at the latest a start is tried again that failed for want of resources: as nothing but
+/// a few system calls are lost, sooner than where a program fails.
+const LONGEST_WANT: core::time::Duration = core::time::Duration::from_secs(1);
+
 impl Primary {
     /// The first worker of every slot.
     pub(super) fn start_workers(&mut self) {
@@ -31,7 +35,10 @@ impl Primary {
         if self.is_draining() {
             return;
         }
-        if let Some(record) = self.slot_mut(slot) {
+        // To try again what has not begun is no restart.
+        if let Some(record) = self.slot_mut(slot)
+            && record.wanting.is_none()
+        {
             record.restarts += 1;
         }
         self.spawn(slot);
@@ -40,6 +47,10 @@ impl Primary {
     pub(super) fn on_spawn_failed(&mut self, id: WorkerId, cause: SpawnError) {
         let Some(worker) = self.workers.get(id) else { return };
         let slot = worker.slot;
+        if cause.is_want_of_resources() {
+            return self.put_off(id, slot, cause);
+        }
+        self.end_want(slot);
         self.event(Event::SpawnFailed { worker: id, slot, cause });
         let hopeless = match cause {
             SpawnError::NotFound => Some(Verdict::ProgramMissing),
@@ -57,6 +68,37 @@ impl Primary {
         self.workers.remove(id);
         self.fill_crowded();
         self.review_unheld();
+    }
+
+    /// What a start takes was not to be had. That says nothing of the program, so it counts for
+    /// nothing: the slot tries again until it succeeds, each time later.
+    fn put_off(&mut self, id: WorkerId, slot: Slot, cause: SpawnError) {
+        let now = self.now;
+        let first = self.config.respawn_delay;
+        let most = self.config.respawn_delay_max.min(LONGEST_WANT).max(first);
+        let replaced = self.workers.get(id).is_some_and(|worker| worker.replaced);
+        self.timers.clear_worker(id);
+        self.workers.remove(id);
+        let stays_empty = replaced || self.is_draining();
+        let Some(record) = self.slot_mut(slot) else { return };
+        let delay = record.wanting.unwrap_or(first);
+        let is_news = record.wanting.replace((delay * 2).min(most)).is_none();
+        if !stays_empty {
+            record.state = SlotState::Waiting;
+            self.timers.set(Due::Respawn(slot), now.after(delay));
+        }
+        if is_news {
+            self.event(Event::SpawnFailed { worker: id, slot, cause });
+        }
+        self.fill_crowded();
+        self.review_unheld();
+    }
+
+    /// A start has succeeded.
+    pub(super) fn end_want(&mut self, slot: Slot) {
+        if let Some(record) = self.slot_mut(slot) {
+            record.wanting = None;
+        }
     }
 
     /// A worker's process is gone: decides who follows it in its slot.

@@ -6,6 +6,7 @@ mod life;
 mod listeners;
 mod queue;
 mod stall;
+mod want;
 
 use alloc::boxed::Box;
 use alloc::vec;

@@ -43,6 +43,8 @@ pub struct ControlServer {
     clients: BTreeMap<ClientId, Conversation>,
     /// Had to make room, and nobody was told of it yet.
     evicted: Vec<ClientId>,
+    /// As many as there may be.
+    max_clients: usize,
     last: u32,
 }
 
@@ -60,7 +62,13 @@ impl ControlServer {
             None => path::claim_default(&path::directories())?,
         };
         let (listener, clients) = (Arc::new(listener), BTreeMap::new());
-        Ok(ControlServer { place, listener, clients, evicted: Vec::new(), last: 0 })
+        let (evicted, max_clients) = (Vec::new(), MAX_CLIENTS);
+        Ok(ControlServer { place, listener, clients, evicted, max_clients, last: 0 })
+    }
+
+    /// Has fewer clients at the same time: descriptors are kept free for so many.
+    pub(crate) fn limit_clients(&mut self, count: usize) {
+        self.max_clients = count.min(MAX_CLIENTS);
     }
 
     /// Where it listens.
@@ -108,7 +116,7 @@ impl ControlServer {
         if !is_trusted {
             return Ok(None);
         }
-        if self.clients.len() >= MAX_CLIENTS {
+        if self.clients.len() >= self.max_clients {
             let least = self.clients.iter().min_by_key(|(id, client)| (client.worth(), **id));
             if let Some(id) = least.map(|(id, _)| *id) {
                 self.evict(id);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use roundel_core::{ACCEPTS_PER_TURN, Errno, Input, ListenKey, ListenerId};
 
 use super::{Change, Shell, Source};
+use crate::reserve::Reserve;
 use crate::socket::{self, Bound};
 
 /// How many connections a listener is emptied of before it is closed, however many more arrive.
@@ -19,6 +20,8 @@ pub(super) struct Door {
     state: DoorState,
     /// Out of descriptors: not accepted from until the next retry.
     starved: bool,
+    /// That was told, and nothing could be accepted since.
+    starved_told: bool,
     watched: bool,
     /// It was tried to accept since the queues were last looked at.
     visited: bool,
@@ -46,6 +49,17 @@ impl Door {
     pub(super) fn take_visited(&mut self) -> bool {
         std::mem::take(&mut self.visited)
     }
+
+    /// Accepts one connection, if one waits. Without a descriptor for it the kernel says so even where
+    /// none waits. For what is left in a listener that is to be closed there is one to spare.
+    fn accept(&self, spare: &mut Reserve) -> Result<Option<OwnedFd>, i32> {
+        let accepted = socket::accept(self.as_fd());
+        match (accepted, self.state) {
+            (Err(_), _) if !socket::is_readable(self.as_fd()) => Ok(None),
+            (Err(_), DoorState::Emptying(_)) => spare.lend(|| socket::accept(self.as_fd())),
+            (accepted, _) => accepted,
+        }
+    }
 }
 
 impl Shell {
@@ -55,10 +69,16 @@ impl Shell {
                 let sockname = bound.sockname.clone();
                 let fd = Arc::new(fd);
                 let state = DoorState::Paused;
-                self.doors.insert(
-                    listener,
-                    Door { bound, fd, state, starved: false, watched: false, visited: false },
-                );
+                let door = Door {
+                    bound,
+                    fd,
+                    state,
+                    starved: false,
+                    starved_told: false,
+                    watched: false,
+                    visited: false,
+                };
+                self.doors.insert(listener, door);
                 Ok(sockname)
             }
             Err(errno) => Err(Errno(errno as i32)),
@@ -115,6 +135,10 @@ impl Shell {
                 DoorState::Paused => return,
                 _ if door.starved => return,
                 DoorState::Accepting => {}
+                DoorState::Emptying(_) if self.core.is_full() => {
+                    self.crowded.insert(listener);
+                    return;
+                }
                 DoorState::Emptying(count) => {
                     *count += 1;
                     if *count > MAX_EMPTIED {
@@ -123,10 +147,11 @@ impl Shell {
                 }
             }
             // Shared listeners are the workers' to accept from.
-            let accepted =
-                if self.is_shared(listener) { Ok(None) } else { self.accept_one(listener) };
+            let is_shared = self.core.is_shared(listener);
+            let accepted = if is_shared { Ok(None) } else { door.accept(&mut self.spare) };
             match accepted {
                 Ok(Some(fd)) => {
+                    door.starved_told = false;
                     let conn = self.custody.admit(fd);
                     self.input(Input::Incoming { listener, conn });
                     // A pause must come before the next one: it may be for the last descriptors
@@ -146,23 +171,16 @@ impl Shell {
         self.ready.insert(Source::Listener(listener));
     }
 
-    fn accept_one(&self, listener: ListenerId) -> Result<Option<OwnedFd>, i32> {
-        match self.doors.get(&listener) {
-            Some(door) => socket::accept(door.as_fd()),
-            None => Ok(None),
-        }
-    }
-
-    fn is_shared(&self, listener: ListenerId) -> bool {
-        self.core.is_shared(listener)
-    }
-
     /// Out of descriptors or memory: waits for the retry instead of spinning.
     fn starve(&mut self, listener: ListenerId, errno: i32) {
         let Some(door) = self.doors.get_mut(&listener) else { return };
         door.starved = true;
+        let is_news = !std::mem::replace(&mut door.starved_told, true);
         self.watch_door(listener);
         self.retry_later();
+        if !is_news {
+            return;
+        }
         let cause = super::report::explain(errno);
         self.log(|at| {
             super::report::Line::new(at, "accept_failed")
@@ -182,11 +200,22 @@ impl Shell {
         }
     }
 
-    fn close_door(&mut self, listener: ListenerId) {
+    /// Goes on with listeners that waited for the machine to have room.
+    pub(super) fn go_on_emptying(&mut self) {
+        if !self.core.is_full() {
+            let crowded = std::mem::take(&mut self.crowded);
+            self.ready.extend(crowded.into_iter().map(Source::Listener));
+        }
+    }
+
+    pub(super) fn close_door(&mut self, listener: ListenerId) {
         if let Some(door) = self.doors.remove(&listener) {
+            if door.watched {
+                self.changes.push_back(Change::Unwatch { source: Source::Listener(listener) });
+            }
             door.bound.unlink();
             drop(door.fd);
+            self.input(Input::Unbound { listener });
         }
-        self.input(Input::Unbound { listener });
     }
 }

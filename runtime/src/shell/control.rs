@@ -17,7 +17,14 @@ impl Shell {
     pub(super) fn accept_control(&mut self) {
         for _ in 0..ACCEPTS_PER_TURN {
             let Some(control) = &mut self.control else { return };
-            let accepted = control.accept(self.now);
+            let now = self.now;
+            let accepted = match control.accept(now) {
+                // Whoever wants to stop the primary must be heard.
+                Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => {
+                    self.spare.lend(|| control.accept(now))
+                }
+                accepted => accepted,
+            };
             let evicted = control.take_evicted();
             self.forget_control(evicted);
             match accepted {
@@ -98,7 +105,11 @@ impl Shell {
         self.forget_control(expired);
     }
 
-    fn status(&self) -> Status {
+    fn status(&mut self) -> Status {
+        // To count them takes one, which may have to come from those in reserve.
+        let open_fds = limits::open_fds()
+            .or_else(|_| self.spawn_reserve.lend(limits::open_fds))
+            .map_or(0, |count| count as u64);
         let totals = self.core.totals();
         let primary = PrimaryRow {
             pid: std::process::id(),
@@ -112,7 +123,7 @@ impl Shell {
             unknown_total: totals.unknown,
             stalled_total: totals.stalled,
             messages_skipped_total: self.skipped,
-            open_fds: limits::open_fds().map_or(0, |count| count as u64),
+            open_fds,
             rss_kb: limits::rss_kb().unwrap_or(0),
         };
         let listeners = self.core.listeners().map(|listener| ListenerRow {

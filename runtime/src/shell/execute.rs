@@ -34,6 +34,7 @@ impl Shell {
             }
             Output::Bind { listener, key, backlog } => self.bind(listener, &key, backlog),
             Output::Unbind { listener } => self.empty(listener),
+            Output::Close { listener } => self.close_door(listener),
             Output::ResumeAccept { listener } => self.resume(listener),
             Output::PauseAccept { listener } => self.pause(listener),
             Output::Stopped(verdict) => self.verdict = Some(verdict),
@@ -54,7 +55,9 @@ impl Shell {
 
     fn spawn(&mut self, worker: WorkerId, slot: Slot) {
         let program = self.per_slot.program(&self.program, slot);
-        match process::spawn(&program, worker, slot, self.told, &self.files) {
+        let (told, files) = (self.told, &self.files);
+        let start = || process::spawn(&program, worker, slot, told, files);
+        match self.spawn_reserve.lend(start) {
             Ok(process::Spawned { pid, channel }) => {
                 let fd = Arc::new(channel);
                 self.watch(Source::Channel(worker), fd.clone());
@@ -107,9 +110,18 @@ impl Shell {
         };
         let pid = worker.and_then(|worker| self.pids.get(&worker).copied());
         self.log(|at| report::event(at, event, pid));
-        // A primary that ends by itself says why in one line, which is not about a worker.
+        // A primary that ends by itself says why in one line, which is not about a worker. And want
+        // of resources is the same for all slots.
         let noise = match event {
-            Event::SpawnFailed { .. } => self.core.stop_deadline().is_some(),
+            Event::SpawnFailed { cause, .. } => {
+                let wants = cause.is_want_of_resources();
+                let said = wants && std::mem::replace(&mut self.want_said, true);
+                said || self.core.stop_deadline().is_some()
+            }
+            Event::Spawned { .. } => {
+                self.want_said = false;
+                false
+            }
             Event::Stopping { .. } => !self.stop_asked,
             _ => false,
         };

@@ -32,11 +32,12 @@ use crate::control::{ControlServer, Where};
 use crate::eventlog::EventLog;
 use crate::exit::Exit;
 use crate::journal::Journal;
-use crate::limits::OpenFiles;
+use crate::limits::{self, OpenFiles};
 use crate::link::{Heard, ReadState};
 use crate::outbox::Flush;
 use crate::process::{self, Program, Told};
 use crate::program::PerSlot;
+use crate::reserve::Reserve;
 use crate::same_file;
 use crate::setup::{Setup, StartError, Welcome};
 use crate::signals::{Signal, Signals};
@@ -49,6 +50,13 @@ use peer::Peer;
 /// How soon something that failed for want of descriptors or memory is tried again.
 const RETRY: std::time::Duration = std::time::Duration::from_millis(100);
 
+/// The descriptors that a start takes for a moment: the two ends of the channel, standard input, and
+/// the two ends of the pipe by which the child tells that it could not exec; and one for good measure.
+const SPAWN_FDS: usize = 6;
+
+/// Signals that are read before anything else is done.
+const SIGNALS_PER_TURN: u32 = 64;
+
 /// A primary with its sockets, channels and processes.
 #[derive(Debug)]
 pub struct Shell {
@@ -60,6 +68,11 @@ pub struct Shell {
     per_slot: PerSlot,
     inherited: Inherited,
     files: OpenFiles,
+    /// For the next start of a worker.
+    spawn_reserve: Reserve,
+    /// For whom else there is no descriptor: what is left in a listener that is to be closed, and who
+    /// has something to say on the control socket.
+    spare: Reserve,
     signals: Signals,
     control: Option<ControlServer>,
     /// Its clients could not be accepted for want of descriptors.
@@ -74,6 +87,10 @@ pub struct Shell {
     hinted: bool,
     peers: BTreeMap<WorkerId, Peer>,
     doors: BTreeMap<ListenerId, Door>,
+    /// Listeners that are being emptied, and wait until the machine can hold more.
+    crowded: BTreeSet<ListenerId>,
+    /// That nothing is to be had for a start was said, and none has succeeded since.
+    want_said: bool,
     pids: BTreeMap<WorkerId, i32>,
     workers_by_pid: BTreeMap<i32, WorkerId>,
     changes: VecDeque<Change>,
@@ -101,13 +118,18 @@ impl Shell {
     /// [`StartError`] names what could not be set up. Listeners that can't be bound and programs
     /// that do not exist are told by [`finished`](Shell::finished) instead.
     pub fn start(setup: Setup) -> Result<Shell, StartError> {
+        let blocked = crate::signals::block();
+        // Besides the standard three, which stay.
+        let open = limits::open_fds().unwrap_or(0).saturating_sub(3) as u64;
         let inherited = Inherited::snapshot();
-        let signals = Signals::block().map_err(StartError::Signals)?;
         // Where it is forbidden, all works as well, at a higher cost.
         let _ = process::schedule_in_batches();
         let files = OpenFiles::raise().map_err(StartError::Limits)?;
-        let config = setup.config(&files)?;
+        let (config, clients) = setup.config(&files, open)?;
         inherited.pass_on(|number| process::is_kept(number, config.listeners()));
+        let signals = blocked.and_then(|_| Signals::open()).map_err(StartError::Signals)?;
+        let spawn_reserve = Reserve::take(SPAWN_FDS).map_err(StartError::Limits)?;
+        let spare = Reserve::take(1).map_err(StartError::Limits)?;
         let console = match setup.quiet {
             true => Console::silent(),
             false => Console::open(setup.name).map_err(StartError::Console)?,
@@ -116,7 +138,7 @@ impl Shell {
         if let Some((one, other, path)) = same_file::find(&setup.control, events, journal) {
             return Err(StartError::SameFile { one, other, path });
         }
-        let (control, uncontrolled) = match &setup.control {
+        let (mut control, uncontrolled) = match &setup.control {
             Where::Off => (None, None),
             Where::Path(path) => {
                 (Some(ControlServer::bind(Some(path)).map_err(StartError::Control)?), None)
@@ -127,6 +149,9 @@ impl Shell {
                 Err(error) => (None, Some(error)),
             },
         };
+        if let Some(control) = &mut control {
+            control.limit_clients(clients);
+        }
         let told = match (setup.codec, *config.pass_listeners()) {
             (_, true) => Told::NodeChild,
             (Some(Codec::Native), _) => Told::Native,
@@ -154,6 +179,8 @@ impl Shell {
             per_slot: setup.per_slot,
             inherited,
             files,
+            spawn_reserve,
+            spare,
             signals,
             control,
             control_starved: false,
@@ -165,6 +192,8 @@ impl Shell {
             hinted: false,
             peers: BTreeMap::new(),
             doors: BTreeMap::new(),
+            crowded: BTreeSet::new(),
+            want_said: false,
             pids: BTreeMap::new(),
             workers_by_pid: BTreeMap::new(),
             changes: VecDeque::new(),
@@ -258,6 +287,9 @@ impl Shell {
         self.expire_control();
         self.input(Input::Wake);
         self.carry_out();
+        self.spawn_reserve.refill();
+        self.spare.refill();
+        self.go_on_emptying();
         self.look_at_queues();
         if let Some(why) = self.core.flush_journal(self.now) {
             self.unrecorded(&why);
@@ -377,7 +409,8 @@ impl Shell {
     }
 
     fn on_signals(&mut self) {
-        while let Some(signal) = self.signals.read() {
+        for _ in 0..SIGNALS_PER_TURN {
+            let Some(signal) = self.signals.read() else { return };
             match signal {
                 Signal::Child => self.reap(),
                 Signal::Terminate | Signal::Interrupt => self.ask_to_stop(),
@@ -386,12 +419,23 @@ impl Shell {
                         events.reopen();
                     }
                 }
+                Signal::Quit => {
+                    self.stop_asked = true;
+                    self.input(Input::Command(roundel_core::Command::StopNow));
+                }
+                Signal::Upgrade => self.say("upgrade is not available yet; SIGUSR2 is ignored"),
+                Signal::CpuTime => self.say(
+                    "SIGXCPU: the limit on CPU time is reached; at the hard one the kernel kills",
+                ),
+                Signal::Other => {}
                 Signal::Hangup => self.say("reload is not available yet; SIGHUP is ignored"),
                 Signal::MoreWorkers | Signal::FewerWorkers => {
                     self.say("scaling is not available yet; SIGTTIN and SIGTTOU are ignored");
                 }
             }
         }
+        // The descriptor is ready still, which nobody tells again.
+        self.ready.insert(Source::Signals);
     }
 
     fn ask_to_stop(&mut self) {

@@ -213,12 +213,18 @@ pub(super) fn words(event: &Event, pid: Option<i32>) -> Option<String> {
         Event::Exited { worker, status, class, .. } => {
             format!("{} has ended: {} ({status})", process(worker), class.name())
         }
-        Event::SpawnFailed { worker, cause, .. } => {
-            let cause = match cause {
+        Event::SpawnFailed { worker, cause: why, .. } => {
+            let cause = match why {
                 SpawnError::NotFound => "the program does not exist".into(),
                 SpawnError::NotExecutable(errno) | SpawnError::Other(errno) => explain(errno.0),
                 other => format!("{other:?}"),
             };
+            if why.is_want_of_resources() {
+                return Some(format!(
+                    "worker {} could not be started yet: {cause}; it is tried again until it can be",
+                    worker.get()
+                ));
+            }
             format!("worker {} could not be started: {cause}", worker.get())
         }
         Event::RespawnDelayed { slot, delay } => {

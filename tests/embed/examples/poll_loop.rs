@@ -68,7 +68,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         links: BTreeMap::new(),
         pids: BTreeMap::new(),
         program,
-        signals: Signals::block()?,
+        signals: Signals::open()?,
         files: OpenFiles::raise()?,
         verdict: None,
     };
@@ -182,9 +182,13 @@ impl Embedder {
                         self.tell(Input::Spawned { worker, pid: spawned.pid });
                     }
                     Err(error) => {
-                        let is_missing = error == process::SpawnError::NotFound;
-                        let other = SpawnError::Other(roundel_core::Errno(0));
-                        let cause = if is_missing { SpawnError::NotFound } else { other };
+                        let cause = match error {
+                            process::SpawnError::NotFound => SpawnError::NotFound,
+                            process::SpawnError::Other(errno) => {
+                                SpawnError::Other(roundel_core::Errno(errno))
+                            }
+                            _ => SpawnError::Other(roundel_core::Errno(0)),
+                        };
                         self.tell(Input::SpawnFailed { worker, cause });
                     }
                 }
@@ -213,6 +217,9 @@ impl Embedder {
                 self.set_accepts(listener, true);
                 self.accept(listener);
                 self.doors.remove(&listener);
+                self.tell(Input::Unbound { listener });
+            }
+            Output::Close { listener } if self.doors.remove(&listener).is_some() => {
                 self.tell(Input::Unbound { listener });
             }
             Output::Event(event) => eprintln!("{event:?}"),

@@ -62,7 +62,18 @@ impl World {
             Action::Spawn(_) => self.spawn(id),
             Action::SpawnFails(_) => {
                 self.processes.retain(|process| process.id != id);
-                let cause = SpawnError::Other(Errno(11));
+                // ENOEXEC.
+                let cause = SpawnError::Other(Errno(8));
+                self.tell(Input::SpawnFailed { worker: id, cause });
+            }
+            Action::SpawnStarves(_) => {
+                self.processes.retain(|process| process.id != id);
+                self.goals.reach(Goal::SpawnStarved);
+                std::sync::Arc::make_mut(&mut self.reference).starves(id, self.now);
+                let cause = SpawnError::Other(match self.bug {
+                    Some(super::bug::Bug::BlameProgram) => Errno(8),
+                    _ => Errno::EMFILE,
+                });
                 self.tell(Input::SpawnFailed { worker: id, cause });
             }
             Action::Accept(..) => self.answer(id, nth, true),
@@ -166,6 +177,7 @@ fn worker_of(action: Action) -> Option<(WorkerId, u8)> {
         Action::Accept(w, nth) | Action::Decline(w, nth) => (w, nth),
         Action::Spawn(w)
         | Action::SpawnFails(w)
+        | Action::SpawnStarves(w)
         | Action::Introduce(w)
         | Action::Listen(w)
         | Action::Doubt(w)

@@ -16,6 +16,8 @@ pub enum Action {
     Spawn(u8),
     /// The process can't be started.
     SpawnFails(u8),
+    /// Nothing is to be had to start the process.
+    SpawnStarves(u8),
     /// The worker says who it is and asks to listen.
     Introduce(u8),
     /// The worker reads the answer to that and listens.
@@ -71,6 +73,7 @@ impl Action {
             self,
             Action::Bind(false)
                 | Action::SpawnFails(_)
+                | Action::SpawnStarves(_)
                 | Action::Decline(..)
                 | Action::Doubt(_)
                 | Action::Suicide(_)
@@ -96,6 +99,7 @@ impl fmt::Display for Action {
             Action::Arrive => f.write_str("a connection arrives"),
             Action::Spawn(w) => write!(f, "w{w} is started"),
             Action::SpawnFails(w) => write!(f, "w{w} can't be started"),
+            Action::SpawnStarves(w) => write!(f, "nothing is to be had to start w{w}"),
             Action::Introduce(w) => write!(f, "w{w} says hello and asks to listen"),
             Action::Listen(w) => write!(f, "w{w} listens"),
             Action::Accept(w, nth) => write!(f, "w{w} accepts its unanswered connection {nth}"),

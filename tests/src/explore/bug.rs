@@ -34,7 +34,7 @@ pub enum Bug {
     DeafToListening,
     /// A worker gets one connection more than its window.
     WideWindow,
-    /// Nobody comes after the first workers.
+    /// Nobody comes after the first workers, but in a shutdown.
     NoSuccessor,
     /// A slot gets one worker more than its budget.
     PatientBudget,
@@ -44,6 +44,10 @@ pub enum Bug {
     ForgetfulSnapshot,
     /// The primary does not hear that a worker may have served what it has not answered.
     HideDoubt,
+    /// Want of resources at a start is taken for the program's failure.
+    BlameProgram,
+    /// A listener that can't be emptied is not closed without that.
+    EmptyForEver,
 }
 
 impl Bug {
@@ -66,6 +70,8 @@ impl Bug {
         Bug::NeverStopped,
         Bug::ForgetfulSnapshot,
         Bug::HideDoubt,
+        Bug::BlameProgram,
+        Bug::EmptyForEver,
     ];
 
     /// The configuration that the primary is given instead of the right one.
@@ -130,9 +136,11 @@ impl Bug {
         match (self, &mut output) {
             (Bug::KeepRefused, Output::Release { end: ConnEnd::Refused(_), .. })
             | (Bug::SpareAll, Output::Kill { signal: Signal::Kill, .. })
+            | (Bug::EmptyForEver, Output::Close { .. })
             | (Bug::NeverStopped, Output::Stopped(_)) => Vec::new(),
             (Bug::NoSuccessor, Output::Spawn { worker, .. })
-                if worker.get() > u64::from(*world.config.workers()) =>
+                if worker.get() > u64::from(*world.config.workers())
+                    && world.primary.stop_deadline().is_none() =>
             {
                 Vec::new()
             }

@@ -15,7 +15,7 @@ impl World {
         }
         match self.door {
             Door::Binding => actions.push(Action::Bind(true)),
-            Door::Closing => actions.push(Action::Unbind),
+            Door::Closing | Door::Shutting => actions.push(Action::Unbind),
             Door::Open(_) | Door::Closed => {}
         }
         for process in &self.processes {
@@ -72,8 +72,8 @@ impl World {
             actions.push(Action::Tick);
         }
         let answers = |action: &Action| {
-            use Action::{Bind, Spawn, SpawnFails, Unbind};
-            matches!(action, Bind(_) | Unbind | Spawn(_) | SpawnFails(_))
+            use Action::{Bind, Spawn, SpawnFails, SpawnStarves, Unbind};
+            matches!(action, Bind(_) | Unbind | Spawn(_) | SpawnFails(_) | SpawnStarves(_))
         };
         if !self.lazy && actions.iter().any(answers) {
             // What comes before the listener is closed comes before the primary is told so.
@@ -123,7 +123,9 @@ impl World {
                 }
             }
             match process.state {
-                State::Starting => actions.push(Action::SpawnFails(w)),
+                State::Starting => {
+                    actions.extend([Action::SpawnFails(w), Action::SpawnStarves(w)]);
+                }
                 State::Running => {
                     actions.push(Action::Crash(w));
                     actions.push(Action::CrashLeavingChild(w));

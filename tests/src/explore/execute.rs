@@ -28,6 +28,7 @@ impl World {
                 self.door = Door::Binding;
             }
             Output::Unbind { .. } => self.door = Door::Closing,
+            Output::Close { .. } => self.door = Door::Shutting,
             Output::ResumeAccept { .. } => self.door = Door::Open(true),
             Output::PauseAccept { .. } => self.door = Door::Open(false),
             Output::Send { worker, msg, attach } => self.send(*worker, msg, *attach),

@@ -49,6 +49,7 @@ goals! {
     OrphanReplaced = "a worker that closed its channel and lives on is replaced";
     RespawnDelayed = "a slot waits before its next worker";
     SpawnFailed = "a process can't be started";
+    SpawnStarved = "nothing is to be had to start a process";
     GivenUp = "a slot is given up";
     PendingAlone = "a connection is pending and no worker is there";
     Unknown = "a connection is let go of because its dead worker may have served it";

@@ -219,6 +219,7 @@ impl Reference {
                 msg: ToWorker::NewConn { first_seq, .. },
                 attach: Some(Attach::Conn(conn)),
             } => self.on_handoff(*worker, *first_seq, *conn, *config.window()),
+            Output::Event(Event::GivenUp { slot, .. }) => self.on_given_up(slot.0, config),
             // Somebody wanted it, or every slot was given up.
             Output::Event(Event::Stopping { .. }) => self.stopping = true,
             Output::Release { conn, end } => self.on_release(*conn, *end, config),

@@ -33,6 +33,27 @@ impl Reference {
         }
     }
 
+    /// Nothing was to be had to start a worker: that counts for nothing, and its slot waits.
+    pub(super) fn starves(&mut self, id: WorkerId, now: Time) {
+        let Some(member) = self.member(id) else { return };
+        let (slot, followed) = (member.slot as usize, member.followed);
+        self.members.retain(|member| member.id != id);
+        if let Some(tries) = self.tries.get_mut(slot).filter(|_| !followed) {
+            tries.waits = Some(now);
+        }
+    }
+
+    /// A slot is given up.
+    pub(super) fn on_given_up(&mut self, slot: u32, config: &Config) {
+        let now = self.now;
+        let Some(tries) = self.tries.get(slot as usize) else { return };
+        let recent = tries.failures.iter().filter(|&&at| now.since(at) < *config.restart_period());
+        let count = recent.count();
+        if count <= *config.restart_intensity() as usize {
+            self.wrong(format!("9: slot {slot} is given up after {count} early failures"));
+        }
+    }
+
     /// A worker is started.
     pub(super) fn on_spawn(&mut self, id: WorkerId, slot: u32, config: &Config) {
         let now = self.now;

@@ -9,7 +9,7 @@ use roundel_core::{Codec, ExitStatus, Time};
 
 use super::action::Action;
 use super::process::State;
-use super::world::World;
+use super::world::{Door, World};
 
 /// No run takes as many steps: it goes round in circles.
 const STEPS: usize = 1_000;
@@ -109,7 +109,8 @@ impl World {
         Err("10: with everybody healthy, the shutdown never ends".into())
     }
 
-    /// A shutdown ends by its deadline although no worker does anything from now on.
+    /// A shutdown ends by its deadline although no worker does anything from now on, and the listener
+    /// is never empty: there are always more clients, or no descriptors to accept them.
     fn ends_alone(&self) -> Result<(), String> {
         let mut run = Vec::new();
         self.ends_alone_by(&mut run).map_err(|what| after(&what, &run))
@@ -138,7 +139,12 @@ impl World {
                 }
             }
             let mut actions = world.progress().into_iter();
-            let next = actions.find(|action| !matches!(action, Action::Continue(_)));
+            let emptying = world.door == Door::Closing;
+            let next = actions.find(|action| match action {
+                Action::Continue(_) => false,
+                Action::Unbind => !emptying,
+                _ => true,
+            });
             if !world.step(next.unwrap_or(Action::Tick), run)? {
                 break;
             }

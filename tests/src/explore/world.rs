@@ -24,6 +24,8 @@ pub enum Door {
     Open(bool),
     /// Being emptied and closed.
     Closing,
+    /// Being closed as it is.
+    Shutting,
     /// Closed, or never bound.
     Closed,
 }

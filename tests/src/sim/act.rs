@@ -72,6 +72,7 @@ impl Sim {
             Op::Sleep(ms) => self.sleep(Duration::from_millis(ms.into())),
             Op::Mute(mute) => self.mute = mute,
             Op::FailSpawns(n, missing) => self.fail_spawns(n, missing),
+            Op::StarveSpawns(n) => self.starve_spawns(n),
             Op::FailBind => self.failing_binds = 1,
             Op::FailHandoff(w) => self.with(w, |it| it.trouble = Some(Trouble::Fails)),
             Op::ManyRefs(w) => self.with(w, |it| it.trouble = Some(Trouble::TooManyRefs)),

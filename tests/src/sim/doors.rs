@@ -16,6 +16,7 @@ pub(super) enum Todo {
     Spawn(WorkerId),
     Bind(ListenerId),
     Unbind(ListenerId),
+    Close(ListenerId),
 }
 
 /// A listener as the embedder has it.
@@ -81,6 +82,13 @@ impl Sim {
                     (door.open, door.shared) = (true, shared);
                 }
                 self.input(Input::Bound { listener, result });
+            }
+            // It was closed at once meanwhile, or has been emptied by now.
+            Todo::Unbind(listener) | Todo::Close(listener)
+                if !self.doors.contains_key(&listener) => {}
+            Todo::Close(listener) => {
+                self.doors.remove(&listener);
+                self.input(Input::Unbound { listener });
             }
             Todo::Unbind(listener) => {
                 // Everything that has come is given in, unless it is the workers' to accept.

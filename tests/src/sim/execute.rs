@@ -54,6 +54,12 @@ impl Sim {
                 }
                 self.todo.push_back(Todo::Unbind(listener));
             }
+            Output::Close { listener } => {
+                if let Some(door) = self.doors.get_mut(&listener) {
+                    (door.accepting, door.open) = (false, false);
+                }
+                self.todo.push_back(Todo::Close(listener));
+            }
             Output::ResumeAccept { listener } => {
                 if let Some(door) = self.doors.get_mut(&listener) {
                     door.accepting = door.open;

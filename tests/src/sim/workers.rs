@@ -239,8 +239,16 @@ impl Sim {
             self.failing_spawns.push(match missing {
                 true if nth % 2 == 1 => SpawnError::NotExecutable(Errno(13)),
                 true => SpawnError::NotFound,
-                false => SpawnError::Other(Errno(11)),
+                // ENOEXEC.
+                false => SpawnError::Other(Errno(8)),
             });
         }
+    }
+
+    /// The next spawns find no descriptors, processes or memory.
+    pub(super) fn starve_spawns(&mut self, count: u8) {
+        let wants = [Errno::EMFILE, Errno::ENFILE, Errno::EAGAIN, Errno::ENOMEM];
+        let causes = wants.into_iter().cycle().map(SpawnError::Other);
+        self.failing_spawns.extend(causes.take(count.into()));
     }
 }
