@@ -237,7 +237,7 @@ fn a_script_of_a_package_is_run_directly(on: Pair) {
     let noted = fs::read_to_string(dir.join("noted")).unwrap();
     assert_eq!(noted, format!("built\n{}\nstart x a b\n", dir.canonicalize().unwrap().display()));
     let said = format!("{}: npm start: runs serve 'a b' ", name_of(on));
-    assert!(cluster.log().contains(&said), "{}", cluster.log());
+    wait_for("what is said of it", || cluster.log().contains(&said).then_some(()));
     cluster.stop();
     fs::remove_dir_all(dir).unwrap();
 }

@@ -72,6 +72,9 @@ fn file(name: &OsStr, path: Option<&OsStr>, cwd: &Path) -> Result<PathBuf, Refus
         None if cwd.join(name).is_dir() => Refusal::missing(format!(
             "{shown}: not found in PATH (what has this name here is a directory)"
         )),
+        None if name.as_bytes().contains(&b' ') => Refusal::missing(format!(
+            "{shown:?}: not found in PATH (write the program and its arguments as words of their own)"
+        )),
         None => Refusal::missing(format!("{shown}: not found in PATH")),
     })
 }

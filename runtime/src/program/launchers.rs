@@ -89,7 +89,8 @@ const WITH_VALUE: [&str; 20] = [
 /// They can't be set here.
 pub(super) fn step(draft: &mut Draft) -> Result<bool, Refusal> {
     let Some(name) = draft.name() else { return Ok(false) };
-    if !matches!(name.as_str(), "cross-env" | "env") {
+    let is_env = ["env", "/bin/env", "/usr/bin/env"].map(OsString::from);
+    if name != "cross-env" && !draft.words.first().is_some_and(|word| is_env.contains(word)) {
         return Ok(false);
     }
     let Some(args) = draft.args() else { return Ok(false) };
@@ -122,18 +123,22 @@ pub(super) fn step(draft: &mut Draft) -> Result<bool, Refusal> {
     Ok(true)
 }
 
-/// Refuses a launcher that was found under this name. A binary is somebody's own program.
+/// Refuses a launcher that was found under this name, if it is a script that a package has
+/// installed. Others of that name are somebody's own.
 ///
 /// # Errors
 /// With the form that works.
 pub(super) fn refuse_if_launcher(
     name: &OsStr,
-    found: &mut Found,
+    found: &Found,
     draft: &Draft,
 ) -> Result<(), Refusal> {
     let file = Path::new(name).file_name().and_then(OsStr::to_str).unwrap_or_default();
     let args = draft.args().unwrap_or_default();
-    if matches!(found.kind, Kind::Script(_)) {
+    let is_installed = |path: &Path| path.iter().any(|part| part == "node_modules");
+    let target = found.path.canonicalize().unwrap_or_default();
+    let installed = is_installed(&found.path) || is_installed(&target);
+    if installed && matches!(found.kind, Kind::Script(_)) {
         refuse(file, &args)?;
     }
     Ok(())
@@ -143,7 +148,11 @@ pub(super) fn refuse_if_launcher(
 ///
 /// # Errors
 /// With the form that works.
-pub(super) fn refuse_in_node(args: &[OsString], read: &NodeArgs) -> Result<(), Refusal> {
+pub(super) fn refuse_in_node(
+    args: &[OsString],
+    read: &NodeArgs,
+    cwd: &Path,
+) -> Result<(), Refusal> {
     let text: Vec<String> = args.iter().map(|it| it.to_string_lossy().into()).collect();
     if read.has(&["--watch", "--watch-path", "--watch-preserve-output", "--watch-kill-signal"]) {
         let mut rest = text.clone();
@@ -166,7 +175,7 @@ pub(super) fn refuse_in_node(args: &[OsString], read: &NodeArgs) -> Result<(), R
     let Some((script, behind)) = text.get(script..).and_then(<[String]>::split_first) else {
         return Ok(());
     };
-    if script == "inspect" && !Path::new(script).exists() {
+    if script == "inspect" && !cwd.join(script).exists() {
         return Err(Refusal::usage(format!(
             "node inspect: starts Node as a process of its own, which no channel reaches; run: roundel run node --inspect {}",
             typed(behind.iter().map(String::as_str))

@@ -143,7 +143,7 @@ fn finish(mut draft: Draft) -> Result<Resolved, Refusal> {
     };
     let (name, mut args) = (name.clone(), args.to_vec());
     let path = draft.variable("PATH");
-    let mut found = find::program(&name, path.as_deref(), &draft.cwd).map_err(|refusal| {
+    let found = find::program(&name, path.as_deref(), &draft.cwd).map_err(|refusal| {
         let words = match (&draft.missing_hint, is_script) {
             (Some(hint), _) if refusal.exit == Exit::ProgramMissing => {
                 format!("{}: {hint}", refusal.words)
@@ -158,7 +158,7 @@ fn finish(mut draft: Draft) -> Result<Resolved, Refusal> {
     if is_node {
         prepare_node(&mut args, &found.path, &draft, &options)?;
     } else {
-        launchers::refuse_if_launcher(&name, &mut found, &draft)?;
+        launchers::refuse_if_launcher(&name, &found, &draft)?;
     }
     let program = Program {
         path: found.path.into(),
@@ -179,7 +179,7 @@ fn prepare_node(
     options: &OsStr,
 ) -> Result<(), Refusal> {
     let read = NodeArgs::read(args);
-    launchers::refuse_in_node(args, &read)?;
+    launchers::refuse_in_node(args, &read, &draft.cwd)?;
     node::check_files(args, &read, &draft.cwd)?;
     let Some(at) = read.script else { return Ok(()) };
     let loads = read.has(&[

@@ -12,8 +12,8 @@ use super::Refusal;
 /// How long Node may take to tell its version: it does so at once, on a machine that does anything.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Options whose value is the next word (Node 18 to 26).
-const WITH_VALUE: [&str; 37] = [
+/// Options whose value is the next word: those that `node --help` shows with one (Node 18 to 26).
+const WITH_VALUE: [&str; 90] = [
     "-C",
     "-e",
     "-p",
@@ -21,6 +21,14 @@ const WITH_VALUE: [&str; 37] = [
     "-r",
     "--allow-fs-read",
     "--allow-fs-write",
+    "--bench-isolation",
+    "--bench-name-pattern",
+    "--bench-reporter",
+    "--bench-reporter-destination",
+    "--bench-samples",
+    "--bench-warmup",
+    "--build-sea",
+    "--build-snapshot-config",
     "--conditions",
     "--cpu-prof-dir",
     "--cpu-prof-interval",
@@ -34,21 +42,66 @@ const WITH_VALUE: [&str; 37] = [
     "--env-file-if-exists",
     "--eval",
     "--experimental-config-file",
+    "--experimental-default-type",
     "--experimental-loader",
+    "--experimental-package-map",
+    "--experimental-policy",
+    "--experimental-sea-config",
+    "--experimental-test-isolation",
+    "--heap-prof-dir",
+    "--heap-prof-interval",
+    "--heap-prof-name",
+    "--heapsnapshot-near-heap-limit",
     "--heapsnapshot-signal",
     "--icu-data-dir",
     "--import",
     "--input-type",
     "--inspect-port",
+    "--inspect-publish-uid",
     "--loader",
+    "--localstorage-file",
     "--max-http-header-size",
+    "--max-old-space-size-percentage",
+    "--network-family-autoselection-attempt-timeout",
     "--openssl-config",
+    "--policy-integrity",
     "--redirect-warnings",
+    "--report-dir",
+    "--report-directory",
+    "--report-filename",
+    "--report-signal",
     "--require",
     "--run",
     "--secure-heap",
+    "--secure-heap-min",
+    "--snapshot-blob",
+    "--test-concurrency",
+    "--test-coverage-branches",
+    "--test-coverage-exclude",
+    "--test-coverage-functions",
+    "--test-coverage-include",
+    "--test-coverage-lines",
+    "--test-global-setup",
+    "--test-isolation",
+    "--test-name-pattern",
+    "--test-random-seed",
+    "--test-reporter",
+    "--test-reporter-destination",
+    "--test-rerun-failures",
+    "--test-shard",
+    "--test-skip-pattern",
+    "--test-timeout",
     "--title",
+    "--tls-cipher-list",
+    "--tls-keylog",
+    "--trace-event-categories",
+    "--trace-event-file-pattern",
+    "--trace-require-module",
     "--unhandled-rejections",
+    "--use-largepages",
+    "--v8-pool-size",
+    "--vfs-load",
+    "--vfs-mount",
     "--watch-kill-signal",
     "--watch-path",
 ];
@@ -155,6 +208,12 @@ pub(super) fn check_files(args: &[OsString], read: &NodeArgs, cwd: &Path) -> Res
         return Ok(());
     }
     let path = cwd.join(script);
+    // Behind an option that is not known here it may be that one's value.
+    let is_plain = read.script.is_some_and(|at| at == 0 || is_known(read));
+    let is_sure = is_plain || is_javascript(script) || is_typescript(script);
+    if !exists(&path) && !is_sure {
+        return Ok(());
+    }
     if !exists(&path) {
         return Err(Refusal::missing(format!("{shown}: no such file")));
     }
@@ -170,6 +229,15 @@ pub(super) fn check_files(args: &[OsString], read: &NodeArgs, cwd: &Path) -> Res
         return Err(Refusal::barred(format!("{shown}: cannot be read: {error}")));
     }
     Ok(())
+}
+
+/// Whether the last option is one that surely has no value in the next word.
+fn is_known(read: &NodeArgs) -> bool {
+    let bare =
+        ["--inspect", "--no-", "--enable-", "--experimental-", "--trace-", "--use-", "--expose-"];
+    read.options.last().is_none_or(|(name, value, _)| {
+        value.is_some() || bare.iter().any(|it| name.starts_with(it))
+    })
 }
 
 /// Whether there is something that Node, or a loader, may take for this file.

@@ -135,6 +135,8 @@ fn what_node_would_find_is_not_missed() {
         "node -",
         "node --import tsx only.js",
         "node -r unknown a.js",
+        "node --an-option-to-come value a.js",
+        "node --trace-event-categories v8 a.js",
         "node",
     ] {
         dir.starts(line);
@@ -418,6 +420,8 @@ fn launchers_are_refused_with_the_form_that_works() {
     // A program of that name that is no script is somebody's own.
     fs::copy("/proc/self/exe", dir.0.join("supervisor")).unwrap();
     dir.starts("./supervisor");
+    dir.script("forever", "#!/bin/sh\n");
+    dir.starts("./forever app.js");
 }
 
 #[test]
