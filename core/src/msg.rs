@@ -131,6 +131,9 @@ pub enum Transport {
     Stream,
     /// UDP.
     Datagram,
+    /// UDP at an address that sockets of others may be bound to as well (SO_REUSEADDR), as those who
+    /// listen to a multicast group are.
+    DatagramReuse,
 }
 
 /// What a worker asks to listen on. Workers that ask for equal keys share one listener.

@@ -319,6 +319,14 @@ impl Link {
         false
     }
 
+    /// As [`PrimarySide::wished_mode`].
+    pub fn wished_mode(&self, msg: &ToWorker) -> Option<u32> {
+        match &self.speech {
+            Speech::Node(side) => side.wished_mode(msg),
+            Speech::Fresh | Speech::Native(_) | Speech::Discarding => None,
+        }
+    }
+
     /// Sends what can be sent now.
     pub fn flush<'a, E: End>(
         &mut self,

@@ -33,6 +33,17 @@ pub struct Bound {
 }
 
 impl Bound {
+    /// Sets the mode of the path of a unix socket, unless somebody else has taken it over.
+    pub(crate) fn set_mode(&self, mode: u32) {
+        use std::os::unix::fs::PermissionsExt;
+        if let Some(path) = &self.path
+            && BoundPath::of(path.path()).as_ref() == Some(path)
+        {
+            // Node's primary, which does the same, has no answer for a failure either.
+            let _ = fs::set_permissions(path.path(), fs::Permissions::from_mode(mode));
+        }
+    }
+
     /// Removes the path of a unix socket, unless somebody else has taken it over.
     pub fn unlink(&self) {
         if let Some(path) = &self.path {
@@ -90,11 +101,14 @@ pub fn bind(
     inherited: &Inherited,
 ) -> Result<(OwnedFd, Bound), Errno> {
     let kind = match key.transport {
-        Transport::Datagram => SockType::Datagram,
+        Transport::Datagram | Transport::DatagramReuse => SockType::Datagram,
         _ => SockType::Stream,
     };
     let (fd, path) = match &key.address {
         Address::Any { port } => (bind_any(*port, kind, key.v6_only)?, None),
+        Address::Ip(addr) if key.transport == Transport::DatagramReuse => {
+            (bind_for_reuse(addr, key.v6_only)?, None)
+        }
         Address::Ip(addr) => (bind_ip(addr, kind, key.v6_only)?, None),
         Address::Unix(path) => {
             let (fd, path) = bind_unix(Path::new(path), kind, backlog)?;
@@ -177,6 +191,18 @@ fn bind_ip(addr: &SocketAddr, kind: SockType, v6_only: bool) -> Result<OwnedFd, 
             Ok(fd)
         }
     }
+}
+
+/// A UDP socket at an address that others may be bound to as well.
+fn bind_for_reuse(addr: &SocketAddr, v6_only: bool) -> Result<OwnedFd, Errno> {
+    let family = if addr.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let fd = open(family, SockType::Datagram)?;
+    setsockopt(&fd, sockopt::ReuseAddr, &true)?;
+    if addr.is_ipv6() {
+        setsockopt(&fd, sockopt::Ipv6V6Only, &v6_only)?;
+    }
+    nix_bind(fd.as_raw_fd(), &SockaddrStorage::from(*addr))?;
+    Ok(fd)
 }
 
 /// `::` with IPv4, or `0.0.0.0` on a machine without IPv6.

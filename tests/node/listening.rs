@@ -244,6 +244,56 @@ fn udp_ports_are_what_javascript_makes_of_them() {
     cluster.stop();
 }
 
+/// As for multicast: others have the address already, and let others have it.
+#[test]
+fn udp_addresses_that_others_have_too() {
+    let other = nix::sys::socket::socket(
+        nix::sys::socket::AddressFamily::Inet,
+        nix::sys::socket::SockType::Datagram,
+        nix::sys::socket::SockFlag::empty(),
+        None,
+    )
+    .unwrap();
+    nix::sys::socket::setsockopt(&other, nix::sys::socket::sockopt::ReuseAddr, &true).unwrap();
+    let any = nix::sys::socket::SockaddrIn::new(127, 0, 0, 1, 0);
+    nix::sys::socket::bind(std::os::fd::AsRawFd::as_raw_fd(&other), &any).unwrap();
+    let port = UdpSocket::from(other.try_clone().unwrap()).local_addr().unwrap().port();
+    let binds = [
+        json!([{"type": "udp4", "reuseAddr": true}, port, "127.0.0.1"]),
+        json!(["udp4", port, "127.0.0.1"]),
+    ];
+    let Some(setup) = bind(&binds) else { return };
+    let cluster = setup.start();
+    let reports = cluster.report(4);
+    assert_eq!(agreed_port(&reports, 0), u64::from(port));
+    // Node's primary has one socket for both wishes.
+    if under() != Under::Node {
+        assert!(about(&reports, 1).iter().all(|it| it["code"] == "EADDRINUSE"), "{reports:?}");
+    }
+    cluster.stop();
+}
+
+/// As from Node 22 on; before, the mode that a socket has otherwise was added.
+#[test]
+fn a_unix_socket_that_all_may_connect_to() {
+    use std::os::unix::fs::PermissionsExt;
+    let Some(setup) = fixture("listen.js") else { return };
+    let path = |name: &str| setup.dir.join(name);
+    let (open, read, plain) = (path("open"), path("read"), path("plain"));
+    let setup = setup
+        .arg(json!({"path": open, "readableAll": true, "writableAll": true}).to_string())
+        .arg(json!({"path": read, "readableAll": true}).to_string())
+        .arg(json!({ "path": plain }).to_string());
+    let cluster = setup.start();
+    cluster.report(6);
+    let mode = |path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    if under() != Under::Node {
+        assert_eq!((mode(&open), mode(&read)), (0o666, 0o444));
+    }
+    assert_ne!(mode(&plain), 0o666);
+    cluster.stop();
+}
+
 /// The name of an interface behind an address says where it is valid, and elsewhere nothing.
 #[test]
 fn an_address_with_a_zone() {

@@ -61,7 +61,7 @@ impl<T> PrimarySide<T> {
         let data = data.as_deref().unwrap_or("null");
         if granted.shared {
             let kind = match self.transport_of(granted.listener) {
-                Some(Transport::Datagram) => HandleKind::DgramNative,
+                Some(Transport::Datagram | Transport::DatagramReuse) => HandleKind::DgramNative,
                 Some(Transport::Stream) | None => HandleKind::NetNative,
             };
             let msg = format_args!(

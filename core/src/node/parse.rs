@@ -93,10 +93,12 @@ pub(crate) struct Cluster<'a> {
     pub(crate) flags: Option<&'a RawValue>,
     pub(crate) index: Option<&'a RawValue>,
     pub(crate) backlog: Option<&'a RawValue>,
+    pub(crate) readable_all: Option<&'a RawValue>,
+    pub(crate) writable_all: Option<&'a RawValue>,
 }
 
 /// The names of all fields that mean something in any line.
-const FIELDS: [&str; 18] = [
+const FIELDS: [&str; 20] = [
     "cmd",
     "type",
     "msg",
@@ -115,6 +117,8 @@ const FIELDS: [&str; 18] = [
     "flags",
     "index",
     "backlog",
+    "readableAll",
+    "writableAll",
 ];
 
 /// The values of all these fields of one object.
@@ -178,7 +182,7 @@ fn message<'a>(text: &'a str, object: Option<Fields<'a>>) -> Message<'a> {
     let Some(object) = object else { return Message::User(text) };
     let cmd = command(&object);
     let [_, _, _, act, seq, ack, accepted, errno, key, data, sockname, address, port, ..] = object;
-    let [.., address_type, fd, flags, index, backlog] = object;
+    let [.., address_type, fd, flags, index, backlog, readable_all, writable_all] = object;
     match cmd.as_deref() {
         None => Message::User(text),
         Some("NODE_CLUSTER") => Message::Cluster(Cluster {
@@ -197,6 +201,8 @@ fn message<'a>(text: &'a str, object: Option<Fields<'a>>) -> Message<'a> {
             flags,
             index,
             backlog,
+            readable_all,
+            writable_all,
         }),
         Some("NODE_SOCKET_NOTIFY_CLOSE") => {
             key.filter(|it| is_short(it)).map_or(Message::Unknown, Message::NotifyClose)

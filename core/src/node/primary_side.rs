@@ -206,6 +206,14 @@ impl<T> PrimarySide<T> {
         }
     }
 
+    /// What mode the path of a unix socket is to have, if this answers a query that says so. Ask before
+    /// the answer is noted.
+    pub fn wished_mode(&self, msg: &ToWorker) -> Option<u32> {
+        let ToWorker::QueryReply { ack, result: Ok(_) } = msg else { return None };
+        let (_, server, _) = self.asked.iter().find(|(seq, ..)| seq == ack)?;
+        (server.mode != 0).then_some(server.mode)
+    }
+
     /// A message of the primary's program as a line to queue behind everything else, with the
     /// handle, if there is one, on its first byte.
     ///

@@ -15,6 +15,10 @@ use crate::{Address, Errno, ListenKey, Transport};
 /// The longest path that a unix socket can have (unix(7): 108 bytes with the zero behind it).
 const MAX_PATH: usize = 107;
 
+/// libuv's UV_UDP_REUSEADDR. Its flags to share a port (SO_REUSEPORT) are for sockets that a worker
+/// binds by itself; no query has them.
+pub(crate) const UDP_REUSEADDR: u16 = 4;
+
 /// Of longer texts, only so much tells one server from another.
 const MAX_TEXT: usize = 512;
 
@@ -29,6 +33,8 @@ pub(crate) struct Server {
     /// -1 for none.
     pub(crate) fd: i64,
     pub(crate) index: i64,
+    /// Who may connect to a unix socket, as the mode of its path; 0 leaves it as it is.
+    pub(crate) mode: u32,
 }
 
 /// A `queryServer` that makes sense.
@@ -52,7 +58,15 @@ impl Cluster<'_> {
             address_type: cut(self.kind()),
             fd: int(self.fd, -1),
             index: int(self.index, 0),
+            mode: self.mode(),
         }
+    }
+
+    /// `readableAll` and `writableAll` of a path.
+    fn mode(&self) -> u32 {
+        let all =
+            |wish: Option<&RawValue>, bits| if wish.is_some_and(js::is_truthy) { bits } else { 0 };
+        all(self.readable_all, 0o444) | all(self.writable_all, 0o222)
     }
 
     /// `4`, `6`, `-1`, `udp4`, `udp6`, `null`.
@@ -83,17 +97,20 @@ impl Cluster<'_> {
     /// As Node's primary does, the number of a descriptor counts before a port, and a port before a
     /// path; which of them `addressType` claims does not matter, only whether it is UDP.
     fn listen_key(&self, host: &Host) -> Result<ListenKey, Errno> {
+        let flags = js::to_u16(self.flags.map_or(0.0, js::number));
         let transport = match &*self.kind() {
+            "udp4" | "udp6" if flags & UDP_REUSEADDR != 0 => Transport::DatagramReuse,
             "udp4" | "udp6" => Transport::Datagram,
             _ => Transport::Stream,
         };
         let address = match (self.fd()?, transport) {
             (Some(fd), _) => Address::Fd(fd),
-            (None, Transport::Datagram) => self.datagram_address(host)?,
+            (None, Transport::Datagram | Transport::DatagramReuse) => {
+                self.datagram_address(host)?
+            }
             (None, Transport::Stream) => self.stream_address(host)?,
         };
         // libuv's UV_TCP_IPV6ONLY and UV_UDP_IPV6ONLY are both 1.
-        let flags = js::to_u16(self.flags.map_or(0.0, js::number));
         let can_be = matches!(&address, Address::Any { .. } | Address::Ip(SocketAddr::V6(_)));
         let v6_only = flags & 1 == 1 && can_be;
         let index = self.index(&address)?;

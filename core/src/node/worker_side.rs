@@ -10,6 +10,7 @@ use core::net::SocketAddr;
 use super::handles::{Full, Refused, Unacked};
 use super::lines::{Cut, Lines};
 use super::parse::{self, Cluster, HandleKind, Line, Message};
+use super::query::UDP_REUSEADDR;
 use super::skipped::Skipped;
 use super::{HANDLE_ACK, HANDLE_NACK, js, write};
 use crate::{
@@ -353,8 +354,9 @@ const PORT: &str = "\u{0}";
 
 /// The fields of a query, and the port; `None` for an address that Node has no form for.
 fn fields(key: &ListenKey, backlog: u32, data: &[u8]) -> Option<(String, i64)> {
-    let udp = key.transport == Transport::Datagram;
-    let v6_only = i32::from(key.v6_only);
+    let udp = key.transport != Transport::Stream;
+    let reuse = if key.transport == Transport::DatagramReuse { UDP_REUSEADDR } else { 0 };
+    let flags = u16::from(key.v6_only) | reuse;
     let kind = |addr: &SocketAddr| match (udp, addr.is_ipv4()) {
         (false, true) => "4",
         (false, false) => "6",
@@ -363,12 +365,13 @@ fn fields(key: &ListenKey, backlog: u32, data: &[u8]) -> Option<(String, i64)> {
     };
     let (address, port, kind, tail) = match &key.address {
         Address::Any { port } if udp => {
-            ("\"::\"".to_owned(), i64::from(*port), "\"udp6\"", r#","fd":-1,"flags":0"#.to_owned())
+            let tail = alloc::format!(r#","fd":-1,"flags":{reuse}"#);
+            ("\"::\"".to_owned(), i64::from(*port), "\"udp6\"", tail)
         }
         Address::Any { port } => ("null".to_owned(), i64::from(*port), "4", String::new()),
         Address::Ip(addr) => {
             let fd = if udp { r#","fd":-1"# } else { "" };
-            let tail = alloc::format!(r#"{fd},"flags":{v6_only}"#);
+            let tail = alloc::format!(r#"{fd},"flags":{flags}"#);
             (alloc::format!("\"{}\"", addr.ip()), i64::from(addr.port()), kind(addr), tail)
         }
         Address::Unix(path) => (write::quoted(path), -1, "-1", String::new()),

@@ -28,7 +28,7 @@ impl Primary {
     fn bind(&mut self, key: ListenKey, operator: bool, backlog: u32) -> ListenerId {
         let listener = self.next_listener;
         self.next_listener = listener.next();
-        let shared = key.transport == Transport::Datagram
+        let shared = key.transport != Transport::Stream
             || self.config.policy == Policy::Shared
             || self.config.pass_listeners;
         let record = Listener::new(key, operator, shared);

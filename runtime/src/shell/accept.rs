@@ -40,6 +40,11 @@ impl Door {
         self.fd.as_fd()
     }
 
+    /// Sets who may connect to a unix socket.
+    pub(super) fn set_mode(&self, mode: u32) {
+        self.bound.set_mode(mode);
+    }
+
     /// Whether connections that arrive are to be accepted, and can be.
     pub(super) fn is_accepting(&self) -> bool {
         self.state == DoorState::Accepting && !self.starved

@@ -48,6 +48,15 @@ impl Shell {
             self.log(|at| report::handed_off(at, worker, listener, conn));
         }
         if let Some(peer) = self.peers.get_mut(&worker) {
+            // Before the worker says that it listens, and so before anybody is told to connect.
+            if let ToWorker::QueryReply { result: Ok(granted), .. } = &msg
+                && let Some(mode) = peer.link.wished_mode(&msg)
+                // The operator's are bound first, and are the operator's to open.
+                && granted.listener.get() > self.core.config().listeners().len() as u64
+                && let Some(door) = self.doors.get(&granted.listener)
+            {
+                door.set_mode(mode);
+            }
             peer.link.push(msg, attach);
             self.unsent.insert(worker);
         }

@@ -139,6 +139,32 @@ fn a_long_path_is_taken_from_the_directory_of_the_primary() {
 }
 
 #[test]
+fn flags_and_modes() {
+    let udp = |flags: &str| {
+        key(&format!(r#""address":"::","port":5353,"addressType":"udp6","flags":{flags}"#))
+    };
+    let of = |flags| udp(flags).map(|key| (key.transport, key.v6_only));
+    assert_eq!(of("0"), Some((Transport::Datagram, false)));
+    assert_eq!(of("1"), Some((Transport::Datagram, true)));
+    assert_eq!(of("4"), Some((Transport::DatagramReuse, false)));
+    assert_eq!(of("5"), Some((Transport::DatagramReuse, true)));
+    let tcp = key(r#""address":"::","port":80,"addressType":6,"flags":5"#).unwrap();
+    assert_eq!((tcp.transport, tcp.v6_only), (Transport::Stream, true));
+    for (wish, mode) in [
+        ("", 0),
+        (r#","readableAll":true"#, 0o444),
+        (r#","writableAll":true,"readableAll":false"#, 0o222),
+        (r#","writableAll":1,"readableAll":true"#, 0o666),
+    ] {
+        let text = format!(r#"{{"cmd":"NODE_CLUSTER","address":"/s","port":-1{wish}}}"#);
+        let Ok(Line::Plain(Message::Cluster(cluster))) = parse::parse(text.as_bytes()) else {
+            panic!("no message of the cluster's")
+        };
+        assert_eq!(cluster.server().mode, mode, "{wish}");
+    }
+}
+
+#[test]
 fn backlogs() {
     for (said, meant) in [
         ("false", 0),
