@@ -1,11 +1,16 @@
 //! Several listeners, and kinds of them, under load.
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
 use std::thread;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
 
 use crate::cells::{on_all, on_both};
 use crate::harness::*;
@@ -14,6 +19,8 @@ use crate::pair::{Adapter, Pair};
 on_all! {
     clients_of_one_of_two_listeners_are_all_served,
     clients_of_two_listeners_are_all_served,
+    in_a_storm_of_kills_each_loss_is_one_that_a_dead_worker_had_accepted:
+        not Node "tests/node has a storm over Node programs, with one listener",
 }
 
 on_both! {
@@ -64,6 +71,66 @@ fn clients_of_one_of_two_listeners_are_all_served(on: Pair) {
 
 fn clients_of_two_listeners_are_all_served(on: Pair) {
     two_listeners(on, |cluster| cluster.addr.all().collect());
+}
+
+fn in_a_storm_of_kills_each_loss_is_one_that_a_dead_worker_had_accepted(on: Pair) {
+    let _load = alone();
+    let cluster = on.with_two().demo(&["-w", "4"]);
+    let outcomes = under_load(cluster.addr, 16, || {
+        for n in 0..24 {
+            // One that has served: its death is no early failure.
+            let victim = wait_for("a victim", || {
+                let status = cluster.status();
+                let workers = status["workers"].as_array()?;
+                let has_served = |worker: &&Value| {
+                    worker["state"] == "ready" && worker["accepted"].as_u64() > Some(0)
+                };
+                let fit: Vec<&Value> = workers.iter().filter(has_served).collect();
+                fit.get(n % fit.len().max(1))?["pid"].as_i64()
+            });
+            kill(Pid::from_raw(victim as i32), Signal::SIGKILL).unwrap();
+            wait_for("its end", || {
+                cluster.events_named("exited").into_iter().find(|event| event["pid"] == victim)
+            });
+        }
+        cluster.ready(4);
+    });
+    let mut answered: BTreeMap<u64, usize> = BTreeMap::new();
+    let mut lost = 0;
+    for outcome in &outcomes {
+        match outcome {
+            Outcome::Ok(_) => *answered.entry(outcome.pid() as u64).or_default() += 1,
+            Outcome::Empty | Outcome::Failed(_) => lost += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    let number = |event: &Value, field: &str| event[field].as_u64().unwrap();
+    let by_worker = |name: &str| {
+        let mut counts: BTreeMap<u64, usize> = BTreeMap::new();
+        for event in cluster.events_named(name) {
+            *counts.entry(number(&event, "worker")).or_default() += 1;
+        }
+        counts
+    };
+    // The log may be behind.
+    wait_for("all to be told of", || {
+        (cluster.events_named("accepted").len() == outcomes.len()).then_some(())
+    });
+    let (accepted, dead) = (by_worker("accepted"), by_worker("exited"));
+    let mut owed = 0;
+    for event in cluster.events_named("spawned") {
+        let (worker, pid) = (number(&event, "worker"), number(&event, "pid"));
+        let accepted = accepted.get(&worker).copied().unwrap_or(0);
+        let answered = answered.get(&pid).copied().unwrap_or(0);
+        assert!(accepted >= answered, "worker {worker} answered more than it accepted");
+        let owes = accepted > answered;
+        assert!(!owes || dead.contains_key(&worker), "worker {worker} lives, and owes answers");
+        owed += accepted - answered;
+    }
+    assert_eq!(lost, owed, "lost, and what the dead had accepted and did not answer");
+    assert_eq!(cluster.total("refused_total"), 0);
+    assert_eq!(cluster.events_named("given_up").len(), 0);
+    cluster.stop();
 }
 
 enum Place {
