@@ -18,6 +18,9 @@ use crate::outbox::{Flush, Outbox};
 /// is slowed, and what waits stays bounded.
 const MAX_UNSENT: usize = 256;
 
+/// The same in bytes of what workers leave with a listener, which each answer to a query has in it.
+const MAX_UNSENT_DATA: usize = 1024 * 1024;
+
 /// The primary's side of a channel. Its owner lends the channel's end to each call.
 #[derive(Debug)]
 pub struct Link {
@@ -146,7 +149,7 @@ impl Link {
                 ControlFlow::Continue(()) => {}
                 ControlFlow::Break(()) => return ReadState::More,
             }
-            if self.outbox.len() > MAX_UNSENT && !self.fenced && !self.deaf {
+            if self.is_clogged() && !self.fenced && !self.deaf {
                 return ReadState::Wait;
             }
             if bytes >= BYTES_PER_TURN || reads >= READS_PER_TURN {
@@ -223,6 +226,15 @@ impl Link {
         if let Some(codec) = codec {
             heard(Heard::Hello(codec));
         }
+    }
+
+    fn is_clogged(&self) -> bool {
+        let data = |msg: &ToWorker| match msg {
+            ToWorker::QueryReply { result: Ok(granted), .. } => granted.data.len(),
+            _ => 0,
+        };
+        self.outbox.len() > MAX_UNSENT
+            || self.outbox.waiting().map(data).sum::<usize>() > MAX_UNSENT_DATA
     }
 
     /// Whether a frame is begun that must complete in time. A program of Node may be at work for

@@ -100,6 +100,11 @@ impl<M, H> Outbox<M, H> {
         self.queue.len() + self.begun + self.first.len().div_ceil(64)
     }
 
+    /// The messages that have not begun to be sent.
+    pub fn waiting(&self) -> impl Iterator<Item = &M> {
+        self.queue.iter().map(|entry| &entry.msg)
+    }
+
     /// Whether everything is in the kernel.
     pub fn is_empty(&self) -> bool {
         self.len() == 0 && self.sent == self.bytes.len()

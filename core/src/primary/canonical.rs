@@ -16,8 +16,8 @@ use crate::{ConnId, Deadline, ListenerId, STALLED_AFTER, Slot, Time, WorkerId};
 /// out; what can make no difference any more is left out as well.
 ///
 /// Two primaries with the same configuration and equal views answer equal inputs (renamed alike)
-/// with equal outputs, but for the counters: totals, restarts, the last exit of a slot, and stray
-/// messages short of their limit. Both must have been woken in time, since they may remind
+/// with equal outputs, but for the counters: totals, restarts, the last exit of a slot, stray
+/// messages and failed queries short of their limits. Both must have been woken in time, since they may remind
 /// themselves of nothing at different times. Outputs that were not polled are not part of it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Canonical(Vec<u8>);
@@ -230,7 +230,7 @@ impl CanonicalView<'_> {
             worker.said_ready,
             worker.mid_frame,
         ]));
-        (worker.window, worker.queries).hash(out);
+        (worker.window, worker.queries, worker.pings.len()).hash(out);
         if !self.draining && !ended {
             self.career(worker, out);
         }

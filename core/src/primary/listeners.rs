@@ -204,8 +204,13 @@ impl Primary {
             Ok(granted) if granted.shared => Some(Attach::Listener(granted.listener)),
             _ => None,
         };
+        // That the cluster stops is not the worker's doing.
+        let failed = matches!(result, Err(errno) if errno != Errno::ECANCELED);
         let msg = ToWorker::QueryReply { ack, result };
         self.emit(Output::Send { worker: id, msg, attach });
+        if failed {
+            self.query_failed(id);
+        }
     }
 
     fn forget_query(&mut self, id: WorkerId) {

@@ -1,11 +1,20 @@
 //! What workers say, apart from listening and answering.
 
+use core::time::Duration;
+
 use super::Primary;
 use super::input::Violation;
 use super::output::Event;
 use crate::timers::Due;
 use crate::transitions::{Life, Step};
 use crate::{FromWorker, Seq, ToWorker, WorkerId};
+
+/// Failed queries at once that are no flood. Each is an event, so without a bound they would fill
+/// the log.
+const MAX_FAILED_QUERIES: u32 = 1_000;
+
+/// How soon one of them is forgiven.
+const FORGIVEN_AFTER: Duration = Duration::from_millis(100);
 
 impl Primary {
     pub(super) fn on_message(&mut self, id: WorkerId, msg: FromWorker) {
@@ -34,7 +43,7 @@ impl Primary {
             FromWorker::Suicide { seq } => self.on_suicide(id, seq),
             FromWorker::ExitedAfterDisconnect { seq } => self.on_leave(id, seq),
             FromWorker::Ready => self.on_said_ready(id),
-            FromWorker::Pong { ack } => self.event(Event::Pong { worker: id, seq: ack }),
+            FromWorker::Pong { ack } => self.on_pong(id, ack),
             // Load is for policies that look at it; acks do not come this way.
             FromWorker::Load { .. } | FromWorker::Ack { .. } => {}
         }
@@ -95,6 +104,28 @@ impl Primary {
         if let Some(ack) = seq {
             let msg = ToWorker::Ack { ack };
             self.emit(super::Output::Send { worker: id, msg, attach: None });
+        }
+    }
+
+    fn on_pong(&mut self, id: WorkerId, seq: Seq) {
+        let Some(worker) = self.workers.get_mut(id) else { return };
+        let before = worker.pings.len();
+        worker.pings.retain(|ping| *ping != seq);
+        if worker.pings.len() == before {
+            return self.stray(id);
+        }
+        self.event(Event::Pong { worker: id, seq });
+    }
+
+    /// Counts a query that failed. Programs try one port after another, or the same one each second
+    /// for as long as another program has it: what is forgiven in time harms nobody.
+    pub(super) fn query_failed(&mut self, id: WorkerId) {
+        let Some(worker) = self.workers.get_mut(id) else { return };
+        let forgiven_at = worker.forgiven_at.max(self.now).after(FORGIVEN_AFTER);
+        worker.forgiven_at = forgiven_at;
+        self.totals.stray += 1;
+        if forgiven_at.since(self.now) > FORGIVEN_AFTER * MAX_FAILED_QUERIES {
+            self.on_violation(id, Violation::StrayMessages);
         }
     }
 

@@ -44,6 +44,10 @@ pub(crate) struct Worker {
     pub(crate) declined: u64,
     /// Stray messages since the last valid ack.
     pub(crate) strays: u32,
+    /// Pings that it has not answered, the latest few.
+    pub(crate) pings: Vec<Seq>,
+    /// When all its failed queries are forgiven.
+    pub(crate) forgiven_at: Time,
     /// It announced its leave, or was told to leave: its end is no crash.
     pub(crate) voluntary: bool,
     /// Its program said that it is ready.
@@ -79,6 +83,8 @@ impl Worker {
             accepted: 0,
             declined: 0,
             strays: 0,
+            pings: Vec::new(),
+            forgiven_at: Time::ZERO,
             voluntary: false,
             said_ready: false,
             killed_as: None,

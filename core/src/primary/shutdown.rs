@@ -44,6 +44,9 @@ impl Stop {
     }
 }
 
+/// Pings of a worker that are remembered while they have no answer.
+const MAX_PINGS: usize = 16;
+
 impl Primary {
     pub(super) fn on_command(&mut self, command: Command) {
         match command {
@@ -57,6 +60,10 @@ impl Primary {
                     && worker.exit.is_none()
                 {
                     let seq = worker.take_seq();
+                    if worker.pings.len() >= MAX_PINGS {
+                        worker.pings.remove(0);
+                    }
+                    worker.pings.push(seq);
                     self.emit(Output::Send {
                         worker: id,
                         msg: ToWorker::Ping { seq },

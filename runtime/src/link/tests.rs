@@ -117,3 +117,38 @@ fn the_handle_of_a_begun_line_is_closed_already() {
     let (_, heard) = turn(&mut link, &mut ours.as_fd());
     assert!(matches!(&heard[..], [Heard::User { json, with_handle: true }] if json == "1"));
 }
+
+/// What is to be sent to a worker is bounded in bytes too: it is not read while much waits.
+#[test]
+fn who_is_owed_much_is_not_read() {
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+
+    use roundel_core::{Granted, ListenerId, SockName};
+
+    let (ours, mut worker) = UnixStream::pair().unwrap();
+    ours.set_nonblocking(true).unwrap();
+    let mut link: Link = Link::new(None, &Config::builder().build().unwrap());
+    let mut bytes = Vec::new();
+    wire::encode_hello(&mut bytes);
+    wire::encode(&FromWorker::Online, 1 << 20, &mut bytes).unwrap();
+    worker.write_all(&bytes).unwrap();
+    let heard = |link: &mut Link| {
+        let mut count = 0;
+        link.read(&mut ours.as_fd(), &mut [0; 4096], |_| count += 1);
+        count
+    };
+    for seq in 1..=3 {
+        let granted = Granted {
+            listener: ListenerId::from_raw(1).unwrap(),
+            sockname: SockName::Unix("/a".into()),
+            shared: false,
+            data: vec![0; 400_000],
+        };
+        let ack = Seq::from_raw(seq).unwrap();
+        link.push(ToWorker::QueryReply { ack, result: Ok(Box::new(granted)) }, None);
+    }
+    assert_eq!(heard(&mut link), 0);
+    link.outbox.clear();
+    assert_eq!(heard(&mut link), 2);
+}

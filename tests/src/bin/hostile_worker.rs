@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 
-use roundel_core::{FromWorker, ListenerId, Seq, ToWorker, wire};
+use roundel_core::{Address, FromWorker, ListenKey, ListenerId, Seq, ToWorker, wire};
 use roundel_runtime::channel;
 
 fn main() {
@@ -27,6 +27,16 @@ fn message(msg: &FromWorker) -> Vec<u8> {
     let mut bytes = Vec::new();
     wire::encode(msg, 1 << 20, &mut bytes).expect("a short message");
     bytes
+}
+
+fn query(seq: u64, address: Address, data: Vec<u8>) -> Vec<u8> {
+    let seq = Seq::from_raw(seq).expect("not zero");
+    let key = Box::new(ListenKey::stream(address));
+    message(&FromWorker::Query { seq, key, backlog: 0, data })
+}
+
+fn listener(n: u64) -> ListenerId {
+    ListenerId::from_raw(n).expect("not zero")
 }
 
 /// Returns what must stay open.
@@ -97,7 +107,7 @@ fn misbehave(mode: &str) -> (OwnedFd, File) {
         }
         "flood" => {
             write(&online);
-            let flood = message(&FromWorker::Pong { ack: seq(1) }).repeat(1_000);
+            let flood = message(&FromWorker::Load { open: 1 }).repeat(1_000);
             while write(&flood) {}
         }
         "bytes" => {
@@ -120,27 +130,39 @@ fn misbehave(mode: &str) -> (OwnedFd, File) {
         "descriptors" => {
             write(&online);
             let null = File::open("/dev/null").expect("/dev/null");
-            let pong = message(&FromWorker::Pong { ack: seq(1) });
+            let load = message(&FromWorker::Load { open: 1 });
             for _ in 0..2_000 {
                 let handles = [null.as_fd(); 10];
-                while channel::send(fd.as_fd(), &pong, &handles) == Err(nix::errno::Errno::EAGAIN) {
+                while channel::send(fd.as_fd(), &load, &handles) == Err(nix::errno::Errno::EAGAIN) {
                     std::thread::yield_now();
                 }
             }
+            // So that it can be seen that all was read.
+            let own = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+            write(&query(1, Address::Ip(own), Vec::new()));
         }
         "deaf" => {
             // Asks without end and never reads the answers.
             write(&online);
-            let key = roundel_core::ListenKey::stream(roundel_core::Address::Nth(99));
-            let mut n = 0;
-            loop {
-                n += 1;
-                let key = Box::new(key.clone());
-                let query = FromWorker::Query { seq: seq(n), key, backlog: 0, data: Vec::new() };
-                if !write(&message(&query)) {
-                    break;
-                }
-            }
+            write(&query(1, Address::Nth(0), Vec::new()));
+            let close = message(&FromWorker::Close { listener: listener(1) });
+            let more = [close, query(2, Address::Nth(0), Vec::new())].concat();
+            while write(&more) {}
+        }
+        "pongs" => {
+            write(&online);
+            let pong = message(&FromWorker::Pong { ack: seq(1) }).repeat(100);
+            while write(&pong) {}
+        }
+        "long-paths" => {
+            // Their answers are read, so nothing slows it.
+            let answers = fd.try_clone().expect("a copy");
+            std::thread::spawn(move || {
+                std::io::copy(&mut File::from(answers), &mut std::io::sink())
+            });
+            write(&online);
+            let path = format!("/{}", "long\n".repeat(100_000));
+            while write(&query(1, Address::Unix(path.clone()), Vec::new())) {}
         }
         other => misbehave_as_node(other, &fd, write),
     }

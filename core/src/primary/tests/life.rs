@@ -200,3 +200,67 @@ fn where_too_many_live_on_the_longest_on_its_way_out_makes_room() {
         assert_eq!(outputs.iter().filter(starts).count(), 1, "{outputs:?}");
     }
 }
+
+#[test]
+fn a_sign_of_life_that_nobody_asked_for_is_a_stray() {
+    let mut hand = Hand::serving(Config::builder().max_stray_acks(2));
+    let pong = |hand: &mut Hand, seq: Seq| {
+        let outputs = hand.say(1, FromWorker::Pong { ack: seq });
+        let is_pong = |output: &Output| matches!(output, Output::Event(Event::Pong { .. }));
+        (outputs.iter().any(is_pong), kills(&outputs))
+    };
+    let asked = |hand: &mut Hand| {
+        let outputs = hand.tell(Input::Command(Command::Ping(worker(1))));
+        let seq = outputs.iter().find_map(|output| match output {
+            Output::Send { msg: ToWorker::Ping { seq }, .. } => Some(*seq),
+            _ => None,
+        });
+        seq.unwrap()
+    };
+    let (first, second) = (asked(&mut hand), asked(&mut hand));
+    assert_eq!(pong(&mut hand, second), (true, 0));
+    assert_eq!(pong(&mut hand, first), (true, 0));
+    // Each is answered once.
+    assert_eq!(pong(&mut hand, first), (false, 0));
+    assert_eq!(pong(&mut hand, second.following(2).last().unwrap()), (false, 0));
+    assert_eq!(hand.core.totals().stray, 2);
+    assert_eq!(pong(&mut hand, first), (false, 1));
+    // Of those that nobody answers, only the latest are remembered.
+    let mut hand = Hand::serving(Config::builder());
+    let oldest = asked(&mut hand);
+    let latest = (0..100).map(|_| asked(&mut hand)).last().unwrap();
+    assert_eq!(pong(&mut hand, oldest), (false, 0));
+    assert_eq!(pong(&mut hand, latest), (true, 0));
+}
+
+#[test]
+fn queries_that_fail_are_forgiven_in_time() {
+    // The kills that so many queries for an address bring about.
+    let ask = |hand: &mut Hand, address: Address, count: u64| -> usize {
+        let query = |seq| FromWorker::Query {
+            seq: Seq::from_raw(seq).unwrap(),
+            key: Box::new(ListenKey::stream(address.clone())),
+            backlog: 0,
+            data: Vec::new(),
+        };
+        (1..=count).map(|seq| kills(&hand.say(1, query(seq)))).sum()
+    };
+    let fail = |hand: &mut Hand, count| ask(hand, Address::Nth(99), count);
+    // Port after port, and then one that is free.
+    let mut hand = Hand::serving(Config::builder().workers(2));
+    assert_eq!(fail(&mut hand, 1_000), 0);
+    assert_eq!(hand.core.totals().stray, 1_000);
+    hand.at = hand.at.after(SECOND);
+    assert_eq!(fail(&mut hand, 10), 0);
+    assert_eq!(fail(&mut hand, 1), 1);
+    // Each second for hours.
+    let mut hand = Hand::serving(Config::builder());
+    for _ in 0..10_000 {
+        hand.at = hand.at.after(SECOND);
+        assert_eq!(fail(&mut hand, 5), 0);
+    }
+    // A cluster that stops refuses all, which is nobody's fault.
+    let mut hand = Hand::serving(Config::builder());
+    hand.tell(Input::Command(Command::Stop));
+    assert_eq!(ask(&mut hand, ip("127.0.0.1:81"), 5_000), 0);
+}
