@@ -211,9 +211,9 @@ fn a_sign_of_life_that_nobody_asked_for_is_a_stray() {
     };
     let asked = |hand: &mut Hand| {
         let outputs = hand.tell(Input::Command(Command::Ping(worker(1))));
-        let seq = outputs.iter().find_map(|output| match output {
-            Output::Send { msg: ToWorker::Ping { seq }, .. } => Some(*seq),
-            _ => None,
+        let seq = outputs.iter().find_map(|output| {
+            let Output::Send { msg: ToWorker::Ping { seq }, .. } = output else { return None };
+            Some(*seq)
         });
         seq.unwrap()
     };
