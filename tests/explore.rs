@@ -280,13 +280,13 @@ fn small_worlds_have_their_states() {
     let plain = |bounds| Bounds { reduce: Reduce::NONE, ..bounds };
     let mut others = Vec::new();
     for (bounds, known) in [
-        (one.clone(), (11_476, 22_162, 20)),
-        (plain(one.clone()), (17_291, 37_978, 22)),
-        (plain(Bounds { troubles: 1, commands: 0, ..Bounds::new(2, 2) }), (1_896, 4_025, 14)),
-        (plain(Bounds { node: true, commands: 0, ..one.clone() }), (3_367, 6_863, 17)),
+        (one.clone(), (12_590, 24_606, 20)),
+        (plain(one.clone()), (19_147, 43_217, 21)),
+        (plain(Bounds { troubles: 1, commands: 0, ..Bounds::new(2, 2) }), (1_985, 4_232, 14)),
+        (plain(Bounds { node: true, commands: 0, ..one.clone() }), (4_568, 9_624, 19)),
         (
             plain(Bounds { cold: true, lazy: true, strict: true, troubles: 1, ..one }),
-            (2_917, 7_113, 22),
+            (3_035, 7_445, 22),
         ),
     ] {
         let mut search = Search::new(bounds.clone());

@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Address, ListenKey};
+use crate::{Address, ListenKey, Signal};
 
 /// Who accepts connections, and who gets the next one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -50,6 +50,15 @@ pub enum Respawn {
     OnFailure,
     /// None.
     Never,
+}
+
+/// How a Node worker is told to leave by a program's own habit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum StopSignal {
+    /// By a signal; also workers that have not spoken yet.
+    Signal(Signal),
+    /// By the message `'shutdown'`, as under PM2.
+    Message,
 }
 
 macro_rules! config {
@@ -116,6 +125,14 @@ config! {
     ready_timeout: Option<Duration> = Some(Duration::from_secs(30));
     /// How long a drain, and so the shutdown, may take. More than zero, default 30 s.
     drain_timeout: Duration = Duration::from_secs(30);
+    /// How long after its last handoff a worker that is to leave is told so; at most a quarter of
+    /// `drain_timeout`. Zero means at once. Default 1 s.
+    drain_settle: Duration = Duration::from_secs(1);
+    /// How long a leaving worker that had connections may live on without any before it gets
+    /// SIGTERM. `None` means until its deadline is near. Default 2 s.
+    linger: Option<Duration> = Some(Duration::from_secs(2));
+    /// What a Node worker that is to leave gets instead of `disconnect`. Default none.
+    stop_signal: Option<StopSignal> = None;
     /// How long a worker may say nothing at all before that is reported, once. Default 30 s.
     silent_after: Duration = Duration::from_secs(30);
     /// How many early failures a slot may have within `restart_period` and still be respawned.
@@ -227,6 +244,7 @@ impl ConfigBuilder {
             ("silent_after", config.silent_after),
             ("ack_timeout", config.ack_timeout.unwrap_or(Duration::MAX)),
             ("ready_timeout", config.ready_timeout.unwrap_or(Duration::MAX)),
+            ("linger", config.linger.unwrap_or(Duration::MAX)),
         ] {
             if span.is_zero() {
                 return Err(ConfigError::Zero { field });

@@ -306,7 +306,7 @@ mod worker;
 
 pub use config::{
     ACCEPTS_PER_TURN, BYTES_PER_TURN, Config, ConfigBuilder, ConfigError, MESSAGES_PER_TURN,
-    Overflow, Policy, READS_PER_TURN, Respawn, STALLED_AFTER,
+    Overflow, Policy, READS_PER_TURN, Respawn, STALLED_AFTER, StopSignal,
 };
 pub use custody::{ConnRange, Custody, Leftover};
 pub use error::Misuse;

@@ -311,6 +311,8 @@ pub enum ToWorker {
         /// Its name.
         listener: ListenerId,
     },
+    /// Leave, as programs know it from PM2. Only towards Node programs, as the message `shutdown`.
+    Shutdown,
 }
 
 impl ToWorker {
@@ -341,7 +343,8 @@ impl ToWorker {
             | ToWorker::Ack { .. }
             | ToWorker::Disconnect
             | ToWorker::Drain { .. }
-            | ToWorker::Ping { .. } => 0,
+            | ToWorker::Ping { .. }
+            | ToWorker::Shutdown => 0,
         }
     }
 }

@@ -45,6 +45,12 @@ impl Time {
         Time(self.0.saturating_add(nanos.saturating_add(span.subsec_nanos() as u64)))
     }
 
+    /// The time `span` earlier. Saturates at the beginning of time.
+    #[must_use]
+    pub const fn before(self, span: Duration) -> Self {
+        Time(self.0.saturating_sub(Time::ZERO.after(span).0))
+    }
+
     /// How long it is from `earlier` to `self`; zero if `earlier` is the later one.
     #[must_use]
     pub const fn since(self, earlier: Time) -> Duration {

@@ -24,10 +24,12 @@ pub enum Timer {
     Cooldown,
     /// A leaving worker is killed.
     Drain,
-    /// A leaving Node worker gets SIGINT.
-    Interrupt,
-    /// A leaving Node worker gets SIGTERM.
+    /// A leaving worker is told to leave.
+    Settle,
+    /// A leaving worker whose deadline is near gets SIGTERM.
     Terminate,
+    /// The connections of leaving workers are counted.
+    Count,
     /// The channel of a killed worker is fenced.
     Fence,
     /// A worker that lost its channel, but lives, is replaced.
@@ -67,8 +69,9 @@ pub(crate) enum Due {
     Frame(WorkerId),
     Cooldown(WorkerId, ListenerId),
     Drain(WorkerId),
-    Interrupt(WorkerId),
+    Settle(WorkerId),
     Terminate(WorkerId),
+    Count,
     Fence(WorkerId),
     Orphan(WorkerId),
     Respawn(Slot),
@@ -85,7 +88,8 @@ impl Due {
             Due::Frame(_) => Timer::Frame,
             Due::Cooldown(..) => Timer::Cooldown,
             Due::Drain(_) => Timer::Drain,
-            Due::Interrupt(_) => Timer::Interrupt,
+            Due::Settle(_) => Timer::Settle,
+            Due::Count => Timer::Count,
             Due::Terminate(_) => Timer::Terminate,
             Due::Fence(_) => Timer::Fence,
             Due::Orphan(_) => Timer::Orphan,
@@ -132,7 +136,7 @@ impl Timers {
             Due::Silent(worker),
             Due::Frame(worker),
             Due::Drain(worker),
-            Due::Interrupt(worker),
+            Due::Settle(worker),
             Due::Terminate(worker),
             Due::Fence(worker),
             Due::Orphan(worker),
@@ -143,6 +147,11 @@ impl Timers {
 
     pub(crate) fn is_set(&self, due: Due) -> bool {
         self.at.contains_key(&due)
+    }
+
+    /// When something is due, if it is.
+    pub(crate) fn when(&self, due: Due) -> Option<Time> {
+        self.at.get(&due).copied()
     }
 
     pub(crate) fn first(&self) -> Option<(Time, Due)> {

@@ -15,7 +15,7 @@ pub enum Life {
     Online,
     /// It listens: connections go to it.
     Ready,
-    /// The primary told it to leave.
+    /// The primary told it to leave, or will when it has settled.
     Draining,
     /// It is on its way out by itself, or was killed, or its channel is gone.
     Leaving,
@@ -74,7 +74,7 @@ impl Step {
         match self {
             Step::Online => "online",
             Step::Listening => "first listening",
-            Step::Drain => "drain or disconnect sent",
+            Step::Drain => "it is to leave",
             Step::Leave => "suicide, voluntary leave, kill, end of channel or process",
             Step::Bury => "channel and process ended",
         }

@@ -156,6 +156,10 @@ impl Surroundings {
                 0 => Input::FrameBegun { worker },
                 1 => Input::Violation { worker, what: Violation::Decode(DecodeError::BadMessage) },
                 2 => Input::Violation { worker, what: Violation::UnknownCodec },
+                3 if script.flag() => {
+                    let open = script.flag().then(|| u32::from(script.byte()));
+                    Input::Connections { worker, open }
+                }
                 3 => Input::Stray { worker },
                 4 => Input::Queue { listener: self.listener(script), waiting: true },
                 _ => Input::Unbound { listener: self.listener(script) },

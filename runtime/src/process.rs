@@ -223,12 +223,15 @@ pub fn schedule_in_batches() -> io::Result<()> {
     crate::sys::schedule_in_batches()
 }
 
-/// Asks a worker's process to end with SIGINT. One that has ended is no error.
-pub fn interrupt(pid: i32) {
-    let _ = kill(Pid::from_raw(pid), Signal::SIGINT);
-}
-
-/// Asks a worker's process to end with SIGTERM. One that has ended is no error.
-pub fn terminate(pid: i32) {
-    let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+/// Sends a worker's process a signal. One that has ended is no error.
+pub fn signal(pid: i32, signal: roundel_core::Signal) {
+    use roundel_core::Signal as Wanted;
+    let signal = match signal {
+        Wanted::Interrupt => Signal::SIGINT,
+        Wanted::Hangup => Signal::SIGHUP,
+        Wanted::User2 => Signal::SIGUSR2,
+        Wanted::Kill => Signal::SIGKILL,
+        _ => Signal::SIGTERM,
+    };
+    let _ = kill(Pid::from_raw(pid), signal);
 }

@@ -94,6 +94,9 @@ fn one_that_never_served_and_lives_on_without_its_channel_makes_room() {
     let answer = get(cluster.addr(0), "/");
     assert_eq!(vec![answer.pid()], cluster.ready(1));
     let exited = cluster.event("exited", |it| it["worker"] == 1);
-    assert_eq!((&exited["class"], &exited["status"]), (&"killed".into(), &json!({"signal": 2})));
+    assert_eq!(
+        (&exited["class"], &exited["status"]),
+        (&"never_ready".into(), &json!({"signal": 9}))
+    );
     cluster.stop();
 }

@@ -19,5 +19,6 @@ mod packages;
 mod rust_worker;
 mod speaking;
 mod spread;
+mod stopping;
 mod tls;
 mod wrappers;

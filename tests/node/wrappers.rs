@@ -49,6 +49,30 @@ fn a_shell_that_is_killed_leaves_nothing() {
     cluster.stop();
 }
 
+/// What a worker has started in its process group ends with it, also where it does not mind SIGTERM.
+#[test]
+fn helpers_end_with_their_worker() {
+    if beyond_node("it ends no groups") {
+        return;
+    }
+    for helper in ["sleep 1000", "(trap '' TERM; exec sleep 1000)"] {
+        let Some(setup) = fixture("http.js") else { return };
+        let script = format!("{helper} & exec node {}", fixture_path("http.js").display());
+        let cluster = setup.program(&["sh", "-c", &script]).start();
+        let first = cluster.ready(2)[0];
+        eventually("workers and helpers", || (cluster.processes().len() == 5).then_some(()));
+        let before = cluster.processes();
+        signal(first, Signal::SIGKILL);
+        cluster.exit_of(first);
+        eventually("a worker with its helper in place of the first ones", || {
+            let now = cluster.processes();
+            let stayed = now.iter().filter(|pid| before.contains(pid)).count();
+            (now.len() == 5 && stayed == 3).then_some(())
+        });
+        cluster.stop();
+    }
+}
+
 /// The Node versions that starting depends on: what `NODE` says, or these from the cache.
 fn on_versions(check: impl Fn(Setup)) {
     let versions = match std::env::var_os("NODE") {

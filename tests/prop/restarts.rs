@@ -155,12 +155,12 @@ fn one_that_fails_early_and_ends_late_does_not_stretch_the_budget() {
 /// It may be a server of its own, or hang about: but it has the place of one that would serve.
 #[test]
 fn a_node_worker_that_never_served_and_lives_on_without_its_channel_makes_room() {
-    let mut ops = vec![Op::Todo, Op::CloseChannel(0), Op::Pull(0), Op::Pass(1_000)];
+    let mut ops = vec![Op::Todo, Op::CloseChannel(0), Op::Pull(0), Op::Pass(999)];
     let alone = Sim::after(&node_plan(ops.clone()), Time::from_millis(5), None);
     let first = alone.core.core.workers().next().map(|worker| (worker.id.get(), worker.life));
     assert_eq!(first, Some((1, Life::Leaving)), "it has a second to end by itself");
-    // Interrupted a second later, its slot waits a tenth of a second.
-    ops.extend([Op::Pass(1_000), Op::Reap, Op::Pass(100), Op::Round, Op::Round]);
+    // Killed then, its slot waits a tenth of a second.
+    ops.extend([Op::Pass(1), Op::Reap, Op::Pass(100), Op::Round, Op::Round]);
     let sim = Sim::after(&node_plan(ops), Time::from_millis(5), None);
     let now = sim.core.core.workers().next().map(|worker| (worker.id.get(), worker.life));
     assert_eq!(now, Some((2, Life::Ready)));

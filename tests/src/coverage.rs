@@ -134,6 +134,7 @@ const NEVER: &[(&str, &str, &str)] = &[
         "Disconnect",
         "the primary says Drain to all; the codec writes a disconnect",
     ),
+    ("to a native worker", "Shutdown", "is for Node programs"),
     ("to a native worker", "PassListener", "is for Node programs without cluster"),
     ("event", "Stalled", "is a fault of the core or of its embedder; a deliberate one shows it"),
 ];

@@ -19,6 +19,8 @@ pub enum Property {
     Listeners,
     /// Restarts are bounded.
     Restarts,
+    /// A leaving worker is signalled only when that cuts nobody off, or its deadline is near.
+    Leaving,
     /// A shutdown ends.
     Shutdown,
     /// After a wake the next deadline is later.

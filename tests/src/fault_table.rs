@@ -49,6 +49,7 @@ const ROWS: &[Row] = &[
     row("7 listeners", Mutant::CloseWithWorker, Property::Listeners, Mix::ALL),
     row("9 restarts", Mutant::HurryRespawn, Property::Restarts, Mix::ALL),
     row("9 restarts", Mutant::BlameProgram, Property::Restarts, QUIET),
+    row("leaving", Mutant::HideConnections, Property::Leaving, QUIET),
     row("10 shutdown", Mutant::EndlessStop, Property::Shutdown, Mix::ALL),
     row("11 hostile workers", Mutant::BlameNeighbour, Property::Harmless, QUIET),
     row("12 determinism", Mutant::LoseTimer, Property::Determinism, QUIET),

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use roundel_core::{
-    Command, Config, Deadline, Event, FromWorker, Input, ListenerId, Output, Respawn, Slot, Time,
-    ToWorker, Verdict, WorkerId,
+    Codec, Command, Config, Deadline, Event, FromWorker, Input, ListenerId, Output, Respawn,
+    Signal, Slot, StopSignal, Time, ToWorker, Verdict, WorkerId,
 };
 
 use crate::fault::Property;
@@ -29,6 +29,19 @@ struct Member {
     closed: bool,
     exited: bool,
     replaced: bool,
+    /// It has spoken.
+    spoke: bool,
+    native: bool,
+    /// It had a connection, as far as anybody knows.
+    had: bool,
+    /// When it was first known to leave.
+    leaves_since: Option<Time>,
+    /// It is told to leave in this step.
+    told_now: bool,
+    /// What was counted in this step.
+    counted_now: Option<Option<u32>>,
+    /// Since when none was counted.
+    idle_since: Option<Time>,
 }
 
 #[derive(Debug, Default)]
@@ -68,6 +81,8 @@ pub struct LifeModel {
     listeners: BTreeMap<ListenerId, Listener>,
     stopping: bool,
     must_stop_by: Option<Time>,
+    /// The same, however late anybody wakes.
+    stop_deadline: Option<Time>,
     /// The operator asked for the end before anything else led to it.
     asked: bool,
     stopped: bool,
@@ -87,6 +102,7 @@ impl LifeModel {
             listeners: BTreeMap::new(),
             stopping: false,
             must_stop_by: None,
+            stop_deadline: None,
             asked: false,
             stopped: false,
             faults: Vec::new(),
@@ -117,6 +133,20 @@ impl LifeModel {
                     record.holders.remove(worker);
                 }
             }
+            Input::Hello { worker, codec } => {
+                if let Some(member) = self.members.get_mut(worker) {
+                    member.spoke = true;
+                    member.native = *codec == Codec::Native;
+                }
+            }
+            Input::Connections { worker, open } => {
+                if let Some(member) = self.members.get_mut(worker) {
+                    member.counted_now = Some(*open);
+                    member.had |= open.is_some_and(|open| open > 0);
+                    member.idle_since =
+                        (*open == Some(0)).then(|| member.idle_since.unwrap_or(now));
+                }
+            }
             Input::ChannelClosed { worker } => {
                 if let Some(member) = self.members.get_mut(worker) {
                     member.closed = true;
@@ -140,6 +170,7 @@ impl LifeModel {
             }
             Input::Command(Command::Stop) if self.must_stop_by.is_none() => {
                 self.must_stop_by = Some(now.after(*self.config.drain_timeout()));
+                self.stop_deadline = self.must_stop_by;
             }
             Input::Command(Command::StopNow) => {
                 let by = self.must_stop_by.unwrap_or(now);
@@ -179,7 +210,11 @@ impl LifeModel {
             Output::Release { end: roundel_core::ConnEnd::AcceptedBy(worker), .. } => {
                 if let Some(member) = self.members.get_mut(worker) {
                     member.accepted = true;
+                    member.had = true;
                 }
+            }
+            Output::Kill { worker, signal } if *signal != Signal::Kill => {
+                self.on_signal(*worker, *signal);
             }
             Output::Event(event) => self.on_event(event),
             Output::Stopped(verdict) => self.on_stopped(verdict),
@@ -211,11 +246,42 @@ impl LifeModel {
             closed: false,
             exited: false,
             replaced: false,
+            spoke: false,
+            native: false,
+            had: false,
+            leaves_since: None,
+            told_now: false,
+            counted_now: None,
+            idle_since: None,
         };
         for other in self.members.values_mut().filter(|m| m.slot == slot) {
             other.replaced = true;
         }
         self.members.insert(worker, member);
+    }
+
+    /// A leaving worker may have connections open that a signal would cut: unless it was just seen
+    /// without, for as long as it may linger, or its deadline is near.
+    fn on_signal(&mut self, worker: WorkerId, signal: Signal) {
+        let now = self.now;
+        let config = &self.config;
+        let timeout = *config.drain_timeout();
+        let Some(member) = self.members.get(&worker) else { return };
+        let before = (timeout / 4).min(Duration::from_secs(2));
+        let own = member.leaves_since.map(|since| since.after(timeout));
+        let deadline = own.into_iter().chain(self.stop_deadline).min();
+        let near = deadline.is_some_and(|at| at.since(now) <= before);
+        let asked_for = *config.stop_signal() == Some(StopSignal::Signal(signal));
+        let told = member.told_now && (asked_for || !member.spoke);
+        let idle = member.idle_since.filter(|_| member.counted_now == Some(Some(0)));
+        let untold = *config.pass_listeners() && config.stop_signal().is_none();
+        let lingers = idle.is_some_and(|since| {
+            member.had && config.linger().is_some_and(|linger| now.since(since) >= linger)
+        });
+        let terminates = signal == Signal::Term;
+        if !told && !(terminates && (near || lingers || (untold && idle.is_some()))) {
+            self.fault(Property::Leaving, format!("{worker} gets {signal:?} at {now}"));
+        }
     }
 
     fn on_unbind(&mut self, listener: ListenerId) {
@@ -275,6 +341,24 @@ impl LifeModel {
         if let Event::Suicide { worker } = event {
             self.on_suicide(*worker);
         }
+        if let Event::Settling { worker, .. }
+        | Event::Suicide { worker }
+        | Event::Leaving { worker }
+        | Event::ChannelClosed { worker, .. } = event
+            && let Some(member) = self.members.get_mut(worker)
+        {
+            member.leaves_since.get_or_insert(now);
+        }
+        if let Event::Draining { worker, .. } = event
+            && let Some(member) = self.members.get_mut(worker)
+        {
+            member.told_now = true;
+        }
+        if let Event::Declined { worker, .. } = event
+            && let Some(member) = self.members.get_mut(worker)
+        {
+            member.had = true;
+        }
         match event {
             Event::Online { worker, .. } => self.stage(*worker, Stage::Staying),
             Event::Ready { worker } => {
@@ -285,6 +369,7 @@ impl LifeModel {
             Event::Killing { worker, .. }
             | Event::Suicide { worker }
             | Event::Leaving { worker }
+            | Event::Settling { worker, .. }
             | Event::Draining { worker, .. }
             | Event::ChannelClosed { worker, .. } => self.stage(*worker, Stage::Leaving),
             Event::Exited { worker, .. } => {
@@ -368,6 +453,10 @@ impl LifeModel {
 
     /// All outputs of the input were seen.
     pub fn end_step(&mut self) {
+        for member in self.members.values_mut() {
+            member.told_now = false;
+            member.counted_now = None;
+        }
         self.review_budget();
         self.review_listeners();
         // One that is stuck in the kernel is let go of in the step that replaces it.

@@ -371,6 +371,7 @@ impl Model {
             Event::Killing { worker, class, .. } => self.on_killing(*worker, *class),
             Event::Suicide { worker }
             | Event::Leaving { worker }
+            | Event::Settling { worker, .. }
             | Event::Draining { worker, .. }
             | Event::ChannelClosed { worker, .. }
             | Event::Exited { worker, .. } => {

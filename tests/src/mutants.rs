@@ -34,6 +34,8 @@ pub enum Mutant {
     CloseWithWorker,
     /// Respawn delays do not take place: the core is told that time has passed.
     HurryRespawn,
+    /// Connections that leaving workers have open are not seen.
+    HideConnections,
     /// A shutdown has no deadline.
     EndlessStop,
     /// The deadline given out is always now.
@@ -150,6 +152,10 @@ impl Shim {
             {
                 let cause = SpawnError::Other(Errno(8));
                 return self.core.handle_input(now, Input::SpawnFailed { worker: *worker, cause });
+            }
+            (Mutant::HideConnections, Input::Connections { worker, .. }) => {
+                let worker = *worker;
+                return self.core.handle_input(now, Input::Connections { worker, open: Some(0) });
             }
             (Mutant::DropDoubt, Input::Doubtful { .. }) => return Ok(()),
             (Mutant::BlameNeighbour, Input::Violation { worker, what }) => {

@@ -3,7 +3,9 @@
 use proptest::collection::vec as vec_of;
 use proptest::prelude::*;
 
-use roundel_core::{Address, Config, ConfigBuilder, ListenKey, Overflow, Policy, Respawn};
+use roundel_core::{
+    Address, Config, ConfigBuilder, ListenKey, Overflow, Policy, Respawn, Signal, StopSignal,
+};
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -90,6 +92,16 @@ fn plan_of(mix: Mix, choices: u64, words: impl Iterator<Item = u64>) -> Plan {
         _ => Codecs::Native,
     };
     let operator = if codecs == Codecs::Fork { 1 } else { operator };
+    // Of their own, so that all else is as it was before there were such choices.
+    let leave = &mut Rng::new(choices.rotate_left(17));
+    let stop_signal = match leave.below(12) {
+        0 => Some(StopSignal::Signal(Signal::Term)),
+        1 => Some(StopSignal::Signal(Signal::Interrupt)),
+        2 => Some(StopSignal::Signal(Signal::Hangup)),
+        3 => Some(StopSignal::Signal(Signal::User2)),
+        4 => Some(StopSignal::Message),
+        _ => None,
+    };
     let config = Config::builder()
         .pass_listeners(codecs == Codecs::Fork)
         .wait_ready(codecs == Codecs::Node && r.one_in(8))
@@ -104,6 +116,9 @@ fn plan_of(mix: Mix, choices: u64, words: impl Iterator<Item = u64>) -> Plan {
         .ack_timeout(Some(Duration::from_millis(1_500)))
         .ready_timeout(Some(Duration::from_secs(4)))
         .drain_timeout(Duration::from_secs(3))
+        .drain_settle(Duration::from_millis(if leave.one_in(2) { 0 } else { 200 }))
+        .linger(leave.one_in(2).then_some(Duration::from_millis(900)))
+        .stop_signal(stop_signal)
         .frame_timeout(Duration::from_secs(2))
         .silent_after(Duration::from_secs(5))
         .max_attempts(r.within(2..5) as u8)

@@ -48,6 +48,7 @@ impl<T> PrimarySide<T> {
             ToWorker::PassListener { .. } => {
                 write::laden(bytes, HandleKind::NetServer, format_args!("\"server\""));
             }
+            ToWorker::Shutdown => write::line(bytes, format_args!("\"shutdown\"")),
             ToWorker::Ping { .. } => {}
         }
     }

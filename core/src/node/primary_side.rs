@@ -187,7 +187,8 @@ impl<T> PrimarySide<T> {
             ToWorker::Ack { .. }
             | ToWorker::Disconnect
             | ToWorker::Drain { .. }
-            | ToWorker::Ping { .. } => Ok(()),
+            | ToWorker::Ping { .. }
+            | ToWorker::Shutdown => Ok(()),
         };
         if noted == Err(Full) {
             self.lines.fail(DecodeError::TooManyHandles);

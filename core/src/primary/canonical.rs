@@ -114,14 +114,14 @@ fn about(due: Due) -> About {
         | Due::Silent(w)
         | Due::Frame(w)
         | Due::Drain(w)
-        | Due::Interrupt(w)
+        | Due::Settle(w)
         | Due::Terminate(w)
         | Due::Fence(w)
         | Due::Orphan(w) => About::Worker(w, None),
         Due::Cooldown(w, l) => About::Worker(w, Some(l)),
         Due::Respawn(slot) => About::Slot(slot),
         Due::Unheld(l) => About::Rest(Some(l)),
-        Due::StopWaiting => About::Rest(None),
+        Due::StopWaiting | Due::Count => About::Rest(None),
     }
 }
 
@@ -234,6 +234,9 @@ impl CanonicalView<'_> {
         if !self.draining && !ended {
             self.career(worker, out);
         }
+        if !ended && !killed {
+            self.leave(id, worker, out);
+        }
         self.in_flight(worker, out);
         if !worker.in_flight.is_empty() && !ended && !killed {
             self.time(worker.owes_since, out);
@@ -267,6 +270,27 @@ impl CanonicalView<'_> {
                 .iter()
                 .filter(|(_, other)| leaves(other) && other.leaving_since < worker.leaving_since);
             out.write_u32(earlier.count() as u32);
+        }
+    }
+
+    /// What matters for when it is signalled.
+    fn leave<H: Hasher>(&self, id: WorkerId, worker: &Worker, out: &mut H) {
+        let config = &self.primary.config;
+        let had = worker.had_connections();
+        let leave = worker.leave;
+        let counted = config.linger.is_some() || config.pass_listeners;
+        let signalled = self.primary.timers.is_set(Due::Terminate(id)) || counted;
+        out.write_u32(flags([
+            leave.told && counted,
+            had && config.linger.is_some(),
+            leave.terminated && signalled,
+        ]));
+        if let (Some(since), Some(linger)) = (leave.idle_since, config.linger) {
+            self.age(since, linger, out);
+        }
+        // Since its last answer it settles.
+        if !config.drain_settle.is_zero() && had && worker.life <= Life::Draining {
+            self.age(worker.owes_since, config.drain_settle, out);
         }
     }
 

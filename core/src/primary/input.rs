@@ -113,6 +113,14 @@ pub enum Input {
         /// Who.
         worker: WorkerId,
     },
+    /// The answer to [`Output::CountConnections`](crate::Output::CountConnections) about one of the
+    /// workers. Without an answer connections are taken to be open.
+    Connections {
+        /// Whose.
+        worker: WorkerId,
+        /// How many connections of clients it has; `None` if that can't be known.
+        open: Option<u32>,
+    },
     /// The operator or embedder wants something.
     Command(Command),
     /// The kernel's queue of a listener was looked at: see [`STALLED_AFTER`](crate::STALLED_AFTER).

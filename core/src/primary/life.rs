@@ -6,17 +6,11 @@ use super::output::{Event, ExitClass, Output, Signal};
 use super::records::LastExit;
 use crate::timers::Due;
 use crate::transitions::{Life, Step};
-use crate::{Codec, Time, ToWorker, WorkerId};
+use crate::{Codec, WorkerId};
 
 /// How late an answer to a deadline may be before it means that the primary was stopped, or that
 /// the machine slept.
 const LATE: core::time::Duration = core::time::Duration::from_secs(1);
-
-/// How long a leaving Node worker may live on without its channel before it is interrupted.
-const INTERRUPT_AFTER: core::time::Duration = core::time::Duration::from_secs(1);
-
-/// How long before its deadline a leaving Node worker is terminated.
-const TERMINATE_BEFORE: core::time::Duration = core::time::Duration::from_secs(2);
 
 impl Primary {
     /// Moves a worker on by the table; false if the table has no such step.
@@ -92,71 +86,6 @@ impl Primary {
         self.emit(Output::Kill { worker: id, signal: Signal::Kill });
     }
 
-    /// Tells a worker to leave within `deadline`. One that has not spoken yet gets SIGTERM.
-    pub(super) fn drain(&mut self, id: WorkerId, deadline: Time) {
-        let now = self.now;
-        if !self.step(id, Step::Drain) {
-            return self.drain_without_channel(id, deadline);
-        }
-        let Some(worker) = self.workers.get_mut(id) else { return };
-        worker.voluntary = true;
-        let codec = worker.codec;
-        let within = deadline.since(now);
-        self.timers.clear(Due::Ready(id));
-        self.lead_out(id, deadline);
-        self.event(Event::Draining { worker: id, within });
-        // A program without cluster knows no message that means this.
-        if codec.is_some() && !self.config.pass_listeners {
-            let deadline_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
-            self.emit(Output::Send {
-                worker: id,
-                msg: ToWorker::Drain { deadline_ms },
-                attach: None,
-            });
-        } else {
-            self.emit(Output::Kill { worker: id, signal: Signal::Term });
-        }
-    }
-
-    /// Gives a worker that leaves until `deadline`. A Node program may have reasons to stay that it
-    /// did not think of, such as timers: it is interrupted at half the time, and terminated shortly
-    /// before the end. Earlier would cut requests.
-    pub(super) fn lead_out(&mut self, id: WorkerId, deadline: Time) {
-        self.timers.set(Due::Drain(id), deadline);
-        let Some(worker) = self.workers.get(id) else { return };
-        if worker.codec != Some(Codec::Node) {
-            return;
-        }
-        let within = deadline.since(self.now);
-        self.timers.set(Due::Interrupt(id), self.now.after(within / 2));
-        if let Some(early) = within.checked_sub(TERMINATE_BEFORE) {
-            self.timers.set(Due::Terminate(id), self.now.after(early));
-        }
-    }
-
-    /// Leads a worker out that has closed its channel and lives on, as Node programs may.
-    fn drain_without_channel(&mut self, id: WorkerId, deadline: Time) {
-        let Some(worker) = self.workers.get_mut(id) else { return };
-        if worker.channel_closed && worker.exit.is_none() && !self.timers.is_set(Due::Drain(id)) {
-            worker.voluntary = true;
-            self.lead_out(id, deadline);
-            self.interrupt_soon(id);
-        }
-    }
-
-    /// Has a leaving Node worker interrupted if it does not end by itself.
-    fn interrupt_soon(&mut self, id: WorkerId) {
-        if self.timers.is_set(Due::Interrupt(id)) {
-            self.timers.set(Due::Interrupt(id), self.now.after(INTERRUPT_AFTER));
-        }
-    }
-
-    fn signal(&mut self, id: WorkerId, signal: Signal) {
-        if self.workers.get(id).is_some_and(|worker| worker.exit.is_none()) {
-            self.emit(Output::Kill { worker: id, signal });
-        }
-    }
-
     pub(super) fn on_channel_closed(&mut self, id: WorkerId) {
         let Some(worker) = self.workers.get_mut(id) else { return };
         if worker.channel_closed {
@@ -172,7 +101,6 @@ impl Primary {
         self.timers.clear(Due::Ready(id));
         self.step(id, Step::Leave);
         self.event(Event::ChannelClosed { worker: id, in_flight });
-        self.interrupt_soon(id);
         self.drop_shares(id);
         self.take_back_all(id);
         if exited {
@@ -240,8 +168,9 @@ impl Primary {
                 }
                 Due::Cooldown(id, listener) => self.on_cooled(id, listener),
                 Due::Drain(id) => self.kill(id, ExitClass::Overdue, None),
-                Due::Interrupt(id) => self.signal(id, Signal::Interrupt),
-                Due::Terminate(id) => self.signal(id, Signal::Term),
+                Due::Settle(id) => self.on_settle_due(id),
+                Due::Terminate(id) => self.on_terminate_due(id),
+                Due::Count => self.on_count_due(),
                 Due::Fence(id) => self.on_fence_due(id),
                 Due::Orphan(id) => self.on_orphan_due(id),
                 Due::Respawn(slot) => self.spawn_again(slot),
@@ -309,19 +238,15 @@ impl Primary {
             self.bury(id);
             self.fill_crowded();
             self.review_unheld();
+        } else if worker.ready_at.is_none() {
+            // It can't serve any more, and stands in the place of one that would: a program that
+            // closes what it inherits, mostly.
+            self.kill(id, ExitClass::NeverReady, None);
         } else {
-            let node = worker.codec == Some(Codec::Node);
-            let failed = worker.failed_early(self.now);
+            // It may have something to finish, but not in the place of one that would serve.
             self.replace_early(id, None);
-            // A Node program lives on as it likes, but not in the place of one that would serve. A
-            // native one can't do without its channel.
-            let replaced = self.workers.get(id).is_some_and(|worker| worker.replaced);
-            if (!replaced || !node) && !self.timers.is_set(Due::Drain(id)) {
+            if !self.timers.is_set(Due::Drain(id)) {
                 self.lead_out(id, self.now.after(self.config.drain_timeout));
-                if failed {
-                    // There is nothing that it could finish.
-                    self.interrupt_soon(id);
-                }
             }
         }
     }

@@ -93,6 +93,7 @@ impl Primary {
             self.event(Event::Leaving { worker: id });
             if staying {
                 self.lead_out(id, self.now.after(self.config.drain_timeout));
+                self.replace_leaving(id);
             }
             self.review_unheld();
         }

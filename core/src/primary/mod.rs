@@ -4,6 +4,7 @@ mod canonical;
 mod check;
 mod dispatch;
 mod input;
+mod leaving;
 mod life;
 mod listeners;
 mod messages;
@@ -164,6 +165,7 @@ impl Primary {
             Input::Doubtful { worker, seq } => self.on_doubtful(worker, seq),
             Input::Stray { worker } => self.stray(worker),
             Input::Queue { listener, waiting } => self.on_queue(listener, waiting),
+            Input::Connections { worker, open } => self.on_connections(worker, open),
             Input::Command(command) => self.on_command(command),
             // See `handle_input`.
             Input::Incoming { .. } => {}
@@ -231,6 +233,7 @@ impl Primary {
             | Input::HandoffFailed { worker, .. }
             | Input::Doubtful { worker, .. }
             | Input::Stray { worker }
+            | Input::Connections { worker, .. }
             | Input::Command(Command::Ping(worker)) => self.permit_worker(*worker),
             Input::Command(Command::Stop | Command::StopNow) => Ok(()),
         }

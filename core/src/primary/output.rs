@@ -1,6 +1,7 @@
 //! What the primary wants done.
 
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
@@ -88,6 +89,14 @@ pub enum Output {
         /// Why.
         end: ConnEnd,
     },
+    /// Look how many connections of clients these workers, which leave, have open: sockets among
+    /// the descriptors of the worker's process group whose local address is that of a listener.
+    /// It may take some time. Answer: `Connections` for each of them; none is asked for again
+    /// within a second.
+    CountConnections {
+        /// Whose.
+        workers: Vec<WorkerId>,
+    },
     /// For the log.
     Event(Event),
     /// The last output: everything has ended.
@@ -158,8 +167,25 @@ pub enum Signal {
     Term,
     /// SIGINT, to the process.
     Interrupt,
+    /// SIGHUP, to the process.
+    Hangup,
+    /// SIGUSR2, to the process.
+    User2,
     /// SIGKILL, to the process group.
     Kill,
+}
+
+impl Signal {
+    /// As the event log writes it: the name without its first three letters.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Signal::Term => "TERM",
+            Signal::Interrupt => "INT",
+            Signal::Hangup => "HUP",
+            Signal::User2 => "USR2",
+            Signal::Kill => "KILL",
+        }
+    }
 }
 
 /// How a worker ended.
@@ -251,6 +277,10 @@ pub enum Event {
     Suicide { worker: WorkerId },
     /// A worker announced that it leaves.
     Leaving { worker: WorkerId },
+    /// A worker is to leave, gets nothing more, and is told so within this time.
+    Settling { worker: WorkerId, within: Duration },
+    /// A worker was sent a signal, so that it ends.
+    Signalled { worker: WorkerId, signal: Signal },
     /// A worker was told to leave.
     Draining { worker: WorkerId, within: Duration },
     /// A worker answered a ping.
@@ -303,6 +333,8 @@ impl Event {
             Event::NotListening { .. } => "not_listening",
             Event::Suicide { .. } => "suicide",
             Event::Leaving { .. } => "leaving",
+            Event::Settling { .. } => "settling",
+            Event::Signalled { .. } => "signalled",
             Event::Draining { .. } => "draining",
             Event::Pong { .. } => "pong",
             Event::Killing { .. } => "killing",

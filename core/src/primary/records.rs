@@ -7,6 +7,7 @@ use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::leaving::Leave;
 use super::output::ExitClass;
 use crate::fifo::Fifo;
 use crate::transitions::Life;
@@ -59,6 +60,7 @@ pub(crate) struct Worker {
     pub(crate) fenced: bool,
     pub(crate) channel_closed: bool,
     pub(crate) exit: Option<ExitStatus>,
+    pub(crate) leave: Leave,
 }
 
 impl Worker {
@@ -92,6 +94,7 @@ impl Worker {
             fenced: false,
             channel_closed: false,
             exit: None,
+            leave: Leave::default(),
         }
     }
 

@@ -236,6 +236,14 @@ impl Primary {
         }
     }
 
+    /// Starts the replacement of a worker that leaves by itself, if there is room for one more.
+    pub(super) fn replace_leaving(&mut self, id: WorkerId) {
+        let wanted = self.config.respawn == Respawn::Always;
+        if wanted && self.processes() < self.slots.len() * 2 {
+            self.replace_early(id, None);
+        }
+    }
+
     /// A process has ended: whoever waited for its place comes in.
     pub(super) fn fill_crowded(&mut self) {
         while self.processes() < self.slots.len() * 2 {

@@ -224,7 +224,7 @@ impl Worker {
             }
             ToWorker::Ping { seq } => self.send(FromWorker::Pong { ack: seq }),
             // Not for those who ask for their listeners.
-            ToWorker::PassListener { .. } => self.strays += 1,
+            ToWorker::PassListener { .. } | ToWorker::Shutdown => self.strays += 1,
         }
         // What nobody took is nobody's.
         for conn in handles {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::builder::TypedValueParser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, Args, Parser, Subcommand};
-use roundel_core::{Address, Overflow, Policy, Respawn};
+use roundel_core::{Address, Overflow, Policy, Respawn, StopSignal};
 
 use super::values::{self, ForcedCodec, OrNever};
 
@@ -140,6 +140,21 @@ pub(super) struct OptionArgs {
     /// 2m, 1h
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = Value(values::duration), allow_hyphen_values = true)]
     pub(super) drain_timeout: Duration,
+
+    /// How long after its last connection was handed to it a leaving worker is told to leave, at most
+    /// a quarter of --drain-timeout: 500ms, 10s; 0 is at once
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = Value(values::or_never), allow_hyphen_values = true)]
+    pub(super) drain_settle: OrNever,
+
+    /// How long a leaving worker that had connections may live on without any before it gets SIGTERM:
+    /// 500ms, 10s; 0 is until its deadline is near
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = Value(values::or_never), allow_hyphen_values = true)]
+    pub(super) linger: OrNever,
+
+    /// What a Node worker that is to leave gets instead of 'disconnect': TERM, INT, HUP, USR2, or
+    /// message (PM2's 'shutdown'); its program then closes its servers itself [default: none]
+    #[arg(long, value_name = "SIGNAL", value_parser = Value(values::stop_signal), allow_hyphen_values = true)]
+    pub(super) stop_signal: Option<StopSignal>,
 
     /// Early failures that a worker slot may have within a number of seconds before it is given up
     #[arg(long, value_name = "N/SECONDS", default_value = "5/10", value_parser = Value(values::intensity), allow_hyphen_values = true)]

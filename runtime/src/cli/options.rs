@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use roundel_core::{Address, Codec, Config, ConfigBuilder, ListenKey, Overflow, Policy, Respawn};
+use roundel_core::{
+    Address, Codec, Config, ConfigBuilder, ListenKey, Overflow, Policy, Respawn, StopSignal,
+};
 
 use crate::control::Where;
 use crate::eventlog::Target;
@@ -34,6 +36,12 @@ pub struct Options {
     pub wait_ready: bool,
     /// How long a drain may take; never zero.
     pub drain_timeout: Duration,
+    /// How long after its last handoff a leaving worker is told to leave.
+    pub drain_settle: Duration,
+    /// How long a leaving worker may live on without connections; `None` is until its deadline.
+    pub linger: Option<Duration>,
+    /// What a leaving Node worker gets instead of `disconnect`.
+    pub stop_signal: Option<StopSignal>,
     /// Early failures of a slot within `restart_period` before it is given up.
     pub restart_intensity: u32,
     /// See `restart_intensity`; never zero.
@@ -67,6 +75,9 @@ impl Options {
             .ack_timeout(self.ack_timeout)
             .ready_timeout(self.ready_timeout)
             .drain_timeout(self.drain_timeout)
+            .drain_settle(self.drain_settle)
+            .linger(self.linger)
+            .stop_signal(self.stop_signal)
             .restart_intensity(self.restart_intensity)
             .restart_period(self.restart_period)
             .respawn(self.respawn);

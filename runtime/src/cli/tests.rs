@@ -1,7 +1,7 @@
 use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
 
-use roundel_core::{Codec, Config, Overflow, Policy, Respawn};
+use roundel_core::{Codec, Config, Overflow, Policy, Respawn, StopSignal};
 
 use super::*;
 use crate::control::Where;
@@ -47,6 +47,9 @@ fn defaults_are_those_of_the_core() {
     assert_eq!(ours.ack_timeout(), core.ack_timeout());
     assert_eq!(ours.ready_timeout(), core.ready_timeout());
     assert_eq!(ours.drain_timeout(), core.drain_timeout());
+    assert_eq!(ours.drain_settle(), core.drain_settle());
+    assert_eq!(ours.linger(), core.linger());
+    assert_eq!(ours.stop_signal(), core.stop_signal());
     assert_eq!(ours.restart_intensity(), core.restart_intensity());
     assert_eq!(ours.restart_period(), core.restart_period());
     assert_eq!(ours.respawn(), core.respawn());
@@ -67,7 +70,7 @@ fn only_the_demo_has_an_address_by_itself() {
 fn every_option_is_read() {
     let options = demo(
         "-w 3 -b unix:/a --bind *:81 --policy shared --window 7 --max-pending 9 --overflow refuse \
-         --ack-timeout 0 --ready-timeout 500ms --drain-timeout 2m --restart-intensity 3/4 \
+         --ack-timeout 0 --ready-timeout 500ms --drain-timeout 2m --drain-settle 0 --linger 300ms --stop-signal USR2 --restart-intensity 3/4 \
          --respawn on-failure --wait-ready --control /c --events - --journal /j \
          --journal-limit 2MiB --codec native --instance-var NODE_APP_INSTANCE",
     );
@@ -83,6 +86,9 @@ fn every_option_is_read() {
         ready_timeout: Some(Duration::from_millis(500)),
         wait_ready: true,
         drain_timeout: Duration::from_secs(120),
+        drain_settle: Duration::ZERO,
+        linger: Some(Duration::from_millis(300)),
+        stop_signal: Some(StopSignal::Signal(roundel_core::Signal::User2)),
         restart_intensity: 3,
         restart_period: Duration::from_secs(4),
         respawn: Respawn::OnFailure,
@@ -235,6 +241,9 @@ fn a_bad_value_is_one_line() {
         ("--ack-timeout", "10", "has no unit: write ms, s, m or h behind the number"),
         ("--ready-timeout", "soon", "is not a duration such as 500ms, 10s, 2m or 1h"),
         ("--drain-timeout", "0", "must be longer than zero"),
+        ("--drain-settle", "-1s", "is not a duration such as 500ms, 10s, 2m or 1h"),
+        ("--linger", "2", "has no unit: write ms, s, m or h behind the number"),
+        ("--stop-signal", "KILL", "is none of TERM, INT, HUP, USR2 and message"),
         ("--restart-intensity", "5", "is not N/SECONDS, two whole numbers such as 5/10"),
         ("--respawn", "no", "is none of always, on-failure and never"),
         ("--journal-limit", "1000", "is not a size such as 512KiB, 64MiB or 1GiB"),
@@ -278,7 +287,7 @@ fn every_option_needs_its_value_once() {
             }
         }
     }
-    assert_eq!(options, 18 + 18 + 1 + 1);
+    assert_eq!(options, 21 + 21 + 1 + 1);
     let twice = refused(&["roundel", "demo", "--window", "1", "--window", "2"]);
     assert_eq!(twice, "--window: given more than once");
     let twice = refused(&["roundel", "status", "--json", "--json"]);

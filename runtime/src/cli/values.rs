@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use roundel_core::{Codec, Overflow, Policy, Respawn};
+use roundel_core::{Codec, Overflow, Policy, Respawn, Signal, StopSignal};
 
 use crate::eventlog::Target;
 
@@ -143,6 +143,19 @@ pub(super) fn respawn(text: &str) -> Result<Respawn, String> {
 }
 
 /// The codec to force; `None` is `auto`.
+/// What a leaving Node worker gets instead of `disconnect`. Signals may be written as in kill(1).
+pub(super) fn stop_signal(text: &str) -> Result<StopSignal, String> {
+    let bare = text.strip_prefix("SIG").unwrap_or(text);
+    Ok(StopSignal::Signal(match bare {
+        "TERM" => Signal::Term,
+        "INT" => Signal::Interrupt,
+        "HUP" => Signal::Hangup,
+        "USR2" => Signal::User2,
+        _ if text == "message" => return Ok(StopSignal::Message),
+        _ => return Err("is none of TERM, INT, HUP, USR2 and message".into()),
+    }))
+}
+
 pub(super) fn codec(text: &str) -> Result<ForcedCodec, String> {
     match text {
         "auto" => Ok(ForcedCodec(None)),

@@ -7,7 +7,7 @@ use std::io::{self, Write};
 
 use roundel_core::journal::Step;
 use roundel_core::{
-    Attach, ConnEnd, Event, FromWorker, Input, Output, Signal, SpawnError, ToWorker, WorkerId,
+    Attach, ConnEnd, Event, FromWorker, Input, Output, SpawnError, ToWorker, WorkerId,
 };
 
 /// Writes the rows of a step.
@@ -76,6 +76,12 @@ fn incoming(input: &Input) -> Option<String> {
         Input::Doubtful { worker, seq } => {
             format!("W{}-->>P: has newconn {}, owes the answer", worker.get(), seq.get())
         }
+        Input::Connections { worker, open: Some(open) } => {
+            format!("Note over W{}: has {open} connections open", worker.get())
+        }
+        Input::Connections { worker, open: None } => {
+            format!("Note over W{}: may have connections open", worker.get())
+        }
         Input::Stray { worker } => format!("W{}-->>P: an answer to nothing", worker.get()),
         Input::Command(command) => {
             format!("Note over P: command {}", text(&format!("{command:?}")))
@@ -116,13 +122,7 @@ fn outgoing(output: &Output) -> Option<String> {
     Some(match output {
         Output::Spawn { worker, .. } => format!("P->>W{}: start", worker.get()),
         Output::Kill { worker, signal } => {
-            let signal = match signal {
-                Signal::Term => "SIGTERM",
-                Signal::Interrupt => "SIGINT",
-                Signal::Kill => "SIGKILL",
-                _ => "a signal",
-            };
-            format!("P-xW{}: {signal}", worker.get())
+            format!("P-xW{}: SIG{}", worker.get(), signal.name())
         }
         Output::Fence { worker } => {
             format!("Note over P,W{}: the channel takes nothing more", worker.get())
@@ -156,6 +156,7 @@ fn sent(worker: WorkerId, msg: &ToWorker, attach: Option<Attach>) -> String {
         (ToWorker::Ack { .. }, _) => format!("P-->>W{to}: ack"),
         (ToWorker::Disconnect, _) => format!("P->>W{to}: disconnect"),
         (ToWorker::Drain { deadline_ms }, _) => format!("P->>W{to}: drain within {deadline_ms} ms"),
+        (ToWorker::Shutdown, _) => format!("P->>W{to}: shutdown"),
         (ToWorker::Ping { .. }, _) => format!("P->>W{to}: ping"),
         (ToWorker::PassListener { listener }, _) => {
             format!("P->>W{to}: server, listener {}", listener.get())
@@ -168,6 +169,9 @@ fn sent(worker: WorkerId, msg: &ToWorker, attach: Option<Attach>) -> String {
 fn happened(event: &Event) -> Option<String> {
     Some(match event {
         Event::Ready { worker } => format!("Note over W{}: ready", worker.get()),
+        Event::Settling { worker, within } if !within.is_zero() => {
+            format!("Note over W{}: settles for {} ms", worker.get(), within.as_millis())
+        }
         Event::Redispatched { conn, attempts, .. } => {
             format!("Note over P: connection {} is back in its queue, try {attempts}", conn.get())
         }

@@ -72,6 +72,7 @@ impl Shell {
         let result = match socket::bind(key, backlog, &self.inherited) {
             Ok((fd, bound)) => {
                 let sockname = bound.sockname.clone();
+                self.counter.names.add(&fd);
                 let fd = Arc::new(fd);
                 let state = DoorState::Paused;
                 let door = Door {

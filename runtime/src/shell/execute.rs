@@ -37,6 +37,7 @@ impl Shell {
             Output::Close { listener } => self.close_door(listener),
             Output::ResumeAccept { listener } => self.resume(listener),
             Output::PauseAccept { listener } => self.pause(listener),
+            Output::CountConnections { workers } => self.count_connections(&workers),
             Output::Stopped(verdict) => self.verdict = Some(verdict),
             other => debug_assert!(false, "an output that nobody carries out: {other:?}"),
         }
@@ -73,6 +74,7 @@ impl Shell {
                 let link = Link::new(self.codec, self.core.config());
                 self.peers.insert(worker, Peer { fd, link, watched_for_write: false });
                 self.pids.insert(worker, pid);
+                self.groups.begin(pid);
                 self.workers_by_pid.insert(pid, worker);
                 self.input(Input::Spawned { worker, pid });
             }
@@ -99,8 +101,7 @@ impl Shell {
         }
         match signal {
             Signal::Kill => process::kill_group(pid),
-            Signal::Interrupt => process::interrupt(pid),
-            _ => process::terminate(pid),
+            other => process::signal(pid, other),
         }
     }
 
@@ -113,6 +114,8 @@ impl Shell {
             | Event::NotListening { worker }
             | Event::Suicide { worker }
             | Event::Leaving { worker }
+            | Event::Settling { worker, .. }
+            | Event::Signalled { worker, .. }
             | Event::Killing { worker, .. }
             | Event::Exited { worker, .. } => Some(*worker),
             _ => None,

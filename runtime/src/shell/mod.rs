@@ -8,9 +8,11 @@
 
 mod accept;
 mod control;
+mod count;
 mod execute;
 mod machine;
 mod peer;
+mod reap;
 mod report;
 mod source;
 mod stall;
@@ -31,6 +33,7 @@ use crate::console::Console;
 use crate::control::{ControlServer, Where};
 use crate::eventlog::EventLog;
 use crate::exit::Exit;
+use crate::group::{Groups, Naming};
 use crate::journal::Journal;
 use crate::limits::{self, OpenFiles};
 use crate::link::{Heard, ReadState};
@@ -44,6 +47,7 @@ use crate::signals::{Signal, Signals};
 use crate::socket::Inherited;
 use crate::text;
 use accept::Door;
+use count::Counter;
 use machine::Machine;
 use peer::Peer;
 
@@ -93,6 +97,8 @@ pub struct Shell {
     want_said: bool,
     pids: BTreeMap<WorkerId, i32>,
     workers_by_pid: BTreeMap<i32, WorkerId>,
+    groups: Groups,
+    counter: Counter,
     changes: VecDeque<Change>,
     ready: BTreeSet<Source>,
     /// Workers to whom something is to be sent.
@@ -196,6 +202,8 @@ impl Shell {
             want_said: false,
             pids: BTreeMap::new(),
             workers_by_pid: BTreeMap::new(),
+            groups: Groups::new(Naming::Best),
+            counter: Counter::new().map_err(StartError::Limits)?,
             changes: VecDeque::new(),
             ready: BTreeSet::new(),
             unsent: BTreeSet::new(),
@@ -212,6 +220,7 @@ impl Shell {
         }
         let signals = shell.signals.fd().map_err(StartError::Signals)?;
         shell.watch(Source::Signals, signals);
+        shell.watch(Source::Counter, shell.counter.fd());
         if let Some(control) = &shell.control {
             let fd = control.fd().clone();
             shell.say(&format!("control socket {}", control.path().display()));
@@ -239,17 +248,15 @@ impl Shell {
 
     /// Whether there is work that needs no readiness: the next wait is to be a mere look.
     pub fn has_work(&self) -> bool {
-        !self.ready.is_empty() || self.verdict.is_some()
+        !self.ready.is_empty() || (self.verdict.is_some() && self.groups.have_ended())
     }
 
     /// When the next turn is due at the latest.
     pub fn deadline(&self) -> Option<Time> {
         let core = self.core.poll_timeout().map(|deadline| deadline.at);
         let control = self.control.as_ref().and_then(ControlServer::deadline);
-        [core, control, self.retry_at, self.core.journal_due(), self.look_due()]
-            .into_iter()
-            .flatten()
-            .min()
+        let rest = [self.core.journal_due(), self.look_due(), self.groups.deadline()];
+        [core, control, self.retry_at].into_iter().chain(rest).flatten().min()
     }
 
     /// How the primary ended, once it has.
@@ -276,6 +283,7 @@ impl Shell {
             match source {
                 Source::Channel(_) => {}
                 Source::Signals => self.on_signals(),
+                Source::Counter => self.on_counted(),
                 Source::Listener(id) => self.accept(id),
                 Source::Control => self.accept_control(),
                 Source::ControlClient(client) => self.on_control(client),
@@ -285,6 +293,7 @@ impl Shell {
             self.retry();
         }
         self.expire_control();
+        self.end_groups();
         self.input(Input::Wake);
         self.carry_out();
         self.spawn_reserve.refill();
@@ -444,15 +453,6 @@ impl Shell {
         self.input(Input::Command(if again { Command::StopNow } else { Command::Stop }));
     }
 
-    fn reap(&mut self) {
-        for (pid, status) in process::reap() {
-            // A stranger may be here because the primary is process 1.
-            if let Some(worker) = self.workers_by_pid.remove(&pid) {
-                self.input(Input::Exited { worker, status });
-            }
-        }
-    }
-
     fn input(&mut self, input: Input) {
         self.core.input(self.now, input);
     }
@@ -528,6 +528,10 @@ impl Shell {
     }
 
     fn end_if_stopped(&mut self) {
+        // What leaders left behind has its second, but no longer than until the deadline.
+        if !self.groups.have_ended() {
+            return;
+        }
         let Some(verdict) = self.verdict.take() else { return };
         if let Some(why) = self.core.end_journal() {
             self.unrecorded(&why);

@@ -144,6 +144,12 @@ pub(super) fn event(at_ms: u64, event: &Event, pid: Option<i32>) -> Line {
         Event::Draining { worker, within } => {
             line.worker(*worker).with("within_ms", within.as_millis() as u64)
         }
+        Event::Settling { worker, within } => {
+            line.worker(*worker).with("pid", pid).with("within_ms", within.as_millis() as u64)
+        }
+        Event::Signalled { worker, signal } => {
+            line.worker(*worker).with("pid", pid).with("signal", signal.name())
+        }
         Event::Pong { worker, seq } => line.worker(*worker).with("seq", seq.get()),
         Event::Killing { worker, class, violation } => line
             .worker(*worker)
@@ -210,6 +216,9 @@ pub(super) fn words(event: &Event, pid: Option<i32>) -> Option<String> {
             }
             None => format!("{} is killed: {}", process(worker), class.name()),
         },
+        Event::Signalled { worker, signal } => {
+            format!("{} gets SIG{}", process(worker), signal.name())
+        }
         Event::Exited { worker, status, class, .. } => {
             format!("{} has ended: {} ({status})", process(worker), class.name())
         }

@@ -194,9 +194,12 @@ impl Embedder {
                 }
             }
             Output::Kill { worker, signal } => {
-                let is_hard = signal == Signal::Kill;
-                let kill = if is_hard { process::kill_group } else { process::terminate };
-                self.pids.get(&worker).copied().map(kill).unwrap_or_default();
+                if let Some(&pid) = self.pids.get(&worker) {
+                    match signal {
+                        Signal::Kill => process::kill_group(pid),
+                        other => process::signal(pid, other),
+                    }
+                }
             }
             Output::Fence { worker } => {
                 let _ = self.links.get(&worker).map(|link| channel::fence(link.fd.as_fd()));

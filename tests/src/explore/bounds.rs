@@ -100,6 +100,8 @@ impl Bounds {
             .ready_timeout(Some(2 * SECOND))
             .silent_after(2 * SECOND)
             .drain_timeout(4 * SECOND)
+            .drain_settle(Duration::ZERO)
+            .linger(None)
             .fence_timeout(SECOND)
             .respawn_delay(SECOND)
             .respawn_delay_max(SECOND)

@@ -17,6 +17,7 @@ pub(super) enum Todo {
     Bind(ListenerId),
     Unbind(ListenerId),
     Close(ListenerId),
+    Count(WorkerId),
 }
 
 /// A listener as the embedder has it.
@@ -89,6 +90,15 @@ impl Sim {
             Todo::Close(listener) => {
                 self.doors.remove(&listener);
                 self.input(Input::Unbound { listener });
+            }
+            Todo::Count(worker) => {
+                // Now and then nobody can know.
+                let open = match self.rng.below(6) {
+                    0 => None,
+                    1 => Some(1),
+                    _ => Some(0),
+                };
+                self.input(Input::Connections { worker, open });
             }
             Todo::Unbind(listener) => {
                 // Everything that has come is given in, unless it is the workers' to accept.

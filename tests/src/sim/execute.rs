@@ -70,6 +70,9 @@ impl Sim {
                     door.accepting = false;
                 }
             }
+            Output::CountConnections { workers } => {
+                self.todo.extend(workers.into_iter().map(Todo::Count));
+            }
             Output::Send { worker, msg, attach } => self.send(worker, msg, attach),
             Output::Release { conn, end } => self.release(conn, end),
             Output::Event(Event::Killing { worker, violation: Some(violation), .. }) => {
@@ -112,8 +115,10 @@ impl Sim {
             Signal::Kill => Some(9),
             // A program that is stopped gets it when it goes on.
             _ if process.stalls || process.hangs => None,
-            Signal::Interrupt if process.stubborn <= 1 => Some(2),
             Signal::Term if process.stubborn <= 2 => Some(15),
+            Signal::Interrupt if process.stubborn <= 1 => Some(2),
+            Signal::Hangup if process.stubborn <= 1 => Some(1),
+            Signal::User2 if process.stubborn <= 1 => Some(12),
             _ => None,
         };
         let Some(number) = dies else { return };

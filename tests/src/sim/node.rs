@@ -144,6 +144,10 @@ impl Node {
     }
 
     fn hear(&mut self, channel: &mut Channel, value: &Value) {
+        if value == "shutdown" {
+            self.leaving = true;
+            return self.close_all(channel);
+        }
         match value["cmd"].as_str() {
             Some("NODE_HANDLE_ACK" | "NODE_HANDLE_NACK") => {
                 for line in self.held_back.take().unwrap_or_default() {

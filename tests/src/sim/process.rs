@@ -46,7 +46,7 @@ pub(crate) struct Process {
     pub(crate) starved: bool,
     /// What befalls the next send with handles.
     pub(crate) trouble: Option<Trouble>,
-    /// 0: it exits when it is done. 1: only at SIGINT, 2: at SIGTERM, 3: not by itself.
+    /// 0: it exits when it is done. 1: only at a signal, 2: at SIGTERM, 3: not by itself.
     pub(crate) stubborn: u8,
     /// How often it asked for a listener that it lacked.
     pub(crate) asked: u32,

@@ -1,0 +1,226 @@
+//! How a worker is led out: it settles, is told, and is signalled only when that can cut nobody off,
+//! or when its deadline is near.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::Primary;
+use super::output::{Event, Output, Signal};
+use super::records::Worker;
+use crate::timers::Due;
+use crate::transitions::{Life, Step};
+use crate::{Codec, Policy, StopSignal, Time, ToWorker, WorkerId};
+
+/// How long before its deadline a leaving worker gets SIGTERM.
+const TERMINATE_BEFORE: Duration = Duration::from_secs(2);
+
+/// A drain timeout from which on that is less than a quarter of it.
+const LONG: Duration = Duration::from_secs(8);
+
+/// How often the connections of workers that leave are counted.
+const COUNT_EVERY: Duration = Duration::from_secs(1);
+
+/// What is known of the connections of a worker that leaves.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize,
+)]
+pub(crate) struct Leave {
+    /// It was told to leave.
+    pub(crate) told: bool,
+    /// It was seen with a connection since it began to leave.
+    pub(crate) seen: bool,
+    /// Since when it was seen with none.
+    pub(crate) idle_since: Option<Time>,
+    /// It was sent SIGTERM.
+    pub(crate) terminated: bool,
+}
+
+impl Worker {
+    /// Whether it ever had a connection, as far as anybody knows.
+    pub(super) fn had_connections(&self) -> bool {
+        self.accepted > 0 || self.declined > 0 || !self.in_flight.is_empty() || self.leave.seen
+    }
+}
+
+impl Primary {
+    /// Has a worker leave by `deadline`: nothing is handed to it any more, and it is told so when
+    /// it has settled.
+    pub(super) fn drain(&mut self, id: WorkerId, deadline: Time) {
+        if !self.step(id, Step::Drain) {
+            return self.hasten(id, deadline);
+        }
+        let Some(worker) = self.workers.get_mut(id) else { return };
+        worker.voluntary = true;
+        self.timers.clear(Due::Ready(id));
+        self.lead_out(id, deadline);
+        let until = self.settles_until(id, deadline);
+        let within = until.map_or(Duration::ZERO, |until| until.since(self.now));
+        self.event(Event::Settling { worker: id, within });
+        match until {
+            Some(until) => self.timers.set(Due::Settle(id), until),
+            None => self.tell_to_leave(id),
+        }
+    }
+
+    /// When a worker has settled: some time after its last handoff, once all are answered, but not
+    /// later than at three quarters of the drain timeout. `None` if it has.
+    ///
+    /// Node 26 closes a connection that has sent no byte yet when it is told to disconnect.
+    fn settles_until(&self, id: WorkerId, deadline: Time) -> Option<Time> {
+        let worker = self.workers.get(id)?;
+        let quarter = self.config.drain_timeout / 4;
+        let settle = self.config.drain_settle.min(quarter);
+        // What workers accept by themselves has no last handoff.
+        let counted = self.config.policy != Policy::Shared && !self.config.pass_listeners;
+        if settle.is_zero() || !counted || !worker.had_connections() {
+            return None;
+        }
+        let latest = deadline.before(quarter);
+        let flying = !worker.in_flight.is_empty();
+        let last = if flying { self.now } else { worker.owes_since };
+        let until = last.after(settle).min(latest);
+        (until > self.now).then_some(until)
+    }
+
+    pub(super) fn on_settle_due(&mut self, id: WorkerId) {
+        if self.workers.get(id).is_none_or(|worker| worker.life != Life::Draining) {
+            return;
+        }
+        let deadline = self.timers.when(Due::Drain(id)).unwrap_or(self.now);
+        match self.settles_until(id, deadline) {
+            Some(until) => self.timers.set(Due::Settle(id), until),
+            None => self.tell_to_leave(id),
+        }
+    }
+
+    fn tell_to_leave(&mut self, id: WorkerId) {
+        let now = self.now;
+        let deadline = self.timers.when(Due::Drain(id)).unwrap_or(now);
+        let Some(worker) = self.workers.get_mut(id) else { return };
+        worker.leave.told = true;
+        let within = deadline.since(now);
+        let deadline_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
+        let codec = worker.codec;
+        self.event(Event::Draining { worker: id, within });
+        let drain = ToWorker::Drain { deadline_ms };
+        let msg = match (codec, self.config.stop_signal) {
+            (Some(Codec::Native), _) => drain,
+            (Some(Codec::Node), Some(StopSignal::Message)) => ToWorker::Shutdown,
+            (_, Some(StopSignal::Signal(signal))) => return self.signal(id, signal),
+            // It has no listener, so no client can have come to it.
+            (None, _) => return self.signal(id, Signal::Term),
+            // A program without cluster knows no message that means this: it gets SIGTERM once
+            // that cuts nobody off.
+            (Some(Codec::Node), None) if self.config.pass_listeners => {
+                return self.timers.set(Due::Count, now);
+            }
+            (Some(Codec::Node), None) => drain,
+        };
+        self.emit(Output::Send { worker: id, msg, attach: None });
+        self.count_later();
+    }
+
+    /// Gives a worker that leaves until `deadline`.
+    pub(super) fn lead_out(&mut self, id: WorkerId, deadline: Time) {
+        self.timers.set(Due::Drain(id), deadline);
+        let Some(worker) = self.workers.get(id) else { return };
+        // A native worker is told its deadline, and may rely on it.
+        if worker.codec != Some(Codec::Native) {
+            let timeout = self.config.drain_timeout;
+            let before = if timeout < LONG { timeout / 4 } else { TERMINATE_BEFORE };
+            self.timers.set(Due::Terminate(id), deadline.before(before));
+        }
+        self.count_later();
+    }
+
+    /// A worker that leaves by itself is to be gone by `deadline` too.
+    fn hasten(&mut self, id: WorkerId, deadline: Time) {
+        let Some(worker) = self.workers.get_mut(id) else { return };
+        if worker.exit.is_some() || worker.killed_as.is_some() {
+            return;
+        }
+        // One that can't serve any more is ended soon.
+        if self.timers.is_set(Due::Orphan(id)) && worker.ready_at.is_none() {
+            return;
+        }
+        let own = self.timers.when(Due::Drain(id));
+        worker.voluntary |= worker.channel_closed && own.is_none();
+        if own.is_none_or(|own| own > deadline) {
+            self.lead_out(id, deadline);
+        }
+    }
+
+    /// Sends a signal, and says so.
+    fn signal(&mut self, id: WorkerId, signal: Signal) {
+        let Some(worker) = self.workers.get_mut(id) else { return };
+        if worker.exit.is_none() {
+            worker.leave.terminated |= signal == Signal::Term;
+            self.event(Event::Signalled { worker: id, signal });
+            self.emit(Output::Kill { worker: id, signal });
+        }
+    }
+
+    /// The deadline is near. A second SIGTERM would tell nothing new, and means "at once" to some.
+    pub(super) fn on_terminate_due(&mut self, id: WorkerId) {
+        if self.workers.get(id).is_some_and(|worker| !worker.leave.terminated) {
+            self.signal(id, Signal::Term);
+        }
+    }
+
+    /// Whether a worker's connections are counted: it leaves, and gets SIGTERM when it has none.
+    fn is_counted(&self, worker: &Worker) -> bool {
+        let leaves = worker.life == Life::Leaving || worker.leave.told;
+        let lives = worker.exit.is_none() && worker.killed_as.is_none() && worker.pid.is_some();
+        // A program that is told by a signal of its own rules itself.
+        let ruled = worker.leave.told
+            && worker.codec == Some(Codec::Node)
+            && self.config.stop_signal.is_some();
+        let wanted = self.config.linger.is_some() || self.is_untold(worker);
+        leaves && lives && !ruled && wanted && !worker.leave.terminated
+    }
+
+    /// Whether a worker is to leave and was not told so, since there is no message for it.
+    fn is_untold(&self, worker: &Worker) -> bool {
+        self.config.pass_listeners && worker.leave.told && self.config.stop_signal.is_none()
+    }
+
+    fn count_later(&mut self) {
+        let counts = self.workers.iter().any(|(_, worker)| self.is_counted(worker));
+        if counts && !self.timers.is_set(Due::Count) {
+            self.timers.set(Due::Count, self.now.after(COUNT_EVERY));
+        }
+    }
+
+    pub(super) fn on_count_due(&mut self) {
+        let mut workers: Vec<WorkerId> = self.workers.keys_sorted();
+        workers.retain(|&id| self.workers.get(id).is_some_and(|worker| self.is_counted(worker)));
+        if !workers.is_empty() {
+            self.emit(Output::CountConnections { workers });
+            self.timers.set(Due::Count, self.now.after(COUNT_EVERY));
+        }
+    }
+
+    /// How many connections of clients a leaving worker has open; `None` if nobody can know.
+    pub(super) fn on_connections(&mut self, id: WorkerId, open: Option<u32>) {
+        let now = self.now;
+        let Some(worker) = self.workers.get(id) else { return };
+        if !self.is_counted(worker) {
+            return;
+        }
+        let untold = self.is_untold(worker);
+        let linger = self.config.linger;
+        let Some(worker) = self.workers.get_mut(id) else { return };
+        // What is on its way to it is not among its descriptors yet.
+        if open != Some(0) || !worker.in_flight.is_empty() {
+            worker.leave.seen |= open.is_some();
+            worker.leave.idle_since = None;
+            return;
+        }
+        let since = *worker.leave.idle_since.get_or_insert(now);
+        let lingers = linger.is_some_and(|linger| now.since(since) >= linger);
+        // One that never had a connection may have other work to finish.
+        if untold || (lingers && worker.had_connections()) {
+            self.signal(id, Signal::Term);
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Connections of clients, as the kernel shows them of this process, which has both ends of each.
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+
+use roundel_runtime::sock_diag::{Names, count};
+
+/// How many connections the group of this process has by these names.
+fn open(names: &Names) -> Option<u32> {
+    count(names, &[nix::unistd::getpgrp().as_raw()]).unwrap()[0]
+}
+
+/// A listener, as where it is known, and clients by one and another address.
+fn counted(at: &str, to: &[&str]) {
+    let Ok(listener) = TcpListener::bind(at) else { return println!("skipped: no {at} here") };
+    let port = listener.local_addr().unwrap().port();
+    let mut names = Names::default();
+    names.add(&OwnedFd::from(listener.try_clone().unwrap()));
+    assert_eq!(open(&names), Some(0), "a listener is no connection");
+    let mut pairs = Vec::new();
+    for ip in to {
+        let addr = SocketAddr::new(ip.parse().unwrap(), port);
+        let client = TcpStream::connect(addr).unwrap();
+        pairs.push((client, listener.accept().unwrap()));
+        assert_eq!(open(&names), Some(pairs.len() as u32), "{ip} at {at}");
+    }
+    let (client, (server, _)) = pairs.pop().unwrap();
+    let (rest, all) = (Some(pairs.len() as u32), Some(pairs.len() as u32 + 1));
+    // What the other side has closed is open here until it is closed here too, and it outlives its
+    // listener.
+    drop(client);
+    drop(listener);
+    assert_eq!(open(&names), all);
+    drop(server);
+    assert_eq!(open(&names), rest);
+}
+
+#[test]
+fn of_one_address() {
+    counted("127.0.0.1:0", &["127.0.0.1"]);
+    counted("[::1]:0", &["::1", "::1"]);
+}
+
+#[test]
+fn of_any_address() {
+    counted("0.0.0.0:0", &["127.0.0.1", "127.0.0.2"]);
+    counted("[::]:0", &["::1", "127.0.0.1"]);
+}
+
+#[test]
+fn of_another_address_they_are_anothers() {
+    let listeners = ["127.0.0.1:0", "127.0.0.1:0"].map(|at| TcpListener::bind(at).unwrap());
+    let [one, other] = listeners;
+    let mut names = Names::default();
+    names.add(&OwnedFd::from(one));
+    let client = TcpStream::connect(other.local_addr().unwrap()).unwrap();
+    let (server, _) = other.accept().unwrap();
+    assert_eq!(open(&names), Some(0));
+    drop((client, server));
+}
+
+#[test]
+fn of_a_path() {
+    let dir = std::env::temp_dir().join(format!("roundel-diag-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let path = dir.join("socket");
+    let listener = UnixListener::bind(&path).unwrap();
+    let mut names = Names::default();
+    names.add(&OwnedFd::from(listener.try_clone().unwrap()));
+    assert_eq!(open(&names), Some(0));
+    let client = UnixStream::connect(&path).unwrap();
+    let (server, _) = listener.accept().unwrap();
+    std::fs::remove_dir_all(&dir).unwrap();
+    drop(listener);
+    assert_eq!(open(&names), Some(1), "the path is gone, the connection is not");
+    drop(client);
+    assert_eq!(open(&names), Some(1));
+    drop(server);
+    assert_eq!(open(&names), Some(0));
+}
+
+#[test]
+fn of_nobody_it_is_not_known() {
+    let mut names = Names::default();
+    names.add(&OwnedFd::from(TcpListener::bind("127.0.0.1:0").unwrap()));
+    // No process has such a number.
+    assert_eq!(count(&names, &[i32::MAX]).unwrap(), [None]);
+}
