@@ -114,8 +114,8 @@ fn misbehave(mode: &str) -> (OwnedFd, File) {
             // One byte a write, and a descriptor with it, which nobody takes.
             write(&online);
             let null = File::open("/dev/null").expect("/dev/null");
-            let pong = message(&FromWorker::Pong { ack: seq(1) });
-            for byte in pong.iter().cycle() {
+            let load = message(&FromWorker::Load { open: 1 });
+            for byte in load.iter().cycle() {
                 let sent = loop {
                     match channel::send(fd.as_fd(), &[*byte], &[null.as_fd()]) {
                         Err(nix::errno::Errno::EAGAIN) => std::thread::yield_now(),
@@ -138,8 +138,7 @@ fn misbehave(mode: &str) -> (OwnedFd, File) {
                 }
             }
             // So that it can be seen that all was read.
-            let own = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
-            write(&query(1, Address::Ip(own), Vec::new()));
+            write(&query(1, Address::Any { port: 0 }, Vec::new()));
         }
         "deaf" => {
             // Asks without end and never reads the answers.
