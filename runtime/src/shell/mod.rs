@@ -117,8 +117,9 @@ pub struct Shell {
 
 impl Shell {
     /// Takes over the process: signals, limits, control socket, and the scheduling policy of this
-    /// thread (see [`process::schedule_in_batches`]). Then binds the operator's
-    /// listeners and starts the workers.
+    /// thread (see [`process::schedule_in_batches`]). The first turn binds the operator's listeners and
+    /// starts the workers: by then the event loop has what it needs, or there are no workers to leave
+    /// behind.
     ///
     /// # Errors
     /// [`StartError`] names what could not be set up. Listeners that can't be bound and programs
@@ -232,7 +233,6 @@ impl Shell {
                  --control off is silent)"
             ));
         }
-        shell.carry_out();
         Ok(shell)
     }
 
@@ -248,7 +248,9 @@ impl Shell {
 
     /// Whether there is work that needs no readiness: the next wait is to be a mere look.
     pub fn has_work(&self) -> bool {
-        !self.ready.is_empty() || (self.verdict.is_some() && self.groups.have_ended())
+        !self.ready.is_empty()
+            || self.core.has_output()
+            || (self.verdict.is_some() && self.groups.have_ended())
     }
 
     /// When the next turn is due at the latest.
