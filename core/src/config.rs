@@ -1,5 +1,6 @@
 //! What an embedder or operator chooses. Valid by construction.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
@@ -157,7 +158,8 @@ config! {
     max_attempts: u8 = 5;
     /// How many acks that answer nothing a worker may send between two valid ones. Default 1,000.
     max_stray_acks: u32 = 1_000;
-    /// Listeners that one worker may hold. Default 64.
+    /// Listeners that one worker may hold, and that there may be because of one slot's workers,
+    /// those before it included. Default 64.
     max_listeners_per_worker: u32 = 64;
     /// Listeners in all. Default 1,024.
     max_listeners: u32 = 1_024;
@@ -260,9 +262,35 @@ impl ConfigBuilder {
             if matches!(key.address, Address::Nth(_)) {
                 return Err(ConfigError::NthListener { nth });
             }
+            let before = config.listeners.iter().take(nth);
+            if let Some(other) = before.rev().find(|other| overlap(other, key)) {
+                let [wide, narrow] = if covers(key, other) { [key, other] } else { [other, key] };
+                let (wide, narrow) = (wide.address.clone(), narrow.address.clone());
+                return Err(ConfigError::Overlap(Box::new(Overlap { wide, narrow })));
+            }
         }
         Ok(config)
     }
+}
+
+/// Whether the kernel would refuse one of two listeners because of the other.
+fn overlap(one: &ListenKey, other: &ListenKey) -> bool {
+    let alike = one.transport == other.transport && one.address.port() != Some(0);
+    alike && one.address.collides(one.v6_only, &other.address, other.v6_only)
+}
+
+fn covers(wide: &ListenKey, narrow: &ListenKey) -> bool {
+    wide.address.covers(wide.v6_only, &narrow.address, narrow.v6_only)
+}
+
+/// Two listeners of the operator of which only one can be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Overlap {
+    /// This one receives what the other one would.
+    pub wide: Address,
+    /// The other one; the same if it was given twice.
+    pub narrow: Address,
 }
 
 /// Why a configuration was refused.
@@ -297,6 +325,8 @@ pub enum ConfigError {
         /// Which one, counted from 0.
         nth: usize,
     },
+    /// Of two operator's listeners one takes the other's address as well.
+    Overlap(Box<Overlap>),
 }
 
 impl fmt::Display for ConfigError {
@@ -309,6 +339,12 @@ impl fmt::Display for ConfigError {
             ConfigError::Order { low, high } => write!(f, "{high} must not be less than {low}"),
             ConfigError::NthListener { nth } => {
                 write!(f, "listener {nth} names another listener instead of an address")
+            }
+            ConfigError::Overlap(it) if it.wide == it.narrow => {
+                write!(f, "listener {} is there twice", it.wide)
+            }
+            ConfigError::Overlap(it) => {
+                write!(f, "listener {} takes what {} would: give {0} alone", it.wide, it.narrow)
             }
         }
     }

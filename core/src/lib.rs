@@ -294,6 +294,7 @@ mod lists;
 mod msg;
 pub mod node;
 mod primary;
+mod reach;
 mod ring;
 mod table;
 mod time;
@@ -306,13 +307,15 @@ mod worker;
 
 pub use config::{
     ACCEPTS_PER_TURN, BYTES_PER_TURN, Config, ConfigBuilder, ConfigError, MESSAGES_PER_TURN,
-    Overflow, Policy, READS_PER_TURN, Respawn, STALLED_AFTER, StopSignal,
+    Overflow, Overlap, Policy, READS_PER_TURN, Respawn, STALLED_AFTER, StopSignal,
 };
 pub use custody::{ConnRange, Custody, Leftover};
 pub use error::Misuse;
 pub use id::{ConnId, ListenerId, Seq, Slot, WorkerId};
 pub use inbox::{Inbox, Received};
-pub use msg::{Address, Errno, FromWorker, Granted, ListenKey, SockName, ToWorker, Transport};
+pub use msg::{
+    Address, Errno, FromWorker, Granted, ListenKey, MAX_UNIX_PATH, SockName, ToWorker, Transport,
+};
 pub use primary::{
     Attach, Broken, Canonical, CanonicalView, Command, ConnEnd, Event, ExitClass, ExitStatus,
     Input, LastExit, ListenerStatus, Output, Primary, Refusal, Signal, SpawnError, Totals, Verdict,

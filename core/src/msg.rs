@@ -25,12 +25,13 @@ impl Errno {
     pub const EAGAIN: Errno = Errno(11);
     /// No memory is to be had.
     pub const ENOMEM: Errno = Errno(12);
-    /// What was asked makes no sense, such as the nth listener of an operator who gave fewer.
+    /// What was asked makes no sense, such as the nth listener of an operator who gave fewer, or a
+    /// path that is too long for a unix socket.
     pub const EINVAL: Errno = Errno(22);
     /// The whole system has as many files open as it may.
     pub const ENFILE: Errno = Errno(23);
-    /// The worker, or all together, hold as many listeners as the limits allow; or the primary has as
-    /// many descriptors as it may.
+    /// The worker, its slot, or all together, have as many listeners as the limits allow; or the
+    /// primary has as many descriptors as it may.
     pub const EMFILE: Errno = Errno(24);
     /// The data of a query is longer than half a frame may be.
     pub const EMSGSIZE: Errno = Errno(90);
@@ -80,34 +81,6 @@ impl Address {
             Address::Unix(_) | Address::Fd(_) | Address::Nth(_) => None,
         }
     }
-
-    /// Whether a listener at `self` receives everything that one at `ask` would.
-    ///
-    /// `v6_only` belongs to `self`: a `[::]` without it takes IPv4 too (ipv6(7)).
-    pub(crate) fn covers(&self, v6_only: bool, ask: &Address) -> bool {
-        if self == ask {
-            return true;
-        }
-        let (Some(own), Some(asked)) = (self.port(), ask.port()) else { return false };
-        if own != asked {
-            return false;
-        }
-        let dual_stack =
-            |addr: &SocketAddr| addr.is_ipv6() && addr.ip().is_unspecified() && !v6_only;
-        match (self, ask) {
-            (Address::Any { .. }, _) => true,
-            (Address::Ip(own), Address::Any { .. }) => dual_stack(own),
-            (Address::Ip(own), Address::Ip(asked)) => {
-                dual_stack(own) || (own.ip().is_unspecified() && own.is_ipv4() == asked.is_ipv4())
-            }
-            _ => false,
-        }
-    }
-
-    /// Whether binding `ask` beside `self` would fail, or leave one of them without connections.
-    pub(crate) fn collides(&self, v6_only: bool, ask: &Address, ask_v6_only: bool) -> bool {
-        self.covers(v6_only, ask) || ask.covers(ask_v6_only, self)
-    }
 }
 
 impl fmt::Display for Address {
@@ -145,11 +118,37 @@ pub struct ListenKey {
     pub transport: Transport,
     /// Whether `[::]` leaves IPv4 alone.
     pub v6_only: bool,
-    /// Counts the servers of one worker on the same address, from 0.
+    /// Counts the servers of one worker on the same address, from 0. It tells listeners on port 0
+    /// and on inherited descriptors apart; elsewhere it says nothing, since a worker can't have
+    /// two servers on one address.
     pub index: u32,
 }
 
+/// The longest path of a unix socket in bytes: `sun_path` without its closing zero (unix(7)).
+pub const MAX_UNIX_PATH: usize = 107;
+
 impl ListenKey {
+    /// The same ask without what makes no difference.
+    pub(crate) fn normal(mut self) -> Self {
+        if self.address.port() != Some(0) && !matches!(self.address, Address::Fd(_)) {
+            self.index = 0;
+        }
+        if !matches!(self.address, Address::Any { .. } | Address::Ip(SocketAddr::V6(_))) {
+            self.v6_only = false;
+        }
+        self
+    }
+
+    /// Whether a socket can be bound there at all.
+    pub(crate) fn is_possible(&self) -> bool {
+        match &self.address {
+            Address::Unix(path) => {
+                (1..=MAX_UNIX_PATH).contains(&path.len()) && !path.contains('\0')
+            }
+            Address::Any { .. } | Address::Ip(_) | Address::Fd(_) | Address::Nth(_) => true,
+        }
+    }
+
     /// The key of a worker's first stream listener at `address`, IPv4 and IPv6 together.
     pub fn stream(address: Address) -> Self {
         ListenKey { address, transport: Transport::Stream, v6_only: false, index: 0 }

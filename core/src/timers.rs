@@ -40,6 +40,8 @@ pub enum Timer {
     Unheld,
     /// A shutdown stops waiting for answers, or for workers.
     Shutdown,
+    /// Listeners of the operator that no worker has asked for are reported.
+    Claims,
 }
 
 /// When the machine next wants a `Wake`, and why.
@@ -77,6 +79,7 @@ pub(crate) enum Due {
     Respawn(Slot),
     Unheld(ListenerId),
     StopWaiting,
+    Claims,
 }
 
 impl Due {
@@ -96,6 +99,7 @@ impl Due {
             Due::Respawn(_) => Timer::Respawn,
             Due::Unheld(_) => Timer::Unheld,
             Due::StopWaiting => Timer::Shutdown,
+            Due::Claims => Timer::Claims,
         }
     }
 }

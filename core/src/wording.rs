@@ -181,4 +181,17 @@ fn what_is_wrong_with_a_configuration() {
             "listener 1 names another listener instead of an address",
         ),
     ]);
+    let overlap = |addresses: [&str; 2]| {
+        let listeners = addresses.map(|address| ListenKey::stream(ip(address))).to_vec();
+        Config::builder().listeners(listeners).build().unwrap_err()
+    };
+    let wide = "listener [::]:80 takes what 0.0.0.0:80 would: give [::]:80 alone";
+    say(&[
+        (overlap(["0.0.0.0:80", "[::]:80"]), wide),
+        (overlap(["[::]:80", "0.0.0.0:80"]), wide),
+        (overlap(["127.0.0.1:80", "127.0.0.1:80"]), "listener 127.0.0.1:80 is there twice"),
+    ]);
+    let apart = ["127.0.0.1:0", "127.0.0.1:0", "0.0.0.0:80", "[::1]:80", "0.0.0.0:81"];
+    let listeners = apart.map(|address| ListenKey::stream(ip(address))).to_vec();
+    assert!(Config::builder().listeners(listeners).build().is_ok());
 }

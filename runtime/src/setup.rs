@@ -125,6 +125,14 @@ pub enum StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            StartError::Config(ConfigError::Overlap(it)) if it.wide == it.narrow => {
+                write!(f, "--bind {}: given twice; write it once", it.wide)
+            }
+            StartError::Config(ConfigError::Overlap(it)) => write!(
+                f,
+                "--bind {0} also takes what --bind {1} would: write --bind {0} alone",
+                it.wide, it.narrow
+            ),
             StartError::Config(error) => error.fmt(f),
             StartError::TooFewFiles { limit, workers, listeners, needed } => write!(
                 f,

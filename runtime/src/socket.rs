@@ -89,7 +89,8 @@ impl Inherited {
 }
 
 /// Binds what a key asks for and, for streams, listens. Not blocking, close-on-exec,
-/// `SO_REUSEADDR`. A backlog of 0 means 511.
+/// `SO_REUSEADDR`. A backlog of 0 means 511. The path of a unix socket that nobody listens on is
+/// taken over: it is to be one that is meant for this program alone.
 ///
 /// # Errors
 /// The errno of the call that failed: EADDRINUSE also for a unix path that somebody listens on or
@@ -99,6 +100,28 @@ pub fn bind(
     key: &ListenKey,
     backlog: u32,
     inherited: &Inherited,
+) -> Result<(OwnedFd, Bound), Errno> {
+    bind_or_replace(key, backlog, inherited, true)
+}
+
+/// The same, but leaves any path that exists alone, as bind(2) does: for an ask of somebody who may
+/// not say what of others is to be removed.
+///
+/// # Errors
+/// As [`bind`]; EADDRINUSE for every path that exists.
+pub fn bind_new(
+    key: &ListenKey,
+    backlog: u32,
+    inherited: &Inherited,
+) -> Result<(OwnedFd, Bound), Errno> {
+    bind_or_replace(key, backlog, inherited, false)
+}
+
+fn bind_or_replace(
+    key: &ListenKey,
+    backlog: u32,
+    inherited: &Inherited,
+    replaces_stale: bool,
 ) -> Result<(OwnedFd, Bound), Errno> {
     let kind = match key.transport {
         Transport::Datagram | Transport::DatagramReuse => SockType::Datagram,
@@ -111,7 +134,7 @@ pub fn bind(
         }
         Address::Ip(addr) => (bind_ip(addr, kind, key.v6_only)?, None),
         Address::Unix(path) => {
-            let (fd, path) = bind_unix(Path::new(path), kind, backlog)?;
+            let (fd, path) = bind_unix(Path::new(path), kind, backlog, replaces_stale)?;
             (fd, Some(path))
         }
         Address::Fd(number) => (take_inherited(*number, kind, inherited)?, None),
@@ -217,8 +240,13 @@ fn bind_any(port: u16, kind: SockType, v6_only: bool) -> Result<OwnedFd, Errno> 
 }
 
 /// A stream socket listens at once: see [`unix_path`].
-fn bind_unix(path: &Path, kind: SockType, backlog: u32) -> Result<(OwnedFd, BoundPath), Errno> {
-    let wish = Wish { kind, backlog: bounded(backlog)?, mode: None, replace_stale: true };
+fn bind_unix(
+    path: &Path,
+    kind: SockType,
+    backlog: u32,
+    replace_stale: bool,
+) -> Result<(OwnedFd, BoundPath), Errno> {
+    let wish = Wish { kind, backlog: bounded(backlog)?, mode: None, replace_stale };
     Ok(unix_path::take(path, &wish)?)
 }
 
@@ -345,6 +373,19 @@ mod tests {
         assert_eq!(bind_at(address).unwrap_err(), Errno::EADDRINUSE);
         bound.unlink();
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn what_others_ask_for_replaces_nothing() {
+        let path = path("foreign");
+        drop(UnixListener::bind(&path).unwrap());
+        let key = ListenKey::stream(Address::Unix(path.to_str().unwrap().to_owned()));
+        let refused = bind_new(&key, 0, &Inherited::default()).unwrap_err();
+        assert_eq!(refused, Errno::EADDRINUSE);
+        assert!(path.exists());
+        fs::remove_file(&path).unwrap();
+        let (_fd, bound) = bind_new(&key, 0, &Inherited::default()).unwrap();
+        bound.unlink();
     }
 
     #[test]

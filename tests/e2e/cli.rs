@@ -33,3 +33,49 @@ fn both_binaries_say_the_same() {
         assert_eq!(said, say(Adapter::Smol, args), "{args:?}");
     }
 }
+
+/// What is wrong with the addresses, in one line that says what to write, and how it ends.
+#[test]
+fn addresses_that_cannot_be_say_what_to_write() {
+    for adapter in [Adapter::Mio, Adapter::Smol] {
+        let end = |binds: &[&str]| {
+            let mut command = Command::new(adapter.binary());
+            command.arg("run").args(["--control", "/nonexistent/never-made"]);
+            command.args(binds.iter().flat_map(|bind| ["-b", bind])).arg("true");
+            let output = command.output().unwrap();
+            (output.status.code(), String::from_utf8(output.stderr).unwrap())
+        };
+        for (binds, code, words) in [
+            (
+                &["0.0.0.0:4711", "[::]:4711"][..],
+                2,
+                "--bind [::]:4711 also takes what --bind 0.0.0.0:4711 would: write --bind [::]:4711 alone",
+            ),
+            (
+                &["0.0.0.0:4711", "127.0.0.1:4711"],
+                2,
+                "--bind 0.0.0.0:4711 also takes what --bind 127.0.0.1:4711 would",
+            ),
+            (&["127.0.0.1:4711", "127.0.0.1:4711"], 2, "--bind 127.0.0.1:4711: given twice"),
+        ] {
+            let (found, said) = end(binds);
+            assert_eq!(found, Some(code), "{said}");
+            assert!(said.contains(words), "{said}");
+            assert_eq!(said.lines().count(), 1, "{said}");
+        }
+    }
+}
+
+#[test]
+fn a_descriptor_that_is_no_listener_is_named() {
+    for adapter in [Adapter::Mio, Adapter::Smol] {
+        let mut command = Command::new(adapter.binary());
+        let control = std::env::temp_dir().join(format!("roundel-e2e-fd-{}", std::process::id()));
+        command.args(["run", "-b", "fd:77", "--control"]).arg(control).arg("true");
+        let output = command.output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(4), "{said}");
+        let words = "cannot listen on fd:77: no socket was inherited as descriptor 77";
+        assert!(said.contains(words), "{said}");
+    }
+}

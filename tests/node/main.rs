@@ -16,6 +16,7 @@ mod leaving;
 mod listening;
 mod messages;
 mod packages;
+mod ports;
 mod rust_worker;
 mod speaking;
 mod spread;

@@ -94,3 +94,45 @@ fn say(stream: &mut (impl Read + Write)) -> i32 {
     assert_eq!(echo, "hello");
     pid.parse().unwrap()
 }
+
+/// A package that looks for a free port by listening on it, on one address after the other.
+fn finds_a_port(package: &str) {
+    for version in versions() {
+        let Some(version) = version else { return };
+        let Some(modules) = cached("packages/node_modules") else { return };
+        let Some(setup) = fixture("packages/free-port.js") else { return };
+        let setup = setup.workers(1).on(version).variable("NODE_PATH", modules);
+        let from = unused_address().port().min(65_000);
+        let cluster = setup.arg(package).arg(from.to_string()).start_without_waiting();
+        let found = |nth: usize| {
+            let report = cluster.report(nth).remove(nth - 1);
+            assert!(report["code"].is_null(), "{report}");
+            let addr = (std::net::Ipv4Addr::LOCALHOST, report["port"].as_u64().unwrap() as u16);
+            let pid = get(addr.into(), "/").pid();
+            assert_eq!(report["pid"], pid);
+            pid
+        };
+        let first = found(1);
+        assert_eq!(cluster.count("exited"), 0);
+        // Its replacement looks again, and finds what it finds.
+        signal(first, Signal::SIGKILL);
+        cluster.exit_of(first);
+        found(2);
+        cluster.stop();
+    }
+}
+
+#[test]
+fn get_port() {
+    finds_a_port("get-port");
+}
+
+#[test]
+fn detect_port() {
+    finds_a_port("detect-port");
+}
+
+#[test]
+fn portfinder() {
+    finds_a_port("portfinder");
+}

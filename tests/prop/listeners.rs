@@ -1,5 +1,5 @@
 //! Guarantee 7: listeners outlive workers; those that workers asked for go a while after the last
-//! holder, and not while anybody may come back for them.
+//! holder, not while anybody may come back for them, and at once if they are in the way.
 
 use roundel_core::Time;
 use roundel_tests::fault::Property;
@@ -17,6 +17,11 @@ fn listeners_live_as_long_as_they_are_wanted() {
 #[test]
 fn a_listener_that_goes_with_its_worker_is_noticed() {
     catches(Property::Listeners, Mutant::CloseWithWorker, Mix::ALL);
+}
+
+#[test]
+fn one_that_is_bound_before_the_other_is_closed_is_noticed() {
+    catches(Property::Listeners, Mutant::HurryUnbound, Mix::ALL);
 }
 
 #[test]

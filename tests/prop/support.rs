@@ -104,5 +104,5 @@ pub(crate) fn small_plan(workers: u32, ops: Vec<Op>) -> Plan {
         .max_stray_acks(20)
         .build()
         .unwrap();
-    Plan { config, world: World::CALM, keys: vec![key(8_000)], ops }
+    Plan { config, world: World::CALM, keys: vec![key(8_000)], rivals: vec![], ops }
 }

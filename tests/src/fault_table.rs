@@ -47,6 +47,7 @@ const ROWS: &[Row] = &[
     row("6 a stuck worker", Mutant::SpareStuck, Property::Stuck, QUIET),
     row("6 a stuck worker", Mutant::WrongWindow, Property::Stuck, QUIET),
     row("7 listeners", Mutant::CloseWithWorker, Property::Listeners, Mix::ALL),
+    row("7 listeners", Mutant::HurryUnbound, Property::Listeners, Mix::ALL),
     row("9 restarts", Mutant::HurryRespawn, Property::Restarts, Mix::ALL),
     row("9 restarts", Mutant::BlameProgram, Property::Restarts, QUIET),
     row("leaving", Mutant::HideConnections, Property::Leaving, QUIET),

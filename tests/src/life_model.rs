@@ -2,14 +2,16 @@
 //! reference for guarantees 7, 9 and 10.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use roundel_core::{
-    Codec, Command, Config, Deadline, Event, FromWorker, Input, ListenerId, Output, Respawn,
-    Signal, Slot, StopSignal, Time, ToWorker, Verdict, WorkerId,
+    Codec, Command, Config, Deadline, Event, FromWorker, Input, ListenKey, ListenerId, Output,
+    Policy, Respawn, Signal, Slot, SockName, StopSignal, Time, ToWorker, Verdict, WorkerId,
 };
 
 use crate::fault::Property;
+use crate::plan::is_taken;
 
 /// How far a worker is, as the outputs tell it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,10 +44,13 @@ struct Member {
     counted_now: Option<Option<u32>>,
     /// Since when none was counted.
     idle_since: Option<Time>,
+    /// It has asked for what it wants, or has had its time to.
+    asked: bool,
 }
 
 #[derive(Debug, Default)]
 struct Place {
+    newest: Option<WorkerId>,
     /// When its workers failed early.
     failures: Vec<Time>,
     /// How many early failures since it last worked.
@@ -66,6 +71,13 @@ struct Listener {
     holders: BTreeSet<WorkerId>,
     open: bool,
     closing: bool,
+    at: Option<SocketAddr>,
+    /// Whose workers had it.
+    slots: BTreeSet<Slot>,
+    /// A connection came to it.
+    used: bool,
+    /// One that stays looked whether the port is free.
+    probed: bool,
     /// Since when nothing speaks for keeping it.
     unwanted_since: Option<Time>,
 }
@@ -86,6 +98,8 @@ pub struct LifeModel {
     /// The operator asked for the end before anything else led to it.
     asked: bool,
     stopped: bool,
+    /// What a worker asks for in this step.
+    query: Option<ListenKey>,
     faults: Vec<(Property, String)>,
 }
 
@@ -105,6 +119,7 @@ impl LifeModel {
             stop_deadline: None,
             asked: false,
             stopped: false,
+            query: None,
             faults: Vec::new(),
         }
     }
@@ -124,13 +139,12 @@ impl LifeModel {
         self.is_wake = matches!(input, Input::Wake);
         let stop = matches!(input, Input::Command(Command::Stop | Command::StopNow));
         self.asked |= stop && !self.stopping;
+        self.query = None;
         match input {
-            Input::Message { worker, msg: FromWorker::Close { listener } } => {
-                let killed = self.members.get(worker).is_none_or(|m| m.exited);
-                if let Some(record) = self.listeners.get_mut(listener)
-                    && !killed
-                {
-                    record.holders.remove(worker);
+            Input::Message { worker, msg: FromWorker::Query { key, .. } } => {
+                self.query = Some((**key).clone());
+                if let Some(member) = self.members.get_mut(worker) {
+                    member.asked |= member.stage == Stage::Staying;
                 }
             }
             Input::Hello { worker, codec } => {
@@ -147,6 +161,14 @@ impl LifeModel {
                         (*open == Some(0)).then(|| member.idle_since.unwrap_or(now));
                 }
             }
+            Input::Incoming { listener, .. } => {
+                if let Some(record) = self.listeners.get_mut(listener) {
+                    record.used = true;
+                }
+            }
+            Input::Message { worker, msg: FromWorker::Close { listener } } => {
+                self.on_close(*worker, *listener);
+            }
             Input::ChannelClosed { worker } => {
                 if let Some(member) = self.members.get_mut(worker) {
                     member.closed = true;
@@ -158,6 +180,9 @@ impl LifeModel {
             Input::Bound { listener, result } => {
                 let record = self.listeners.entry(*listener).or_default();
                 record.open = result.is_ok();
+                if let Ok(SockName::Ip(at)) = result {
+                    record.at = Some(*at);
+                }
             }
             // Want of resources says nothing of the program, and is told only once.
             Input::SpawnFailed { worker, cause } if cause.is_want_of_resources() => {
@@ -178,6 +203,25 @@ impl LifeModel {
             }
             _ => {}
         }
+    }
+
+    fn on_close(&mut self, worker: WorkerId, listener: ListenerId) {
+        let shared = *self.config.policy() == Policy::Shared || *self.config.pass_listeners();
+        let Some(member) = self.members.get(&worker).filter(|member| !member.exited) else {
+            return;
+        };
+        let stays = member.stage == Stage::Staying;
+        if let Some(record) = self.listeners.get_mut(&listener) {
+            let held = record.holders.remove(&worker);
+            let last = held && record.holders.is_empty() && record.open && !record.operator;
+            record.probed |= last && stays && !record.used && !shared;
+        }
+    }
+
+    /// Whether a listener was asked for by workers, and none has it; or the core has forgotten it.
+    pub fn is_left_behind(&self, listener: ListenerId) -> bool {
+        let record = self.listeners.get(&listener);
+        record.is_none_or(|it| !it.operator && it.holders.is_empty())
     }
 
     /// Sees an output of the core.
@@ -206,6 +250,7 @@ impl LifeModel {
             } => {
                 let record = self.listeners.entry(granted.listener).or_default();
                 record.holders.insert(*worker);
+                record.slots.extend(self.members.get(worker).map(|member| member.slot));
             }
             Output::Release { end: roundel_core::ConnEnd::AcceptedBy(worker), .. } => {
                 if let Some(member) = self.members.get_mut(worker) {
@@ -229,6 +274,7 @@ impl LifeModel {
         };
         let early = place.not_before.take().is_some_and(|at| self.now < at);
         let given_up = place.given_up;
+        place.newest = Some(worker);
         if early {
             self.fault(Property::Restarts, format!("slot {slot} did not wait"));
         }
@@ -253,6 +299,7 @@ impl LifeModel {
             told_now: false,
             counted_now: None,
             idle_since: None,
+            asked: false,
         };
         for other in self.members.values_mut().filter(|m| m.slot == slot) {
             other.replaced = true;
@@ -293,7 +340,10 @@ impl LifeModel {
         record.closing = true;
         let ripe = record.unwanted_since.is_some_and(|at| now.since(at) >= unheld_timeout);
         let operator = record.operator;
-        if !stopping && (operator || !ripe) {
+        let at = record.at;
+        let yields = self.query.as_ref().is_some_and(|ask| at.is_some_and(|at| is_taken(ask, at)));
+        let yields = yields && record.holders.is_empty();
+        if !stopping && (operator || !(ripe || yields || record.probed)) {
             self.fault(Property::Listeners, format!("{listener} was closed while wanted"));
         }
     }
@@ -360,9 +410,21 @@ impl LifeModel {
             member.had = true;
         }
         match event {
-            Event::Online { worker, .. } => self.stage(*worker, Stage::Staying),
+            Event::Online { worker, .. } => {
+                self.stage(*worker, Stage::Staying);
+                let asked = self.config.ready_timeout().is_none();
+                if let Some(member) = self.members.get_mut(worker) {
+                    member.asked = asked;
+                }
+            }
+            Event::NotListening { worker } => {
+                if let Some(member) = self.members.get_mut(worker) {
+                    member.asked = true;
+                }
+            }
             Event::Ready { worker } => {
                 if let Some(member) = self.members.get_mut(worker) {
+                    member.asked = true;
                     member.ready_at = Some(now);
                 }
             }
@@ -502,14 +564,23 @@ impl LifeModel {
         let now = self.now;
         let unheld_timeout = *self.config.unheld_timeout();
         // One that lives on without its channel has its replacement for that.
-        let may_come = |m: &Member| m.stage != Stage::Staying && !(m.closed && m.replaced);
+        let settled = |m: &Member| m.stage == Stage::Staying && m.asked;
+        let may_come = |m: &Member| !(settled(m) || m.closed && m.replaced);
+        let back = |slot: &Slot| {
+            let newest = self.places.get(slot.0 as usize).and_then(|place| place.newest);
+            newest.and_then(|id| self.members.get(&id)).is_some_and(settled)
+        };
         let on_the_way = self.members.values().any(may_come)
             || self.members.is_empty()
             || self.places.iter().any(|place| place.not_before.is_some());
         let mut late = false;
+        let mut in_use = false;
         for record in self.listeners.values_mut() {
+            in_use |= record.probed && record.open;
             let unwanted = record.open && !record.operator && record.holders.is_empty();
-            if !unwanted || on_the_way {
+            // Who had it has come back without it.
+            let missed = record.slots.is_empty() || !record.slots.iter().all(back);
+            if !unwanted || on_the_way && missed {
                 record.unwanted_since = None;
                 continue;
             }
@@ -518,6 +589,9 @@ impl LifeModel {
         }
         if late {
             self.fault(Property::Listeners, "a listener that nobody wants is kept");
+        }
+        if in_use {
+            self.fault(Property::Listeners, "a port that was looked at is kept");
         }
     }
 }

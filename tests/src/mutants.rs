@@ -32,6 +32,8 @@ pub enum Mutant {
     SpareStuck,
     /// Listeners are closed when a worker dies.
     CloseWithWorker,
+    /// The core hears that a listener is closed before it is.
+    HurryUnbound,
     /// Respawn delays do not take place: the core is told that time has passed.
     HurryRespawn,
     /// Connections that leaving workers have open are not seen.
@@ -79,6 +81,8 @@ pub struct Shim {
     flying: BTreeMap<(WorkerId, u64), (ConnId, ListenerId)>,
     hidden: Vec<(WorkerId, FromWorker)>,
     workers: Vec<WorkerId>,
+    /// Listeners whose close the core was told of too early.
+    hurried: Vec<ListenerId>,
     now: Time,
 }
 
@@ -93,6 +97,7 @@ impl Shim {
             flying: BTreeMap::new(),
             hidden: Vec::new(),
             workers: Vec::new(),
+            hurried: Vec::new(),
             now: Time::ZERO,
         }
     }
@@ -141,6 +146,11 @@ impl Shim {
             (Mutant::CloseWithWorker, Input::Exited { .. }) => {
                 let first = self.core.listeners().next().map(|listener| listener.id);
                 self.out.extend(first.map(|listener| Output::Unbind { listener }));
+            }
+            (Mutant::HurryUnbound, Input::Unbound { listener })
+                if self.hurried.contains(listener) =>
+            {
+                return Ok(());
             }
             (Mutant::HurryRespawn, Input::Exited { .. } | Input::SpawnFailed { .. }) => {
                 self.core.handle_input(now, input)?;
@@ -237,6 +247,13 @@ impl Shim {
                 if self.count.is_multiple_of(3) {
                     return self.poll_output();
                 }
+            }
+            (Mutant::HurryUnbound, Output::Unbind { listener })
+                if self.core.stop_deadline().is_none() =>
+            {
+                self.hurried.push(*listener);
+                let unbound = Input::Unbound { listener: *listener };
+                let _ = self.core.handle_input(self.now, unbound);
             }
             (Mutant::RepeatRelease, Output::Release { .. }) => self.out.push_back(output.clone()),
             (

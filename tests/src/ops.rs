@@ -65,6 +65,8 @@ pub enum Op {
     CloseListener(u8, u8),
     /// A worker asks for a listener.
     Ask(u8, u8),
+    /// All workers close a listener, and one asks for all addresses of its port.
+    Rival(u8),
     /// A worker says something of no consequence.
     Chat(u8, u8),
     /// A Node worker sends a handle of its own, and holds its answers back.
@@ -128,6 +130,7 @@ impl Op {
             | Leave(w)
             | CloseListener(w, _)
             | Ask(w, _)
+            | Rival(w)
             | Chat(w, _)
             | SendHandle(w)
             | Flood(w, _)
@@ -188,7 +191,7 @@ pub(crate) type Arm = (u64, fn(&mut Rng) -> Op);
 /// What happens in a mix.
 pub(crate) fn arms(mix: Mix) -> Vec<Arm> {
     let when = |on: bool, weight: u64| if on { weight } else { 0 };
-    let arms: [Arm; 44] = [
+    let arms: [Arm; 45] = [
         (24, |r| Op::Connect(r.byte(), r.within(1..6) as u8)),
         (20, |r| Op::Accept(r.byte(), r.within(1..6) as u8)),
         (12, |r| Op::Read(r.byte())),
@@ -227,6 +230,7 @@ pub(crate) fn arms(mix: Mix) -> Vec<Arm> {
         (when(mix.deaths, 2), |r| Op::Leave(r.byte())),
         (when(mix.deaths, 1), |r| Op::CloseListener(r.byte(), r.byte())),
         (when(mix.deaths, 2), |r| Op::Ask(r.byte(), r.byte())),
+        (when(mix.deaths, 1), |r| Op::Rival(r.byte())),
         (when(mix.failures, 1), |r| match (r.below(3) as u8, r.one_in(12)) {
             (0, _) => Op::StarveSpawns(3),
             (count, missing) => Op::FailSpawns(count, missing),

@@ -56,6 +56,8 @@ pub struct Plan {
     pub world: World,
     /// What workers ask for.
     pub keys: Vec<ListenKey>,
+    /// What they ask for now and then: nobody can have it beside the last one of the others.
+    pub rivals: Vec<ListenKey>,
     /// What happens.
     pub ops: Vec<Op>,
 }
@@ -71,6 +73,23 @@ impl fmt::Debug for Plan {
 /// The key of a listener on this port of the loopback.
 pub fn key(port: u16) -> ListenKey {
     ListenKey::stream(Address::Ip(SocketAddr::from(([127, 0, 0, 1], port))))
+}
+
+/// A port that the operator gives now and then, and no program asks for. No client comes there.
+pub const UNWANTED: u16 = 99;
+
+/// What asks for the same port on every address.
+fn rival(key: &ListenKey) -> Option<ListenKey> {
+    let port = key.address.port()?;
+    Some(ListenKey::stream(Address::Ip(SocketAddr::from(([0, 0, 0, 0], port)))))
+}
+
+/// Whether the kernel refuses this ask while somebody listens there: on the same port and the same
+/// IPv4 address, or one of the two on all of them.
+pub fn is_taken(ask: &ListenKey, there: SocketAddr) -> bool {
+    let Address::Ip(asked) = ask.address else { return false };
+    let all = asked.ip().is_unspecified() || there.ip().is_unspecified();
+    asked.port() != 0 && asked.port() == there.port() && (all || asked.ip() == there.ip())
 }
 
 /// Makes a plan: of the number `choices` what holds for all of it, and an operation of each word.
@@ -102,6 +121,10 @@ fn plan_of(mix: Mix, choices: u64, words: impl Iterator<Item = u64>) -> Plan {
         4 => Some(StopSignal::Message),
         _ => None,
     };
+    let mut given: Vec<ListenKey> = (0..operator).map(|n| key(80 + n as u16)).collect();
+    if codecs != Codecs::Fork && r.one_in(6) {
+        given.push(key(UNWANTED));
+    }
     let config = Config::builder()
         .pass_listeners(codecs == Codecs::Fork)
         .wait_ready(codecs == Codecs::Node && r.one_in(8))
@@ -111,7 +134,7 @@ fn plan_of(mix: Mix, choices: u64, words: impl Iterator<Item = u64>) -> Plan {
         .max_pending(if r.one_in(2) { 64 } else { r.within(1..5) as u32 })
         .max_held(if r.one_in(2) { 999 } else { r.within(3..9) as u32 })
         .overflow(if r.one_in(2) { Overflow::Refuse } else { Overflow::Wait })
-        .listeners((0..operator).map(|n| key(80 + n as u16)).collect())
+        .listeners(given)
         .policy(policy)
         .ack_timeout(Some(Duration::from_millis(1_500)))
         .ready_timeout(Some(Duration::from_secs(4)))
@@ -138,6 +161,8 @@ fn plan_of(mix: Mix, choices: u64, words: impl Iterator<Item = u64>) -> Plan {
     };
     let mut keys: Vec<ListenKey> = (0..operator).map(|n| key(80 + n as u16)).collect();
     keys.extend((operator..1 + r.below(2).max(operator)).map(|n| key(8_000 + n as u16)));
+    // Nobody needs the last of several to be well.
+    let rivals = keys.iter().skip(1).next_back().and_then(rival).into_iter().collect();
     let arms = arms(mix);
     let total = arms.iter().map(|(weight, _)| weight).sum();
     let op = |word: u64| {
@@ -152,7 +177,7 @@ fn plan_of(mix: Mix, choices: u64, words: impl Iterator<Item = u64>) -> Plan {
         });
         arm.map_or(Op::Round, |(_, make)| make(&mut rng))
     };
-    Plan { config, world, keys, ops: words.map(op).collect() }
+    Plan { config, world, keys, rivals, ops: words.map(op).collect() }
 }
 
 /// Runs of at most `length` operations, for a search that makes them smaller.

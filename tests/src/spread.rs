@@ -32,7 +32,7 @@ fn counts(scene: Scene, codecs: Codecs, window: u32, connections: u64) -> Vec<u6
         .build()
         .unwrap_or_else(|error| panic!("{error}"));
     let world = World { codecs, ..World::CALM };
-    let plan = Plan { config, world, keys: vec![key(80)], ops: Vec::new() };
+    let plan = Plan { config, world, keys: vec![key(80)], rivals: Vec::new(), ops: Vec::new() };
     let mut sim = Sim::new(&plan, Time::from_millis(5), None);
     (sim.recorded, sim.checked) = (false, false);
     (0..3).for_each(|_| sim.apply(&Op::Round));

@@ -121,7 +121,7 @@ fn about(due: Due) -> About {
         Due::Cooldown(w, l) => About::Worker(w, Some(l)),
         Due::Respawn(slot) => About::Slot(slot),
         Due::Unheld(l) => About::Rest(Some(l)),
-        Due::StopWaiting | Due::Count => About::Rest(None),
+        Due::StopWaiting | Due::Count | Due::Claims => About::Rest(None),
     }
 }
 
@@ -326,8 +326,9 @@ impl CanonicalView<'_> {
 
     fn listener<H: Hasher>(&self, record: &Listener, out: &mut H) {
         (&record.key, &record.sockname, &record.data, record.state).hash(out);
-        out.write_u32(flags([record.operator, record.shared, record.accepting]));
-
+        let told = record.operator && record.told;
+        let unused = !record.operator && !record.used;
+        out.write_u32(flags([record.operator, record.shared, record.accepting, told, unused]));
         out.write_usize(record.askers.len());
         for asker in &record.askers {
             out.write_u32(rank(&self.workers, &asker.worker));
@@ -352,6 +353,10 @@ impl CanonicalView<'_> {
                 let at = self.workers_of(slot).position(|(id, _)| id == failing);
                 (at, suicide).hash(out);
             }
+        }
+        for listener in &self.listeners {
+            let listener = self.primary.listeners.get(*listener);
+            listener.is_some_and(|listener| listener.slots.contains(&slot)).hash(out);
         }
         record.delay.hash(out);
         record.wanting.hash(out);

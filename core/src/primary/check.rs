@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use super::Primary;
-use super::records::{SlotState, Worker};
+use super::records::{ListenerState, SlotState, Worker};
 use crate::timers::Due;
 use crate::transitions::Life;
 use crate::{ConnId, WorkerId};
@@ -154,6 +154,8 @@ impl Primary {
         for (id, record) in self.listeners.iter() {
             ensure(id < self.next_listener, "a listener id was never minted")?;
             ensure(!record.accepting || record.is_open(), "a closed listener accepts")?;
+            let waits = matches!(record.state, ListenerState::Waiting { .. });
+            ensure(!waits || self.is_blocked(record), "a listener waits for nothing")?;
             ensure(!record.accepting || !record.shared, "a shared listener is accepted from")?;
             ensure(!record.accepting || !self.pressed, "accepting goes on under pressure")?;
             for holder in &record.holders {

@@ -26,13 +26,14 @@ impl Primary {
     ) -> Result<(), Misuse> {
         let not_open = Misuse::ListenerNotOpen(listener);
         let index = self.listeners.position(listener).ok_or(not_open)?;
-        let Some(record) = self.listeners.at(index) else { return Err(not_open) };
-        if matches!(record.state, ListenerState::Binding | ListenerState::Closed) {
+        let Some(record) = self.listeners.at_mut(index) else { return Err(not_open) };
+        if !matches!(record.state, ListenerState::Open | ListenerState::Closing) {
             return Err(not_open);
         }
         if conn.get() <= self.last_conn {
             return Err(Misuse::ConnNotRising(conn));
         }
+        record.used = true;
         self.now = self.now.max(now);
         self.last_conn = conn.get();
         let waiting = record.pending.len();
@@ -74,8 +75,7 @@ impl Primary {
             Some(ListenerState::Open) => None,
             // In a shutdown the queue outlives its listener.
             Some(ListenerState::Closing | ListenerState::Closed) if stopping.is_some() => None,
-            Some(ListenerState::Closing | ListenerState::Closed | ListenerState::Binding)
-            | None => Some(Refusal::Closed),
+            Some(_) | None => Some(Refusal::Closed),
         }
     }
 

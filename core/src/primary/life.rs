@@ -176,6 +176,7 @@ impl Primary {
                 Due::Respawn(slot) => self.spawn_again(slot),
                 Due::Unheld(listener) => self.on_unheld_due(listener),
                 Due::StopWaiting => self.on_stop_due(),
+                Due::Claims => self.on_claims_due(),
             }
         }
     }
@@ -186,6 +187,7 @@ impl Primary {
             Some(Life::Online) => self.event(Event::NotListening { worker: id }),
             _ => {}
         }
+        self.review_unheld();
     }
 
     fn on_ack_due(&mut self, id: WorkerId) {

@@ -4,8 +4,8 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::Primary;
-use super::output::{Attach, Event, Output, Refusal, Verdict};
-use super::records::{Asker, Listener, ListenerState, Share, SlotState, Worker};
+use super::output::{Attach, Event, Output, Verdict};
+use super::records::{Asker, Listener, ListenerState, Share};
 use crate::timers::Due;
 use crate::transitions::{Life, Step};
 use crate::{
@@ -31,9 +31,11 @@ impl Primary {
         let shared = key.transport != Transport::Stream
             || self.config.policy == Policy::Shared
             || self.config.pass_listeners;
-        let record = Listener::new(key, operator, shared);
-        self.emit(Output::Bind { listener, key: record.boxed_key(), backlog });
+        self.make_way_for(&key);
+        let mut record = Listener::new(key, operator, shared);
+        record.state = ListenerState::Waiting { backlog };
         self.listeners.insert(listener, record);
+        self.bind_if_free(listener);
         listener
     }
 
@@ -90,48 +92,63 @@ impl Primary {
         backlog: u32,
         data: Vec<u8>,
     ) {
+        self.answer_query(id, seq, key, backlog, data);
+        self.review_unheld();
+    }
+
+    fn answer_query(
+        &mut self,
+        id: WorkerId,
+        seq: Seq,
+        key: ListenKey,
+        backlog: u32,
+        data: Vec<u8>,
+    ) {
         let Some(worker) = self.workers.get(id) else { return };
         if !matches!(worker.life, Life::Online | Life::Ready) || self.is_draining() {
             return self.reply(id, seq, Err(Errno::ECANCELED));
         }
         self.timers.clear(Due::Silent(id));
         let held = worker.shares.len() as u64 + u64::from(worker.queries);
-        if worker.life == Life::Online
-            && !self.timers.is_set(Due::Ready(id))
-            && let Some(timeout) = self.config.ready_timeout
-        {
-            self.timers.set(Due::Ready(id), self.now.after(timeout));
-        }
+        let slot = worker.slot;
         if data.len() > self.config.max_frame as usize / 2 {
             return self.reply(id, seq, Err(Errno::EMSGSIZE));
         }
-        if held >= u64::from(self.config.max_listeners_per_worker) {
+        let key = key.normal();
+        if !key.is_possible() {
+            return self.reply(id, seq, Err(Errno::EINVAL));
+        }
+        let found = self.find(&key);
+        let known = matches!(found, Found::Here(listener) if self.counts_for(listener, slot));
+        let full = !known && self.listeners_of(slot) >= self.config.max_listeners_per_worker;
+        if full || held >= u64::from(self.config.max_listeners_per_worker) {
             return self.reply(id, seq, Err(Errno::EMFILE));
         }
-        let listener = match self.find(&key) {
-            Ok(Some(found)) => found,
-            Ok(None) if self.stop.is_some() => {
+        let listener = match found {
+            Found::Here(found) => found,
+            Found::Nowhere if self.stop.is_some() => {
                 return self.reply(id, seq, Err(Errno::ECANCELED));
             }
-            Ok(None) if self.listeners.len() >= self.config.max_listeners as usize => {
+            Found::Nowhere if self.listeners.len() >= self.config.max_listeners as usize => {
                 return self.reply(id, seq, Err(Errno::EMFILE));
             }
-            Ok(None) => self.bind(key, false, backlog),
-            Err(errno) => return self.reply(id, seq, Err(errno)),
+            Found::Nowhere => self.bind(key, false, backlog),
+            Found::Narrower(operator) => {
+                self.tell_narrower(id, operator, &key);
+                return self.reply(id, seq, Err(Errno::EADDRINUSE));
+            }
+            Found::No(errno) => return self.reply(id, seq, Err(errno)),
         };
         let Some(record) = self.listeners.get_mut(listener) else { return };
         record.data.get_or_insert(data);
         match record.state {
-            ListenerState::Binding => {
+            ListenerState::Waiting { .. } | ListenerState::Binding => {
                 record.askers.push(Asker { worker: id, seq });
                 if let Some(worker) = self.workers.get_mut(id) {
                     worker.queries += 1;
                 }
             }
-            ListenerState::Open => {
-                self.grant(id, seq, listener);
-                self.review_unheld();
-            }
+            ListenerState::Open => self.grant(id, seq, listener),
             // While a shutdown hands out what is pending, a worker that comes late can help.
             ListenerState::Closing | ListenerState::Closed
                 if self.stop.is_some() && !record.shared =>
@@ -144,27 +161,33 @@ impl Primary {
         }
     }
 
-    /// The listener that serves a query, if there is one; an error if there can't be one.
-    fn find(&self, key: &ListenKey) -> Result<Option<ListenerId>, Errno> {
+    /// What there is for a query.
+    fn find(&self, key: &ListenKey) -> Found {
         if let Address::Nth(nth) = key.address {
             let found = self.operator.get(nth as usize).copied();
-            return found.map(Some).ok_or(Errno::EINVAL);
+            return found.map_or(Found::No(Errno::EINVAL), Found::Here);
         }
         for &id in &self.operator {
             let Some(record) = self.listeners.get(id) else { continue };
             if record.key.transport != key.transport {
                 continue;
             }
-            let own = record.effective_address();
-            let v6_only = record.key.v6_only;
-            // Port 0 asks for a port of its own, unless the operator said just the same.
-            let fixed = key.address.port() != Some(0);
-            if record.key.address == key.address || (fixed && own.covers(v6_only, &key.address)) {
-                // A worker's second server on one address can't share its first one's.
-                return if key.index == 0 { Ok(Some(id)) } else { Err(Errno::EADDRINUSE) };
+            // Port 0 asks for a port of its own, unless it is the first such ask and the operator
+            // said just the same.
+            if key.address.port() == Some(0) {
+                if record.key.address == key.address && key.index == 0 {
+                    return Found::Here(id);
+                }
+                continue;
             }
-            if fixed && own.collides(v6_only, &key.address, key.v6_only) {
-                return Err(Errno::EADDRINUSE);
+            let (own, v6_only) = (record.effective_address(), record.key.v6_only);
+            let same = record.key.address == key.address;
+            if same || own.covers(v6_only, &key.address, key.v6_only) {
+                // A worker's second server on one address can't share its first one's.
+                return if key.index == 0 { Found::Here(id) } else { Found::No(Errno::EADDRINUSE) };
+            }
+            if own.collides(v6_only, &key.address, key.v6_only) {
+                return Found::Narrower(id);
             }
         }
         let same = |record: &Listener| !record.operator && record.key == *key;
@@ -177,7 +200,18 @@ impl Primary {
             })
             .map(|(id, _)| id)
             .min();
-        Ok(found)
+        found.map_or(Found::Nowhere, Found::Here)
+    }
+
+    /// Says once what the operator would have to write.
+    fn tell_narrower(&mut self, worker: WorkerId, operator: ListenerId, key: &ListenKey) {
+        let Some(record) = self.listeners.get_mut(operator) else { return };
+        if core::mem::replace(&mut record.told, true) {
+            return;
+        }
+        let bind = record.key.address.clone();
+        let address = key.address.clone();
+        self.event(Event::BindTooNarrow { worker, address, bind });
     }
 
     fn grant(&mut self, id: WorkerId, seq: Seq, listener: ListenerId) {
@@ -194,12 +228,23 @@ impl Primary {
         let shared = record.shared;
         let data = record.data.clone().unwrap_or_default();
         if let Some(worker) = self.workers.get_mut(id) {
+            record.slots.insert(worker.slot);
             worker.shares.push(Share { listener, listening: false, cool: None });
+            if worker.life == Life::Online && !self.timers.is_set(Due::Ready(id)) {
+                self.expect_ready(id);
+            }
         }
         self.reply(id, seq, Ok(Box::new(Granted { listener, sockname, shared, data })));
     }
 
-    fn reply(&mut self, id: WorkerId, ack: Seq, result: Result<Box<Granted>, Errno>) {
+    /// From now on a worker has its time to become ready.
+    fn expect_ready(&mut self, id: WorkerId) {
+        if let Some(timeout) = self.config.ready_timeout {
+            self.timers.set(Due::Ready(id), self.now.after(timeout));
+        }
+    }
+
+    pub(super) fn reply(&mut self, id: WorkerId, ack: Seq, result: Result<Box<Granted>, Errno>) {
         let attach = match &result {
             Ok(granted) if granted.shared => Some(Attach::Listener(granted.listener)),
             _ => None,
@@ -213,7 +258,7 @@ impl Primary {
         }
     }
 
-    fn forget_query(&mut self, id: WorkerId) {
+    pub(super) fn forget_query(&mut self, id: WorkerId) {
         if let Some(worker) = self.workers.get_mut(id) {
             worker.queries = worker.queries.saturating_sub(1);
         }
@@ -273,6 +318,7 @@ impl Primary {
             }
             self.timers.clear(Due::Ready(id));
             self.event(Event::Ready { worker: id });
+            self.await_claims();
         }
     }
 
@@ -280,12 +326,12 @@ impl Primary {
     pub(super) fn pass_listeners(&mut self, id: WorkerId) {
         let Some(worker) = self.workers.get_mut(id) else { return };
         worker.codec = Some(Codec::Node);
-        if let Some(timeout) = self.config.ready_timeout {
-            self.timers.set(Due::Ready(id), self.now.after(timeout));
-        }
+        let slot = worker.slot;
+        self.expect_ready(id);
         for listener in self.operator.clone() {
             let Some(record) = self.listeners.get_mut(listener) else { continue };
             record.holders.insert(id);
+            record.slots.insert(slot);
             if let Some(worker) = self.workers.get_mut(id) {
                 worker.shares.push(Share { listener, listening: false, cool: None });
             }
@@ -302,9 +348,23 @@ impl Primary {
         if worker.shares.len() == before {
             return self.stray(id);
         }
+        let (stays, holds_more) = (worker.life.is_staying(), !worker.shares.is_empty());
         self.timers.clear(Due::Cooldown(id, listener));
+        // It was granted no listener that it has yet to listen on, or has its time for that anew.
+        if self.timers.is_set(Due::Ready(id)) {
+            self.timers.clear(Due::Ready(id));
+            if holds_more {
+                self.expect_ready(id);
+            }
+        }
         if let Some(record) = self.listeners.get_mut(listener) {
             record.holders.remove(&id);
+            // Programs that look for a free port. One that leaves says this first and `suicide` or
+            // the like later: that it never had a connection tells them apart.
+            let probe = stays && !record.used && !record.shared;
+            if probe && record.is_unheld() && self.stop.is_none() {
+                return self.unbind(listener);
+            }
         }
         self.review_unheld();
     }
@@ -319,91 +379,18 @@ impl Primary {
             }
         }
     }
-
-    /// Looks which worker-asked listeners nobody holds. They are kept while somebody may come
-    /// back for them.
-    pub(super) fn review_unheld(&mut self) {
-        if self.stop.is_some() {
-            return;
-        }
-        let mut keep = None;
-        for id in self.listeners.keys_sorted() {
-            let Some(record) = self.listeners.get(id) else { continue };
-            let unheld = record.holders.is_empty() && record.is_open() && !record.operator;
-            let due = Due::Unheld(id);
-            // Looked up once, and only if it matters: it walks over the workers.
-            if !unheld || *keep.get_or_insert_with(|| self.somebody_may_come()) {
-                self.timers.clear(due);
-            } else if !self.timers.is_set(due) {
-                self.timers.set(due, self.now.after(self.config.unheld_timeout));
-            }
-        }
-    }
-
-    /// Whether a worker is starting or leaving, a slot waits for one, or none lives. One that lives
-    /// on without its channel leaves for ever: its replacement is what counts.
-    fn somebody_may_come(&self) -> bool {
-        let on_the_way = |worker: &Worker| {
-            let lives_on = worker.channel_closed && worker.replaced;
-            !matches!(worker.life, Life::Online | Life::Ready) && !lives_on
-        };
-        self.workers.is_empty()
-            || self.workers.iter().any(|(_, worker)| on_the_way(worker))
-            || self
-                .slots
-                .iter()
-                .any(|slot| matches!(slot.state, SlotState::Waiting | SlotState::Crowded { .. }))
-    }
-
-    pub(super) fn on_unheld_due(&mut self, id: ListenerId) {
-        self.refuse_pending(id, Refusal::Closed);
-        self.unbind(id);
-    }
-
-    /// Has a listener closed as it is, also one that is being emptied.
-    pub(super) fn close(&mut self, id: ListenerId) {
-        let Some(record) = self.listeners.get_mut(id) else { return };
-        if matches!(record.state, ListenerState::Open | ListenerState::Closing) {
-            record.state = ListenerState::Closing;
-            record.accepting = false;
-            self.emit(Output::Close { listener: id });
-        }
-    }
-
-    /// Has an open listener emptied and closed.
-    pub(super) fn unbind(&mut self, id: ListenerId) {
-        let Some(record) = self.listeners.get_mut(id) else { return };
-        if record.is_open() {
-            record.state = ListenerState::Closing;
-            record.accepting = false;
-            self.emit(Output::Unbind { listener: id });
-        }
-    }
-
-    pub(super) fn on_unbound(&mut self, id: ListenerId) {
-        let Some(record) = self.listeners.get_mut(id) else { return };
-        if self.stop.is_some() {
-            // Its queue is still to be handed out.
-            record.state = ListenerState::Closed;
-        } else {
-            self.listeners.remove(id);
-        }
-        self.event(Event::Unbound { listener: id });
-    }
 }
 
-impl Listener {
-    /// Its address with the port that it really has.
-    fn effective_address(&self) -> Address {
-        match (&self.key.address, &self.sockname) {
-            (Address::Any { port: 0 }, Some(name)) => {
-                Address::Any { port: name.port().unwrap_or(0) }
-            }
-            (Address::Ip(_) | Address::Fd(_), Some(SockName::Ip(real))) => Address::Ip(*real),
-            (Address::Fd(_), Some(SockName::Unix(path))) => Address::Unix(path.clone()),
-            (address, _) => address.clone(),
-        }
-    }
+/// What there is for a query.
+enum Found {
+    /// This listener.
+    Here(ListenerId),
+    /// One is to be bound.
+    Nowhere,
+    /// This one of the operator is in the way, and serves less than is asked for.
+    Narrower(ListenerId),
+    /// Nothing, for this reason.
+    No(Errno),
 }
 
 /// Whether a path has this number below a directory `tmp`.

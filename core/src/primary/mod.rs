@@ -17,6 +17,7 @@ mod stall;
 mod status;
 #[cfg(test)]
 mod tests;
+mod unheld;
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;

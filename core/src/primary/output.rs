@@ -55,8 +55,8 @@ pub enum Output {
         /// For listen(2); 0 means the default.
         backlog: u32,
     },
-    /// Accept until nothing is left (if connections are handed off), close the listener, then say
-    /// `Unbound`. Where something is wanting for that, or while the primary
+    /// Accept until nothing is left, if [`Primary::is_emptied`](crate::Primary::is_emptied) says
+    /// so, close the listener, then say `Unbound`. Where something is wanting for that, or while the primary
     /// [is full](crate::Primary::is_full), it may take as long as it takes: `Close` ends it.
     Unbind {
         /// Which one.
@@ -319,6 +319,11 @@ pub enum Event {
     /// this worker is idle. With so many pending; if none is, it waits in the kernel's queue. There
     /// is a fault in the driver or in this crate.
     Stalled { listener: ListenerId, worker: WorkerId, pending: u32 },
+    /// A worker asked for an address of which the operator's `bind` is only a part. Told once for
+    /// each listener of the operator.
+    BindTooNarrow { worker: WorkerId, address: Address, bind: Address },
+    /// All workers are ready, and none has asked for this listener of the operator. Told once.
+    BindUnused { listener: ListenerId, address: Address },
 }
 
 impl Event {
@@ -353,6 +358,8 @@ impl Event {
             Event::AcceptResumed { .. } => "accept_resumed",
             Event::Stopping { .. } => "stopping",
             Event::Stalled { .. } => "stalled",
+            Event::BindTooNarrow { .. } => "bind_too_narrow",
+            Event::BindUnused { .. } => "bind_unused",
         }
     }
 }

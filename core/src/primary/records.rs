@@ -12,7 +12,7 @@ use super::output::ExitClass;
 use crate::fifo::Fifo;
 use crate::transitions::Life;
 use crate::{
-    Codec, ConnId, ExitStatus, ListenKey, ListenerId, Seq, Slot, SockName, Time, WorkerId,
+    Address, Codec, ConnId, ExitStatus, ListenKey, ListenerId, Seq, Slot, SockName, Time, WorkerId,
 };
 
 /// A worker: one process and its channel.
@@ -230,8 +230,14 @@ pub(crate) struct Listener {
     /// Workers get the listener itself, not its connections.
     pub(crate) shared: bool,
     pub(crate) state: ListenerState,
-    /// Who asks for it while it is being bound.
+    /// Who asks for it until it is bound.
     pub(crate) askers: Vec<Asker>,
+    /// Whose workers it was ever given to.
+    pub(crate) slots: BTreeSet<Slot>,
+    /// A connection has come to it.
+    pub(crate) used: bool,
+    /// The operator was told that it is not what the workers ask for.
+    pub(crate) told: bool,
     pub(crate) sockname: Option<SockName>,
     /// The first worker's; goes to all.
     pub(crate) data: Option<Vec<u8>>,
@@ -244,6 +250,10 @@ pub(crate) struct Listener {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) enum ListenerState {
+    /// To be bound, with this backlog, once those that it collides with are closed.
+    Waiting {
+        backlog: u32,
+    },
     Binding,
     Open,
     /// Being emptied and closed.
@@ -273,6 +283,9 @@ impl Listener {
             shared,
             state: ListenerState::Binding,
             askers: Vec::new(),
+            slots: BTreeSet::new(),
+            used: false,
+            told: false,
             sockname: None,
             data: None,
             holders: BTreeSet::new(),
@@ -293,6 +306,34 @@ impl Listener {
     /// Whether the primary accepts its connections and hands them off.
     pub(crate) fn is_handed_off(&self) -> bool {
         self.is_open() && !self.shared
+    }
+
+    /// Whether workers asked for it and none has it any more.
+    pub(crate) fn is_unheld(&self) -> bool {
+        self.is_open() && !self.operator && self.holders.is_empty()
+    }
+
+    /// Its address with the port that it really has.
+    pub(crate) fn effective_address(&self) -> Address {
+        match (&self.key.address, &self.sockname) {
+            // Bound without IPv6, where the machine has none.
+            (Address::Any { .. }, Some(SockName::Ip(real))) if real.is_ipv4() => Address::Ip(*real),
+            (Address::Any { .. }, Some(SockName::Ip(real))) => Address::Any { port: real.port() },
+            (Address::Ip(_) | Address::Fd(_), Some(SockName::Ip(real))) => Address::Ip(*real),
+            (Address::Fd(_), Some(SockName::Unix(path))) => Address::Unix(path.clone()),
+            (address, _) => address.clone(),
+        }
+    }
+
+    /// Whether the kernel would refuse to bind `key` while this one is open.
+    pub(crate) fn is_in_the_way_of(&self, key: &ListenKey) -> bool {
+        // A path is taken whatever kind of socket it is. Closing our copy of an inherited socket
+        // frees nothing.
+        let alike = self.key.transport == key.transport || matches!(key.address, Address::Unix(_));
+        alike
+            && !matches!(self.key.address, Address::Fd(_))
+            && self.effective_address().collides(self.key.v6_only, &key.address, key.v6_only)
+            && key.address.port() != Some(0)
     }
 
     /// Puts a connection at its place in the queue.

@@ -6,6 +6,7 @@ mod life;
 mod listeners;
 mod queue;
 mod stall;
+mod unheld;
 mod want;
 
 use alloc::boxed::Box;
@@ -48,6 +49,14 @@ impl Hand {
     fn listens(&mut self, nth: u64, key: &ListenKey) {
         let granted = self.ask(nth, key).unwrap().unwrap();
         self.say(nth, FromWorker::Listening { listener: granted });
+    }
+
+    /// A worker has a listener of its own bound, and listens.
+    fn listens_anew(&mut self, nth: u64, key: &ListenKey, at: &str) {
+        assert_eq!(self.ask(nth, key), None);
+        let last = self.core.listeners.keys_sorted().last().unwrap().get();
+        self.bound(last, &name(at));
+        self.say(nth, FromWorker::Listening { listener: listener(last) });
     }
 
     fn incoming(&mut self, conn: u64) -> Vec<Output> {

@@ -33,6 +33,8 @@ enum DoorState {
     Accepting,
     /// Being emptied, so many connections so far.
     Emptying(u32),
+    /// To be closed as it is, once the adapter has let go of it.
+    Closing,
 }
 
 impl Door {
@@ -69,7 +71,10 @@ impl Door {
 
 impl Shell {
     pub(super) fn bind(&mut self, listener: ListenerId, key: &ListenKey, backlog: u32) {
-        let result = match socket::bind(key, backlog, &self.inherited) {
+        // Workers may not have anything of others removed.
+        let is_operators = self.core.config().listeners().contains(key);
+        let bind = if is_operators { socket::bind } else { socket::bind_new };
+        let result = match bind(key, backlog, &self.inherited) {
             Ok((fd, bound)) => {
                 let sockname = bound.sockname.clone();
                 self.counter.names.add(&fd);
@@ -135,10 +140,13 @@ impl Shell {
     pub(super) fn accept(&mut self, listener: ListenerId) {
         for _ in 0..ACCEPTS_PER_TURN {
             // Between two connections the machine may have said to pause.
+            let emptied = self.core.is_emptied(listener);
             let Some(door) = self.doors.get_mut(&listener) else { return };
             door.visited = true;
             match &mut door.state {
                 DoorState::Paused => return,
+                DoorState::Closing => return self.close_door(listener),
+                DoorState::Emptying(_) if !emptied => return self.close_door(listener),
                 _ if door.starved => return,
                 DoorState::Accepting => {}
                 DoorState::Emptying(_) if self.core.is_full() => {
@@ -214,11 +222,17 @@ impl Shell {
         }
     }
 
+    /// Closes a listener once the adapter has let go of it too: before that its address is not free,
+    /// and what is bound next may want it.
     pub(super) fn close_door(&mut self, listener: ListenerId) {
+        let Some(door) = self.doors.get_mut(&listener) else { return };
+        door.state = DoorState::Closing;
+        if Arc::strong_count(&door.fd) > 1 {
+            self.watch_door(listener);
+            self.ready.insert(Source::Listener(listener));
+            return;
+        }
         if let Some(door) = self.doors.remove(&listener) {
-            if door.watched {
-                self.changes.push_back(Change::Unwatch { source: Source::Listener(listener) });
-            }
             door.bound.unlink();
             drop(door.fd);
             self.input(Input::Unbound { listener });

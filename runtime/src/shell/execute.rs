@@ -116,6 +116,7 @@ impl Shell {
             | Event::Leaving { worker }
             | Event::Settling { worker, .. }
             | Event::Signalled { worker, .. }
+            | Event::BindTooNarrow { worker, .. }
             | Event::Killing { worker, .. }
             | Event::Exited { worker, .. } => Some(*worker),
             _ => None,

@@ -1,7 +1,9 @@
 //! Events as lines: JSON for the event log, plain words for the terminal.
 
 use roundel_core::node::Skipped;
-use roundel_core::{ConnEnd, ConnId, Event, ExitStatus, ListenerId, Slot, SpawnError, WorkerId};
+use roundel_core::{
+    Address, ConnEnd, ConnId, Event, ExitStatus, ListenerId, Slot, SpawnError, WorkerId,
+};
 use serde_json::{Map, Value, json};
 
 use crate::text;
@@ -186,6 +188,12 @@ pub(super) fn event(at_ms: u64, event: &Event, pid: Option<i32>) -> Line {
         Event::Unbound { listener }
         | Event::AcceptPaused { listener }
         | Event::AcceptResumed { listener } => line.listener(*listener),
+        Event::BindTooNarrow { worker, address, bind } => {
+            line.worker(*worker).with("address", shown(address)).with("bind", shown(bind))
+        }
+        Event::BindUnused { listener, address } => {
+            line.listener(*listener).with("address", shown(address))
+        }
         Event::Stopping { deadline: _ } => line,
         Event::Stalled { listener, worker, pending } => {
             line.worker(*worker).listener(*listener).with("pending", *pending)
@@ -244,7 +252,25 @@ pub(super) fn words(event: &Event, pid: Option<i32>) -> Option<String> {
         }
         Event::Bound { sockname, .. } => format!("listening on {}", shown(sockname)),
         Event::BindFailed { address, errno } => {
-            format!("cannot listen on {}: {}", shown(address), explain(errno.0))
+            format!("cannot listen on {}: {}", shown(address), explain_bind(address, errno.0))
+        }
+        Event::BindTooNarrow { worker, address, bind } => {
+            let wanted = match address {
+                Address::Any { port } => format!("[::]:{port}"),
+                other => shown(other),
+            };
+            let bind = shown(bind);
+            format!(
+                "{} asks for {wanted}, which --bind {bind} does not cover (it gets EADDRINUSE); \
+                 write --bind {wanted}",
+                process(worker)
+            )
+        }
+        Event::BindUnused { address, .. } => {
+            format!(
+                "no worker asks for --bind {}: nobody serves what connects there",
+                shown(address)
+            )
         }
         Event::Stopping { .. } => "stopping".into(),
         Event::Stalled { listener, worker, .. } => format!(
@@ -255,6 +281,20 @@ pub(super) fn words(event: &Event, pid: Option<i32>) -> Option<String> {
         ),
         _ => return None,
     })
+}
+
+/// Why a listener can't be bound, in words.
+pub(crate) fn explain_bind(address: &Address, errno: i32) -> String {
+    let expected = "give it the number of a listening stream socket that roundel inherits";
+    match (address, nix::errno::Errno::from_raw(errno)) {
+        (Address::Fd(number), nix::errno::Errno::EBADF) => {
+            format!("no socket was inherited as descriptor {number}; {expected}")
+        }
+        (Address::Fd(number), nix::errno::Errno::EINVAL) => {
+            format!("descriptor {number} is no stream socket that listens; {expected}")
+        }
+        _ => explain(errno),
+    }
 }
 
 /// An error number in words, as strerror(3) has them.

@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
-use roundel_core::{BYTES_PER_TURN, Command, ExitStatus, Input, ListenerId, WorkerId};
+use roundel_core::{BYTES_PER_TURN, Command, ExitStatus, Input, ListenKey, ListenerId, WorkerId};
 
 use super::Sim;
+use super::doors::Door;
 use super::end::Trouble;
 use super::process::Process;
 use super::program::Program;
 use crate::coverage::Effect;
 use crate::mutants::{Mutant, Shim};
 use crate::ops::Op;
+use crate::plan::UNWANTED;
 
 impl Sim {
     fn worker(&self, pick: u8) -> Option<WorkerId> {
@@ -19,7 +21,9 @@ impl Sim {
     }
 
     fn door(&self, pick: u8) -> Option<ListenerId> {
-        let open = || self.doors.iter().filter(|(_, door)| door.open).map(|(id, _)| *id);
+        let wanted = |door: &Door| door.at.is_none_or(|at| at.port() != UNWANTED);
+        let open =
+            || self.doors.iter().filter(|(_, door)| door.open && wanted(door)).map(|(id, _)| *id);
         open().nth(usize::from(pick) % open().count().max(1))
     }
 
@@ -150,10 +154,13 @@ impl Sim {
                 self.act_on(w, |p, it| p.close(now, l.into(), &mut it.channel));
             }
             Op::Ask(w, k) => {
-                if let Some(key) = self.keys.get(usize::from(k) % self.keys.len().max(1)).cloned() {
+                let keys: Vec<&ListenKey> = self.keys.iter().chain(&self.rivals).collect();
+                if let Some(&key) = keys.get(usize::from(k) % keys.len().max(1)) {
+                    let key = key.clone();
                     self.act_on(w, |p, it| p.ask(now, &key, &mut it.channel));
                 }
             }
+            Op::Rival(w) => self.ask_for_a_rival(w),
             Op::Chat(w, n) => self.act_on(w, |p, it| p.chat(now, n.into(), &mut it.channel)),
             Op::SendHandle(w) => self.act_on(w, |p, it| {
                 if let Program::Node(node) = p {
@@ -183,6 +190,16 @@ impl Sim {
             }
             _ => {}
         }
+    }
+
+    fn ask_for_a_rival(&mut self, pick: u8) {
+        let (now, Some(key)) = (self.now, self.rivals.first().cloned()) else { return };
+        for id in self.ids() {
+            self.act(id, |p, it| p.close(now, 255, &mut it.channel));
+        }
+        self.round();
+        self.act_on(pick, |p, it| p.ask(now, &key, &mut it.channel));
+        self.pull_by(pick, BYTES_PER_TURN);
     }
 
     fn kill(&mut self, pick: u8, status: ExitStatus) {

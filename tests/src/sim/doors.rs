@@ -2,12 +2,13 @@
 
 use std::net::SocketAddr;
 
-use roundel_core::{ConnId, Input, ListenerId, SockName, WorkerId};
+use roundel_core::{Address, ConnId, Input, ListenKey, ListenerId, SockName, WorkerId};
 
 use super::socket::Socket;
 use super::{Fate, Sim};
 use crate::fault::Property;
 use crate::mutants::Mutant;
+use crate::plan::is_taken;
 use crate::token::Token;
 
 /// Something that the embedder will tell the core when its turn comes.
@@ -28,6 +29,19 @@ pub(super) struct Door {
     pub(super) shared: bool,
     /// Clients in the kernel's queue.
     pub(super) backlog: u32,
+    /// Where it is, or will be.
+    pub(super) at: Option<SocketAddr>,
+}
+
+/// Where a listener will be: where it was asked for, or on a port that no other one has.
+pub(super) fn socket_address(listener: ListenerId, key: &ListenKey) -> Option<SocketAddr> {
+    match key.address {
+        Address::Ip(addr) if addr.port() != 0 => Some(addr),
+        _ => {
+            let port = 20_000_u16.wrapping_add(listener.get() as u16);
+            Some(SocketAddr::from(([127, 0, 0, 1], port)))
+        }
+    }
 }
 
 impl Sim {
@@ -64,18 +78,36 @@ impl Sim {
         self.input(Input::Incoming { listener, conn });
     }
 
+    fn is_in_use(&self, wanted: Option<SocketAddr>) -> bool {
+        let Some(wanted) = wanted else { return false };
+        let key = ListenKey::stream(Address::Ip(wanted));
+        let mut open = self.doors.values().filter(|door| door.open).filter_map(|door| door.at);
+        open.any(|at| is_taken(&key, at))
+    }
+
+    /// What is about to be bound must not find a listener of ours there that nobody holds.
+    pub(super) fn look_for_leftovers(&mut self, key: &ListenKey) {
+        let open = self.doors.iter().filter(|(_, door)| door.open);
+        let taken = open.filter(|(_, door)| door.at.is_some_and(|at| is_taken(key, at)));
+        let left: Vec<ListenerId> =
+            taken.map(|(id, _)| *id).filter(|id| self.life.is_left_behind(*id)).collect();
+        if !left.is_empty() {
+            self.fault(Property::Listeners, format!("{left:?} is in the way of {key:?}"));
+        }
+    }
+
     /// Does the oldest thing that was asked for and answers the core.
     pub(super) fn do_one(&mut self) -> bool {
         let Some(todo) = self.todo.pop_front() else { return false };
         match todo {
             Todo::Spawn(id) => self.spawn(id),
             Todo::Bind(listener) => {
-                let result = if self.failing_binds > 0 {
-                    self.failing_binds -= 1;
-                    Err(roundel_core::Errno::EADDRINUSE)
-                } else {
-                    let port = 1_000 + listener.get() as u16;
-                    Ok(SockName::Ip(SocketAddr::from(([127, 0, 0, 1], port))))
+                let at = self.doors.get(&listener).and_then(|door| door.at);
+                let taken = self.failing_binds > 0 || self.is_in_use(at);
+                self.failing_binds = self.failing_binds.saturating_sub(1);
+                let result = match at {
+                    Some(at) if !taken => Ok(SockName::Ip(at)),
+                    _ => Err(roundel_core::Errno::EADDRINUSE),
                 };
                 if result.is_ok() {
                     let shared = self.core.core.is_shared(listener);

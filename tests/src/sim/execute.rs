@@ -7,7 +7,7 @@ use roundel_core::{
 use roundel_runtime::outbox::Flush;
 
 use super::Sim;
-use super::doors::{Door, Todo};
+use super::doors::{Door, Todo, socket_address};
 use super::end::{PipeEnd, Trouble};
 use super::process::Process;
 use super::socket::Handle;
@@ -44,8 +44,10 @@ impl Sim {
                     self.fault(Property::Invariants, format!("{worker} forgotten with a channel"));
                 }
             }
-            Output::Bind { listener, .. } => {
-                self.doors.insert(listener, Door::default());
+            Output::Bind { listener, key, .. } => {
+                self.look_for_leftovers(&key);
+                let door = Door { at: socket_address(listener, &key), ..Door::default() };
+                self.doors.insert(listener, door);
                 self.todo.push_back(Todo::Bind(listener));
             }
             Output::Unbind { listener } => {

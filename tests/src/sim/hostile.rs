@@ -131,7 +131,8 @@ fn message(codec: Codec, rng: &mut Rng, bytes: &mut Vec<u8>) {
     let address = match rng.below(4) {
         0 => Address::Fd(raw as i32),
         1 => Address::Nth(raw as u32 - 1),
-        2 => Address::Any { port: 0 },
+        // One that an operator's listener is only a part of, or one of its own.
+        2 => Address::Any { port: if rng.one_in(2) { 80 } else { 0 } },
         _ => Address::Ip(SocketAddr::from(([127, 0, 0, 1], 80))),
     };
     let msg = match rng.below(10) {

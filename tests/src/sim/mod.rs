@@ -75,6 +75,7 @@ pub struct Sim {
     /// How many connections the workers of each slot were given.
     pub served_by_slot: Vec<u64>,
     keys: Vec<ListenKey>,
+    rivals: Vec<ListenKey>,
     world: World,
     rng: Rng,
     processes: BTreeMap<WorkerId, Process>,
@@ -119,6 +120,7 @@ impl Sim {
             checked: true,
             served_by_slot: vec![0; *plan.config.workers() as usize],
             keys: plan.keys.clone(),
+            rivals: plan.rivals.clone(),
             world: plan.world,
             rng: Rng::new(plan.world.seed),
             processes: BTreeMap::new(),

@@ -81,23 +81,70 @@ fn a_late_wake_gives_more_time_to_become_ready() {
     let key = stream(Address::Any { port: 1 });
     let mut hand = Hand::new(Config::builder().ready_timeout(Some(7 * SECOND)), &[]);
     hand.ask(1, &key);
+    hand.bound(1, &name("[::]:1"));
     assert_eq!(events(&hand.later(9 * SECOND)), [""; 0]);
     assert!(events(&hand.later(7 * SECOND)).contains(&"killing"));
 }
 
 #[test]
-fn the_time_to_become_ready_runs_from_the_first_query() {
+fn the_time_to_become_ready_runs_from_the_first_good_answer() {
     let keys = [1, 2].map(|port| stream(Address::Any { port }));
     let config = Config::builder().ready_timeout(Some(7 * SECOND));
     let mut hand = Hand::new(config, &[]);
     hand.ask(1, &keys[0]);
+    assert_eq!(events(&hand.later(8 * SECOND)), [""; 0], "it has no answer yet");
+    hand.bound(1, &name("[::]:1"));
     hand.later(5 * SECOND);
     hand.ask(1, &keys[1]);
+    hand.bound(2, &name("[::]:2"));
     assert_eq!(events(&hand.later(2 * SECOND)), ["killing"]);
     // Who is ready may ask for more.
     let mut hand = Hand::serving(Config::builder().ready_timeout(Some(7 * SECOND)));
     hand.ask(1, &keys[0]);
+    hand.bound(2, &name("[::]:1"));
     assert!(!hand.core.timers.is_set(Due::Ready(worker(1))));
+}
+
+/// A program that consumes a queue, and whose metrics port others have, is no service that failed
+/// to start.
+#[test]
+fn an_error_that_was_answered_kills_nobody() {
+    let keys = [1, 2].map(|port| stream(Address::Any { port }));
+    let config = || Config::builder().ready_timeout(Some(7 * SECOND)).workers(1);
+    let refused = Input::Bound { listener: listener(1), result: Err(Errno::EADDRINUSE) };
+    let mut hand = Hand::new(config(), &[]);
+    hand.ask(1, &keys[0]);
+    hand.tell(refused.clone());
+    assert_eq!(events(&hand.later(100 * SECOND)), [""; 0]);
+    let long = stream(Address::Unix("x".repeat(200)));
+    assert_eq!(hand.ask(1, &long), Some(Err(Errno::EINVAL)));
+    assert_eq!(events(&hand.later(100 * SECOND)), [""; 0]);
+
+    // One of two was good: that one is to be listened on.
+    let mut hand = Hand::new(config(), &[]);
+    hand.ask(1, &keys[0]);
+    hand.ask(1, &keys[1]);
+    hand.tell(refused);
+    hand.later(6 * SECOND);
+    hand.bound(2, &name("[::]:2"));
+    assert_eq!(events(&hand.later(6 * SECOND)), [""; 0]);
+    assert_eq!(events(&hand.later(SECOND)), ["killing"]);
+}
+
+#[test]
+fn a_listener_that_was_given_back_need_not_be_listened_on() {
+    let keys = [1, 2].map(|port| stream(Address::Any { port }));
+    let mut hand = Hand::new(Config::builder().ready_timeout(Some(7 * SECOND)), &[]);
+    hand.ask(1, &keys[0]);
+    hand.bound(1, &name("[::]:1"));
+    hand.later(5 * SECOND);
+    hand.ask(1, &keys[1]);
+    hand.bound(2, &name("[::]:2"));
+    hand.later(SECOND);
+    hand.say(1, FromWorker::Close { listener: listener(1) });
+    assert!(!events(&hand.later(6 * SECOND)).contains(&"killing"), "the other one is younger");
+    hand.say(1, FromWorker::Close { listener: listener(2) });
+    assert!(!events(&hand.later(100 * SECOND)).contains(&"killing"));
 }
 
 #[test]
