@@ -152,19 +152,24 @@
 //! let config = Config::builder().workers(1).listeners(listeners).build()?;
 //! let mut primary = Primary::new(config);
 //! let mut reactor = Reactor::default();
-//! let mut clock = 0;
-//! while reactor.verdict.is_none() {
+//! let mut now = Time::ZERO;
+//! for turn in 0.. {
 //!     while let Some(output) = primary.poll_output() {
 //!         reactor.carry_out(output);
 //!     }
-//!     // A real one waits here for readiness, or until `primary.poll_timeout()`.
-//!     clock += 1;
-//!     let now = Time::from_millis(clock);
+//!     if reactor.verdict.is_some() {
+//!         break;
+//!     }
+//!     assert!(turn < 100, "it ends");
+//!     // A real one waits here for readiness, or until the deadline. In this one nothing else can
+//!     // happen, so the clock jumps.
+//!     if let Some(deadline) = primary.poll_timeout().filter(|_| reactor.happened.is_empty()) {
+//!         now = now.max(deadline.at);
+//!     }
 //!     while let Some(input) = reactor.happened.pop_front() {
 //!         primary.handle_input(now, input)?;
 //!     }
 //!     primary.handle_input(now, Input::Wake)?;
-//!     assert!(clock < 100, "it ends");
 //! }
 //! assert_eq!(reactor.verdict, Some(Verdict::Stopped));
 //! assert_eq!(reactor.served.len(), 2);
