@@ -131,6 +131,11 @@ impl Cluster {
         fs::read_to_string(self.dir.join("log")).unwrap_or_default()
     }
 
+    /// Waits until the primary has said this, which another thread writes for it.
+    pub(crate) fn said(&self, words: &str) {
+        wait_for(words, || self.log().contains(words).then_some(()));
+    }
+
     /// The event log so far; a line that is being written is left out.
     pub(crate) fn events(&self) -> Vec<Value> {
         let text = fs::read_to_string(self.dir.join("events")).unwrap_or_default();
