@@ -165,7 +165,8 @@ fn threads_make_no_difference() {
     assert_eq!(numbers(&one), numbers(&three));
 }
 
-/// Whoever does things later can do them at once: the prompt world is a part of the lazy one.
+/// An actor that may do things later can do them at once: the prompt world is a part of the lazy
+/// one.
 #[test]
 fn a_lazy_world_reaches_all_that_a_prompt_one_does() {
     let bounds = Bounds { troubles: 1, ..Bounds::new(1, 1) };

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Address, ListenKey, Signal};
 
-/// Who accepts connections, and who gets the next one.
+/// How connections are accepted and distributed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Policy {
@@ -167,8 +167,8 @@ config! {
     unheld_timeout: Duration = Duration::from_secs(1);
     /// The longest frame of the native codec in bytes. 1,024 to 16,777,216, default 1 MiB.
     max_frame: u32 = 1 << 20;
-    /// The longest line of the Node codec in bytes. 1,024 to 67,108,864, default 8 MiB. A longer one
-    /// of a program's own is skipped, one of the cluster's is a violation.
+    /// The longest line of the Node codec in bytes. 1,024 to 67,108,864, default 8 MiB. A longer
+    /// one of a program's own is skipped, one of the cluster's is a violation.
     max_line: u32 = 8 << 20;
     /// Whether a worker is ready only once its program has also said so: [`FromWorker::Ready`].
     /// Default no.
@@ -196,8 +196,8 @@ impl From<Config> for ConfigBuilder {
 pub const MESSAGES_PER_TURN: u32 = 64;
 /// Bytes that an adapter reads from one worker before it turns to the next one.
 pub const BYTES_PER_TURN: usize = 256 * 1024;
-/// Reads that an adapter makes from one worker before it turns to the next one: a worker that writes
-/// byte by byte must not hold the others up either.
+/// Reads that an adapter makes from one worker before it turns to the next one: a worker that
+/// writes byte by byte must not hold the others up either.
 pub const READS_PER_TURN: u32 = 64;
 /// Connections that an adapter accepts from one listener before it turns to the next one.
 pub const ACCEPTS_PER_TURN: u32 = 64;

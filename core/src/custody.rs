@@ -1,4 +1,4 @@
-//! Who holds the connections themselves, while the machines move only their ids.
+//! Holds the connections themselves, while the machines move only their ids.
 
 use alloc::vec::Vec;
 use core::fmt;

@@ -1,4 +1,5 @@
-//! Names of things. An id is minted by whoever makes the thing, rises strictly, and is never reused.
+//! Names of things. An id is minted by whoever makes the thing, rises strictly, and is never
+//! reused.
 
 use core::fmt;
 use core::num::NonZeroU64;
@@ -75,7 +76,8 @@ ids! {
     ListenerId = "l";
     /// A connection. Minted by [`Custody`](crate::Custody). Shown as `c42`.
     ConnId = "c";
-    /// The number of a message that wants an answer; counts per channel and direction. Shown as `#9`.
+    /// The number of a message that wants an answer; counts per channel and direction. Shown as
+    /// `#9`.
     Seq = "#";
 }
 

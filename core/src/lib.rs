@@ -44,10 +44,9 @@
 //! | `Event` | log it | |
 //! | `Stopped` | leave the loop | |
 //!
-//! And from a worker's channel: `Hello` when its first byte has told the codec
-//! ([`Codec::detect`]), a `Message` for each one that [`wire::Decoder`] yields, `Violation` for what
-//! it refuses, `FrameBegun` while an unfinished frame is left over, `ChannelClosed` at the end of
-//! file.
+//! And from a worker's channel: `Hello` when its first byte has told the codec ([`Codec::detect`]),
+//! a `Message` for each one that [`wire::Decoder`] yields, `Violation` for what it refuses,
+//! `FrameBegun` while an unfinished frame is left over, `ChannelClosed` at the end of file.
 //!
 //! # Three orderings that make "nothing is lost, nothing twice" true
 //!
@@ -274,14 +273,15 @@
 //! Two examples in the repository do all of this with the system's own calls, and a test runs them:
 //! `tests/embed/examples/poll_loop.rs` is a primary around poll(2) in one file, and
 //! `tests/embed/examples/tokio_worker.rs` serves HTTP on tokio with connections that come through
-//! [`Worker`]. To record what an embedder's primary does, put a [`journal::Recorder`] in front of it.
+//! [`Worker`]. To record what an embedder's primary does, put a [`journal::Recorder`] in front of
+//! it.
 //!
 //! # Bounds
 //!
-//! Whatever grows is bounded by [`Config`]: pending connections a listener, connections in flight a
-//! worker, listeners, frames, restarts. Outputs grow at most linearly in the inputs since the last
-//! drain. Nothing panics, and nothing is allocated on the path of a connection once the tables have
-//! grown to their size.
+//! Everything that grows is bounded by [`Config`]: pending connections a listener, connections in
+//! flight a worker, listeners, frames, restarts. Outputs grow at most linearly in the inputs since
+//! the last drain. Nothing panics, and nothing is allocated on the path of a connection once the
+//! tables have grown to their size.
 #![no_std]
 #![forbid(unsafe_code)]
 

@@ -104,8 +104,8 @@ pub enum Transport {
     Stream,
     /// UDP.
     Datagram,
-    /// UDP at an address that sockets of others may be bound to as well (SO_REUSEADDR), as those who
-    /// listen to a multicast group are.
+    /// UDP at an address that sockets of others may be bound to as well (SO_REUSEADDR), as those
+    /// who listen to a multicast group are.
     DatagramReuse,
 }
 

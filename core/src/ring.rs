@@ -1,4 +1,4 @@
-//! Who gets the next connection: the fewest in flight, among equals who has been there longest.
+//! The order of service: the worker with the fewest in flight, among equals the longest there.
 
 use serde::{Deserialize, Serialize};
 

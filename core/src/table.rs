@@ -338,7 +338,8 @@ mod tests {
             table([Some((id(1), 'a')); 2].into(), [].into()),
             Err("an id stands twice in a table")
         );
-        // Too few, one twice, one twice and one not at all, one that is taken, one that is not there.
+        // Too few, one twice, one twice and one not at all, one that is taken, one that is not
+        // there.
         for free in [&[1][..], &[1, 3, 1], &[1, 1], &[1, 2], &[1, 4], &[1, 3, 2]] {
             assert_eq!(
                 table(entries(), free.into()),

@@ -13,9 +13,9 @@ use roundel_core::{
 use crate::MAX_FRAME;
 use crate::script::Script;
 
-/// Whatever a channel does to bytes, the primary keeps its invariants, a worker whose bytes make
-/// no sense is ended, and nobody but that worker's own connections is touched: each connection is
-/// held or released, once. At the end, a shutdown ends.
+/// No matter what a channel does to bytes, the primary keeps its invariants, a worker whose bytes
+/// make no sense is ended, and nobody but that worker's own connections is touched: each connection
+/// is held or released, once. At the end, a shutdown ends.
 pub fn mangled_channels(data: &[u8]) {
     let mut script = Script::new(data);
     let mut cluster = Cluster::new();

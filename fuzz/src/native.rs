@@ -83,8 +83,8 @@ impl<M: Message> Transcript<M> {
     }
 }
 
-/// Whatever reads a channel gives, handles come out at most once and in order, no message gets more
-/// than it announced, and an error lasts and leaves every handle to be taken.
+/// No matter what reads a channel gives, handles come out at most once and in order, no message
+/// gets more than it announced, and an error lasts and leaves every handle to be taken.
 ///
 /// The data is a list of reads: length, number of handles modulo 8, bytes. A hello comes first.
 pub fn native_inbox(data: &[u8]) {

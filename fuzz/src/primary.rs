@@ -11,8 +11,8 @@ use roundel_core::{
 
 use crate::script::Script;
 
-/// Whatever a primary is told, it keeps its invariants, refuses without a trace what can't be, and
-/// says no more than it should.
+/// No matter what a primary is told, it keeps its invariants, refuses without a trace what can't
+/// be, and says no more than it should.
 pub fn primary_inputs(data: &[u8]) {
     let mut script = Script::new(data);
     let mut primary = Primary::new(config(&mut script));

@@ -9,7 +9,8 @@ use roundel_core::{
 
 use crate::script::Script;
 
-/// Whatever a worker is told, each connection is in one place until it is delivered or dropped, once.
+/// No matter what a worker is told, each connection is in one place until it is delivered or
+/// dropped, once.
 pub fn worker_inputs(data: &[u8]) {
     let mut script = Script::new(data);
     let mut worker = Worker::new();

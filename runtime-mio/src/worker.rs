@@ -42,8 +42,8 @@ const FAREWELL_TIMEOUT: Duration = Duration::from_secs(5);
 ///
 /// [`accept`](Worker::accept) waits, for programs that do one thing at a time. An event loop
 /// registers the worker, which is a mio [`Source`]. When its token is ready it calls
-/// [`try_accept_any`](Worker::try_accept_any), or [`try_accept`](Worker::try_accept) for each listener,
-/// and looks at [`standing`](Worker::standing):
+/// [`try_accept_any`](Worker::try_accept_any), or [`try_accept`](Worker::try_accept) for each
+/// listener, and looks at [`standing`](Worker::standing):
 ///
 /// ```no_run
 /// use mio::{Events, Interest, Poll, Token};
@@ -72,8 +72,9 @@ const FAREWELL_TIMEOUT: Duration = Duration::from_secs(5);
 /// No order of calls loses a wake: while something waits that the program was not woken for since
 /// it came, or something is left after a call that took one, the token is ready, whatever was
 /// called in between, and whichever call has read the channel. It is ready as well when the
-/// [`standing`](Worker::standing) changes. Where a process accepts by itself, outside a cluster or under the
-/// policy `shared`, each listener is asked until it would block, as with any source of mio.
+/// [`standing`](Worker::standing) changes. Where a process accepts by itself, outside a cluster or
+/// under the policy `shared`, each listener is asked until it would block, as with any source of
+/// mio.
 ///
 /// A connection is acknowledged to the primary when the program takes it. What it has not taken
 /// goes to another worker if this one dies.
@@ -194,8 +195,8 @@ impl Worker {
         Ok(taken.map(|(_, connection)| connection))
     }
 
-    /// Waits for the next connection of any of these listeners; tells which one it came from, by its
-    /// place in the list. As [`accept`](Worker::accept) otherwise.
+    /// Waits for the next connection of any of these listeners; tells which one it came from, by
+    /// its place in the list. As [`accept`](Worker::accept) otherwise.
     ///
     /// # Errors
     /// As `accept`.
@@ -223,8 +224,8 @@ impl Worker {
         self.act(|member| member.accept(listener))
     }
 
-    /// The next connection of whichever of these listeners has one, in turns; tells which one it came
-    /// from, by its place in the list. An event loop calls it until it would block.
+    /// The next connection of whichever of these listeners has one, in turns; tells which one it
+    /// came from, by its place in the list. An event loop calls it until it would block.
     ///
     /// # Errors
     /// As [`try_accept`](Worker::try_accept).
@@ -259,7 +260,8 @@ impl Worker {
         self.act(|member| member.close(listener));
     }
 
-    /// Whether the worker is to go on. Event loops look each time that the worker's token was ready.
+    /// Whether the worker is to go on. Event loops look each time that the worker's token was
+    /// ready.
     pub fn standing(&self) -> Standing {
         self.shared.with(|member| member.standing())
     }

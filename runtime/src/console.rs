@@ -65,8 +65,8 @@ impl Console {
         }
     }
 
-    /// Waits until everything is written: half a second for a standard error that takes nothing, and
-    /// 5 s in any case.
+    /// Waits until everything is written: half a second for a standard error that takes nothing,
+    /// and 5 s in any case.
     pub fn flush(&self) {
         if let Some(lines) = &self.lines {
             lines.flush(PATIENCE, LIMIT);

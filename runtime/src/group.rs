@@ -1,12 +1,13 @@
 //! Process groups of workers: a group ends with its leader.
 //!
-//! A worker may be a shell or a tool that starts the program, and a program may have helpers. What is
-//! left of the group when its leader has ended, however that came, gets SIGTERM, and SIGKILL a second
-//! later. Processes that have gone into a session of their own are not in the group any more.
+//! A worker may be a shell or a tool that starts the program, and a program may have helpers. What
+//! is left of the group when its leader has ended, however that came, gets SIGTERM, and SIGKILL a
+//! second later. Processes that have gone into a session of their own are not in the group any
+//! more.
 //!
-//! Since Linux 6.9 a group can be signalled by a descriptor that names its leader, also when that was
-//! reaped (pidfd_send_signal(2)). Elsewhere, or for want of descriptors, the leader is left unreaped
-//! for that second, so that its number can't be another's.
+//! Since Linux 6.9 a group can be signalled by a descriptor that names its leader, also when that
+//! was reaped (pidfd_send_signal(2)). Elsewhere, or for want of descriptors, the leader is left
+//! unreaped for that second, so that its number can't be another's.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -247,8 +247,8 @@ pub(crate) fn write_all(
     Ok(written)
 }
 
-/// As [`write_all`], in pieces that a pipe takes whole (PIPE_BUF, pipe(7)) and that end with a line,
-/// so that no line of somebody else's comes between the parts of one.
+/// As [`write_all`], in pieces that a pipe takes whole (PIPE_BUF, pipe(7)) and that end with a
+/// line, so that no line of somebody else's comes between the parts of one.
 pub(crate) fn write_lines(
     output: BorrowedFd<'_>,
     bytes: &[u8],

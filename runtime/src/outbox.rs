@@ -120,9 +120,10 @@ impl<M, H> Outbox<M, H> {
         self.begun = 0;
     }
 
-    /// Sends what can be sent. `encode` appends a message's bytes (none if it can't be encoded, which
-    /// fails a message with handles and leaves out one without), `resolve` lends the descriptor
-    /// behind a handle, `done` is told how many messages have got into the kernel entirely.
+    /// Sends what can be sent. `encode` appends a message's bytes (none if it can't be encoded,
+    /// which fails a message with handles and leaves out one without), `resolve` lends the
+    /// descriptor behind a handle, `done` is told how many messages have got into the kernel
+    /// entirely.
     pub fn flush<'a, E: End>(
         &mut self,
         end: &mut E,

@@ -164,8 +164,8 @@ pub fn spawn(
     Ok(Spawned { pid, channel: ours })
 }
 
-/// Whether an inherited descriptor is the primary's alone: what it listens on (`--bind fd:N`, and what
-/// systemd has passed to it), and its channel to a primary that it is a worker of itself.
+/// Whether an inherited descriptor is the primary's alone: what it listens on (`--bind fd:N`, and
+/// what systemd has passed to it), and its channel to a primary that it is a worker of itself.
 pub(crate) fn is_kept(number: RawFd, listeners: &[ListenKey]) -> bool {
     let of = |name: &str| std::env::var(name).ok()?.parse::<RawFd>().ok();
     let is_bound = listeners.iter().any(|key| key.address == Address::Fd(number));
@@ -176,9 +176,9 @@ pub(crate) fn is_kept(number: RawFd, listeners: &[ListenKey]) -> bool {
     is_bound || is_channel || (3..3_i32.saturating_add(count)).contains(&number)
 }
 
-/// Whether workers write to a terminal. They are no foreground job there, and after `stty tostop` the
-/// terminal stops everybody else who writes (SIGTTOU): but only in its own session, so workers get
-/// one of their own. Node sets all signal actions and the signal mask anew, so having SIGTTOU
+/// Whether workers write to a terminal. They are no foreground job there, and after `stty tostop`
+/// the terminal stops everybody else who writes (SIGTTOU): but only in its own session, so workers
+/// get one of their own. Node sets all signal actions and the signal mask anew, so having SIGTTOU
 /// ignored or blocked would not reach it; and behind a pipe programs would print without colours.
 fn prints_to_a_terminal() -> bool {
     io::stdout().is_terminal() || io::stderr().is_terminal()

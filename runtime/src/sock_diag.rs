@@ -4,8 +4,8 @@
 //! itself, to a database say, don't.
 //!
 //! By hand: what is asked and answered are two fixed layouts of linux/inet_diag.h and
-//! linux/unix_diag.h. netlink-packet-sock-diag (0.5) would bring four crates, and loses a whole dump
-//! over one attribute that it does not know.
+//! linux/unix_diag.h. netlink-packet-sock-diag (0.5) would bring four crates, and loses a whole
+//! dump over one attribute that it does not know.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -94,8 +94,8 @@ impl Inherited {
 ///
 /// # Errors
 /// The errno of the call that failed: EADDRINUSE also for a unix path that somebody listens on or
-/// that is no socket, EBADF for a descriptor that was not inherited or is no socket, EINVAL for one of
-/// another type or that does not listen.
+/// that is no socket, EBADF for a descriptor that was not inherited or is no socket, EINVAL for one
+/// of another type or that does not listen.
 pub fn bind(
     key: &ListenKey,
     backlog: u32,
@@ -162,7 +162,7 @@ fn bind_or_replace(
 /// descriptor.
 pub(crate) fn is_readable(fd: BorrowedFd<'_>) -> bool {
     let mut asked = [PollFd::new(fd, PollFlags::POLLIN)];
-    // Who can't be asked is tried.
+    // A socket that can't be asked is tried.
     poll(&mut asked, PollTimeout::ZERO) != Ok(0)
 }
 
@@ -293,8 +293,8 @@ pub(crate) fn name_of(found: &SockaddrStorage) -> Option<SockName> {
 /// that failed before they could be accepted are passed over (accept(2), "Error handling").
 ///
 /// # Errors
-/// What is not about one connection: mostly EMFILE, ENFILE, ENOBUFS, ENOMEM; or the last error of 64
-/// failed connections in a row.
+/// What is not about one connection: mostly EMFILE, ENFILE, ENOBUFS, ENOMEM; or the last error of
+/// 64 failed connections in a row.
 pub fn accept(fd: BorrowedFd<'_>) -> Result<Option<OwnedFd>, i32> {
     let mut last = Errno::EAGAIN;
     // An error that stays, as of a security module, must not hold the caller here.

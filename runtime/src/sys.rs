@@ -221,7 +221,7 @@ fn set_policy(policy: libc::c_int) -> io::Result<()> {
 /// EINVAL to what it does not know, and a sandbox says ENOSYS or EPERM to all of it.
 pub(crate) fn can_signal_groups() -> bool {
     let own = open_process(nix::unistd::getpid().as_raw());
-    // Who leads no group has nobody in it.
+    // A process that leads no group has nobody in it.
     own.is_ok_and(|fd| matches!(signal_group(fd.as_fd(), None), Ok(()) | Err(Errno::ESRCH)))
 }
 
@@ -253,8 +253,9 @@ pub(crate) fn signal_group(leader: BorrowedFd<'_>, signal: Option<Signal>) -> Re
     Errno::result(result).map(drop)
 }
 
-/// Has the child, between fork and exec, keep `channel`, lead a session of its own if it is to, restore the soft limit on open files and
-/// the scheduling policy, and start with default signal actions and an empty signal mask.
+/// Has the child, between fork and exec, keep `channel`, lead a session of its own if it is to,
+/// restore the soft limit on open files and the scheduling policy, and start with default signal
+/// actions and an empty signal mask.
 pub(crate) fn prepare_child(
     command: &mut Command,
     channel: RawFd,

@@ -36,8 +36,8 @@ pub(crate) fn pass_over(why: &str) {
     println!("skipped: {why}");
 }
 
-/// Scenarios that run on all pairs, `scenario::primary::worker` by name. Where one makes no sense for
-/// Node programs, it says why: `scenario: not Node "it has no such thing"`.
+/// Scenarios that run on all pairs, `scenario::primary::worker` by name. Where one makes no sense
+/// for Node programs, it says why: `scenario: not Node "it has no such thing"`.
 macro_rules! on_all {
     ($($name:ident $(: not Node $why:literal)?),+ $(,)?) => {$(
         mod $name {

@@ -34,8 +34,8 @@ fn enough(on: Pair) -> usize {
     if on.worker == Adapter::Mio { 12_000 } else { 3_000 }
 }
 
-/// Each of the clients asks at one of these places, again and again; it may wait for no answer longer
-/// than clients of a machine that is busy have to.
+/// Each of the clients asks at one of these places, again and again; it may wait for no answer
+/// longer than clients of a machine that is busy have to.
 fn all_are_served<P: Sync>(count: usize, places: &[P], ask: impl Fn(&P) -> Outcome + Sync) {
     thread::scope(|scope| {
         let clients: Vec<_> = (0..CLIENTS)
@@ -77,7 +77,8 @@ fn in_a_storm_of_kills_each_loss_is_one_that_a_dead_worker_had_accepted(on: Pair
     let cluster = on.with_two().demo(&["-w", "4"]);
     let outcomes = under_load(cluster.addr, 16, || {
         for n in 0..24 {
-            // Without a pause a connection would be in flight at five that die, and is refused then.
+            // Without a pause a connection would be in flight at five that die, and is refused
+            // then.
             let served = cluster.total("accepted_total") + 100;
             wait_for("service", || (cluster.total("accepted_total") >= served).then_some(()));
             // One that has served: its death is no early failure.

@@ -75,8 +75,8 @@ impl Pair {
         if self.has_node_workers() { 1 } else { 101 }
     }
 
-    /// The event when a worker has no descriptor left for a connection: ours decline it, Node refuses
-    /// the handle itself.
+    /// The event when a worker has no descriptor left for a connection: ours decline it, Node
+    /// refuses the handle itself.
     pub(crate) fn refusal(self) -> &'static str {
         if self.has_node_workers() { "handoff_failed" } else { "declined" }
     }

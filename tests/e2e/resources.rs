@@ -59,8 +59,8 @@ fn take_descriptors(cluster: &Cluster) -> bool {
 
 /// From now on no descriptor is to be had before one is closed.
 fn fill_descriptors(cluster: &Cluster) -> bool {
-    // What has ended before is closed once it has heard both of these: one alone may have come in the
-    // same turn.
+    // What has ended before is closed once it has heard both of these: one alone may have come in
+    // the same turn.
     for count in 1..=2 {
         cluster.signal(Signal::SIGUSR2);
         let heard = || cluster.log().matches("SIGUSR2").count() == count;

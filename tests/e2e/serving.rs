@@ -1,4 +1,4 @@
-//! Who gets what, under load and under kills.
+//! How connections are distributed, under load and under kills.
 
 use std::collections::BTreeMap;
 use std::process::Command;

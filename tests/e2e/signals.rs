@@ -82,8 +82,8 @@ fn quit_ends_at_once_and_in_order(on: Pair) {
     assert!(!cluster.dir.join("control").exists());
 }
 
-/// Also where the primary was started with others blocked and ignored. The worker is one that changes
-/// nothing itself.
+/// Also where the primary was started with others blocked and ignored. The worker is one that
+/// changes nothing itself.
 fn workers_start_with_signals_as_they_are_by_default(on: Pair) {
     let mut command = Command::new("env");
     // HUP and USR1 as nohup has them, and whatever a careless parent has left.

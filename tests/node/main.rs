@@ -1,9 +1,9 @@
 //! Scenarios with unmodified Node programs as workers.
 //!
-//! They run under `roundel`; with `UNDER=roundel-smol` in the environment under that, with `UNDER=node`
-//! under Node's own primary, which shows that a scenario asks for nothing that Node does not do, or
-//! that Node loses what it tests. `NODE=PATH` chooses the Node binary, `ROUNDEL=PATH` another build
-//! of the primary.
+//! They run under `roundel`; with `UNDER=roundel-smol` in the environment under that, with
+//! `UNDER=node` under Node's own primary, which shows that a scenario asks for nothing that Node
+//! does not do, or that Node loses what it tests. `NODE=PATH` chooses the Node binary,
+//! `ROUNDEL=PATH` another build of the primary.
 
 mod churn;
 mod client;

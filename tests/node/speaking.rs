@@ -1,4 +1,5 @@
-//! What programs say with `process.send` is no attack: the worker goes on, with what it has in hand.
+//! What programs say with `process.send` is no attack: the worker goes on, with what it has in
+//! hand.
 
 use serde_json::Value;
 

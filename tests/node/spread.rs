@@ -1,4 +1,4 @@
-//! Who gets how many connections.
+//! How many connections each worker gets.
 
 use std::io::{Read, Write};
 

@@ -188,7 +188,8 @@ fn who_only_has_a_database_is_signalled() {
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
 }
 
-/// An idle connection is kept alive: Node closes it after a while, or at once, as its version has it.
+/// An idle connection is kept alive: Node closes it after a while, or at once, as its version has
+/// it.
 #[test]
 fn idle_connections_hold_nobody_for_long() {
     let Some(setup) = habit("none", &[]) else { return };

@@ -49,7 +49,8 @@ fn a_shell_that_is_killed_leaves_nothing() {
     cluster.stop();
 }
 
-/// What a worker has started in its process group ends with it, also where it does not mind SIGTERM.
+/// What a worker has started in its process group ends with it, also where it does not mind
+/// SIGTERM.
 #[test]
 fn helpers_end_with_their_worker() {
     if beyond_node("it ends no groups") {

@@ -1,5 +1,5 @@
-//! The same inputs give the same outputs and the same state: from a journal, drained at each step or
-//! at the end, at another time, or restored in the middle of a run.
+//! The same inputs give the same outputs and the same state: from a journal, drained at each step
+//! or at the end, at another time, or restored in the middle of a run.
 
 use roundel_core::journal::{Ending, Recorder, Replay, Step};
 use roundel_core::{Input, Output, Primary, Time};

@@ -1,4 +1,5 @@
-//! Guarantee 6: a stuck worker costs at most its window; it is ended at the ack timeout, not before.
+//! Guarantee 6: a stuck worker costs at most its window; it is ended at the ack timeout, not
+//! before.
 
 use roundel_core::{Event, Output, Time};
 use roundel_tests::fault::Property;

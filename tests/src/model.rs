@@ -1,4 +1,5 @@
-//! Who gets what next, said as plainly as possible: the reference for guarantees 2 to 6.
+//! Which worker gets which connection next, said as plainly as possible: the reference for
+//! guarantees 2 to 6.
 //!
 //! The model sees every input before the core and every output after it. It does not decide when
 //! workers become ready or are killed (it believes the core's events, which other checks cover),

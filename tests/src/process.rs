@@ -47,8 +47,8 @@ pub fn scratch(prefix: &str) -> PathBuf {
     path
 }
 
-/// An address that nobody listens on: an IP address of the loopback network that only this call gives
-/// out, so that nobody takes the port before it is used.
+/// An address that nobody listens on: an IP address of the loopback network that only this call
+/// gives out, so that nobody takes the port before it is used.
 ///
 /// # Panics
 /// If there is none.

@@ -1,16 +1,18 @@
 //! A run as bytes: what went in and when, and enough of what came out to tell whether it comes out
 //! again.
 //!
-//! A [`Recorder`] stands between an embedder and its [`Primary`](crate::Primary) and makes the bytes; a [`Replay`]
-//! takes them, runs a new primary through the same inputs, and compares. Neither does IO.
+//! A [`Recorder`] stands between an embedder and its [`Primary`](crate::Primary) and makes the
+//! bytes; a [`Replay`] takes them, runs a new primary through the same inputs, and compares.
+//! Neither does IO.
 //!
-//! A journal is a hello (`FF 52 4E 44 4A`, `\xFFRNDJ`, [`VERSION`] as u16 little-endian, one zero), then frames as those of
-//! the native [codec](crate::wire): a beginning with the version of this crate and the [`Config`], an entry
-//! for each input, a check each [`CHECK_EVERY`] entries, and the end. A journal without an end was cut off.
+//! A journal is a hello (`FF 52 4E 44 4A`, `\xFFRNDJ`, [`VERSION`] as u16 little-endian, one zero),
+//! then frames as those of the native [codec](crate::wire): a beginning with the version of this
+//! crate and the [`Config`], an entry for each input, a check each [`CHECK_EVERY`] entries, and the
+//! end. A journal without an end was cut off.
 //!
-//! Outputs are not stored. Each entry says how many were polled since the one before, and 16 bits of a digest over all
-//! of them, so that a replay names the entry at which things went another way; the checks carry
-//! the whole digest, which is FNV-1a with 64 bits over their encoding.
+//! Outputs are not stored. Each entry says how many were polled since the one before, and 16 bits
+//! of a digest over all of them, so that a replay names the entry at which things went another way;
+//! the checks carry the whole digest, which is FNV-1a with 64 bits over their encoding.
 
 mod recorder;
 mod replay;

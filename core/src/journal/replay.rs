@@ -71,7 +71,8 @@ pub enum ReplayError {
         /// What is wrong.
         cause: DecodeError,
     },
-    /// The first frame is not the beginning, or a later one is another, or something is behind the end.
+    /// The first frame is not the beginning, or a later one is another, or something is behind the
+    /// end.
     Misplaced {
         /// The last good entry; 0 if there is none.
         entry: u64,

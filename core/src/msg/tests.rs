@@ -15,7 +15,7 @@ fn a_wider_address_covers_a_narrower_one() {
     let (any4, any6) = (ip("0.0.0.0:80"), ip("[::]:80"));
     let (one4, one6) = (ip("127.0.0.1:80"), ip("[::1]:80"));
     let other = ip("10.0.0.1:80");
-    // Who covers whom, besides itself, if `[::]` takes IPv4 too, and if none does.
+    // Which address covers which others, if `[::]` takes IPv4 too, and if none does.
     let all = [&any, &any4, &any6, &one4, &one6, &other];
     let wide: [(&Address, &[&Address]); 6] = [
         (&any, &[&any4, &any6, &one4, &one6, &other]),

@@ -66,8 +66,8 @@ pub(crate) enum Message<'a> {
     User(&'a str),
     /// The program's own, which is passed over.
     Skipped(Skipped),
-    /// The other side closes a server (`NODE_SOCKET_NOTIFY_CLOSE`) of which it sent connections, and
-    /// waits until they have ended. The key tells which server; it is echoed.
+    /// The other side closes a server (`NODE_SOCKET_NOTIFY_CLOSE`) of which it sent connections,
+    /// and waits until they have ended. The key tells which server; it is echoed.
     NotifyClose(&'a RawValue),
     /// The other side asks how many of these connections are left (`NODE_SOCKET_GET_COUNT`).
     GetCount(&'a RawValue),

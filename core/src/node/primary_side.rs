@@ -77,9 +77,9 @@ pub(super) const SUICIDE: Seq = match Seq::from_raw(u64::MAX) {
 
 /// Lines from a Node worker, and lines to it.
 ///
-/// [`feed`](PrimarySide::feed) it what was read, [`poll`](PrimarySide::poll) events until there
-/// are none. [`note`](PrimarySide::note) each message when it is queued, [`encode`](PrimarySide::encode)
-/// it when it is sent: encoding again gives the same line.
+/// [`feed`](PrimarySide::feed) it what was read, [`poll`](PrimarySide::poll) events until there are
+/// none. [`note`](PrimarySide::note) each message when it is queued,
+/// [`encode`](PrimarySide::encode) it when it is sent: encoding again gives the same line.
 #[derive(Clone, Debug)]
 pub struct PrimarySide<T> {
     host: Host,
@@ -207,8 +207,8 @@ impl<T> PrimarySide<T> {
         }
     }
 
-    /// What mode the path of a unix socket is to have, if this answers a query that says so. Ask before
-    /// the answer is noted.
+    /// What mode the path of a unix socket is to have, if this answers a query that says so. Ask
+    /// before the answer is noted.
     pub fn wished_mode(&self, msg: &ToWorker) -> Option<u32> {
         let ToWorker::QueryReply { ack, result: Ok(_) } = msg else { return None };
         let (_, server, _) = self.asked.iter().find(|(seq, ..)| seq == ack)?;
@@ -306,7 +306,7 @@ impl<T> PrimarySide<T> {
             Some(Cargo::Handoff(seq)) if self.holds_back => {
                 self.emit(PrimaryEvent::Doubtful { seq });
             }
-            // Who answers connections before they have arrived leaves them here for good.
+            // A worker that answers connections before they arrive leaves them here for good.
             Some(Cargo::Handoff(_)) if self.arrived.len() >= MAX_UNACKED => {
                 self.lines.fail(DecodeError::TooManyHandles);
             }

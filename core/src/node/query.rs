@@ -33,7 +33,7 @@ pub(crate) struct Server {
     /// -1 for none.
     pub(crate) fd: i64,
     pub(crate) index: i64,
-    /// Who may connect to a unix socket, as the mode of its path; 0 leaves it as it is.
+    /// The users that may connect to a unix socket, as the mode of its path; 0 leaves it as it is.
     pub(crate) mode: u32,
 }
 
@@ -87,8 +87,8 @@ impl Cluster<'_> {
         })
     }
 
-    /// How many connections may wait in the kernel; 0 is the default. It is `false` where the program
-    /// says `listen(port, host, callback)`; below zero it is as many as the kernel allows.
+    /// How many connections may wait in the kernel; 0 is the default. It is `false` where the
+    /// program says `listen(port, host, callback)`; below zero it is as many as the kernel allows.
     fn backlog(&self) -> u32 {
         let number = self.backlog.map_or(0.0, js::number);
         if number < 0.0 { u32::MAX } else { number as u32 }

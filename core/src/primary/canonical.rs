@@ -17,8 +17,9 @@ use crate::{ConnId, Deadline, ListenerId, STALLED_AFTER, Slot, Time, WorkerId};
 ///
 /// Two primaries with the same configuration and equal views answer equal inputs (renamed alike)
 /// with equal outputs, but for the counters: totals, restarts, the last exit of a slot, stray
-/// messages and failed queries short of their limits. Both must have been woken in time, since they may remind
-/// themselves of nothing at different times. Outputs that were not polled are not part of it.
+/// messages and failed queries short of their limits. Both must have been woken in time, since they
+/// may remind themselves of nothing at different times. Outputs that were not polled are not part
+/// of it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Canonical(Vec<u8>);
 
@@ -98,7 +99,7 @@ fn flags<const N: usize>(flags: [bool; N]) -> u32 {
     flags.iter().rev().fold(0, |all, &flag| all << 1 | u32::from(flag))
 }
 
-/// Whom a deadline is about.
+/// The part of the state that a deadline is about.
 enum About {
     Worker(WorkerId, Option<ListenerId>),
     Slot(Slot),
@@ -308,7 +309,7 @@ impl CanonicalView<'_> {
         for share in &worker.shares {
             out.write_u32(rank(&self.listeners, &share.listener));
             share.listening.hash(out);
-            // Who is on the way out gets nothing more.
+            // A worker that leaves gets nothing more.
             let cool = share.cool.filter(|_| worker.life <= Life::Ready);
             cool.map(|cool| cool.until.is_some()).hash(out);
             if let Some(cool) = cool {

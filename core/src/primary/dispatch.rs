@@ -44,7 +44,7 @@ impl Primary {
             return Ok(());
         }
         let entry = Pending { conn, attempts: 0 };
-        // Who waits already waits because nobody is eligible, so nobody is for this one.
+        // If connections wait already, nobody is eligible, so nobody is for this one.
         match if waiting > 0 { None } else { self.pick(listener) } {
             Some(worker) => self.hand_off(worker, listener, entry),
             None => {
@@ -163,7 +163,7 @@ impl Primary {
     pub(super) fn serve_all(&mut self) {
         let mut turn = 0;
         while let Some(&listener) = self.backlog.get(turn) {
-            // Whom nobody could take before, nobody can after a handoff.
+            // A connection that nobody could take before, nobody can after a handoff.
             match self.pick(listener) {
                 Some(index) => {
                     if let Some((listener, entry)) = self.take_turn(turn) {

@@ -47,12 +47,12 @@ pub enum Input {
     },
     /// After a read, an unfinished frame is left over. Say it after every such read.
     FrameBegun {
-        /// Whose.
+        /// The worker.
         worker: WorkerId,
     },
     /// What a worker sent, or did, is outside the protocol.
     Violation {
-        /// Who.
+        /// The worker.
         worker: WorkerId,
         /// What.
         what: Violation,
@@ -60,7 +60,7 @@ pub enum Input {
     /// A worker's channel was read to its end: end of file or ECONNRESET. EPIPE on a send does
     /// not count, as acks may still be unread.
     ChannelClosed {
-        /// Whose.
+        /// The worker.
         worker: WorkerId,
     },
     /// A worker's process has ended and was reaped.
@@ -78,7 +78,8 @@ pub enum Input {
         result: Result<SockName, Errno>,
     },
     /// The answer to [`Output::Unbind`](crate::Output::Unbind), by when everything that could be
-    /// accepted was given in, or to [`Output::Close`](crate::Output::Close): the listener is closed.
+    /// accepted was given in, or to [`Output::Close`](crate::Output::Close): the listener is
+    /// closed.
     Unbound {
         /// Which listener.
         listener: ListenerId,
@@ -103,20 +104,20 @@ pub enum Input {
     /// A Node worker has this connection, but may hold its answer back: if it dies without that
     /// answer, nobody knows whether it was served.
     Doubtful {
-        /// Who.
+        /// The worker.
         worker: WorkerId,
         /// The number of the handoff.
         seq: Seq,
     },
     /// A worker said something that answers or names nothing.
     Stray {
-        /// Who.
+        /// The worker.
         worker: WorkerId,
     },
     /// The answer to [`Output::CountConnections`](crate::Output::CountConnections) about one of the
     /// workers. Without an answer connections are taken to be open.
     Connections {
-        /// Whose.
+        /// The worker.
         worker: WorkerId,
         /// How many connections of clients it has; `None` if that can't be known.
         open: Option<u32>,

@@ -1,5 +1,5 @@
-//! How a worker is led out: it settles, is told, and is signalled only when that can cut nobody off,
-//! or when its deadline is near.
+//! How a worker is led out: it settles, is told, and is signalled only when that can cut nobody
+//! off, or when its deadline is near.
 
 use alloc::vec::Vec;
 use core::time::Duration;

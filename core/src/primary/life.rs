@@ -44,7 +44,8 @@ impl Primary {
 
     pub(super) fn on_hello(&mut self, id: WorkerId, codec: Codec) {
         let Some(worker) = self.workers.get_mut(id) else { return };
-        // A channel has one first byte: with another window it would have more in flight than it may.
+        // A channel has one first byte: with another window it would have more in flight than it
+        // may.
         if worker.codec.is_some() {
             return;
         }

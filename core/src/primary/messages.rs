@@ -26,8 +26,8 @@ impl Primary {
         if worker.killed_as.is_some() {
             return;
         }
-        // Without cluster nothing says that a program runs, and it may speak before it has taken its
-        // listeners.
+        // Without cluster nothing says that a program runs, and it may speak before it has taken
+        // its listeners.
         let unheralded = self.config.pass_listeners
             && matches!(msg, FromWorker::Suicide { .. } | FromWorker::Ready);
         match msg {
@@ -87,7 +87,7 @@ impl Primary {
     fn on_leave(&mut self, id: WorkerId, seq: Seq) {
         let Some(worker) = self.workers.get_mut(id) else { return };
         let staying = worker.life.is_staying();
-        // Who said `suicide` first is failing, whatever it says later.
+        // A worker that said `suicide` first is failing, even if it says something else later.
         worker.voluntary |= worker.life != Life::Leaving;
         if self.step(id, Step::Leave) {
             self.event(Event::Leaving { worker: id });

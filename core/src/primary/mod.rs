@@ -220,7 +220,8 @@ impl Primary {
             },
             Input::Spawned { worker, .. } | Input::SpawnFailed { worker, .. } => {
                 match self.workers.get(*worker) {
-                    // Who has spoken runs: a failed start would lose what is in flight there.
+                    // A worker that has spoken runs: a failed start would lose what is in flight
+                    // there.
                     Some(Worker { pid: None, exit: None, codec: None, .. }) => Ok(()),
                     _ => Err(Misuse::NotStarting(*worker)),
                 }

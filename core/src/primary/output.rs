@@ -29,7 +29,7 @@ pub enum Output {
     },
     /// Send a signal to the worker's process; with [`Signal::Kill`], to its whole process group.
     Kill {
-        /// Whom.
+        /// The worker.
         worker: WorkerId,
         /// What.
         signal: Signal,
@@ -38,12 +38,12 @@ pub enum Output {
     /// is there to its end, then say `ChannelClosed`. Nothing else closes a channel before its
     /// end of file.
     Fence {
-        /// Whose.
+        /// The worker.
         worker: WorkerId,
     },
     /// The worker's channel and process have ended: forget what belongs to it.
     Forget {
-        /// Whom.
+        /// The worker.
         worker: WorkerId,
     },
     /// Bind and listen, but do not accept yet. Answer: `Bound`.
@@ -56,8 +56,9 @@ pub enum Output {
         backlog: u32,
     },
     /// Accept until nothing is left, if [`Primary::is_emptied`](crate::Primary::is_emptied) says
-    /// so, close the listener, then say `Unbound`. Where something is wanting for that, or while the primary
-    /// [is full](crate::Primary::is_full), it may take as long as it takes: `Close` ends it.
+    /// so, close the listener, then say `Unbound`. Where something is wanting for that, or while
+    /// the primary [is full](crate::Primary::is_full), it may take as long as it takes: `Close`
+    /// ends it.
     Unbind {
         /// Which one.
         listener: ListenerId,
@@ -94,15 +95,15 @@ pub enum Output {
     /// It may take some time. Answer: `Connections` for each of them; none is asked for again
     /// within a second.
     CountConnections {
-        /// Whose.
+        /// The workers.
         workers: Vec<WorkerId>,
     },
     /// For the log.
     Event(Event),
     /// The last output: everything has ended.
     Stopped(Verdict),
-    /// Close a listener as it is, whatever waits in its queue, then say `Unbound`: nobody is left to
-    /// serve it. One that is being emptied for `Unbind` is emptied no further, and `Unbound` is
+    /// Close a listener as it is, whatever waits in its queue, then say `Unbound`: nobody is left
+    /// to serve it. One that is being emptied for `Unbind` is emptied no further, and `Unbound` is
     /// said once.
     Close {
         /// Which one.
@@ -261,8 +262,8 @@ pub enum Verdict {
 pub enum Event {
     /// A worker's process runs.
     Spawned { worker: WorkerId, slot: Slot, generation: u32, pid: i32 },
-    /// A worker's process could not be started. Where resources are wanting, this is told once, until
-    /// a start in that slot succeeds or fails for another reason.
+    /// A worker's process could not be started. Where resources are wanting, this is told once,
+    /// until a start in that slot succeeds or fails for another reason.
     SpawnFailed { worker: WorkerId, slot: Slot, cause: SpawnError },
     /// A worker speaks the protocol.
     Online { worker: WorkerId, codec: Codec },

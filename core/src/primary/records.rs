@@ -193,7 +193,7 @@ pub(crate) struct SlotRecord {
     pub(crate) last_exit: Option<LastExit>,
 }
 
-/// Who is, or will be, in a slot.
+/// The worker that is, or will be, in a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum SlotState {
     /// Nobody yet: the listeners are being bound.
@@ -230,9 +230,9 @@ pub(crate) struct Listener {
     /// Workers get the listener itself, not its connections.
     pub(crate) shared: bool,
     pub(crate) state: ListenerState,
-    /// Who asks for it until it is bound.
+    /// The workers that ask for it until it is bound.
     pub(crate) askers: Vec<Asker>,
-    /// Whose workers it was ever given to.
+    /// The slots whose workers it was ever given to.
     pub(crate) slots: BTreeSet<Slot>,
     /// A connection has come to it.
     pub(crate) used: bool,

@@ -108,7 +108,7 @@ impl Primary {
         let early = worker.failed_early(now) && !worker.replaced;
         let replaced = core::mem::replace(&mut worker.replaced, true);
         let slot = worker.slot;
-        // Whoever was ready for as long as the budget looks back has shown that it works.
+        // A worker that was ready for as long as the budget looks back has shown that it works.
         let proven = worker.ready_at.is_some_and(|at| now.since(at) >= self.config.restart_period);
         let delay = self.config.respawn_delay;
         let Some(record) = self.slot_mut(slot) else { return };
@@ -201,9 +201,9 @@ impl Primary {
         if barred || replaced {
             return self.confirm(id, suicide);
         }
-        // Who fails at once would otherwise be replaced at once, again and again. Where workers
-        // accept for themselves nobody knows whether one has served: it is taken at its word, as
-        // long as the slot's budget lasts.
+        // A worker that fails at once would else be replaced at once, again and again. Where
+        // workers accept for themselves nobody knows whether one has served: it is taken at its
+        // word, as long as the slot's budget lasts.
         let unseen = self.config.pass_listeners && ready && suicide.is_some();
         if early && !(unseen && self.count_failure(slot) <= self.config.restart_intensity) {
             return self.confirm(id, suicide);

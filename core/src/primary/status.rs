@@ -67,7 +67,7 @@ pub struct ListenerStatus<'a> {
     pub key: &'a ListenKey,
     /// Where it is bound, once it is.
     pub sockname: Option<&'a SockName>,
-    /// Who accepts.
+    /// The policy by which its connections are accepted.
     pub policy: Policy,
     /// Connections pending.
     pub pending: u32,

@@ -118,7 +118,7 @@ impl Worker {
         }
     }
 
-    /// Whose acceptance may not have reached the primary is not the program's: the primary hands
+    /// A connection whose acceptance may not have arrived is not the program's: the primary hands
     /// it to another worker.
     pub(super) fn drop_unsent(&mut self) {
         for unsent in core::mem::take(&mut self.unsent) {

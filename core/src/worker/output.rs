@@ -49,7 +49,7 @@ pub enum WorkerOutput {
     /// The primary wants this worker to leave. What has arrived may still be taken; nothing new
     /// will come.
     Draining {
-        /// Who lives after this is killed.
+        /// A worker that lives after this is killed.
         deadline: Option<Time>,
     },
     /// The primary knows of the suicide: the replacement was started.

@@ -49,7 +49,8 @@ impl Inner {
         Watched::new(Arc::clone(fd), Waker::from(Arc::clone(&self.waiters)))
     }
 
-    /// Has a set watch the channel and the bell under one key, until [`leave_set`](Inner::leave_set).
+    /// Has a set watch the channel and the bell under one key, until
+    /// [`leave_set`](Inner::leave_set).
     pub(super) fn watch_in(&self, set: &Set, key: u64) -> io::Result<()> {
         if let Some(channel) = self.shared.with(|member| member.channel_fd().cloned()) {
             set.add(channel, key, false)?;

@@ -45,8 +45,8 @@ const FAREWELL_TIMEOUT: Duration = Duration::from_secs(5);
 /// ```
 ///
 /// Any executor will do; a program that serves in tasks of their own waits for them before it
-/// [`finish`](Worker::finish)es. The channel to the primary is read and written while some task waits:
-/// for a [`listen`](Worker::listen), an [`accept`](Listener::accept) or for
+/// [`finish`](Worker::finish)es. The channel to the primary is read and written while some task
+/// waits: for a [`listen`](Worker::listen), an [`accept`](Listener::accept) or for
 /// [`leaving`](Worker::leaving).
 ///
 /// A connection is acknowledged to the primary when the program takes it. What it has not taken

@@ -167,7 +167,7 @@ fn a_dropped_listener_gives_back_what_it_has() {
     drop(worker);
 }
 
-/// Whoever reads the channel finds what others wait for.
+/// A task that reads the channel finds what others wait for.
 #[test]
 fn many_tasks_may_wait() {
     let (mut primary, worker, web) = serving();

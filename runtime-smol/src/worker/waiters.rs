@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
 
-/// Who waits. As a waker it wakes all of them, whatever each one waits for: they are few.
+/// The tasks that wait. As a waker it wakes all of them, no matter what each waits for: they are
+/// few.
 #[derive(Debug)]
 pub(super) struct Waiters {
     waiting: Mutex<Vec<(u64, Waker)>>,

@@ -110,7 +110,7 @@ pub(super) struct OptionArgs {
     #[arg(long, value_name = "ADDR", value_parser = Value(crate::address::parse), allow_hyphen_values = true)]
     pub(super) pass_server: Option<Address>,
 
-    /// Who gets the next connection: round-robin or shared (workers accept by themselves)
+    /// How connections are distributed: round-robin or shared (workers accept by themselves)
     /// [default: round-robin; shared if NODE_CLUSTER_SCHED_POLICY is none]
     #[arg(long, value_name = "POLICY", value_parser = Value(values::policy), allow_hyphen_values = true)]
     pub(super) policy: Option<Policy>,
@@ -141,13 +141,13 @@ pub(super) struct OptionArgs {
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = Value(values::duration), allow_hyphen_values = true)]
     pub(super) drain_timeout: Duration,
 
-    /// How long after its last connection was handed to it a leaving worker is told to leave, at most
-    /// a quarter of --drain-timeout: 500ms, 10s; 0 is at once
+    /// How long after its last connection was handed to it a leaving worker is told to leave, at
+    /// most a quarter of --drain-timeout: 500ms, 10s; 0 is at once
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = Value(values::or_never), allow_hyphen_values = true)]
     pub(super) drain_settle: OrNever,
 
-    /// How long a leaving worker that had connections may live on without any before it gets SIGTERM:
-    /// 500ms, 10s; 0 is until its deadline is near
+    /// How long a leaving worker that had connections may live on without any before it gets
+    /// SIGTERM: 500ms, 10s; 0 is until its deadline is near
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = Value(values::or_never), allow_hyphen_values = true)]
     pub(super) linger: OrNever,
 

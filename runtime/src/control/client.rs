@@ -28,7 +28,7 @@ pub fn find(path: Option<&Path>) -> Result<PathBuf, String> {
 }
 
 pub(super) fn find_in(directories: &[Directory]) -> Result<PathBuf, String> {
-    // Whoever can write to a directory can put a socket there that a primary never made.
+    // Anybody who can write to a directory can put a socket there that a primary never made.
     let (trusted, refused): (Vec<_>, Vec<_>) = directories
         .iter()
         .map(|it| (it, it.look()))

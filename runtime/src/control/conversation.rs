@@ -42,7 +42,7 @@ pub(super) struct Conversation {
     idle_until: Time,
 }
 
-/// Who is let go first where a place is needed.
+/// The order in which clients are let go when a place is needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Worth {
     /// It asks for nothing; the first is who does so longest.

@@ -49,10 +49,10 @@ pub struct ControlServer {
 }
 
 impl ControlServer {
-    /// Listens at `path`, or at the default place: `roundel-PID.sock` in `$XDG_RUNTIME_DIR`, if that
-    /// is this user's, or in `roundel-UID` in the temporary directory, which is made with mode 0700.
-    /// The socket has mode 0600 from its birth. A socket at that path that nobody has any more is
-    /// replaced.
+    /// Listens at `path`, or at the default place: `roundel-PID.sock` in `$XDG_RUNTIME_DIR`, if
+    /// that is this user's, or in `roundel-UID` in the temporary directory, which is made with mode
+    /// 0700. The socket has mode 0600 from its birth. A socket at that path that nobody has any
+    /// more is replaced.
     ///
     /// # Errors
     /// [`ControlError`] if somebody listens there, if it is not a socket, or if a call fails.

@@ -23,7 +23,7 @@ const MAX_UNSENT: usize = 64 * 1024;
 /// The work of `/spin`.
 const SPINS: u64 = 10_000_000;
 
-/// Who answers.
+/// The worker that answers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Identity {
     worker: u64,
@@ -196,7 +196,8 @@ impl Client {
             && self.body_left == 0
     }
 
-    /// Whether it was answered for the last time, and is only still to close: nobody waits for that.
+    /// Whether it was answered for the last time, and is only still to close: nobody waits for
+    /// that.
     pub(super) fn is_lingering(&self) -> bool {
         self.state == State::Lingering
     }

@@ -46,8 +46,9 @@ fn fifo(scratch: &Scratch) -> (PathBuf, File) {
     (path, reader)
 }
 
-/// Blocks the writer for as long as nobody reads: it is given a line longer than a pipe and a batch,
-/// and is in the midst of it when this returns. From then on the queue takes exactly `CAPACITY`.
+/// Blocks the writer for as long as nobody reads: it is given a line longer than a pipe and a
+/// batch, and is in the midst of it when this returns. From then on the queue takes exactly
+/// `CAPACITY`.
 fn block_writer(log: &mut EventLog, reader: &File) {
     log.write(&format!("\"{}\"", "x".repeat(4 << 20)));
     let mut fds = [PollFd::new(reader.as_fd(), PollFlags::POLLIN)];

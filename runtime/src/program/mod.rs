@@ -1,8 +1,8 @@
 //! What to start: from the words on the command line to a program that can be a worker.
 //!
-//! Package managers and other launchers start Node as a process of their own, which the channel does
-//! not reach. So what they would start is started directly, or an error says what to write instead;
-//! and what can't be started is found out before anything is.
+//! Package managers and other launchers start Node as a process of their own, which the channel
+//! does not reach. So what they would start is started directly, or an error says what to write
+//! instead; and what can't be started is found out before anything is.
 
 mod draft;
 mod find;

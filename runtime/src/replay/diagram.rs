@@ -192,7 +192,8 @@ fn happened(event: &Event) -> Option<String> {
     })
 }
 
-/// What may stand in a message of a diagram: `;` and `#` have a meaning there, and a line end is one.
+/// What may stand in a message of a diagram: `;` and `#` have a meaning there, and a line end is
+/// one.
 fn text(words: &str) -> String {
     let mut text = String::new();
     for character in words.chars() {

@@ -42,7 +42,7 @@ pub fn run(name: &str, path: &Path, as_diagram: bool) -> Exit {
             Exit::Stopped
         }
         Ok(None) => Exit::Stopped,
-        // Whoever read has had enough.
+        // The reader has had enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Stopped,
         Err(error) => {
             say(&error.to_string());

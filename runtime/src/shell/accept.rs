@@ -57,8 +57,8 @@ impl Door {
         std::mem::take(&mut self.visited)
     }
 
-    /// Accepts one connection, if one waits. Without a descriptor for it the kernel says so even where
-    /// none waits. For what is left in a listener that is to be closed there is one to spare.
+    /// Accepts one connection, if one waits. Without a descriptor for it the kernel says so even
+    /// where none waits. For what is left in a listener that is to be closed there is one to spare.
     fn accept(&self, spare: &mut Reserve) -> Result<Option<OwnedFd>, i32> {
         let accepted = socket::accept(self.as_fd());
         match (accepted, self.state) {
@@ -222,8 +222,8 @@ impl Shell {
         }
     }
 
-    /// Closes a listener once the adapter has let go of it too: before that its address is not free,
-    /// and what is bound next may want it.
+    /// Closes a listener once the adapter has let go of it too: before that its address is not
+    /// free, and what is bound next may want it.
     pub(super) fn close_door(&mut self, listener: ListenerId) {
         let Some(door) = self.doors.get_mut(&listener) else { return };
         door.state = DoorState::Closing;

@@ -19,7 +19,7 @@ impl Shell {
             let Some(control) = &mut self.control else { return };
             let now = self.now;
             let accepted = match control.accept(now) {
-                // Whoever wants to stop the primary must be heard.
+                // A client that wants to stop the primary must be heard.
                 Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => {
                     self.spare.lend(|| control.accept(now))
                 }

@@ -54,8 +54,9 @@ use peer::Peer;
 /// How soon something that failed for want of descriptors or memory is tried again.
 const RETRY: std::time::Duration = std::time::Duration::from_millis(100);
 
-/// The descriptors that a start takes for a moment: the two ends of the channel, standard input, and
-/// the two ends of the pipe by which the child tells that it could not exec; and one for good measure.
+/// The descriptors that a start takes for a moment: the two ends of the channel, standard input,
+/// and the two ends of the pipe by which the child tells that it could not exec; and one for good
+/// measure.
 const SPAWN_FDS: usize = 6;
 
 /// Signals that are read before anything else is done.
@@ -74,8 +75,8 @@ pub struct Shell {
     files: OpenFiles,
     /// For the next start of a worker.
     spawn_reserve: Reserve,
-    /// For whom else there is no descriptor: what is left in a listener that is to be closed, and who
-    /// has something to say on the control socket.
+    /// For whom else there is no descriptor: what is left in a listener that is to be closed, and
+    /// who has something to say on the control socket.
     spare: Reserve,
     signals: Signals,
     control: Option<ControlServer>,
@@ -117,9 +118,9 @@ pub struct Shell {
 
 impl Shell {
     /// Takes over the process: signals, limits, control socket, and the scheduling policy of this
-    /// thread (see [`process::schedule_in_batches`]). The first turn binds the operator's listeners and
-    /// starts the workers: by then the event loop has what it needs, or there are no workers to leave
-    /// behind.
+    /// thread (see [`process::schedule_in_batches`]). The first turn binds the operator's listeners
+    /// and starts the workers: by then the event loop has what it needs, or there are no workers to
+    /// leave behind.
     ///
     /// # Errors
     /// [`StartError`] names what could not be set up. Listeners that can't be bound and programs

@@ -58,7 +58,7 @@ pub enum Change {
     /// It is shared, so that it is closed only when both sides have let go of it: a listener that
     /// a worker holds too would otherwise stay in an epoll set after its close (epoll(7)).
     Watch {
-        /// Whose.
+        /// The source that the descriptor belongs to.
         source: Source,
         /// The descriptor.
         fd: Arc<OwnedFd>,
@@ -68,14 +68,14 @@ pub enum Change {
     /// Watch the same descriptor for something else. Readiness to write is asked for only while
     /// something waits for it: each read at the other end would wake the primary.
     Rewatch {
-        /// Whose.
+        /// The source that the descriptor belongs to.
         source: Source,
         /// Whether readiness to write matters too.
         writable: bool,
     },
     /// Watch it no longer, and let go of the descriptor.
     Unwatch {
-        /// Whose.
+        /// The source that the descriptor belongs to.
         source: Source,
     },
 }

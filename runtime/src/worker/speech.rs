@@ -132,7 +132,7 @@ impl Channel {
 
 impl Drop for Channel {
     fn drop(&mut self) {
-        // Whoever else holds the descriptor, such as an event loop, shall not delay the end.
+        // Another holder of the descriptor, such as an event loop, must not delay the end.
         let _ = shutdown(self.fd.as_raw_fd(), Shutdown::Both);
     }
 }

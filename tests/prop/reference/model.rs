@@ -1,4 +1,5 @@
-//! Who gets what, decided from DESIGN's rules alone and as plainly as possible.
+//! The worker that each connection goes to, decided from DESIGN's rules alone and as plainly as
+//! possible.
 
 use std::cmp::min;
 

@@ -1,5 +1,5 @@
-//! `forgetful_primary EVENTS CONTROL PROGRAM`: a primary with two listeners, whose event loop forgets
-//! whatever it hears of the first one. For tests of what watches over such faults.
+//! `forgetful_primary EVENTS CONTROL PROGRAM`: a primary with two listeners, whose event loop
+//! forgets whatever it hears of the first one. For tests of what watches over such faults.
 
 use std::collections::BTreeMap;
 use std::io;

@@ -1,4 +1,5 @@
-//! `simulate [--seeds A..B] [--length N] [--workers N]`: runs simulated lives and says what happened in them.
+//! `simulate [--seeds A..B] [--length N] [--workers N]`: runs simulated lives and says what
+//! happened in them.
 
 use std::ops::Range;
 use std::process::ExitCode;

@@ -48,7 +48,7 @@ pub struct Bounds {
     pub commands: u8,
     /// Begin before the listener is bound, not when all workers are ready.
     pub cold: bool,
-    /// Whoever has to start a process, close a listener, or say hello may do so at any time later,
+    /// Processes start, listeners close and workers say hello at any time later,
     /// not at once.
     pub lazy: bool,
     /// What is not searched because it would show nothing new.

@@ -1,5 +1,5 @@
-//! What must make no difference, tried in a state: hostile answers, impossible inputs, late reports,
-//! and a rest as a snapshot.
+//! What must make no difference, tried in a state: hostile answers, impossible inputs, late
+//! reports, and a rest as a snapshot.
 
 use std::sync::{Arc, OnceLock};
 

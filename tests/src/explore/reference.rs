@@ -1,4 +1,4 @@
-//! Who must get what next, computed as plainly as possible beside the primary.
+//! Which worker must get which connection next, computed as plainly as possible beside the primary.
 
 use std::time::Duration;
 

@@ -28,8 +28,8 @@ pub struct Search {
     pub bug: Option<Bug>,
     /// How many threads.
     pub threads: usize,
-    /// One of so many states is probed and settled, by its fingerprint, and 16 times as
-    /// many of those in which nothing goes on by itself, or only workers come and go. 1 means every state.
+    /// One of so many states is probed and settled, by its fingerprint, and 16 times as many of
+    /// those in which nothing goes on by itself, or only workers come and go. 1 means every state.
     pub sample: u64,
     /// Give up after so many states.
     pub max_states: usize,

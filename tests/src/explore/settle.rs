@@ -109,8 +109,8 @@ impl World {
         Err("10: with everybody healthy, the shutdown never ends".into())
     }
 
-    /// A shutdown ends by its deadline although no worker does anything from now on, and the listener
-    /// is never empty: there are always more clients, or no descriptors to accept them.
+    /// A shutdown ends by its deadline although no worker does anything from now on, and the
+    /// listener is never empty: there are always more clients, or no descriptors to accept them.
     fn ends_alone(&self) -> Result<(), String> {
         let mut run = Vec::new();
         self.ends_alone_by(&mut run).map_err(|what| after(&what, &run))

@@ -71,7 +71,7 @@ pub struct World {
     pub left: Left,
     /// How it ended.
     pub verdict: Option<Verdict>,
-    /// Who must get what.
+    /// The reference that says which worker must get which connection.
     pub reference: Arc<Reference>,
     /// What the last step reached.
     pub goals: Goals,

@@ -96,9 +96,10 @@ impl Sim {
 
     /// Only who sends what is no message is ended for it.
     fn judge_violation(&mut self, worker: WorkerId, violation: &Violation) {
-        // Who is stopped in the middle of a message is honest, and so is who answers too often.
+        // A worker stopped in the middle of a message is honest; so is one that answers too often.
         let own = matches!(violation, Violation::FrameTimeout | Violation::StrayMessages);
-        // Who has no descriptors for the listener that it is given can't serve, and is told so thus.
+        // A worker without descriptors for the listener that it is given can't serve: it is told so
+        // thus.
         let full = self.world.codecs == Codecs::Fork
             && *violation == Violation::Decode(DecodeError::BadMessage);
         if !own && !full && !self.hostile.contains(&worker) {

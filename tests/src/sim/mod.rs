@@ -44,7 +44,7 @@ use trace::Trace;
 /// What is known of a connection from outside.
 #[derive(Debug)]
 struct Fate {
-    /// Whose program was given it.
+    /// The workers whose programs were given it.
     served: Vec<WorkerId>,
     released: Option<ConnEnd>,
     socket: Weak<ConnId>,

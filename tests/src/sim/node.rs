@@ -42,8 +42,8 @@ struct Server {
     key: Option<String>,
 }
 
-/// How much Node reads at once. It takes a handle for that of the next message that wants one, so it
-/// relies on what the kernel does: a send as short as these is never cut.
+/// How much Node reads at once. It takes a handle for that of the next message that wants one, so
+/// it relies on what the kernel does: a send as short as these is never cut.
 const ONE_READ: usize = 64 * 1024;
 
 /// Its answer to a handle.

@@ -169,7 +169,8 @@ impl Sim {
             process.starved = false;
             process.trouble = None;
             process.stubborn = 0;
-            // Who has lost its channel is given up at last; but a Node program may live without.
+            // A worker that has lost its channel is given up at last; but a Node program may live
+            // without.
             process.exit_lost &=
                 process.channel.up.is_ended() && process.link.codec() != Some(Codec::Node);
             if process.hostile && !process.hangs {

@@ -1,4 +1,4 @@
-//! Whatever may come.
+//! Arbitrary and hostile input.
 
 use alloc::format;
 use alloc::string::String;
@@ -77,7 +77,7 @@ fn hostile_line() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    /// Whatever comes leads to events or to an error, which stays; and whatever is said
+    /// Any input leads to events or to an error, which stays; and whatever is said
     /// meanwhile is one line.
     #[test]
     fn nothing_that_comes_does_harm(

@@ -104,7 +104,7 @@ fn who_leaves_first() {
     // By how much makes no difference.
     let earlier: Act = |hand| hand.worker(1).leaving_since = Time::from_millis(1);
     assert!(looks_alike(both_leave, earlier));
-    // Who stays has no such time, and who has ended makes no room any more.
+    // A worker that stays has no such time; one that has ended makes no room any more.
     let one_leaves: Act = |hand| {
         hand.worker(2).life = Life::Leaving;
         hand.worker(2).leaving_since = Time::from_millis(12);

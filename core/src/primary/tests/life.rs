@@ -98,7 +98,7 @@ fn the_time_to_become_ready_runs_from_the_first_good_answer() {
     hand.ask(1, &keys[1]);
     hand.bound(2, &name("[::]:2"));
     assert_eq!(events(&hand.later(2 * SECOND)), ["killing"]);
-    // Who is ready may ask for more.
+    // A ready worker may ask for more.
     let mut hand = Hand::serving(Config::builder().ready_timeout(Some(7 * SECOND)));
     hand.ask(1, &keys[0]);
     hand.bound(2, &name("[::]:1"));

@@ -1,4 +1,4 @@
-//! Whatever the order in which a program calls its worker, it does not sleep beside a connection.
+//! A program does not sleep beside a connection, in whichever order it calls its worker.
 
 use roundel_core::Codec;
 
@@ -129,8 +129,8 @@ impl Program {
         self.events.iter().any(|event| event.token() == WORKER)
     }
 
-    /// What it does when it is woken: it asks each listener once, and looks at its standing, sooner or
-    /// later; and calls whatever it likes.
+    /// What it does when it is woken: it asks each listener once, and looks at its standing, sooner
+    /// or later; and calls whatever it likes.
     fn wake(&mut self, is_quiet: bool) {
         let mut asks = self.open.len() + 1;
         let first = self.dice.roll(asks);

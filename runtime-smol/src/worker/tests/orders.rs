@@ -24,7 +24,7 @@ fn start(codec: Codec, listeners: usize) -> (Dealer, Worker, Vec<Listener>) {
 }
 
 /// Takes what comes of these two, in a way that changes with each connection, until nothing will.
-/// Whatever it does without waiting, it waits for one of them in the end.
+/// After all that it does without waiting, it waits for one of them.
 async fn serve(seed: u64, worker: &Worker, one: &Listener, two: &Listener) {
     let mut dice = Dice::new(seed);
     let mut stream = one.incoming();

@@ -147,7 +147,7 @@ fn a_slow_reader_holds_up_nobody() {
     }
     assert_eq!(got.len(), long.len() + 3);
     assert_eq!(primary.server.wants_write(id), Some(false));
-    // Who reads nothing at all is let go.
+    // A client that reads nothing at all is let go.
     let (mut stream, id) = primary.connect();
     stream.write_all(b"{\"command\":\"status\"}\n").unwrap();
     assert_eq!(primary.ready(id), Some(Request::Status));
@@ -198,7 +198,7 @@ fn the_newest_takes_the_place_of_who_asks_for_nothing_for_longest() {
     assert_eq!(primary.ready(clients[2].1), Some(Request::Status));
     primary.reply(clients[2].1, &"all");
     let mut late = Vec::new();
-    // Whoever comes is let in, and served; the others go in the order of their idleness.
+    // A new client is let in, and served; the others go in the order of their idleness.
     for gone in 3..MAX_CLIENTS + 40 {
         let (mut stream, id) = primary.connect();
         let evicted = primary.server.take_evicted();
