@@ -1,0 +1,57 @@
+//! The end: what is still written, and with which exit code the primary ends.
+
+use std::path::Path;
+use std::time::Duration;
+
+use roundel_core::Verdict;
+
+use super::{Shell, report};
+use crate::exit::Exit;
+
+impl Shell {
+    pub(super) fn end_if_stopped(&mut self) {
+        // What leaders left behind has its second, but no longer than until the deadline.
+        if !self.groups.have_ended() {
+            return;
+        }
+        let Some(verdict) = self.verdict.take() else { return };
+        if let Some(why) = self.core.end_journal() {
+            self.unrecorded(&why);
+        }
+        if let Some(events) = self.events.take() {
+            events.finish(Duration::from_secs(1));
+        }
+        self.control = None;
+        self.exit = Some(match verdict {
+            Verdict::Stopped => Exit::Stopped,
+            Verdict::CrashLoop => {
+                self.say("crash loop: every worker slot failed too often; giving up");
+                Exit::CrashLoop
+            }
+            Verdict::CannotBind { .. } => Exit::CannotBind,
+            Verdict::ProgramMissing => {
+                let program = self.program.path.to_string_lossy().into_owned();
+                // If the file is there, what it needs to be loaded is not.
+                let there = Path::new(&program).exists();
+                let why = if there {
+                    "its interpreter or loader does not exist"
+                } else {
+                    "no such program"
+                };
+                self.say(&format!("{program}: {why}"));
+                Exit::ProgramMissing
+            }
+            Verdict::NotExecutable { errno } => {
+                let program = self.program.path.to_string_lossy().into_owned();
+                let why = report::explain(errno.0);
+                self.say(&format!("{program}: cannot be executed: {why}"));
+                Exit::NotExecutable
+            }
+            other => {
+                self.say(&other.to_string());
+                Exit::Failure
+            }
+        });
+        self.console.flush();
+    }
+}
