@@ -77,6 +77,8 @@ struct State {
     is_writing: bool,
     /// The writer waits for news.
     is_asleep: bool,
+    /// Somebody waits until everything is written.
+    is_awaited: bool,
     is_closed: bool,
 }
 
@@ -86,9 +88,12 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wake(&self, state: &State) {
-        // Each call is a system call, so not for a writer that is busy.
-        if state.is_asleep {
+    /// Wakes the writer if it sleeps. Each call is a system call, so a writer that is busy, or was
+    /// woken before, is left alone; and the lock is let go first, or the writer would wait for it.
+    fn wake(&self, mut state: MutexGuard<'_, State>) {
+        let is_asleep = std::mem::take(&mut state.is_asleep);
+        drop(state);
+        if is_asleep {
             self.news.notify_one();
         }
     }
@@ -130,7 +135,7 @@ impl Lines {
         for part in parts {
             state.waiting.extend_from_slice(part.as_bytes());
         }
-        self.shared.wake(&state);
+        self.shared.wake(state);
     }
 
     /// Opens the output anew once what is queued by now is written.
@@ -138,7 +143,7 @@ impl Lines {
         let mut state = self.shared.state();
         let end = state.waiting.len();
         state.reopen_at.get_or_insert(end);
-        self.shared.wake(&state);
+        self.shared.wake(state);
     }
 
     /// Waits until everything is written; gives up when nothing was for as long as `patience`, and
@@ -155,6 +160,7 @@ impl Lines {
             if now.duration_since(last.1) >= patience || now.duration_since(begun) >= limit {
                 return false;
             }
+            state.is_awaited = true;
             let waited = self.shared.idle.wait_timeout(state, GLANCE);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
@@ -166,7 +172,7 @@ impl Drop for Lines {
     fn drop(&mut self) {
         let mut state = self.shared.state();
         state.is_closed = true;
-        self.shared.wake(&state);
+        self.shared.wake(state);
     }
 }
 
@@ -175,7 +181,7 @@ fn write_all_of(shared: &Shared, mut sink: impl Sink) {
     loop {
         let mut state = shared.state();
         state.is_writing = false;
-        if state.waiting.is_empty() {
+        if state.waiting.is_empty() && std::mem::take(&mut state.is_awaited) {
             shared.idle.notify_all();
         }
         while state.waiting.is_empty() && state.reopen_at.is_none() {
