@@ -1,17 +1,20 @@
 //! When workers may be started and listeners closed, and when a shutdown must be over: the
 //! reference for guarantees 7, 9 and 10.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+mod listeners;
+mod restarts;
+
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use roundel_core::{
     Codec, Command, Config, Deadline, Event, FromWorker, Input, ListenKey, ListenerId, Output,
-    Policy, Respawn, Signal, Slot, SockName, StopSignal, Time, ToWorker, Verdict, WorkerId,
+    Signal, Slot, SockName, StopSignal, Time, ToWorker, WorkerId,
 };
 
 use crate::fault::Property;
-use crate::plan::is_taken;
+use listeners::Listener;
+use restarts::Place;
 
 /// How far a worker is, as the outputs tell it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,40 +49,6 @@ struct Member {
     idle_since: Option<Time>,
     /// It has asked for what it wants, or has had its time to.
     asked: bool,
-}
-
-#[derive(Debug, Default)]
-struct Place {
-    newest: Option<WorkerId>,
-    /// When its workers failed early.
-    failures: Vec<Time>,
-    /// How many early failures since it last worked.
-    streak: u32,
-    not_before: Option<Time>,
-    given_up: bool,
-    /// It ended and is not respawned.
-    ended: bool,
-    /// That was looked at.
-    judged: bool,
-    /// A failure was counted of a worker that has not ended: only then is the slot given up.
-    awaits_end: bool,
-}
-
-#[derive(Debug, Default)]
-struct Listener {
-    operator: bool,
-    holders: BTreeSet<WorkerId>,
-    open: bool,
-    closing: bool,
-    at: Option<SocketAddr>,
-    /// Whose workers had it.
-    slots: BTreeSet<Slot>,
-    /// A connection came to it.
-    used: bool,
-    /// One that stays looked whether the port is free.
-    probed: bool,
-    /// Since when nothing speaks for keeping it.
-    unwanted_since: Option<Time>,
 }
 
 /// The reference.
@@ -205,25 +174,6 @@ impl LifeModel {
         }
     }
 
-    fn on_close(&mut self, worker: WorkerId, listener: ListenerId) {
-        let shared = *self.config.policy() == Policy::Shared || *self.config.pass_listeners();
-        let Some(member) = self.members.get(&worker).filter(|member| !member.exited) else {
-            return;
-        };
-        let stays = member.stage == Stage::Staying;
-        if let Some(record) = self.listeners.get_mut(&listener) {
-            let held = record.holders.remove(&worker);
-            let last = held && record.holders.is_empty() && record.open && !record.operator;
-            record.probed |= last && stays && !record.used && !shared;
-        }
-    }
-
-    /// Whether a listener was asked for by workers, and none has it; or the core has forgotten it.
-    pub fn is_left_behind(&self, listener: ListenerId) -> bool {
-        let record = self.listeners.get(&listener);
-        record.is_none_or(|it| !it.operator && it.holders.is_empty())
-    }
-
     /// Sees an output of the core.
     pub fn on_output(&mut self, output: &Output) {
         match output {
@@ -267,46 +217,6 @@ impl LifeModel {
         }
     }
 
-    fn on_spawn(&mut self, worker: WorkerId, slot: Slot) {
-        let stopping_fault = self.stopped;
-        let Some(place) = self.places.get_mut(slot.0 as usize) else {
-            return self.fault(Property::Restarts, format!("{slot} is no slot"));
-        };
-        let early = place.not_before.take().is_some_and(|at| self.now < at);
-        let given_up = place.given_up;
-        place.newest = Some(worker);
-        if early {
-            self.fault(Property::Restarts, format!("slot {slot} did not wait"));
-        }
-        if given_up {
-            self.fault(Property::Restarts, format!("slot {slot} was given up and goes on"));
-        }
-        if stopping_fault {
-            self.fault(Property::Shutdown, format!("{worker} was started after the end"));
-        }
-        let member = Member {
-            slot,
-            stage: Stage::Starting,
-            ready_at: None,
-            accepted: false,
-            closed: false,
-            exited: false,
-            replaced: false,
-            spoke: false,
-            native: false,
-            had: false,
-            leaves_since: None,
-            told_now: false,
-            counted_now: None,
-            idle_since: None,
-            asked: false,
-        };
-        for other in self.members.values_mut().filter(|m| m.slot == slot) {
-            other.replaced = true;
-        }
-        self.members.insert(worker, member);
-    }
-
     /// A leaving worker may have connections open that a signal would cut: unless it was just seen
     /// without, for as long as it may linger, or its deadline is near.
     fn on_signal(&mut self, worker: WorkerId, signal: Signal) {
@@ -331,58 +241,9 @@ impl LifeModel {
         }
     }
 
-    fn on_unbind(&mut self, listener: ListenerId) {
-        let now = self.now;
-        let unheld_timeout = *self.config.unheld_timeout();
-        let stopping = self.stopping;
-        let Some(record) = self.listeners.get_mut(&listener) else { return };
-        record.open = false;
-        record.closing = true;
-        let ripe = record.unwanted_since.is_some_and(|at| now.since(at) >= unheld_timeout);
-        let operator = record.operator;
-        let at = record.at;
-        let yields = self.query.as_ref().is_some_and(|ask| at.is_some_and(|at| is_taken(ask, at)));
-        let yields = yields && record.holders.is_empty();
-        if !stopping && (operator || !(ripe || yields || record.probed)) {
-            self.fault(Property::Listeners, format!("{listener} was closed while wanted"));
-        }
-    }
-
-    fn on_stopped(&mut self, verdict: &Verdict) {
-        self.stopped = true;
-        let over = self.places.iter().all(|place| place.given_up || place.ended);
-        let spent = over && self.places.iter().any(|place| place.given_up);
-        if *verdict == Verdict::CrashLoop && (!spent || self.asked)
-            || *verdict == Verdict::Stopped && spent && !self.asked
-        {
-            self.fault(Property::Restarts, format!("the verdict is {verdict}"));
-        }
-    }
-
     fn stage(&mut self, worker: WorkerId, stage: Stage) {
         if let Some(member) = self.members.get_mut(&worker) {
             member.stage = stage;
-        }
-    }
-
-    /// Where workers accept for themselves, one that fails early is replaced as long as the slot's
-    /// budget lasts, and each time counts.
-    fn on_suicide(&mut self, worker: WorkerId) {
-        let now = self.now;
-        let barred = self.stopping || *self.config.respawn() == Respawn::Never;
-        let period = *self.config.restart_period();
-        let Some(member) = self.members.get_mut(&worker) else { return };
-        let early = member.ready_at.is_some_and(|at| now.since(at) < Duration::from_secs(1));
-        let counts = *self.config.pass_listeners() && early && !member.replaced && !barred;
-        if let Some(place) = self.places.get_mut(member.slot.0 as usize)
-            && counts
-            && member.stage != Stage::Leaving
-        {
-            place.failures.retain(|&at| now.since(at) < period);
-            place.failures.push(now);
-            place.awaits_end = true;
-            // Its replacement may have to wait for a place, but not for a delay.
-            member.replaced = place.failures.len() <= *self.config.restart_intensity() as usize;
         }
     }
 
@@ -462,57 +323,6 @@ impl LifeModel {
         }
     }
 
-    fn on_given_up(&mut self, slot: Slot) {
-        if let Some(place) = self.places.get_mut(slot.0 as usize) {
-            place.given_up = true;
-        }
-    }
-
-    /// Nothing was to be had for a start: the slot waits for the first delay at least, and nothing is
-    /// counted.
-    fn on_want(&mut self, worker: WorkerId) {
-        let not_before = self.now.after(*self.config.respawn_delay());
-        let Some(member) = self.members.remove(&worker) else { return };
-        if let Some(place) = self.places.get_mut(member.slot.0 as usize)
-            && !member.replaced
-            && !self.stopping
-        {
-            place.not_before = Some(not_before);
-        }
-    }
-
-    /// A worker's process is gone: notes by when its slot may have another.
-    fn on_end(&mut self, worker: WorkerId) {
-        let now = self.now;
-        let period = *self.config.restart_period();
-        let (first, max) = (*self.config.respawn_delay(), *self.config.respawn_delay_max());
-        let Some(member) = self.members.get_mut(&worker) else { return };
-        let repeated = std::mem::replace(&mut member.exited, true);
-        let (ready_at, accepted, slot) = (member.ready_at, member.accepted, member.slot);
-        let replaced = member.replaced;
-        let Some(place) = self.places.get_mut(slot.0 as usize) else { return };
-        place.awaits_end = false;
-        if ready_at.is_some_and(|at| now.since(at) >= period) {
-            place.streak = 0;
-        }
-        let short = ready_at.is_none_or(|at| now.since(at) < Duration::from_secs(1) && !accepted);
-        if repeated {
-            return;
-        }
-        place.failures.retain(|&at| now.since(at) < period);
-        // A slot that has ended needs nobody.
-        if replaced || !short || self.stopping || place.ended {
-            return;
-        }
-        place.failures.push(now);
-        let mut delay = first;
-        for _ in 0..place.streak {
-            delay = (delay * 2).min(max);
-        }
-        place.streak += 1;
-        place.not_before = Some(now.after(delay));
-    }
-
     /// All outputs of the input were seen.
     pub fn end_step(&mut self) {
         for member in self.members.values_mut() {
@@ -533,65 +343,6 @@ impl LifeModel {
         if overdue && !self.stopped && self.is_wake {
             self.must_stop_by = None;
             self.fault(Property::Shutdown, "the shutdown goes on after its deadline");
-        }
-    }
-
-    fn review_budget(&mut self) {
-        let intensity = *self.config.restart_intensity() as usize;
-        let now = self.now;
-        let mut wrong = Vec::new();
-        for (slot, place) in self.places.iter_mut().enumerate() {
-            let spent = place.failures.len() > intensity;
-            if place.given_up {
-                place.not_before = None;
-            }
-            if place.given_up != spent && !place.judged && !place.awaits_end {
-                wrong.push(format!("slot {slot} at {now}: {place:?}"));
-            }
-            place.judged |= place.given_up;
-        }
-        if !self.stopping {
-            for what in wrong {
-                self.fault(Property::Restarts, what);
-            }
-        }
-    }
-
-    fn review_listeners(&mut self) {
-        if self.stopping {
-            return;
-        }
-        let now = self.now;
-        let unheld_timeout = *self.config.unheld_timeout();
-        // One that lives on without its channel has its replacement for that.
-        let settled = |m: &Member| m.stage == Stage::Staying && m.asked;
-        let may_come = |m: &Member| !(settled(m) || m.closed && m.replaced);
-        let back = |slot: &Slot| {
-            let newest = self.places.get(slot.0 as usize).and_then(|place| place.newest);
-            newest.and_then(|id| self.members.get(&id)).is_some_and(settled)
-        };
-        let on_the_way = self.members.values().any(may_come)
-            || self.members.is_empty()
-            || self.places.iter().any(|place| place.not_before.is_some());
-        let mut late = false;
-        let mut in_use = false;
-        for record in self.listeners.values_mut() {
-            in_use |= record.probed && record.open;
-            let unwanted = record.open && !record.operator && record.holders.is_empty();
-            // Who had it has come back without it.
-            let missed = record.slots.is_empty() || !record.slots.iter().all(back);
-            if !unwanted || on_the_way && missed {
-                record.unwanted_since = None;
-                continue;
-            }
-            let since = *record.unwanted_since.get_or_insert(now);
-            late |= self.is_wake && now.since(since) >= unheld_timeout;
-        }
-        if late {
-            self.fault(Property::Listeners, "a listener that nobody wants is kept");
-        }
-        if in_use {
-            self.fault(Property::Listeners, "a port that was looked at is kept");
         }
     }
 }

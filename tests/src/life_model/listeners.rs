@@ -1,0 +1,103 @@
+//! When listeners may be closed, and when they must be: the reference for guarantee 7.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use roundel_core::{ListenerId, Policy, Slot, Time, WorkerId};
+
+use super::{LifeModel, Member, Stage};
+use crate::fault::Property;
+use crate::plan::is_taken;
+
+#[derive(Debug, Default)]
+pub(super) struct Listener {
+    pub(super) operator: bool,
+    pub(super) holders: BTreeSet<WorkerId>,
+    pub(super) open: bool,
+    pub(super) closing: bool,
+    pub(super) at: Option<SocketAddr>,
+    /// The slots whose workers had it.
+    pub(super) slots: BTreeSet<Slot>,
+    /// A connection came to it.
+    pub(super) used: bool,
+    /// One that stays looked whether the port is free.
+    pub(super) probed: bool,
+    /// Since when nothing speaks for keeping it.
+    pub(super) unwanted_since: Option<Time>,
+}
+
+impl LifeModel {
+    pub(super) fn on_close(&mut self, worker: WorkerId, listener: ListenerId) {
+        let shared = *self.config.policy() == Policy::Shared || *self.config.pass_listeners();
+        let Some(member) = self.members.get(&worker).filter(|member| !member.exited) else {
+            return;
+        };
+        let stays = member.stage == Stage::Staying;
+        if let Some(record) = self.listeners.get_mut(&listener) {
+            let held = record.holders.remove(&worker);
+            let last = held && record.holders.is_empty() && record.open && !record.operator;
+            record.probed |= last && stays && !record.used && !shared;
+        }
+    }
+
+    /// Whether a listener was asked for by workers, and none has it; or the core has forgotten it.
+    pub fn is_left_behind(&self, listener: ListenerId) -> bool {
+        let record = self.listeners.get(&listener);
+        record.is_none_or(|it| !it.operator && it.holders.is_empty())
+    }
+
+    pub(super) fn on_unbind(&mut self, listener: ListenerId) {
+        let now = self.now;
+        let unheld_timeout = *self.config.unheld_timeout();
+        let stopping = self.stopping;
+        let Some(record) = self.listeners.get_mut(&listener) else { return };
+        record.open = false;
+        record.closing = true;
+        let ripe = record.unwanted_since.is_some_and(|at| now.since(at) >= unheld_timeout);
+        let operator = record.operator;
+        let at = record.at;
+        let yields = self.query.as_ref().is_some_and(|ask| at.is_some_and(|at| is_taken(ask, at)));
+        let yields = yields && record.holders.is_empty();
+        if !stopping && (operator || !(ripe || yields || record.probed)) {
+            self.fault(Property::Listeners, format!("{listener} was closed while wanted"));
+        }
+    }
+
+    pub(super) fn review_listeners(&mut self) {
+        if self.stopping {
+            return;
+        }
+        let now = self.now;
+        let unheld_timeout = *self.config.unheld_timeout();
+        // One that lives on without its channel has its replacement for that.
+        let settled = |m: &Member| m.stage == Stage::Staying && m.asked;
+        let may_come = |m: &Member| !(settled(m) || m.closed && m.replaced);
+        let back = |slot: &Slot| {
+            let newest = self.places.get(slot.0 as usize).and_then(|place| place.newest);
+            newest.and_then(|id| self.members.get(&id)).is_some_and(settled)
+        };
+        let on_the_way = self.members.values().any(may_come)
+            || self.members.is_empty()
+            || self.places.iter().any(|place| place.not_before.is_some());
+        let mut late = false;
+        let mut in_use = false;
+        for record in self.listeners.values_mut() {
+            in_use |= record.probed && record.open;
+            let unwanted = record.open && !record.operator && record.holders.is_empty();
+            // Until every slot that had it has come back without it.
+            let missed = record.slots.is_empty() || !record.slots.iter().all(back);
+            if !unwanted || on_the_way && missed {
+                record.unwanted_since = None;
+                continue;
+            }
+            let since = *record.unwanted_since.get_or_insert(now);
+            late |= self.is_wake && now.since(since) >= unheld_timeout;
+        }
+        if late {
+            self.fault(Property::Listeners, "a listener that nobody wants is kept");
+        }
+        if in_use {
+            self.fault(Property::Listeners, "a port that was looked at is kept");
+        }
+    }
+}

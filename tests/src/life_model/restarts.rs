@@ -1,0 +1,171 @@
+//! When workers may be started, and when a slot is given up: the reference for guarantee 9.
+
+use std::time::Duration;
+
+use roundel_core::{Respawn, Slot, Time, Verdict, WorkerId};
+
+use super::{LifeModel, Member, Stage};
+use crate::fault::Property;
+
+#[derive(Debug, Default)]
+pub(super) struct Place {
+    pub(super) newest: Option<WorkerId>,
+    /// When its workers failed early.
+    pub(super) failures: Vec<Time>,
+    /// How many early failures since it last worked.
+    pub(super) streak: u32,
+    pub(super) not_before: Option<Time>,
+    pub(super) given_up: bool,
+    /// It ended and is not respawned.
+    pub(super) ended: bool,
+    /// That was looked at.
+    pub(super) judged: bool,
+    /// A failure was counted of a worker that has not ended: only then is the slot given up.
+    pub(super) awaits_end: bool,
+}
+
+impl LifeModel {
+    pub(super) fn on_spawn(&mut self, worker: WorkerId, slot: Slot) {
+        let stopping_fault = self.stopped;
+        let Some(place) = self.places.get_mut(slot.0 as usize) else {
+            return self.fault(Property::Restarts, format!("{slot} is no slot"));
+        };
+        let early = place.not_before.take().is_some_and(|at| self.now < at);
+        let given_up = place.given_up;
+        place.newest = Some(worker);
+        if early {
+            self.fault(Property::Restarts, format!("slot {slot} did not wait"));
+        }
+        if given_up {
+            self.fault(Property::Restarts, format!("slot {slot} was given up and goes on"));
+        }
+        if stopping_fault {
+            self.fault(Property::Shutdown, format!("{worker} was started after the end"));
+        }
+        let member = Member {
+            slot,
+            stage: Stage::Starting,
+            ready_at: None,
+            accepted: false,
+            closed: false,
+            exited: false,
+            replaced: false,
+            spoke: false,
+            native: false,
+            had: false,
+            leaves_since: None,
+            told_now: false,
+            counted_now: None,
+            idle_since: None,
+            asked: false,
+        };
+        for other in self.members.values_mut().filter(|m| m.slot == slot) {
+            other.replaced = true;
+        }
+        self.members.insert(worker, member);
+    }
+
+    pub(super) fn on_stopped(&mut self, verdict: &Verdict) {
+        self.stopped = true;
+        let over = self.places.iter().all(|place| place.given_up || place.ended);
+        let spent = over && self.places.iter().any(|place| place.given_up);
+        if *verdict == Verdict::CrashLoop && (!spent || self.asked)
+            || *verdict == Verdict::Stopped && spent && !self.asked
+        {
+            self.fault(Property::Restarts, format!("the verdict is {verdict}"));
+        }
+    }
+
+    /// Where workers accept for themselves, one that fails early is replaced as long as the slot's
+    /// budget lasts, and each time counts.
+    pub(super) fn on_suicide(&mut self, worker: WorkerId) {
+        let now = self.now;
+        let barred = self.stopping || *self.config.respawn() == Respawn::Never;
+        let period = *self.config.restart_period();
+        let Some(member) = self.members.get_mut(&worker) else { return };
+        let early = member.ready_at.is_some_and(|at| now.since(at) < Duration::from_secs(1));
+        let counts = *self.config.pass_listeners() && early && !member.replaced && !barred;
+        if let Some(place) = self.places.get_mut(member.slot.0 as usize)
+            && counts
+            && member.stage != Stage::Leaving
+        {
+            place.failures.retain(|&at| now.since(at) < period);
+            place.failures.push(now);
+            place.awaits_end = true;
+            // Its replacement may have to wait for a place, but not for a delay.
+            member.replaced = place.failures.len() <= *self.config.restart_intensity() as usize;
+        }
+    }
+
+    pub(super) fn on_given_up(&mut self, slot: Slot) {
+        if let Some(place) = self.places.get_mut(slot.0 as usize) {
+            place.given_up = true;
+        }
+    }
+
+    /// Nothing was to be had for a start: the slot waits for the first delay at least, and nothing
+    /// is counted.
+    pub(super) fn on_want(&mut self, worker: WorkerId) {
+        let not_before = self.now.after(*self.config.respawn_delay());
+        let Some(member) = self.members.remove(&worker) else { return };
+        if let Some(place) = self.places.get_mut(member.slot.0 as usize)
+            && !member.replaced
+            && !self.stopping
+        {
+            place.not_before = Some(not_before);
+        }
+    }
+
+    /// A worker's process is gone: notes by when its slot may have another.
+    pub(super) fn on_end(&mut self, worker: WorkerId) {
+        let now = self.now;
+        let period = *self.config.restart_period();
+        let (first, max) = (*self.config.respawn_delay(), *self.config.respawn_delay_max());
+        let Some(member) = self.members.get_mut(&worker) else { return };
+        let repeated = std::mem::replace(&mut member.exited, true);
+        let (ready_at, accepted, slot) = (member.ready_at, member.accepted, member.slot);
+        let replaced = member.replaced;
+        let Some(place) = self.places.get_mut(slot.0 as usize) else { return };
+        place.awaits_end = false;
+        if ready_at.is_some_and(|at| now.since(at) >= period) {
+            place.streak = 0;
+        }
+        let short = ready_at.is_none_or(|at| now.since(at) < Duration::from_secs(1) && !accepted);
+        if repeated {
+            return;
+        }
+        place.failures.retain(|&at| now.since(at) < period);
+        // A slot that has ended needs nobody.
+        if replaced || !short || self.stopping || place.ended {
+            return;
+        }
+        place.failures.push(now);
+        let mut delay = first;
+        for _ in 0..place.streak {
+            delay = (delay * 2).min(max);
+        }
+        place.streak += 1;
+        place.not_before = Some(now.after(delay));
+    }
+
+    pub(super) fn review_budget(&mut self) {
+        let intensity = *self.config.restart_intensity() as usize;
+        let now = self.now;
+        let mut wrong = Vec::new();
+        for (slot, place) in self.places.iter_mut().enumerate() {
+            let spent = place.failures.len() > intensity;
+            if place.given_up {
+                place.not_before = None;
+            }
+            if place.given_up != spent && !place.judged && !place.awaits_end {
+                wrong.push(format!("slot {slot} at {now}: {place:?}"));
+            }
+            place.judged |= place.given_up;
+        }
+        if !self.stopping {
+            for what in wrong {
+                self.fault(Property::Restarts, what);
+            }
+        }
+    }
+}
