@@ -8,9 +8,11 @@
 //! ```
 
 mod canonical;
+mod cluster;
 mod conservation;
 mod fairness;
 mod invariants;
+mod leaving;
 mod linear;
 mod listeners;
 mod misuse;

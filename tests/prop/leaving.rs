@@ -1,0 +1,224 @@
+//! How Node workers are led out: what they are told and when, when they are signalled, and who
+//! takes their place.
+
+use std::time::Duration;
+
+use roundel_core::{
+    Command, Config, Event, ExitClass, FromWorker, Input, Life, Output, Signal, ToWorker,
+};
+
+use crate::cluster::{Cluster, count, listener_id, secs, seq, worker};
+
+#[test]
+fn who_leaves_with_connections_is_terminated_just_before_its_deadline() {
+    let mut cluster = Cluster::new(Config::builder().drain_timeout(secs(10)));
+    cluster.online(1);
+    cluster.listen(1);
+    cluster.said.clear();
+    cluster.hear(1, FromWorker::ExitedAfterDisconnect { seq: seq(2) });
+    for open in [None, Some(1), Some(3), None, Some(0), Some(1), Some(0)] {
+        cluster.wait(secs(1));
+        count(&mut cluster, 1, open);
+    }
+    cluster.wait(Duration::from_millis(999));
+    assert_eq!(cluster.signals(), []);
+    cluster.wait(Duration::from_millis(1));
+    assert_eq!(cluster.signals(), [Signal::Term]);
+    cluster.wait(secs(2));
+    assert_eq!(cluster.signals(), [Signal::Kill]);
+}
+
+/// A short deadline leaves less time for that.
+#[test]
+fn who_leaves_in_a_hurry_is_terminated_at_three_quarters() {
+    let mut cluster = Cluster::new(Config::builder().drain_timeout(secs(4)));
+    cluster.online(1);
+    cluster.listen(1);
+    cluster.hear(1, FromWorker::ExitedAfterDisconnect { seq: seq(2) });
+    cluster.said.clear();
+    cluster.wait(Duration::from_millis(2_999));
+    assert_eq!(cluster.signals(), []);
+    cluster.wait(Duration::from_millis(1));
+    assert_eq!(cluster.signals(), [Signal::Term]);
+}
+
+#[test]
+fn who_lingers_without_connections_is_terminated_once() {
+    let mut cluster = Cluster::new(Config::builder().linger(Some(secs(2))));
+    cluster.online(1);
+    cluster.listen(1);
+    cluster.arrive();
+    cluster.hear(1, FromWorker::Ack { ack: seq(1), accepted: true });
+    cluster.hear(1, FromWorker::ExitedAfterDisconnect { seq: seq(2) });
+    cluster.say(Input::ChannelClosed { worker: worker(1) });
+    cluster.said.clear();
+    cluster.wait(secs(1));
+    let counted = Output::CountConnections { workers: vec![worker(1)] };
+    assert!(cluster.said.contains(&counted), "{:?}", cluster.said);
+    for open in [Some(1), Some(0), Some(0)] {
+        count(&mut cluster, 1, open);
+        cluster.wait(secs(1));
+    }
+    assert_eq!(cluster.signals(), []);
+    count(&mut cluster, 1, Some(0));
+    assert_eq!(cluster.events_and_signals(), ["signalled", "TERM"]);
+    // Once, and it is not counted any more.
+    count(&mut cluster, 1, Some(0));
+    cluster.wait(secs(24));
+    assert!(cluster.signals().is_empty());
+    cluster.wait(secs(5));
+    assert_eq!(cluster.signals(), [Signal::Kill]);
+}
+
+/// It may have a queue to flush.
+#[test]
+fn who_never_had_a_connection_follows_the_deadline_alone() {
+    let mut cluster = Cluster::new(Config::builder().drain_timeout(secs(20)));
+    cluster.online(1);
+    cluster.listen(1);
+    cluster.say(Input::Command(Command::Stop));
+    cluster.say(Input::Unbound { listener: listener_id() });
+    for _ in 0..17 {
+        cluster.wait(secs(1));
+        count(&mut cluster, 1, Some(0));
+    }
+    assert_eq!(cluster.signals(), []);
+    cluster.wait(secs(1));
+    assert_eq!(cluster.signals(), [Signal::Term]);
+}
+
+/// Node 26 closes what has sent nothing yet when it is told to disconnect.
+#[test]
+fn who_was_handed_something_settles_before_it_is_told() {
+    let told = |cluster: &mut Cluster| {
+        let said = std::mem::take(&mut cluster.said);
+        let drain = |it: &Output| matches!(it, Output::Send { msg: ToWorker::Drain { .. }, .. });
+        said.iter().any(drain)
+    };
+    let config = Config::builder().drain_settle(secs(1)).drain_timeout(secs(20));
+    let mut cluster = Cluster::new(config);
+    cluster.online(1);
+    cluster.listen(1);
+    cluster.arrive();
+    cluster.wait(secs(5));
+    cluster.hear(1, FromWorker::Ack { ack: seq(1), accepted: true });
+    cluster.wait(Duration::from_millis(300));
+    cluster.said.clear();
+    cluster.say(Input::Command(Command::Stop));
+    cluster.say(Input::Unbound { listener: listener_id() });
+    let within = Duration::from_millis(700);
+    assert!(cluster.said.contains(&Output::Event(Event::Settling { worker: worker(1), within })));
+    cluster.wait(Duration::from_millis(699));
+    assert!(!told(&mut cluster));
+    cluster.wait(Duration::from_millis(1));
+    assert!(told(&mut cluster));
+}
+
+#[test]
+fn settling_takes_a_quarter_of_a_stop_at_most_and_its_deadline_holds() {
+    let config = Config::builder().drain_settle(secs(60)).drain_timeout(secs(4));
+    let mut cluster = Cluster::new(config);
+    cluster.online(1);
+    cluster.listen(1);
+    cluster.arrive();
+    cluster.hear(1, FromWorker::Ack { ack: seq(1), accepted: true });
+    cluster.said.clear();
+    cluster.say(Input::Command(Command::Stop));
+    cluster.say(Input::Unbound { listener: listener_id() });
+    let within = secs(1);
+    assert!(cluster.said.contains(&Output::Event(Event::Settling { worker: worker(1), within })));
+    cluster.say(Input::Command(Command::StopNow));
+    assert_eq!(cluster.signals(), [Signal::Kill], "a second signal is the end at once");
+}
+
+#[test]
+fn a_stop_signal_comes_instead_of_the_message() {
+    use roundel_core::StopSignal;
+    let stop = |stop_signal| {
+        let mut cluster = Cluster::new(Config::builder().stop_signal(Some(stop_signal)));
+        cluster.online(1);
+        cluster.listen(1);
+        cluster.said.clear();
+        cluster.say(Input::Command(Command::Stop));
+        cluster.say(Input::Unbound { listener: listener_id() });
+        let said = cluster.said.clone();
+        let sent = |it: &Output| match it {
+            Output::Send { msg, .. } => Some(msg.clone()),
+            _ => None,
+        };
+        let (sent, now) = (said.iter().filter_map(sent).collect::<Vec<_>>(), cluster.signals());
+        cluster.wait(secs(28));
+        (sent, now, cluster.signals())
+    };
+    let int = StopSignal::Signal(Signal::Interrupt);
+    assert_eq!(stop(int), (vec![], vec![Signal::Interrupt], vec![Signal::Term]));
+    let term = StopSignal::Signal(Signal::Term);
+    assert_eq!(stop(term), (vec![], vec![Signal::Term], vec![]), "it is not told twice");
+    assert_eq!(stop(StopSignal::Message), (vec![ToWorker::Shutdown], vec![], vec![Signal::Term]));
+}
+
+#[test]
+fn who_leaves_by_itself_is_replaced_at_once() {
+    let mut cluster = Cluster::new(Config::builder());
+    cluster.online(1);
+    cluster.listen(1);
+    cluster.wait(secs(5));
+    cluster.said.clear();
+    cluster.hear(1, FromWorker::ExitedAfterDisconnect { seq: seq(2) });
+    let spawned =
+        |output: &Output| matches!(output, Output::Spawn { worker: id, .. } if *id == worker(2));
+    assert!(cluster.said.iter().any(spawned));
+    cluster.online(2);
+    cluster.listen(2);
+    // Where there are twice as many as wanted, nobody is killed to make room for more.
+    cluster.wait(secs(5));
+    cluster.said.clear();
+    cluster.hear(2, FromWorker::ExitedAfterDisconnect { seq: seq(2) });
+    let starts = |it: &Output| matches!(it, Output::Spawn { .. } | Output::Kill { .. });
+    assert!(!cluster.said.iter().any(starts), "{:?}", cluster.said);
+}
+
+#[test]
+fn who_disconnects_without_a_word_is_replaced_and_has_its_time() {
+    let mut cluster = Cluster::new(Config::builder());
+    cluster.online(1);
+    cluster.listen(1);
+    cluster.wait(secs(5));
+    cluster.say(Input::ChannelClosed { worker: worker(1) });
+    cluster.said.clear();
+    cluster.wait(secs(1));
+    let spawned =
+        |output: &Output| matches!(output, Output::Spawn { worker: id, .. } if *id == worker(2));
+    assert!(cluster.said.iter().any(spawned));
+    cluster.said.clear();
+    cluster.wait(secs(27));
+    assert_eq!(cluster.signals(), []);
+    assert_eq!(cluster.life(1), Life::Leaving);
+    cluster.wait(secs(1));
+    assert_eq!(cluster.signals(), [Signal::Term]);
+    cluster.wait(secs(2));
+    assert_eq!(cluster.signals(), [Signal::Kill]);
+}
+
+/// A program that closes what it inherits is such a worker.
+#[test]
+fn who_closes_its_channel_and_was_never_ready_is_ended_at_the_first_timer() {
+    let mut cluster = Cluster::new(Config::builder());
+    cluster.say(Input::ChannelClosed { worker: worker(1) });
+    cluster.said.clear();
+    cluster.wait(Duration::from_millis(999));
+    assert_eq!(cluster.signals(), []);
+    cluster.wait(Duration::from_millis(1));
+    let class = ExitClass::NeverReady;
+    let killing = Event::Killing { worker: worker(1), class, violation: None };
+    assert!(cluster.said.contains(&Output::Event(killing)));
+    assert_eq!(cluster.signals(), [Signal::Kill]);
+    // Nor does a stop wait for it.
+    let mut cluster = Cluster::new(Config::builder());
+    cluster.say(Input::ChannelClosed { worker: worker(1) });
+    cluster.say(Input::Command(Command::Stop));
+    cluster.say(Input::Unbound { listener: listener_id() });
+    assert_eq!(cluster.signals(), []);
+    cluster.wait(secs(1));
+    assert_eq!(cluster.signals(), [Signal::Kill]);
+}
