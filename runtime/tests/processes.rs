@@ -2,37 +2,30 @@
 //!
 //! Reaping takes every child of the process, so these tests run one after the other.
 
+mod support;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
-use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal as Raw, raise};
-use nix::sys::wait::{Id, WaitPidFlag, waitid};
-use nix::unistd::Pid;
-use roundel_core::{Address, ExitStatus, ListenKey, Slot, Time, Transport, WorkerId};
+use roundel_core::{Address, ExitStatus, ListenKey, Slot, Transport, WorkerId};
 use roundel_runtime::channel;
-use roundel_runtime::group::{Groups, Naming};
 use roundel_runtime::limits::{self, OpenFiles};
 use roundel_runtime::process::{self, Program, SpawnError, Spawned};
 use roundel_runtime::signals::{Signal, Signals};
 use roundel_runtime::socket::{self, Inherited};
 
-const LONG: Duration = Duration::from_secs(20);
+use support::{alone, wait_for_end};
+
 /// Set where a test runs in a process of its own.
 const INNER: &str = "ROUNDEL_TEST_INNER";
-
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// Runs a test of this file in a new process, which bash prepares (dash can't ignore SIGCHLD); true
 /// in that process.
@@ -79,16 +72,6 @@ fn scheduling(stat: &str) -> String {
 /// Starts a script. It is for bash, as other shells know no descriptors above 9.
 fn script(text: &str) -> Spawned {
     spawn("bash", &["-c", text], &[]).unwrap()
-}
-
-/// Waits for a child to end, and leaves it to be reaped.
-fn wait_for_end(pid: i32) {
-    let (tell, told) = mpsc::channel();
-    std::thread::spawn(move || {
-        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
-        tell.send(waitid(Id::Pid(Pid::from_raw(pid)), flags).map(drop))
-    });
-    assert_eq!(told.recv_timeout(LONG).expect("it does not end"), Ok(()));
 }
 
 fn reaped() -> Vec<(i32, ExitStatus)> {
@@ -354,142 +337,5 @@ fn only_what_was_inherited_can_be_listened_on() {
     for fd in [listening_fd, bound, datagram_fd, 7] {
         let test = format!("test ! -e /proc/$$/fd/{fd}");
         assert!(Command::new("sh").args(["-c", &test]).status().unwrap().success(), "{fd}");
-    }
-}
-
-/// The ends of two pipes that a process and its helpers hold: they read as ended when nobody does.
-fn pipes<const N: usize>() -> ([std::io::PipeReader; N], Vec<std::io::PipeWriter>) {
-    let pairs: Vec<_> = (0..N).map(|_| std::io::pipe().unwrap()).collect();
-    let (readers, writers): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
-    (readers.try_into().unwrap(), writers)
-}
-
-/// Starts a script in a group of its own, which has a pipe at each of the descriptors from 3 on.
-fn group_with(text: &str, writers: Vec<std::io::PipeWriter>) -> i32 {
-    use std::os::unix::process::CommandExt;
-    let mut prepare = String::new();
-    for (at, writer) in writers.iter().enumerate() {
-        let path = format!("/proc/{}/fd/{}", std::process::id(), writer.as_raw_fd());
-        prepare.push_str(&format!("exec {}>{path}\n", at + 3));
-    }
-    let mut bash = Command::new("bash");
-    bash.args(["-c", &format!("{prepare}{text}")]).stdout(std::process::Stdio::null());
-    bash.stderr(std::process::Stdio::null());
-    let pid = bash.process_group(0).spawn().unwrap().id() as i32;
-    // Its writers are opened by now, or ours would be the last ones.
-    let ready = || fs::read_link(format!("/proc/{pid}/fd/{}", writers.len() + 3)).is_ok();
-    let deadline = std::time::Instant::now() + LONG;
-    while !ready() {
-        assert!(std::time::Instant::now() < deadline, "{text} does not begin");
-        std::thread::yield_now();
-    }
-    pid
-}
-
-#[test]
-fn a_group_ends_with_its_leader() {
-    let _alone = alone();
-    for naming in [Naming::Best, Naming::Unreaped] {
-        let now = Time::from_millis(5);
-        let mut groups = Groups::new(naming);
-        let ([mut meek, mut stubborn, away], writers) = pipes();
-        // Each of the three keeps one of the pipes; then the leader is killed.
-        let text = "(exec 4>&- 5>&-; exec sleep 1000) &
-            (exec 3>&- 5>&-; trap '' TERM; exec sleep 1000) &
-            (exec 3>&- 4>&-; exec setsid sleep 1000) &
-            exec 3>&- 4>&- 5>&-; exec 6</dev/null; wait";
-        let leader = group_with(text, writers);
-        groups.begin(leader);
-        eventually_in_place(leader);
-        nix::sys::signal::kill(Pid::from_raw(leader), Raw::SIGKILL).unwrap();
-        wait_for_end(leader);
-        assert_eq!(groups.reap(now), [(leader, ExitStatus::Signal(9))]);
-        let mut rest = Vec::new();
-        std::io::Read::read_to_end(&mut meek, &mut rest).unwrap();
-        assert!(!groups.have_ended(), "one of them does not mind SIGTERM");
-        let unreaped = fs::exists(format!("/proc/{leader}")).unwrap();
-        assert_eq!(unreaped, naming == Naming::Unreaped, "its number may be another's");
-        assert_eq!(groups.deadline().map(|at| at.since(now)), Some(Duration::from_millis(10)));
-        let almost = now.after(Duration::from_millis(999));
-        assert!(!groups.turn(almost, None));
-        let one_second = now.after(Duration::from_secs(1));
-        assert!(groups.turn(one_second, None));
-        std::io::Read::read_to_end(&mut stubborn, &mut rest).unwrap();
-        assert_eq!((groups.have_ended(), groups.deadline()), (true, None));
-        assert!(!fs::exists(format!("/proc/{leader}")).unwrap());
-        // Who has a session of its own lives.
-        let mut fds = [PollFd::new(away.as_fd(), PollFlags::POLLIN)];
-        assert_eq!(poll(&mut fds, PollTimeout::ZERO), Ok(0), "{naming:?}");
-        end_holders_of(&away);
-        assert_eq!(groups.reap(now), []);
-    }
-}
-
-#[test]
-fn a_group_without_others_has_ended_at_once() {
-    let _alone = alone();
-    for naming in [Naming::Best, Naming::Unreaped] {
-        let mut groups = Groups::new(naming);
-        let leader = group_with("exec 3</dev/null; exec sleep 1000", Vec::new());
-        groups.begin(leader);
-        assert_eq!(groups.reap(Time::ZERO), []);
-        nix::sys::signal::kill(Pid::from_raw(leader), Raw::SIGKILL).unwrap();
-        wait_for_end(leader);
-        assert_eq!(groups.reap(Time::ZERO), [(leader, ExitStatus::Signal(9))]);
-        assert!(groups.have_ended() && groups.deadline().is_none(), "{naming:?}");
-        assert!(!fs::exists(format!("/proc/{leader}")).unwrap());
-    }
-}
-
-/// At the deadline of a shutdown nobody has a second left. An unreaped leader hides nobody for long.
-#[test]
-fn nothing_is_left_of_a_group_at_the_deadline() {
-    let _alone = alone();
-    for naming in [Naming::Best, Naming::Unreaped] {
-        let mut groups = Groups::new(naming);
-        let ([mut stubborn], writers) = pipes();
-        let text = "(trap '' TERM; exec sleep 1000) & exec 3>&- 4</dev/null; wait";
-        let leader = group_with(text, writers);
-        groups.begin(leader);
-        eventually_in_place(leader);
-        nix::sys::signal::kill(Pid::from_raw(leader), Raw::SIGKILL).unwrap();
-        wait_for_end(leader);
-        let now = Time::from_millis(70);
-        assert_eq!(groups.reap(now).len(), 1);
-        let other = Command::new("true").spawn().unwrap().id() as i32;
-        wait_for_end(other);
-        assert!(groups.turn(now, Some(now)));
-        assert_eq!(groups.reap(now), [(other, ExitStatus::Code(0))]);
-        std::io::Read::read_to_end(&mut stubborn, &mut Vec::new()).unwrap();
-        assert!(groups.have_ended());
-    }
-}
-
-/// Waits until the helpers of a shell are what they are to be: `sleep`, not a copy of the shell.
-fn eventually_in_place(leader: i32) {
-    let deadline = std::time::Instant::now() + LONG;
-    let copies = || {
-        let children = format!("/proc/{leader}/task/{leader}/children");
-        let children = fs::read_to_string(children).unwrap();
-        let name = |pid: &str| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        let names: Vec<String> = children.split_whitespace().map(name).collect();
-        names.is_empty() || names.iter().any(|name| name != "sleep\n")
-    };
-    while copies() {
-        assert!(std::time::Instant::now() < deadline, "the helpers do not begin");
-        std::thread::yield_now();
-    }
-}
-
-/// Kills whoever has the other end of a pipe.
-fn end_holders_of(pipe: &std::io::PipeReader) {
-    let own = fs::read_link(format!("/proc/self/fd/{}", pipe.as_raw_fd())).unwrap();
-    for entry in fs::read_dir("/proc").unwrap().flatten() {
-        let Ok(pid) = entry.file_name().to_string_lossy().parse::<i32>() else { continue };
-        let Ok(fds) = fs::read_dir(entry.path().join("fd")) else { continue };
-        let holds = fds.flatten().any(|fd| fs::read_link(fd.path()).is_ok_and(|it| it == own));
-        if holds && pid != std::process::id() as i32 {
-            nix::sys::signal::kill(Pid::from_raw(pid), Raw::SIGKILL).unwrap();
-        }
     }
 }
