@@ -1,7 +1,7 @@
 //! Properties of the core, one file each, and the mutants that each must catch.
 //!
-//! `PROPTEST_CASES` scales the number of runs. They are the same each time (`.cargo/config.toml`); for
-//! others, and more of them:
+//! `PROPTEST_CASES` scales the number of runs. They are the same each time (`.cargo/config.toml`);
+//! for others, and more of them:
 //!
 //! ```sh
 //! PROPTEST_RNG_SEED=$RANDOM PROPTEST_CASES=20000 cargo test -p roundel-tests --test prop

@@ -21,8 +21,9 @@ use crate::setup::{Setup, StartError};
 use crate::signals::Signals;
 use crate::socket::Inherited;
 
-/// The descriptors that a start takes for a moment: the two ends of the channel, standard input, and
-/// the two ends of the pipe by which the child tells that it could not exec; and one for good measure.
+/// The descriptors that a start takes for a moment: the two ends of the channel, standard input,
+/// and the two ends of the pipe by which the child tells that it could not exec; and one for good
+/// measure.
 const SPAWN_FDS: usize = 6;
 
 impl Shell {
