@@ -98,7 +98,7 @@ pub(crate) struct Cluster<'a> {
 }
 
 /// The names of all fields that mean something in any line.
-const FIELDS: [&str; 20] = [
+pub(super) const FIELDS: [&str; 20] = [
     "cmd",
     "type",
     "msg",

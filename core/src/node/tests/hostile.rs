@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::node::parse::FIELDS;
 
 fn hostile_line() -> impl Strategy<Value = Vec<u8>> {
     let act = prop::sample::select(vec![
@@ -39,22 +40,8 @@ fn hostile_line() -> impl Strategy<Value = Vec<u8>> {
         "\"/x\"",
         "\"127.0.0.1\"",
     ]);
-    let field = prop::sample::select(vec![
-        "seq",
-        "ack",
-        "accepted",
-        "errno",
-        "key",
-        "data",
-        "sockname",
-        "address",
-        "port",
-        "addressType",
-        "fd",
-        "flags",
-        "index",
-        "backlog",
-    ]);
+    // Without `cmd`, `type`, `msg` and `act`, which say what kind of line it is.
+    let field = prop::sample::select(&FIELDS[4..]);
     let cluster = (act, prop::collection::vec((field, value), 0..6)).prop_map(|(act, fields)| {
         let mut text = format!(r#"{{"cmd":"NODE_CLUSTER","act":"{act}""#);
         for (field, value) in fields {
