@@ -36,47 +36,116 @@ pub(crate) fn pass_over(why: &str) {
     println!("skipped: {why}");
 }
 
-/// Scenarios that run on all pairs, `scenario::primary::worker` by name. Where one makes no sense
-/// for Node programs, it says why: `scenario: not Node "it has no such thing"`.
+/// Scenarios that run on all pairs, `scenario::primary::worker` by name, and again on half of the
+/// pairs with two listeners, `scenario::two::primary::worker`: the pairs of this half and of that
+/// half in turns. Where one makes no sense for Node programs, or for two listeners, it says why:
+/// `scenario: not Node "it has no such thing"`, `scenario: one listener "it counts them"`.
 macro_rules! on_all {
-    ($($name:ident $(: not Node $why:literal)?),+ $(,)?) => {$(
-        mod $name {
-            crate::cells::cells! { $name, roundel, Mio,
-                mio Mio [], smol Smol [], node Node [$($why)?] }
-            crate::cells::cells! { $name, roundel_smol, Smol,
-                mio Mio [], smol Smol [], node Node [$($why)?] }
-        }
-    )+};
+    ($($name:ident $(: $(not Node $node:literal)? $(one listener $one:literal)?)?),+ $(,)?) => {
+        crate::cells::scenarios! { this $($name [$($($node)?)?] [$($($one)?)?])+ }
+    };
 }
 
 /// Scenarios whose workers are none of an adapter, with the reason: each primary runs them once.
+/// One of the primaries, in turns, runs them with two listeners too, unless there is a reason.
 macro_rules! on_both {
-    ($why:literal: $($name:ident),+ $(,)?) => {$(
+    ($why:literal $(, one listener $one:literal)?: $($name:ident),+ $(,)?) => {
+        crate::cells::by_primary! { this $why [$($one)?] $($name)+ }
+    };
+}
+
+/// [`on_all`], one scenario after the other.
+macro_rules! scenarios {
+    ($half:ident) => {};
+    (this $name:ident $node:tt $one:tt $($rest:tt)*) => {
+        crate::cells::scenario! { this $name $node $one }
+        crate::cells::scenarios! { that $($rest)* }
+    };
+    (that $name:ident $node:tt $one:tt $($rest:tt)*) => {
+        crate::cells::scenario! { that $name $node $one }
+        crate::cells::scenarios! { this $($rest)* }
+    };
+}
+
+macro_rules! scenario {
+    ($half:ident $name:ident [$($node:literal)?] $one:tt) => {
         mod $name {
-            crate::cells::cells! { $name, roundel, Mio,
-                mio Mio [], smol Smol [$why], node Node [$why] }
-            crate::cells::cells! { $name, roundel_smol, Smol,
-                mio Mio [$why], smol Smol [], node Node [$why] }
+            crate::cells::cells! { one (super::super::$name), roundel, Mio,
+                mio Mio [], smol Smol [], node Node [$($node)?] }
+            crate::cells::cells! { one (super::super::$name), roundel_smol, Smol,
+                mio Mio [], smol Smol [], node Node [$($node)?] }
+            mod two {
+                crate::cells::again! { $half $name [$($node)?] $one }
+            }
         }
-    )+};
+    };
+}
+
+/// The cells of a scenario that has two listeners.
+macro_rules! again {
+    ($half:ident $name:ident $node:tt [$one:literal]) => {
+        crate::cells::cells! { two (super::super::super::$name), roundel, Mio, mio Mio [$one] }
+    };
+    (this $name:ident [$($node:literal)?] []) => {
+        crate::cells::cells! { two (super::super::super::$name), roundel, Mio,
+            mio Mio [], node Node [$($node)?] }
+        crate::cells::cells! { two (super::super::super::$name), roundel_smol, Smol,
+            smol Smol [] }
+    };
+    (that $name:ident [$($node:literal)?] []) => {
+        crate::cells::cells! { two (super::super::super::$name), roundel, Mio, smol Smol [] }
+        crate::cells::cells! { two (super::super::super::$name), roundel_smol, Smol,
+            mio Mio [], node Node [$($node)?] }
+    };
+}
+
+/// [`on_both`], one scenario after the other.
+macro_rules! by_primary {
+    ($half:ident $why:literal $one:tt) => {};
+    (this $why:literal $one:tt $name:ident $($rest:ident)*) => {
+        crate::cells::by_each! { $name $why [roundel Mio mio] $one }
+        crate::cells::by_primary! { that $why $one $($rest)* }
+    };
+    (that $why:literal $one:tt $name:ident $($rest:ident)*) => {
+        crate::cells::by_each! { $name $why [roundel_smol Smol smol] $one }
+        crate::cells::by_primary! { this $why $one $($rest)* }
+    };
+}
+
+macro_rules! by_each {
+    ($name:ident $why:literal [$primary:ident $adapter:ident $worker:ident] [$($one:literal)?]) => {
+        mod $name {
+            crate::cells::cells! { one (super::super::$name), roundel, Mio,
+                mio Mio [], smol Smol [$why], node Node [$why] }
+            crate::cells::cells! { one (super::super::$name), roundel_smol, Smol,
+                mio Mio [$why], smol Smol [], node Node [$why] }
+            mod two {
+                crate::cells::cells! { two (super::super::super::$name), $primary, $adapter,
+                    $worker $adapter [$($one)?] }
+            }
+        }
+    };
 }
 
 /// The cells of a scenario under one primary.
 macro_rules! cells {
-    ($name:ident, $module:ident, $primary:ident, $($cell:ident $worker:ident [$($why:literal)?]),+) => {
+    ($listeners:ident ($($scenario:tt)+), $module:ident, $primary:ident,
+        $($cell:ident $worker:ident [$($why:literal)?]),+) => {
         mod $module {
             use crate::cells::run;
             use crate::pair::{Adapter, Pair};
+            use $($scenario)+ as scenario;
             $(
                 #[test]
                 $(#[ignore = $why])?
                 fn $cell() {
                     let name = concat!(module_path!(), "::", stringify!($cell));
-                    run(name, Pair::new(Adapter::$primary, Adapter::$worker), super::super::$name);
+                    let pair = Pair::new(Adapter::$primary, Adapter::$worker);
+                    run(name, pair.$listeners(), scenario);
                 }
             )+
         }
     };
 }
 
-pub(crate) use {cells, on_all, on_both};
+pub(crate) use {again, by_each, by_primary, cells, on_all, on_both, scenario, scenarios};

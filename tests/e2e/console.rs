@@ -15,6 +15,7 @@ use roundel_tests::optional;
 use roundel_tests::process::rss_kib;
 
 use crate::cells::{on_all, on_both, skip};
+use crate::doors::Doors;
 use crate::harness::*;
 use crate::pair::Pair;
 
@@ -33,7 +34,7 @@ on_both! {
 }
 
 on_both! {
-    "it is about the primary alone":
+    "it is about the primary alone", one listener "it ends before anybody listens":
     an_error_at_the_start_ends_it_though_nobody_reads,
     messages_begin_with_the_name_of_the_binary,
 }
@@ -69,25 +70,28 @@ fn fill(writer: &OwnedFd) -> usize {
 struct Muted {
     primary: Started,
     dir: PathBuf,
-    addr: SocketAddr,
+    addr: Doors,
 }
 
 impl Muted {
     fn start(on: Pair, stderr: impl Into<Stdio>, options: &[&str]) -> Muted {
         let dir = temp_dir();
         let mut command = Command::new(on.binary());
-        let address = on.bind(&mut command);
-        command.args(["run", "-w", "2", "-b", &address]).args(options);
+        let bind = on.bind_options(&mut command);
+        command.args(["run", "-w", "2"]).args(bind).args(options);
         command.arg("--control").arg(dir.join("control")).arg("--events").arg(dir.join("events"));
         command.args(on.demo_worker()).stdin(Stdio::null()).stderr(stderr);
         let primary = Started::new(command, dir.clone());
-        let bound = wait_for("the listener", || {
+        let addr = wait_for("the listeners", || {
             let events = fs::read_to_string(dir.join("events")).ok()?;
-            let bound = events.lines().find(|line| line.contains("\"bound\""))?;
-            let event: serde_json::Value = serde_json::from_str(bound).ok()?;
-            event["address"].as_str()?.parse().ok()
+            let bound = events.lines().filter(|line| line.contains("\"bound\"")).map(|line| {
+                let event: serde_json::Value = serde_json::from_str(line).ok()?;
+                event["address"].as_str()?.parse().ok()
+            });
+            let bound: Vec<SocketAddr> = bound.collect::<Option<_>>()?;
+            (bound.len() >= on.listeners).then(|| Doors::new(bound[0], bound.get(1).copied()))
         });
-        Muted { primary, dir, addr: bound }
+        Muted { primary, dir, addr }
     }
 
     fn pid(&self) -> Pid {
@@ -157,7 +161,8 @@ fn no_line_is_lost_on_a_pipe_that_workers_made_non_blocking(on: Pair) {
     set_nonblocking(&writer, true);
     let more = ["-b", "127.0.0.1:0"].repeat(100);
     let mut muted = Muted::start(on, writer, &more);
-    wait_for("all listeners", || (muted.events("bound") == 101).then_some(()));
+    let listeners = on.listeners + 100;
+    wait_for("all listeners", || (muted.events("bound") == listeners).then_some(()));
     wait_for("both workers", || (muted.events("ready") == 2).then_some(()));
     kill(Pid::from_raw(get(muted.addr, "/").pid()), Signal::SIGKILL).unwrap();
     wait_for("its end", || (muted.events("exited") == 1).then_some(()));
@@ -170,7 +175,7 @@ fn no_line_is_lost_on_a_pipe_that_workers_made_non_blocking(on: Pair) {
     assert_eq!(muted.primary.wait(), 0);
     let lines = read.join().unwrap();
     let said = |words: &str| lines.iter().filter(|line| line.contains(words)).count();
-    assert_eq!(said("listening on "), 101, "{lines:?}");
+    assert_eq!(said("listening on "), listeners, "{lines:?}");
     assert_eq!(
         (said("is ready"), said("has ended")),
         (muted.events("ready"), muted.events("exited"))

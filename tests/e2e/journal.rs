@@ -19,7 +19,7 @@ on_all! {
 }
 
 on_both! {
-    "it starts no worker":
+    "it starts no worker", one listener "it starts nothing":
     what_cannot_be_recorded_or_replayed_is_one_line,
     the_diagram_in_the_docs_is_what_the_command_prints,
 }

@@ -21,14 +21,14 @@ on_all! {
 }
 
 on_both! {
-    "its program is false(1), or none":
+    "its program is false(1), or none", one listener "nobody listens":
     a_program_that_ends_at_once_is_given_up,
     a_program_that_does_not_exist_is_one_line_and_127,
     a_port_in_use_is_one_line_and_4,
 }
 
 on_both! {
-    "the program has its primary built in":
+    "the program has its primary built in", one listener "the program binds what it likes":
     a_program_that_is_its_own_primary,
     outside_a_cluster_the_program_binds_by_itself,
 }

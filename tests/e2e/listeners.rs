@@ -17,13 +17,15 @@ use crate::harness::*;
 use crate::pair::{Adapter, Pair};
 
 on_all! {
-    clients_of_one_of_two_listeners_are_all_served,
-    clients_of_two_listeners_are_all_served,
-    in_a_storm_of_kills_each_loss_is_one_that_a_dead_worker_had_accepted,
+    clients_of_one_of_two_listeners_are_all_served: one listener "it has two by itself",
+    clients_of_two_listeners_are_all_served: one listener "it has two by itself",
+    in_a_storm_of_kills_each_loss_is_one_that_a_dead_worker_had_accepted:
+        one listener "it has two by itself",
 }
 
 on_both! {
-    "a demo worker of the primary's own kind serves whatever is bound":
+    "a demo worker of the primary's own kind serves whatever is bound",
+    one listener "it has three by itself":
     kinds_of_listeners_are_all_served,
 }
 
@@ -56,7 +58,7 @@ fn all_are_served<P: Sync>(count: usize, places: &[P], ask: impl Fn(&P) -> Outco
 
 fn two_listeners(on: Pair, places: impl Fn(&Cluster) -> Vec<SocketAddr>) {
     let _load = alone();
-    let cluster = on.with_two().demo(&["-w", "2"]);
+    let cluster = on.two().demo(&["-w", "2"]);
     cluster.ready(2);
     all_are_served(enough(on), &places(&cluster), |place| get(place, "/"));
     assert_eq!(cluster.total("accepted_total"), enough(on) as u64);
@@ -74,7 +76,7 @@ fn clients_of_two_listeners_are_all_served(on: Pair) {
 
 fn in_a_storm_of_kills_each_loss_is_one_that_a_dead_worker_had_accepted(on: Pair) {
     let _load = alone();
-    let cluster = on.with_two().demo(&["-w", "4"]);
+    let cluster = on.two().demo(&["-w", "4"]);
     let outcomes = under_load(cluster.addr, 16, || {
         for n in 0..24 {
             // Without a pause a connection would be in flight at five that die, and is refused

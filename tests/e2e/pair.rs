@@ -46,8 +46,13 @@ impl Pair {
         Pair { primary, worker, listeners: 1 }
     }
 
-    /// The same with another listener.
-    pub(crate) const fn with_two(self) -> Pair {
+    /// The same with one listener.
+    pub(crate) const fn one(self) -> Pair {
+        Pair { listeners: 1, ..self }
+    }
+
+    /// The same with two listeners.
+    pub(crate) const fn two(self) -> Pair {
         Pair { listeners: 2, ..self }
     }
 
@@ -89,12 +94,6 @@ impl Pair {
     /// Whether workers finish what they have when the primary is gone. Node ends its own at once.
     pub(crate) fn finishes_without_primary(self) -> bool {
         !self.has_node_workers()
-    }
-
-    /// What a primary with one listener is to bind: an option's value.
-    pub(crate) fn bind(self, command: &mut Command) -> String {
-        let one = Pair { listeners: 1, ..self };
-        one.bind_options(command).swap_remove(1)
     }
 
     /// What the primary is to bind, as options. A Node program has to ask for the ports by their

@@ -16,7 +16,7 @@ on_all! {
 }
 
 on_both! {
-    "it is about the primary alone":
+    "it is about the primary alone", one listener "it is about the control socket and files":
     the_default_place_is_a_directory_of_the_user,
     another_container_with_the_same_pid_is_no_hindrance,
     commands_look_where_primaries_are,
@@ -45,8 +45,8 @@ impl Placed {
 
     fn start_by(on: Pair, mut command: Command, temporary: &Path, options: &[&str]) -> Placed {
         let dir = temp_dir();
-        let address = on.bind(&mut command);
-        command.args(["run", "-w", "1", "-b", &address]).args(options).args(on.demo_worker());
+        let bind = on.bind_options(&mut command);
+        command.args(["run", "-w", "1"]).args(bind).args(options).args(on.demo_worker());
         command.env("TMPDIR", temporary).env_remove("XDG_RUNTIME_DIR");
         command.stdin(Stdio::null()).stderr(fs::File::create(dir.join("log")).unwrap());
         Placed { primary: Started::new(command, dir.clone()), dir }

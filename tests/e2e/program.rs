@@ -20,7 +20,7 @@ on_all! {
 }
 
 on_both! {
-    "the server is hyper's, on smol":
+    "the server is hyper's, on smol", one listener "the example has one":
     a_server_of_a_library_drains_under_load,
 }
 

@@ -15,6 +15,10 @@ on_both! {
     "signals are for the primary":
     no_signal_ends_the_primary_by_its_default_action,
     quit_ends_at_once_and_in_order,
+}
+
+on_both! {
+    "signals are for the primary", one listener "the worker listens to nothing":
     workers_start_with_signals_as_they_are_by_default,
 }
 

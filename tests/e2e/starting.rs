@@ -20,14 +20,14 @@ on_all! {
 }
 
 on_both! {
-    "no worker ever runs":
+    "no worker ever runs", one listener "nobody listens":
     a_program_that_cannot_run_is_named_at_once,
     one_that_cannot_be_loaded_is_named_at_once,
     launchers_are_told_from_programs,
 }
 
 on_both! {
-    "the worker is a shell":
+    "the worker is a shell", one listener "the worker listens to nothing":
     the_slot_has_the_name_that_it_is_given,
     descriptors_above_two_are_inherited,
     a_script_of_a_package_is_run_directly,
@@ -274,8 +274,8 @@ fn workers_may_print_to_a_terminal_that_stops_background_jobs(on: Pair) {
     // It waits, since a group that nobody leads any more may not be stopped at all.
     let script = "stty tostop -echo; \"$@\"; echo ended $?";
     command.args(["--ctty", "sh", "-c", script, "sh"]).arg(on.binary()).arg("run");
-    let address = on.bind(&mut command);
-    command.args(["-b", &address, "-w", "2", "--control"]).arg(dir.join("control"));
+    let bind = on.bind_options(&mut command);
+    command.args(bind).args(["-w", "2", "--control"]).arg(dir.join("control"));
     command.arg("--events").arg(dir.join("events")).args(&program);
     command.stdin(terminal.slave.try_clone().unwrap());
     command.stdout(terminal.slave.try_clone().unwrap()).stderr(terminal.slave);
@@ -292,7 +292,7 @@ fn workers_may_print_to_a_terminal_that_stops_background_jobs(on: Pair) {
             all.lock().unwrap().push_str(&String::from_utf8_lossy(&bytes[..count]));
         }
     });
-    let cluster = Cluster::adopt(child, dir);
+    let cluster = Cluster::adopt_all(child, dir, on.listeners);
     let pids = cluster.ready(2);
     for pid in &pids {
         let line = format!("printed by {pid}\r\n");

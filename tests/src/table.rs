@@ -13,6 +13,9 @@ const COLUMNS: [(&str, &str); 6] = [
     ("roundel_smol::node", "roundel-smol node"),
 ];
 
+/// Ends the name of a scenario that has two listeners. It runs so on some columns only.
+const TWICE: &str = "::two";
+
 /// What became of one test.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Cell {
@@ -91,14 +94,37 @@ impl Table {
         if let Some((scenario, _)) = self.rows.iter().find(|(_, cells)| failed(cells)) {
             return Some(format!("{scenario} has failed"));
         }
-        let whole = |cells: &BTreeMap<usize, Cell>| cells.len() == COLUMNS.len();
-        let gap = self.rows.iter().find(|(_, cells)| !whole(cells));
-        match gap {
-            Some((scenario, _)) if !self.is_filtered => {
-                Some(format!("{scenario} has not run everywhere, and gives no reason"))
-            }
-            _ => None,
+        if self.is_filtered {
+            return None;
         }
+        let whole = |cells: &BTreeMap<usize, Cell>| cells.len() == COLUMNS.len();
+        let gap = self.rows.iter().find(|(name, cells)| !name.ends_with(TWICE) && !whole(cells));
+        if let Some((scenario, _)) = gap {
+            return Some(format!("{scenario} has not run everywhere, and gives no reason"));
+        }
+        self.missing_with_two()
+    }
+
+    /// Each scenario has run with two listeners on a column, or gives a reason why not; and each
+    /// column has run a third of those that have no reason.
+    fn missing_with_two(&self) -> Option<String> {
+        let runs = |cell: Option<&Cell>| cell.is_some_and(|it| !matches!(it, Cell::Not(_)));
+        let mut counts = [(0, 0); COLUMNS.len()];
+        for (scenario, cells) in self.rows.iter().filter(|(name, _)| !name.ends_with(TWICE)) {
+            let Some(twice) = self.rows.get(&format!("{scenario}{TWICE}")) else {
+                return Some(format!("{scenario} has not run with two listeners: no reason"));
+            };
+            if !twice.values().any(|it| runs(Some(it))) {
+                continue;
+            }
+            for (column, (all, with_two)) in counts.iter_mut().enumerate() {
+                *all += usize::from(runs(cells.get(&column)));
+                *with_two += usize::from(runs(twice.get(&column)));
+            }
+        }
+        let too_few = counts.iter().position(|(all, with_two)| with_two * 3 < *all)?;
+        let ((_, heading), (all, with_two)) = (COLUMNS.get(too_few)?, counts.get(too_few)?);
+        Some(format!("{heading}: {with_two} of {all} scenarios have run with two listeners"))
     }
 }
 
@@ -126,7 +152,7 @@ impl Display for Table {
                     Some(Cell::Failed) => "FAILED".into(),
                     Some(Cell::Not(why)) => format!("- ({})", note(why)),
                     Some(Cell::Skipped(why)) => format!("skipped ({})", note(why)),
-                    None if self.is_filtered => String::new(),
+                    None if self.is_filtered || scenario.ends_with(TWICE) => String::new(),
                     None => "MISSING".into(),
                 };
                 let width = heading.len();
@@ -153,7 +179,11 @@ mod tests {
         format!("{head}{}\n\n{summary}\n", lines.join("\n"))
     }
 
-    const WHOLE: [&str; 6] = [
+    const WHOLE: [&str; 10] = [
+        "test life::dies::two::roundel::mio ... ok",
+        "test life::dies::two::roundel::smol ... ok",
+        "test life::dies::two::roundel_smol::mio ... ok",
+        "test life::dies::two::roundel_smol::smol ... ok",
         "test life::dies::roundel::mio ... ok",
         "test life::dies::roundel::smol ... ok",
         "test life::dies::roundel::node ... ignored, it never dies",
@@ -173,14 +203,15 @@ mod tests {
         let table = read(&run(&WHOLE, ENDED));
         assert_eq!(table.fault(), None);
         let text = table.to_string();
-        assert!(text.contains("life::dies | ok "), "{text}");
+        assert!(text.contains("life::dies      | ok "), "{text}");
+        assert!(text.contains("life::dies::two | ok "), "{text}");
         assert_eq!(text.matches("- (1)").count(), 2, "{text}");
         assert!(text.contains("\n(1) it never dies\n"), "{text}");
     }
 
     #[test]
     fn a_cell_that_is_missing_is_a_fault() {
-        for gone in 0..WHOLE.len() {
+        for gone in 4..WHOLE.len() {
             let mut lines = WHOLE.to_vec();
             lines.remove(gone);
             let table = read(&run(&lines, ENDED));
@@ -192,11 +223,25 @@ mod tests {
     }
 
     #[test]
+    fn so_is_a_scenario_that_never_had_two_listeners_or_a_column_that_hardly_had() {
+        let table = read(&run(&WHOLE[4..], ENDED));
+        assert!(table.fault().unwrap().contains("life::dies has not run with two"));
+        let ignored = "test life::dies::two::roundel::mio ... ignored, it has two by itself";
+        let table = read(&run(&[&[ignored], &WHOLE[4..]].concat(), ENDED));
+        assert_eq!(table.fault(), None);
+        let table = read(&run(&WHOLE[1..], ENDED));
+        assert_eq!(
+            table.fault().unwrap(),
+            "roundel mio: 0 of 1 scenarios have run with two listeners"
+        );
+    }
+
+    #[test]
     fn so_is_one_that_failed_or_gives_no_reason() {
         for word in ["FAILED", "ignored"] {
             let mut lines = WHOLE.to_vec();
             let line = format!("test life::dies::roundel::smol ... {word}");
-            lines[1] = &line;
+            lines[5] = &line;
             let table = read(&run(&lines, ENDED));
             assert!(table.fault().unwrap().contains("life::dies has failed"));
             assert!(table.to_string().contains("| FAILED"));
@@ -216,7 +261,7 @@ mod tests {
         let why = |name: &str| name.ends_with("roundel::mio").then(|| "no teeth".to_owned());
         let table = Table::read(&run(&WHOLE, ENDED), why);
         assert_eq!(table.fault(), None);
-        assert!(table.to_string().contains("life::dies | skipped (1)"), "{table}");
+        assert!(table.to_string().contains("life::dies      | skipped (1)"), "{table}");
     }
 
     #[test]
