@@ -1,6 +1,7 @@
 //! Workers are killed all the time, under load.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -14,13 +15,26 @@ use crate::harness::*;
 /// own primary, which hangs, it is over after 20 s, and only says what came of it.
 #[test]
 fn each_loss_is_one_that_a_killed_worker_had_accepted() {
+    with_servers(1);
+}
+
+#[test]
+fn so_it_is_with_two_servers() {
+    with_servers(2);
+}
+
+fn with_servers(count: usize) {
     let _alone = alone();
     let Some(setup) = fixture("slow.js") else { return };
     // Not port 0: Node's own primary takes another one when all workers were gone.
-    let addr = unused_address();
-    let setup = setup.arg("2").arg(addr.port().to_string()).arg(addr.ip().to_string());
-    let cluster = setup.workers(4).start();
-    let first = get(addr, "/");
+    let addrs: Vec<SocketAddr> = (0..count).map(|_| unused_address()).collect();
+    let setup = setup.workers(4).arg("2");
+    let place = |setup: Setup, addr: &SocketAddr| {
+        setup.arg(addr.ip().to_string()).arg(addr.port().to_string())
+    };
+    let cluster = addrs.iter().fold(setup, place).start();
+    eventually("the listeners", || (cluster.count("bound") == count).then_some(()));
+    let first = get(addrs[0], "/");
     if under() != Under::Node {
         eventually("its end", || (cluster.count("accepted") == 1).then_some(()));
     }
@@ -28,7 +42,7 @@ fn each_loss_is_one_that_a_killed_worker_had_accepted() {
     let begun = Instant::now();
     let mut next = begun;
     let mut kills = 0;
-    let mut answers = load(addr, 32, 20_000, || {
+    let mut answers = load(&addrs, 32, 20_000, || {
         std::thread::park_timeout(next.saturating_duration_since(Instant::now()));
         if Instant::now() < next {
             return Load::GoOn;

@@ -120,10 +120,10 @@ pub(crate) fn evenly(pids: &[i32], count: usize) -> BTreeMap<i32, usize> {
     pids.iter().map(|pid| (*pid, count)).collect()
 }
 
-/// So many clients ask without a pause until `total` requests are through, or `act`, which is
+/// So many clients ask, at one address after the other, without a pause until `total` requests are through, or `act`, which is
 /// called again and again meanwhile, wants no more.
 pub(crate) fn load(
-    addr: SocketAddr,
+    addrs: &[SocketAddr],
     clients: usize,
     total: usize,
     mut act: impl FnMut() -> Load,
@@ -132,14 +132,17 @@ pub(crate) fn load(
     thread::scope(|scope| {
         let client = || {
             let mut answers = Vec::new();
-            while begun.fetch_add(1, Ordering::Relaxed) < total {
-                answers.push(get(addr, "/"));
+            loop {
+                let number = begun.fetch_add(1, Ordering::Relaxed);
+                if number >= total {
+                    break answers;
+                }
+                answers.push(get(addrs[number % addrs.len()], "/"));
                 // One that hangs has taken long enough.
                 if answers.last() == Some(&Answer::Hung) {
                     begun.store(total, Ordering::Relaxed);
                 }
             }
-            answers
         };
         let clients: Vec<_> = (0..clients).map(|_| scope.spawn(client)).collect();
         while clients.iter().any(|client| !client.is_finished()) {
@@ -160,8 +163,8 @@ pub(crate) enum Load {
 }
 
 /// The same, with nothing else to do.
-pub(crate) fn plain_load(addr: SocketAddr, clients: usize, total: usize) -> Vec<Answer> {
-    load(addr, clients, total, || {
+pub(crate) fn plain_load(addrs: &[SocketAddr], clients: usize, total: usize) -> Vec<Answer> {
+    load(addrs, clients, total, || {
         thread::park_timeout(Duration::from_millis(5));
         Load::GoOn
     })

@@ -34,7 +34,7 @@ fn a_suicide_is_replaced_at_once() {
     let addr = cluster.addr(0);
     cluster.ready(3);
     let failing = get(addr, "/throw").pid();
-    let answers = plain_load(addr, 3, 200);
+    let answers = plain_load(&[addr], 3, 200);
     assert!(answers.iter().all(|answer| matches!(answer, Answer::Ok { .. })), "{answers:?}");
     let exited = cluster.exit_of(failing);
     assert_eq!((&exited["class"], &exited["status"]["code"]), (&"crashed".into(), &1.into()));

@@ -32,7 +32,7 @@ impl Scene {
     /// All are served, nobody else has ended, and nothing is left over.
     fn leaves_the_others_alone(self) {
         let Scene { cluster, hostile, base } = self;
-        let answers = plain_load(cluster.addr(0), 2, 100);
+        let answers = plain_load(&[cluster.addr(0)], 2, 100);
         assert!(answers.iter().all(|answer| matches!(answer, Answer::Ok { .. })), "{answers:?}");
         let pid = |event: &Value| event["pid"].as_i64();
         assert!(cluster.events("exited").iter().all(|it| pid(it) == Some(hostile.into())));
@@ -56,7 +56,7 @@ fn ends(mode: &str, reason: &str) {
 fn lives(mode: &str) -> Option<Scene> {
     let scene = misbehave(mode)?;
     let addr = scene.cluster.addr(0);
-    let answers = plain_load(addr, 1, 60);
+    let answers = plain_load(&[addr], 1, 60);
     assert!(spread(&answers).contains_key(&scene.hostile), "{:?}", spread(&answers));
     assert_eq!((scene.cluster.count("killing"), scene.cluster.count("exited")), (0, 0));
     Some(scene)
@@ -131,7 +131,7 @@ fn a_flood_of_messages_is_read_more_slowly() {
     let addr = scene.cluster.addr(0);
     // The program writes without a pause, and so answers no request meanwhile.
     let others = scene.cluster.ready(3);
-    let served = spread(&plain_load(addr, 2, 50));
+    let served = spread(&plain_load(&[addr], 2, 50));
     assert!(others[1..].iter().all(|pid| served.contains_key(pid)), "{served:?}");
     scene.cluster.report(1);
     assert_eq!(scene.cluster.count("killing"), 0);

@@ -1,5 +1,7 @@
 //! Workers that are killed while they have connections.
 
+use std::net::SocketAddr;
+
 use nix::sys::signal::Signal;
 
 use crate::client::*;
@@ -7,14 +9,25 @@ use crate::harness::*;
 
 #[test]
 fn a_stopped_worker_that_is_killed_loses_nothing() {
+    with_servers("1");
+}
+
+#[test]
+fn nor_does_one_with_two_servers() {
+    with_servers("2");
+}
+
+fn with_servers(count: &str) {
     if beyond_node("the connection that it had is never answered") {
         return;
     }
     let Some(setup) = fixture("http.js") else { return };
-    let cluster = setup.workers(3).start();
-    let (stopped, addr) = (cluster.ready(3)[0], cluster.addr(0));
+    let cluster = setup.workers(3).variable("SERVERS", count).start();
+    let stopped = cluster.ready(3)[0];
+    let addrs: Vec<SocketAddr> = (0..count.parse().unwrap()).map(|nth| cluster.addr(nth)).collect();
     signal(stopped, Signal::SIGSTOP);
-    let streams: Vec<_> = (0..60).map(|_| send(addr, "/").unwrap()).collect();
+    let streams: Vec<_> =
+        addrs.iter().cycle().take(60).map(|addr| send(*addr, "/").unwrap()).collect();
     // What the stopped worker has in flight is its window; all else is served meanwhile.
     eventually("the others to serve the rest", || {
         (cluster.count("accepted") >= 60 - 4).then_some(())

@@ -1,5 +1,7 @@
 //! The ways in which a worker leaves: how each is classified, and that nobody else notices.
 
+use std::net::SocketAddr;
+
 use serde_json::{Value, json};
 
 use crate::client::*;
@@ -8,13 +10,20 @@ use crate::harness::*;
 /// Has one of two workers leave by this path, while clients ask: its exit has this class and
 /// status, and of the requests only those are lost that it had accepted.
 fn leaves_by(path: &str, class: &str, status: Value) {
+    for servers in 1..=2 {
+        leaves_with(servers, path, class, &status);
+    }
+}
+
+fn leaves_with(servers: usize, path: &str, class: &str, status: &Value) {
     let Some(setup) = fixture("http.js") else { return };
-    let cluster = setup.start();
-    let addr = cluster.addr(0);
+    let cluster = setup.variable("SERVERS", servers.to_string()).start();
+    let addrs: Vec<SocketAddr> = (0..servers).map(|nth| cluster.addr(nth)).collect();
+    let addr = addrs[0];
     let leaving = get(addr, path).pid();
-    let answers = plain_load(addr, 2, 200);
+    let answers = plain_load(&addrs, 2, 200);
     let exited = cluster.exit_of(leaving);
-    assert_eq!((&exited["class"], &exited["status"]), (&class.into(), &status));
+    assert_eq!((&exited["class"], &exited["status"]), (&class.into(), status));
     let lost: Vec<&Answer> = answers.iter().filter(|it| !matches!(it, Answer::Ok { .. })).collect();
     let answered = |it: &&Answer| matches!(it, Answer::Ok { pid, .. } if *pid == leaving);
     let answered = 1 + answers.iter().filter(answered).count();
@@ -28,8 +37,8 @@ fn leaves_by(path: &str, class: &str, status: Value) {
     assert!(lost.len() <= 2 && lost.iter().all(ended), "{lost:?}");
     let pids = cluster.ready(2);
     assert!(!pids.contains(&leaving));
-    let after: Vec<Answer> = (0..10).map(|_| get(addr, "/")).collect();
-    assert_eq!(spread(&after), evenly(&pids, 5), "the replacement takes its share");
+    let after: Vec<Answer> = (0..12).map(|n| get(addrs[n % servers], "/")).collect();
+    assert_eq!(spread(&after), evenly(&pids, 6), "the replacement takes its share");
     cluster.stop();
 }
 
@@ -74,7 +83,7 @@ fn a_worker_that_closes_its_server_gets_nothing_more() {
     let cluster = setup.start();
     let addr = cluster.addr(0);
     let closed = get(addr, "/close").pid();
-    let answers = plain_load(addr, 2, 100);
+    let answers = plain_load(&[addr], 2, 100);
     let other = cluster.ready(2).into_iter().find(|pid| *pid != closed).unwrap();
     // Until the primary has read of it, connections come back and go to the other worker.
     assert_eq!(spread(&answers), evenly(&[other], 100));

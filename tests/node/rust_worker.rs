@@ -47,7 +47,7 @@ fn it_leaves_of_its_own_will() {
     let addr = cluster.addr(0);
     for _ in 0..3 {
         let leaving = get(addr, "/leave").pid();
-        let answers = plain_load(addr, 4, 200);
+        let answers = plain_load(&[addr], 4, 200);
         assert!(answers.iter().all(|it| matches!(it, Answer::Ok { .. })), "{answers:?}");
         let exited = cluster.exit_of(leaving);
         assert_eq!((&exited["class"], &exited["status"]["code"]), (&"voluntary".into(), &0.into()));

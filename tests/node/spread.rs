@@ -15,6 +15,19 @@ fn four_hundred_requests_spread_exactly() {
     cluster.stop();
 }
 
+/// Each server has a port of its own, though both ask for any, and all have equally many in all.
+#[test]
+fn two_servers_on_ports_of_the_systems_choice_spread_exactly() {
+    let Some(setup) = fixture("http.js") else { return };
+    let cluster = setup.workers(4).variable("SERVERS", "2").start();
+    let (pids, addrs) = (cluster.ready(4), [cluster.addr(0), cluster.addr(1)]);
+    assert_ne!(addrs[0], addrs[1]);
+    cluster.report(8);
+    let answers: Vec<Answer> = (0..400).map(|n| get(addrs[n % 2], "/")).collect();
+    assert_eq!(spread(&answers), evenly(&pids, 100));
+    cluster.stop();
+}
+
 #[test]
 fn over_a_unix_socket_too() {
     let Some(setup) = fixture("http.js") else { return };

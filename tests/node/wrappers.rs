@@ -32,7 +32,7 @@ fn a_shell_that_is_killed_leaves_nothing() {
     let (shell, addr) = (cluster.ready(2)[0], cluster.addr(0));
     let before = cluster.processes().len();
     signal(shell, Signal::SIGKILL);
-    let answers = plain_load(addr, 2, 200);
+    let answers = plain_load(&[addr], 2, 200);
     let exited = cluster.exit_of(shell);
     // Node ends at once when its channel does; what it had accepted until then is lost with it.
     let lost: Vec<&Answer> = answers.iter().filter(|it| !matches!(it, Answer::Ok { .. })).collect();
