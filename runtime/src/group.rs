@@ -15,7 +15,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::sys::signal::{Signal, killpg};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
 use roundel_core::{ExitStatus, Time};
@@ -205,8 +205,40 @@ pub(crate) fn members(leaders: &[i32]) -> BTreeMap<i32, Vec<i32>> {
 
 /// The group of a process that has not ended.
 fn group_of(pid: i32) -> Option<i32> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let mut fields = stat.rsplit_once(") ")?.1.split(' ');
-    let runs = !matches!(fields.next()?, "Z" | "X");
-    if runs { fields.nth(1)?.parse().ok() } else { None }
+    let stat = Stat::of(pid)?;
+    if stat.is_dead { None } else { Some(stat.group) }
+}
+
+/// Whether a process has ended, or has begun to: from then on, others can't see its descriptors.
+pub(crate) fn is_ending(pid: i32) -> bool {
+    match Stat::of(pid) {
+        Some(stat) => stat.is_dead || stat.is_exiting,
+        // With `hidepid` it may be one that is not shown.
+        None => kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH),
+    }
+}
+
+/// `PF_EXITING` of the kernel's linux/sched.h, among the flags in proc_pid_stat(5).
+const EXITING: u32 = 4;
+
+/// What proc_pid_stat(5) says of a process.
+struct Stat {
+    /// It has ended and was not reaped.
+    is_dead: bool,
+    is_exiting: bool,
+    group: i32,
+}
+
+impl Stat {
+    fn of(pid: i32) -> Option<Stat> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // Behind the name: state, parent, group, session, terminal, its group, flags.
+        let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').take(7).collect();
+        let [state, _, group, _, _, _, flags] = fields[..] else { return None };
+        Some(Stat {
+            is_dead: matches!(state, "Z" | "X"),
+            is_exiting: flags.parse::<u32>().ok()? & EXITING != 0,
+            group: group.parse().ok()?,
+        })
+    }
 }

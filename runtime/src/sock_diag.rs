@@ -93,27 +93,36 @@ pub fn count(names: &Names, leaders: &[i32]) -> io::Result<Vec<Option<u32>>> {
         dump(&unix_request(), |body| inodes.extend(unix_inode(names, body)))?;
     }
     let groups = group::members(leaders);
-    let count = |leader: &i32| {
-        let members = groups.get(leader)?;
-        members.iter().try_fold(0, |sum, pid| Some(sum + open_at(*pid, &inodes)?))
+    let count = |leader: &i32| match groups.get(leader) {
+        Some(members) => members.iter().try_fold(0, |sum, pid| Some(sum + open_at(*pid, &inodes)?)),
+        // It has ended since.
+        None => group::is_ending(*leader).then_some(0),
     };
     Ok(leaders.iter().map(count).collect())
 }
 
 /// How many of these sockets a process has open.
 fn open_at(pid: i32, inodes: &BTreeSet<u32>) -> Option<u32> {
-    let entries = match fs::read_dir(format!("/proc/{pid}/fd")) {
-        Ok(entries) => entries,
-        // It has ended.
-        Err(error) if error.kind() == ErrorKind::NotFound => return Some(0),
-        Err(_) => return None,
-    };
-    let is_one = |entry: io::Result<fs::DirEntry>| {
-        let link = fs::read_link(entry.ok()?.path()).ok()?;
-        let inode = link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()?;
-        inodes.contains(&inode).then_some(())
-    };
-    Some(entries.filter_map(is_one).count() as u32)
+    match sockets_of(pid) {
+        Ok(sockets) => Some(sockets.iter().filter(|inode| inodes.contains(inode)).count() as u32),
+        Err(_) => group::is_ending(pid).then_some(0),
+    }
+}
+
+/// The inodes of the sockets that a process has open.
+fn sockets_of(pid: i32) -> io::Result<Vec<u32>> {
+    let mut sockets = Vec::new();
+    for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
+        let link = match fs::read_link(entry?.path()) {
+            Ok(link) => link,
+            // It was closed meanwhile.
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        let inode = link.to_str().and_then(|it| it.strip_prefix("socket:[")?.strip_suffix(']'));
+        sockets.extend(inode.and_then(|inode| inode.parse::<u32>().ok()));
+    }
+    Ok(sockets)
 }
 
 /// Asks, and gives each answer to `each`.

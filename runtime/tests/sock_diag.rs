@@ -80,10 +80,23 @@ fn of_a_path() {
     assert_eq!(open(&names), Some(0));
 }
 
+/// Before and after it is reaped: that nobody knows would be said to the operator.
 #[test]
-fn of_nobody_it_is_not_known() {
+fn of_a_process_that_has_ended_there_are_none() {
+    use std::os::unix::process::CommandExt;
     let mut names = Names::default();
     names.add(&OwnedFd::from(TcpListener::bind("127.0.0.1:0").unwrap()));
-    // No process has such a number.
-    assert_eq!(count(&names, &[i32::MAX]).unwrap(), [None]);
+    let mut cat = std::process::Command::new("cat");
+    let mut child = cat.process_group(0).stdin(std::process::Stdio::piped()).spawn().unwrap();
+    let pid = child.id() as i32;
+    assert_eq!(count(&names, &[pid]).unwrap(), [Some(0)]);
+    drop(child.stdin.take());
+    let stat = || std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    while !stat().contains(") Z ") {
+        // It has nothing left to do but to end.
+        assert_eq!(count(&names, &[pid]).unwrap(), [Some(0)]);
+    }
+    assert_eq!(count(&names, &[pid]).unwrap(), [Some(0)]);
+    child.wait().unwrap();
+    assert_eq!(count(&names, &[pid]).unwrap(), [Some(0)]);
 }

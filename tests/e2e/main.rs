@@ -8,6 +8,7 @@ mod doors;
 mod harness;
 mod hostile;
 mod journal;
+mod leaving;
 mod life;
 mod limits;
 mod listeners;

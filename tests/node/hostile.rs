@@ -149,6 +149,50 @@ fn handles_that_nobody_asked_for() {
     scene.leaves_the_others_alone();
 }
 
+/// What fits is served, and what does not is refused to the program, not held against it.
+#[test]
+fn one_that_asks_for_more_listeners_than_it_may_have_serves_with_those() {
+    if beyond_node("it has no limit") {
+        return;
+    }
+    let Some(setup) = fixture("failing.js") else { return };
+    let cluster = setup.workers(1).arg("70").start();
+    let refused = &cluster.report(1)[0]["refused"];
+    assert_eq!(*refused, Value::from(vec!["EMFILE"; 6]));
+    assert_eq!((cluster.count("bound"), cluster.count("killing")), (64, 0));
+    get(cluster.addr(63), "/").pid();
+    signal(cluster.pid(), Signal::SIGINT);
+    signal(cluster.pid(), Signal::SIGINT);
+}
+
+/// A worker takes nearly all that its slot may have, says that it fails, and again.
+#[test]
+fn generations_of_failing_workers_never_hold_more_than_one_may() {
+    if beyond_node("it has no limit") {
+        return;
+    }
+    let Some(setup) = fixture("failing.js") else { return };
+    let cluster = setup.workers(1).arg("63").start();
+    for generation in 1..=16 {
+        cluster.report(generation);
+        let newest = cluster.bound(cluster.count("bound") - 1);
+        assert!(matches!(get(reachable(&newest), "/"), Answer::Ok { .. }));
+        eventually("its successor", || (cluster.count("ready") > generation).then_some(()));
+    }
+    cluster.with_events(|events| {
+        let mut open: u32 = 0;
+        for event in events {
+            open += u32::from(event["event"] == "bound");
+            open -= u32::from(event["event"] == "unbound");
+            // Those of a slot that changes hands, until the old ones are closed.
+            assert!(open <= 2 * 64, "{event}");
+        }
+    });
+    assert_eq!(cluster.count("given_up"), 0);
+    signal(cluster.pid(), Signal::SIGINT);
+    signal(cluster.pid(), Signal::SIGINT);
+}
+
 /// 64 listeners are what a worker may have; what it asks for beyond them is refused.
 #[test]
 fn listeners_without_end() {

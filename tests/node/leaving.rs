@@ -34,7 +34,8 @@ fn leaves_with(servers: usize, path: &str, class: &str, status: &Value) {
     }
     // Each client waits for one answer at a time. Node's own primary leaves some waiting for ever.
     let ended = |it: &&Answer| **it == Answer::Lost || under() == Under::Node;
-    assert!(lost.len() <= 2 && lost.iter().all(ended), "{lost:?}");
+    let few = lost.len() <= 2 || under() == Under::Node;
+    assert!(few && lost.iter().all(ended), "{lost:?}");
     let pids = cluster.ready(2);
     assert!(!pids.contains(&leaving));
     let after: Vec<Answer> = (0..12).map(|n| get(addrs[n % servers], "/")).collect();

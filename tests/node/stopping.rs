@@ -142,6 +142,41 @@ fn pm2_with_a_message() {
     told_its_way("message", "message", "shutdown", &[]);
 }
 
+/// Alone it ends when its server and the last request have; here its channel keeps it until it is
+/// told to disconnect, which it is when it has no client any more.
+#[test]
+fn a_handler_that_only_closes_its_server() {
+    let Some(setup) = habit("term-close", &["--stop-signal", "TERM"]) else { return };
+    let cluster = setup.start();
+    let addr = cluster.addr(0);
+    get(addr, "/").pid();
+    let slow = send(addr, "/sleep?4000").unwrap();
+    cluster.report(1);
+    let begun = Instant::now();
+    cluster.ask_to_stop();
+    receive(slow).pid();
+    assert_eq!(cluster.report(2)[1]["why"], "closed");
+    assert_eq!(cluster.ended(), (code(0), vec!["TERM".into()]));
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+}
+
+/// Node emits it when the last request has been answered and the channel is closed.
+#[test]
+fn handlers_of_disconnect_run_after_the_last_request() {
+    let Some(setup) = habit("disconnect", &[]) else { return };
+    let cluster = setup.start();
+    let slow = send(cluster.addr(0), "/sleep?3000").unwrap();
+    cluster.report(1);
+    cluster.ask_to_stop();
+    cluster.event("draining", |_| true);
+    assert_eq!(cluster.reports().len(), 1);
+    receive(slow).pid();
+    let mut told: Vec<Value> = cluster.report(3)[1..].iter().map(|it| it["why"].clone()).collect();
+    told.sort_by_key(ToString::to_string);
+    assert_eq!(told, ["disconnect", "worker disconnect"]);
+    assert_eq!(cluster.ended(), (code(0), vec![]));
+}
+
 /// As `docker stop` does: SIGTERM, ten seconds, SIGKILL. The events that a client waits for have no
 /// end by themselves.
 #[test]

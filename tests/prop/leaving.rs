@@ -157,6 +157,35 @@ fn a_stop_signal_comes_instead_of_the_message() {
     assert_eq!(stop(StopSignal::Message), (vec![ToWorker::Shutdown], vec![], vec![Signal::Term]));
 }
 
+/// Alone such a program would end when its servers are closed; in a cluster the channel keeps it.
+#[test]
+fn who_was_signalled_and_has_closed_its_servers_is_disconnected_once_it_has_no_client() {
+    use roundel_core::StopSignal;
+    let config = Config::builder().stop_signal(Some(StopSignal::Signal(Signal::Term)));
+    let mut cluster = Cluster::new(config.linger(Some(secs(2))));
+    cluster.online(1);
+    cluster.listen(1);
+    cluster.say(Input::Command(Command::Stop));
+    cluster.say(Input::Unbound { listener: listener_id() });
+    assert_eq!(cluster.signals(), [Signal::Term]);
+    let told = |cluster: &mut Cluster| {
+        let drain = |it: &&Output| matches!(it, Output::Send { msg: ToWorker::Drain { .. }, .. });
+        std::mem::take(&mut cluster.said).iter().filter(drain).count()
+    };
+    let look = |cluster: &mut Cluster, open| {
+        cluster.wait(secs(1));
+        count(cluster, 1, Some(open));
+        told(cluster)
+    };
+    // Its servers are open: it rules itself.
+    assert_eq!((0..5).map(|_| look(&mut cluster, 0)).sum::<usize>(), 0);
+    cluster.hear(1, FromWorker::Close { listener: listener_id() });
+    let open = [1, 0, 1, 0, 0, 0, 0];
+    assert_eq!(open.map(|open| look(&mut cluster, open)), [0, 0, 0, 0, 0, 1, 0]);
+    cluster.wait(secs(15));
+    assert_eq!(cluster.signals(), [], "it is not signalled twice");
+}
+
 #[test]
 fn who_leaves_by_itself_is_replaced_at_once() {
     let mut cluster = Cluster::new(Config::builder());

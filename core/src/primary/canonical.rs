@@ -285,6 +285,7 @@ impl CanonicalView<'_> {
             leave.told && counted,
             had && config.linger.is_some(),
             leave.terminated && signalled,
+            leave.disconnected,
         ]));
         if let (Some(since), Some(linger)) = (leave.idle_since, config.linger) {
             self.age(since, linger, out);

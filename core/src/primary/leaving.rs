@@ -33,6 +33,8 @@ pub(crate) struct Leave {
     pub(crate) idle_since: Option<Time>,
     /// It was sent SIGTERM.
     pub(crate) terminated: bool,
+    /// It was told by a signal of its own, closed its servers, and was then told to disconnect.
+    pub(crate) disconnected: bool,
 }
 
 impl Worker {
@@ -99,25 +101,34 @@ impl Primary {
         let Some(worker) = self.workers.get_mut(id) else { return };
         worker.leave.told = true;
         let within = deadline.since(now);
-        let deadline_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
         let codec = worker.codec;
         self.event(Event::Draining { worker: id, within });
-        let drain = ToWorker::Drain { deadline_ms };
-        let msg = match (codec, self.config.stop_signal) {
-            (Some(Codec::Native), _) => drain,
-            (Some(Codec::Node), Some(StopSignal::Message)) => ToWorker::Shutdown,
-            (_, Some(StopSignal::Signal(signal))) => return self.signal(id, signal),
+        match (codec, self.config.stop_signal) {
+            (Some(Codec::Native), _) => self.tell_deadline(id, deadline),
+            (Some(Codec::Node), Some(StopSignal::Message)) => {
+                self.emit(Output::Send { worker: id, msg: ToWorker::Shutdown, attach: None });
+            }
+            (_, Some(StopSignal::Signal(signal))) => self.signal(id, signal),
             // It has no listener, so no client can have come to it.
-            (None, _) => return self.signal(id, Signal::Term),
+            (None, _) => self.signal(id, Signal::Term),
             // A program without cluster knows no message that means this: it gets SIGTERM once
             // that cuts nobody off.
             (Some(Codec::Node), None) if self.config.pass_listeners => {
                 return self.timers.set(Due::Count, now);
             }
-            (Some(Codec::Node), None) => drain,
-        };
+            (Some(Codec::Node), None) => self.tell_deadline(id, deadline),
+        }
+        if codec.is_some() {
+            self.count_later();
+        }
+    }
+
+    /// `disconnect`, in the words of Node.
+    fn tell_deadline(&mut self, id: WorkerId, deadline: Time) {
+        let within = deadline.since(self.now);
+        let deadline_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
+        let msg = ToWorker::Drain { deadline_ms };
         self.emit(Output::Send { worker: id, msg, attach: None });
-        self.count_later();
     }
 
     /// Gives a worker that leaves until `deadline`.
@@ -167,16 +178,31 @@ impl Primary {
         }
     }
 
-    /// Whether a worker's connections are counted: it leaves, and gets SIGTERM when it has none.
+    /// Whether a worker's connections are counted: it leaves, and is helped to end when it has
+    /// none.
     fn is_counted(&self, worker: &Worker) -> bool {
         let leaves = worker.life == Life::Leaving || worker.leave.told;
         let lives = worker.exit.is_none() && worker.killed_as.is_none() && worker.pid.is_some();
-        // A program that is told by a signal of its own rules itself.
-        let ruled = worker.leave.told
-            && worker.codec == Some(Codec::Node)
-            && self.config.stop_signal.is_some();
         let wanted = self.config.linger.is_some() || self.is_untold(worker);
-        leaves && lives && !ruled && wanted && !worker.leave.terminated
+        let helped = if self.rules_itself(worker) {
+            self.waits_for_its_channel(worker)
+        } else {
+            !worker.leave.terminated
+        };
+        leaves && lives && wanted && helped
+    }
+
+    /// Whether a worker was told by a signal of its own: then it gets no other one.
+    fn rules_itself(&self, worker: &Worker) -> bool {
+        let told = worker.leave.told && worker.codec == Some(Codec::Node);
+        told && self.config.stop_signal.is_some()
+    }
+
+    /// Whether a program that rules itself has closed its servers: alone it would end now, but for
+    /// its channel, which keeps a Node process alive.
+    fn waits_for_its_channel(&self, worker: &Worker) -> bool {
+        let served = worker.ready_at.is_some() && worker.shares.is_empty();
+        served && !worker.channel_closed && !worker.leave.disconnected
     }
 
     /// Whether a worker is to leave and was not told so, since there is no message for it.
@@ -184,7 +210,7 @@ impl Primary {
         self.config.pass_listeners && worker.leave.told && self.config.stop_signal.is_none()
     }
 
-    fn count_later(&mut self) {
+    pub(super) fn count_later(&mut self) {
         let counts = self.workers.iter().any(|(_, worker)| self.is_counted(worker));
         if counts && !self.timers.is_set(Due::Count) {
             self.timers.set(Due::Count, self.now.after(COUNT_EVERY));
@@ -207,7 +233,7 @@ impl Primary {
         if !self.is_counted(worker) {
             return;
         }
-        let untold = self.is_untold(worker);
+        let (untold, rules_itself) = (self.is_untold(worker), self.rules_itself(worker));
         let linger = self.config.linger;
         let Some(worker) = self.workers.get_mut(id) else { return };
         // What is on its way to it is not among its descriptors yet.
@@ -218,6 +244,14 @@ impl Primary {
         }
         let since = *worker.leave.idle_since.get_or_insert(now);
         let lingers = linger.is_some_and(|linger| now.since(since) >= linger);
+        if rules_itself {
+            if lingers {
+                worker.leave.disconnected = true;
+                let deadline = self.timers.when(Due::Drain(id)).unwrap_or(now);
+                self.tell_deadline(id, deadline);
+            }
+            return;
+        }
         // One that never had a connection may have other work to finish.
         if untold || (lingers && worker.had_connections()) {
             self.signal(id, Signal::Term);

@@ -119,9 +119,15 @@ impl Primary {
             return self.reply(id, seq, Err(Errno::EINVAL));
         }
         let found = self.find(&key);
-        let known = matches!(found, Found::Here(listener) if self.counts_for(listener, slot));
-        let full = !known && self.listeners_of(slot) >= self.config.max_listeners_per_worker;
-        if full || held >= u64::from(self.config.max_listeners_per_worker) {
+        let adds = match found {
+            Found::Nowhere => true,
+            Found::Here(listener) => self.would_count(listener, slot),
+            Found::Narrower(_) | Found::No(_) => false,
+        };
+        let full = adds && self.listeners_of(slot) >= self.config.max_listeners_per_worker;
+        if full && !self.close_one_left_behind(slot)
+            || held >= u64::from(self.config.max_listeners_per_worker)
+        {
             return self.reply(id, seq, Err(Errno::EMFILE));
         }
         let listener = match found {
@@ -365,6 +371,9 @@ impl Primary {
             if probe && record.is_unheld() && self.stop.is_none() {
                 return self.unbind(listener);
             }
+        }
+        if !holds_more && !stays {
+            self.count_later();
         }
         self.review_unheld();
     }

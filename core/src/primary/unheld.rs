@@ -82,11 +82,17 @@ impl Primary {
         ids.filter(|&id| self.counts_for(id, slot)).count() as u32
     }
 
+    /// Whether a listener would count for a slot whose worker asks for it, and does not yet.
+    pub(super) fn would_count(&self, listener: ListenerId, slot: Slot) -> bool {
+        let by_workers = self.listeners.get(listener).is_some_and(|record| !record.operator);
+        by_workers && !self.counts_for(listener, slot)
+    }
+
     /// Whether a listener is there because of this slot.
     pub(super) fn counts_for(&self, listener: ListenerId, slot: Slot) -> bool {
         let Some(record) = self.listeners.get(listener) else { return false };
         let of_slot = |id: WorkerId| self.workers.get(id).is_some_and(|it| it.slot == slot);
-        if record.operator {
+        if record.operator || record.state == ListenerState::Closing {
             return false;
         }
         if record.askers.iter().any(|asker| of_slot(asker.worker)) {
@@ -96,6 +102,16 @@ impl Primary {
         let left_behind = record.holders.is_empty() || !self.is_settled(slot);
         record.slots.contains(&slot)
             && (left_behind || record.holders.iter().any(|&id| of_slot(id)))
+    }
+
+    /// Closes the oldest listener that only former workers of this slot had: the present one is not
+    /// to be without for their sake. False if there is none.
+    pub(super) fn close_one_left_behind(&mut self, slot: Slot) -> bool {
+        let left = |record: &Listener| {
+            record.is_unheld() && record.slots.len() == 1 && record.slots.contains(&slot)
+        };
+        let oldest = self.listeners.iter().filter(|(_, it)| left(it)).map(|(id, _)| id).min();
+        oldest.map(|id| self.close_unheld(id)).is_some()
     }
 
     /// Closes every listener that nobody holds and that is in the way of a new one. What waits

@@ -132,7 +132,8 @@ pub(super) struct OptionArgs {
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = Value(values::or_never), allow_hyphen_values = true)]
     pub(super) ack_timeout: OrNever,
 
-    /// How long a worker may take to become ready: 500ms, 10s, 2m, 1h; 0 is never
+    /// How long a worker may take to listen on what it asked for: 500ms, 10s, 2m, 1h; 0 is never.
+    /// One that asks for nothing is only reported
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = Value(values::or_never), allow_hyphen_values = true)]
     pub(super) ready_timeout: OrNever,
 

@@ -143,10 +143,7 @@ pub(super) fn event(at_ms: u64, event: &Event, pid: Option<i32>) -> Line {
         Event::Suicide { worker } | Event::Leaving { worker } => {
             line.worker(*worker).with("pid", pid)
         }
-        Event::Draining { worker, within } => {
-            line.worker(*worker).with("within_ms", within.as_millis() as u64)
-        }
-        Event::Settling { worker, within } => {
+        Event::Settling { worker, within } | Event::Draining { worker, within } => {
             line.worker(*worker).with("pid", pid).with("within_ms", within.as_millis() as u64)
         }
         Event::Signalled { worker, signal } => {

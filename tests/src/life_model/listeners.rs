@@ -50,17 +50,34 @@ impl LifeModel {
         let now = self.now;
         let unheld_timeout = *self.config.unheld_timeout();
         let stopping = self.stopping;
+        let makes_room = self.makes_room(listener);
         let Some(record) = self.listeners.get_mut(&listener) else { return };
         record.open = false;
         record.closing = true;
         let ripe = record.unwanted_since.is_some_and(|at| now.since(at) >= unheld_timeout);
         let operator = record.operator;
         let at = record.at;
-        let yields = self.query.as_ref().is_some_and(|ask| at.is_some_and(|at| is_taken(ask, at)));
-        let yields = yields && record.holders.is_empty();
+        let asked = self.query.as_ref().zip(at);
+        let yields = asked.is_some_and(|((_, ask), at)| is_taken(ask, at));
+        let yields = (yields || makes_room) && record.holders.is_empty();
         if !stopping && (operator || !(ripe || yields || record.probed)) {
             self.fault(Property::Listeners, format!("{listener} was closed while wanted"));
         }
+    }
+
+    /// Whether a listener that only a slot's former workers had is in the way of one that its
+    /// present worker asks for, which it may not have beside all others.
+    fn makes_room(&self, listener: ListenerId) -> bool {
+        let asker = self.query.as_ref().and_then(|(worker, _)| self.members.get(worker));
+        let Some(slot) = asker.map(|member| member.slot) else { return false };
+        let counts = |it: &&Listener| {
+            let of_slot = it.slots.contains(&slot) || it.slots.is_empty();
+            !it.operator && !it.closing && of_slot
+        };
+        let count = self.listeners.values().filter(counts).count();
+        let its_alone = |it: &Listener| it.slots.iter().eq([&slot]);
+        self.listeners.get(&listener).is_some_and(its_alone)
+            && count >= *self.config.max_listeners_per_worker() as usize
     }
 
     pub(super) fn review_listeners(&mut self) {

@@ -68,7 +68,7 @@ pub struct LifeModel {
     asked: bool,
     stopped: bool,
     /// What a worker asks for in this step.
-    query: Option<ListenKey>,
+    query: Option<(WorkerId, ListenKey)>,
     faults: Vec<(Property, String)>,
 }
 
@@ -111,7 +111,7 @@ impl LifeModel {
         self.query = None;
         match input {
             Input::Message { worker, msg: FromWorker::Query { key, .. } } => {
-                self.query = Some((**key).clone());
+                self.query = Some((*worker, (**key).clone()));
                 if let Some(member) = self.members.get_mut(worker) {
                     member.asked |= member.stage == Stage::Staying;
                 }
@@ -211,6 +211,7 @@ impl LifeModel {
             Output::Kill { worker, signal } if *signal != Signal::Kill => {
                 self.on_signal(*worker, *signal);
             }
+            Output::Send { worker, msg: ToWorker::Drain { .. }, .. } => self.on_drain(*worker),
             Output::Event(event) => self.on_event(event),
             Output::Stopped(verdict) => self.on_stopped(verdict),
             _ => {}
@@ -238,6 +239,20 @@ impl LifeModel {
         let terminates = signal == Signal::Term;
         if !told && !(terminates && (near || lingers || (untold && idle.is_some()))) {
             self.fault(Property::Leaving, format!("{worker} gets {signal:?} at {now}"));
+        }
+    }
+
+    /// A program that is told to leave by a signal of its own rules itself, until it has been seen
+    /// without connections for as long as it may linger.
+    fn on_drain(&mut self, worker: WorkerId) {
+        let Some(member) = self.members.get(&worker) else { return };
+        if member.native || self.config.stop_signal().is_none() {
+            return;
+        }
+        let idle = member.idle_since.filter(|_| member.counted_now == Some(Some(0)));
+        let linger = *self.config.linger();
+        if !idle.zip(linger).is_some_and(|(since, linger)| self.now.since(since) >= linger) {
+            self.fault(Property::Leaving, format!("{worker} is disconnected at {}", self.now));
         }
     }
 

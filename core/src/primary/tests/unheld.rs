@@ -248,14 +248,33 @@ fn listeners_count_for_the_slot() {
     assert_eq!(hand.ask(3, &any(4)), full);
     assert_eq!(hand.ask(3, &any(2)), Some(Ok(listener(2))), "what its slot has it may have");
     assert_eq!(hand.ask(2, &any(4)), None, "others are not concerned");
-    // Those of its predecessor go, and then there is room.
+    // Those of its predecessor, which nobody has any more, make room one by one.
     hand.say(3, FromWorker::Listening { listener: listener(2) });
     hand.tell(Input::ChannelClosed { worker: worker(1) });
-    assert_eq!(hand.ask(3, &any(5)), full);
-    assert_eq!(unbinds(&hand.later(SECOND)), [1, 3]);
-    assert_eq!(hand.ask(3, &any(5)), full, "they are not closed yet");
-    hand.tell(Input::Unbound { listener: listener(1) });
-    assert_eq!(hand.ask(3, &any(5)), None);
+    assert_eq!(unbinds(&query(&mut hand, 3, &any(5))), [1]);
+    assert_eq!(unbinds(&query(&mut hand, 3, &any(6))), [3]);
+    assert_eq!(hand.ask(3, &any(7)), full);
+}
+
+/// They are the operator's, not the slot's.
+#[test]
+fn listeners_of_the_operator_count_for_nobody() {
+    let keys = vec![any(80), any(81)];
+    let config = Config::builder().max_listeners_per_worker(3).listeners(keys.clone());
+    let mut hand = Hand::new(config, &[name("[::]:80"), name("[::]:81")]);
+    for (at, port) in (3..).zip(1..=2) {
+        hand.ask(1, &any(port));
+        hand.bound(at, &name(&alloc::format!("[::]:{port}")));
+        hand.say(1, FromWorker::Listening { listener: listener(at) });
+    }
+    hand.later(2 * SECOND);
+    hand.say(1, FromWorker::Suicide { seq: Seq::FIRST });
+    hand.online(2);
+    assert_eq!(hand.ask(2, &any(3)), None);
+    for key in &keys {
+        assert!(matches!(hand.ask(2, key), Some(Ok(_))), "the slot has all it may ask for");
+    }
+    assert_eq!(hand.ask(2, &any(4)), Some(Err(Errno::EMFILE)));
 }
 
 #[test]
