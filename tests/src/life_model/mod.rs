@@ -251,7 +251,7 @@ impl LifeModel {
         }
         let idle = member.idle_since.filter(|_| member.counted_now == Some(Some(0)));
         let linger = *self.config.linger();
-        if !idle.zip(linger).is_some_and(|(since, linger)| self.now.since(since) >= linger) {
+        if idle.zip(linger).is_none_or(|(since, linger)| self.now.since(since) < linger) {
             self.fault(Property::Leaving, format!("{worker} is disconnected at {}", self.now));
         }
     }
