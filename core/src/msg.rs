@@ -89,10 +89,18 @@ impl fmt::Display for Address {
         match self {
             Address::Any { port } => write!(f, "*:{port}"),
             Address::Ip(addr) => write!(f, "{addr}"),
-            Address::Unix(path) => write!(f, "unix:{path}"),
+            Address::Unix(path) => write_unix(f, path),
             Address::Fd(fd) => write!(f, "fd:{fd}"),
             Address::Nth(n) => write!(f, "nth:{n}"),
         }
+    }
+}
+
+/// The zero byte of an abstract name is written as `@`, as others do (unix(7), ss(8)).
+fn write_unix(f: &mut fmt::Formatter<'_>, path: &str) -> fmt::Result {
+    match path.strip_prefix('\0') {
+        Some(name) => write!(f, "unix:@{name}"),
+        None => write!(f, "unix:{path}"),
     }
 }
 
@@ -142,9 +150,11 @@ impl ListenKey {
     /// Whether a socket can be bound there at all.
     pub(crate) fn is_possible(&self) -> bool {
         match &self.address {
-            Address::Unix(path) => {
-                (1..=MAX_UNIX_PATH).contains(&path.len()) && !path.contains('\0')
-            }
+            Address::Unix(path) => match path.strip_prefix('\0') {
+                // Abstract: the name fills `sun_path`, and may hold any byte (unix(7)).
+                Some(name) => (1..=MAX_UNIX_PATH).contains(&name.len()),
+                None => (1..=MAX_UNIX_PATH).contains(&path.len()) && !path.contains('\0'),
+            },
             Address::Any { .. } | Address::Ip(_) | Address::Fd(_) | Address::Nth(_) => true,
         }
     }
@@ -187,7 +197,7 @@ impl fmt::Display for SockName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             SockName::Ip(addr) => write!(f, "{addr}"),
-            SockName::Unix(path) => write!(f, "unix:{path}"),
+            SockName::Unix(path) => write_unix(f, path),
         }
     }
 }

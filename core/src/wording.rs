@@ -67,12 +67,14 @@ fn addresses_are_as_the_command_line_writes_them() {
         (ip("127.0.0.1:80"), "127.0.0.1:80"),
         (ip("[::]:443"), "[::]:443"),
         (Address::Unix("/run/x".into()), "unix:/run/x"),
+        (Address::Unix("\0x".into()), "unix:@x"),
         (Address::Fd(3), "fd:3"),
         (Address::Nth(0), "nth:0"),
     ]);
     say(&[
         (SockName::Ip("10.0.0.1:8".parse().unwrap()), "10.0.0.1:8"),
         (SockName::Unix("/run/x".into()), "unix:/run/x"),
+        (SockName::Unix("\0x".into()), "unix:@x"),
     ]);
 }
 

@@ -56,7 +56,9 @@ impl Names {
             return;
         }
         if let Ok(name) = getsockname::<UnixAddr>(listener.as_raw_fd()) {
-            self.unix.extend(name.path().map(|path| path.as_os_str().as_encoded_bytes().to_vec()));
+            let path = name.path().map(|path| path.as_os_str().as_encoded_bytes().to_vec());
+            let hidden = || name.as_abstract().map(|name| [&[0], name].concat());
+            self.unix.extend(path.or_else(hidden));
         } else if let Some(at) = ip_name(listener) {
             self.tcp.entry(at.port()).or_default().insert(at.ip().to_canonical());
         }

@@ -9,7 +9,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, SockaddrIn6, SockaddrStorage,
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, SockaddrIn6, SockaddrStorage, UnixAddr,
     bind as nix_bind, getsockname, getsockopt, listen, setsockopt, socket, sockopt,
 };
 use roundel_core::{Address, ListenKey, SockName, Transport};
@@ -133,6 +133,7 @@ fn bind_or_replace(
             (bind_for_reuse(addr, key.v6_only)?, None)
         }
         Address::Ip(addr) => (bind_ip(addr, kind, key.v6_only)?, None),
+        Address::Unix(path) if path.starts_with('\0') => (bind_abstract(path, kind)?, None),
         Address::Unix(path) => {
             let (fd, path) = bind_unix(Path::new(path), kind, backlog, replaces_stale)?;
             (fd, Some(path))
@@ -250,6 +251,15 @@ fn bind_unix(
     Ok(unix_path::take(path, &wish)?)
 }
 
+/// A name without a file (unix(7)): it goes with its last socket.
+fn bind_abstract(name: &str, kind: SockType) -> Result<OwnedFd, Errno> {
+    let address = UnixAddr::new_abstract(name.as_bytes().get(1..).unwrap_or_default())?;
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let fd = socket(AddressFamily::Unix, kind, flags, None)?;
+    nix_bind(fd.as_raw_fd(), &address)?;
+    Ok(fd)
+}
+
 fn take_inherited(number: RawFd, kind: SockType, inherited: &Inherited) -> Result<OwnedFd, Errno> {
     if !inherited.0.contains(&number) {
         return Err(Errno::EBADF);
@@ -286,7 +296,8 @@ pub(crate) fn name_of(found: &SockaddrStorage) -> Option<SockName> {
     }
     let addr = found.as_unix_addr()?;
     let path = addr.path().map(|path| path.to_string_lossy().into_owned());
-    Some(SockName::Unix(path.unwrap_or_default()))
+    let name = || addr.as_abstract().map(|name| format!("\0{}", String::from_utf8_lossy(name)));
+    Some(SockName::Unix(path.or_else(name).unwrap_or_default()))
 }
 
 /// Accepts one connection, not blocking and close-on-exec; `None` if none is there. Connections

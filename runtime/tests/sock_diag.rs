@@ -80,6 +80,28 @@ fn of_a_path() {
     assert_eq!(open(&names), Some(0));
 }
 
+#[test]
+fn of_an_abstract_name() {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::SocketAddr as Name;
+    let at = |name: &str| {
+        let name = format!("roundel-diag-{}-{name}", std::process::id());
+        Name::from_abstract_name(name).unwrap()
+    };
+    let (listener, other) = (at("one"), at("other"));
+    let [listener, elsewhere] = [&listener, &other].map(|at| UnixListener::bind_addr(at).unwrap());
+    let mut names = Names::default();
+    names.add(&OwnedFd::from(listener.try_clone().unwrap()));
+    let client = UnixStream::connect_addr(&at("one")).unwrap();
+    let stranger = UnixStream::connect_addr(&at("other")).unwrap();
+    let (server, _) = listener.accept().unwrap();
+    let (held, _) = elsewhere.accept().unwrap();
+    assert_eq!(open(&names), Some(1));
+    drop((client, stranger, held));
+    drop(server);
+    assert_eq!(open(&names), Some(0));
+}
+
 /// Before and after it is reaped: that nobody knows would be said to the operator.
 #[test]
 fn of_a_process_that_has_ended_there_are_none() {

@@ -240,8 +240,18 @@ fn what_programs_say_while_nobody_listens_is_hinted_at_once(on: Pair) {
     };
     wait_for("the hint", || (hints(&log()) == 1).then_some(()));
     primary.stop();
+    // What is asked for is heard.
+    let script = "require('net').createServer().listen(0, () => process.send('ready'))";
+    let Some((primary, dir)) = with_node(on, &["--wait-ready"], Stdio::null(), script) else {
+        return;
+    };
+    let log = || fs::read_to_string(dir.join("log")).unwrap();
+    wait_for("the worker", || log().contains("is ready").then_some(()));
+    assert_eq!(hints(&log()), 0);
+    primary.stop();
     // With an event log, that is where they are.
     let events = ["--events", "events"];
+    let script = "process.send('more'); require('net').createServer().listen(0);";
     let Some((primary, dir)) = with_node(on, &events, Stdio::null(), script) else { return };
     wait_for("a message", || {
         let events = fs::read_to_string(dir.join("events")).ok()?;

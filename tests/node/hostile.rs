@@ -95,6 +95,24 @@ fn messages_that_are_none() {
     scene.leaves_the_others_alone();
 }
 
+/// Each is a byte, and would be a hundred in the event log.
+#[test]
+fn a_hundred_thousand_empty_lines_are_not_told_one_by_one() {
+    let Some(scene) = lives("blank") else { return };
+    let total = || {
+        let events = scene.cluster.events("message_skipped");
+        events.iter().map(|event| 1 + event["untold"].as_u64().unwrap()).sum::<u64>()
+    };
+    // What came after the last event is told with the next one.
+    eventually("most of them", || {
+        signal(scene.hostile, Signal::SIGUSR2);
+        (total() > 100_000).then_some(())
+    });
+    let told = scene.cluster.count("message_skipped");
+    assert!(told < 500, "{told} events");
+    scene.leaves_the_others_alone();
+}
+
 #[test]
 fn a_message_of_100_megabytes() {
     let Some(scene) = lives("long-message") else { return };

@@ -343,6 +343,32 @@ fn a_long_path_that_is_short_from_where_the_primary_is() {
     cluster.stop();
 }
 
+/// A name without a file (unix(7)). Node 18 and 20 pad such names with zero bytes, and so would
+/// Node's primary there.
+#[test]
+fn an_abstract_unix_socket() {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr, UnixStream};
+    let name = format!("roundel-test-{}", std::process::id());
+    let Some(setup) = listen(&[json!({"path": format!("\0{name}")})]) else { return };
+    let cluster = setup.start();
+    cluster.report(2);
+    if under() == Under::Node {
+        return;
+    }
+    assert_eq!(cluster.bound(0), format!("unix:@{name}"));
+    let ask = |_| {
+        let at = SocketAddr::from_abstract_name(&name).unwrap();
+        let client = UnixStream::connect_addr(&at).unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        write_request(&client, "/").unwrap();
+        receive(client)
+    };
+    let answers: Vec<Answer> = (0..10).map(ask).collect();
+    assert_eq!(spread(&answers), evenly(&cluster.ready(2), 5));
+    cluster.stop();
+}
+
 /// Workers accept for themselves; who gets what is the kernel's choice.
 fn shared(setup: Setup) {
     let cluster = setup.workers(3).start();

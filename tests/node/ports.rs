@@ -1,6 +1,6 @@
 //! Ports that workers look at, give back, want again, or can't have.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 
 use serde_json::{Value, json};
 
@@ -54,6 +54,28 @@ fn a_wider_address_on_a_port_that_was_served() {
 #[test]
 fn a_narrower_address_on_a_port_that_was_served() {
     listens_elsewhere("::", "127.0.0.1", true);
+}
+
+/// Whatever the options of the sockets are.
+#[test]
+fn a_udp_port_that_was_closed() {
+    let kinds = [
+        json!({"type": "udp4"}),
+        json!({"type": "udp4", "reuseAddr": true}),
+        json!({"type": "udp6"}),
+        json!({"type": "udp6", "reuseAddr": true}),
+        json!({"type": "udp6", "ipv6Only": true}),
+    ];
+    let Some(mut setup) = fixture("udp-again.js").map(|setup| setup.workers(1)) else { return };
+    for first in &kinds {
+        for second in &kinds {
+            let port = UdpSocket::bind("[::]:0").unwrap().local_addr().unwrap().port();
+            setup = setup.arg(json!([first, second, port]).to_string());
+        }
+    }
+    let cluster = setup.start_without_waiting();
+    assert_eq!(cluster.report(1)[0]["errors"], json!([]));
+    cluster.stop();
 }
 
 fn port_zero_again(served: bool) {

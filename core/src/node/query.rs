@@ -203,7 +203,15 @@ pub(crate) fn is_link_local(ip: &Ipv6Addr) -> bool {
 
 /// Workers make paths absolute. One that is too long for a socket may be short enough as seen from
 /// the primary's directory, as Node's primary sees all of them.
+///
+/// A name that begins with a zero byte is abstract (unix(7)): the directory that Node 24 and later put
+/// before it means nothing. Node 18 and 20 pad such names with zero bytes; here they are as they are.
 fn unix_path(path: String, host: &Host) -> Result<String, Errno> {
+    if let Some(at) = path.find("/\0").map(|at| at + 1).or(path.starts_with('\0').then_some(0)) {
+        let name = alloc::string::String::from(path.get(at..).unwrap_or_default());
+        let fits = (2..=MAX_PATH + 1).contains(&name.len());
+        return if fits { Ok(name) } else { Err(Errno::EINVAL) };
+    }
     let fits = |path: &String| (1..=MAX_PATH).contains(&path.len()) && !path.contains('\0');
     if fits(&path) {
         return Ok(path);

@@ -12,7 +12,8 @@ use super::output::ExitClass;
 use crate::fifo::Fifo;
 use crate::transitions::Life;
 use crate::{
-    Address, Codec, ConnId, ExitStatus, ListenKey, ListenerId, Seq, Slot, SockName, Time, WorkerId,
+    Address, Codec, ConnId, ExitStatus, ListenKey, ListenerId, Seq, Slot, SockName, Time,
+    Transport, WorkerId,
 };
 
 /// A worker: one process and its channel.
@@ -327,10 +328,14 @@ impl Listener {
 
     /// Whether the kernel would refuse to bind `key` while this one is open.
     pub(crate) fn is_in_the_way_of(&self, key: &ListenKey) -> bool {
-        // A path is taken whatever kind of socket it is. Closing our copy of an inherited socket
-        // frees nothing.
-        let alike = self.key.transport == key.transport || matches!(key.address, Address::Unix(_));
-        alike
+        // A path is taken whatever kind of socket it is, a port for UDP whatever its option is,
+        // unless both have that. Closing our copy of an inherited socket frees nothing.
+        let alike = match (self.key.transport, key.transport) {
+            (Transport::DatagramReuse, Transport::DatagramReuse) => false,
+            (Transport::Stream, other) | (other, Transport::Stream) => other == Transport::Stream,
+            (Transport::Datagram | Transport::DatagramReuse, _) => true,
+        };
+        (alike || matches!(key.address, Address::Unix(_)))
             && !matches!(self.key.address, Address::Fd(_))
             && self.effective_address().collides(self.key.v6_only, &key.address, key.v6_only)
             && key.address.port() != Some(0)

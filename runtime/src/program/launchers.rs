@@ -171,6 +171,16 @@ pub(super) fn refuse_in_node(
             typed(kept.iter().map(String::as_str))
         )));
     }
+    // Node makes a cluster worker only of a process that has an argument (process.argv[1]).
+    let behind = read.options.last().map_or(0, |(_, _, end)| *end);
+    let mut arguments = text.iter().skip(behind).skip_while(|word| *word == "--");
+    let is_alone = arguments.next().is_none();
+    if read.has(&["-e", "--eval", "-p", "-pe", "--print"]) && is_alone {
+        return Err(Refusal::usage(format!(
+            "node -e: Node makes no cluster worker of code without an argument behind it; run: roundel run node {}",
+            typed(text.iter().map(String::as_str).chain(["worker"]))
+        )));
+    }
     let Some(script) = read.script else { return Ok(()) };
     let Some((script, behind)) = text.get(script..).and_then(<[String]>::split_first) else {
         return Ok(());

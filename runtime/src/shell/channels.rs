@@ -13,7 +13,7 @@ use crate::outbox::Flush;
 impl Shell {
     pub(super) fn read_channel(&mut self, id: WorkerId) {
         let at_ms = self.at_ms();
-        let Some(Peer { fd, link, .. }) = self.peers.get_mut(&id) else { return };
+        let Some(Peer { fd, link, skips, .. }) = self.peers.get_mut(&id) else { return };
         let (core, now, events) = (&mut self.core, self.now, &mut self.events);
         let mut unheard = false;
         let skipped = &mut self.skipped;
@@ -24,14 +24,18 @@ impl Shell {
                         let line = report::user_message(at_ms, id, json, *with_handle);
                         events.write(&line.finish());
                     }
+                    // That is what it is asked for.
+                    None if *core.config().wait_ready() && *json == "\"ready\"" => {}
                     None => unheard = true,
                 }
             }
             if let Heard::Skipped { reason, length, with_handle } = heard {
                 *skipped += 1;
-                if let Some(events) = &mut *events {
+                if let Some(events) = &mut *events
+                    && let Some(untold) = skips.next(at_ms)
+                {
                     let line = report::message_skipped(at_ms, id, reason, length, with_handle);
-                    events.write(&line.finish());
+                    events.write(&line.with("untold", untold).finish());
                 }
             }
             if let Some(input) = heard.into_input(id) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use roundel_core::{Attach, Event, Input, Output, Signal, Slot, ToWorker, WorkerId};
 
-use super::peer::Peer;
+use super::peer::{Peer, Skips};
 use super::{Shell, Source, report};
 use crate::link::Link;
 use crate::process::{self, SpawnError};
@@ -72,7 +72,8 @@ impl Shell {
                 let fd = Arc::new(channel);
                 self.watch(Source::Channel(worker), fd.clone());
                 let link = Link::new(self.codec, self.core.config());
-                self.peers.insert(worker, Peer { fd, link, watched_for_write: false });
+                let skips = Skips::default();
+                self.peers.insert(worker, Peer { fd, link, watched_for_write: false, skips });
                 self.pids.insert(worker, pid);
                 self.groups.begin(pid);
                 self.workers_by_pid.insert(pid, worker);

@@ -49,6 +49,23 @@ fn what_node_writes() {
     assert_eq!((fd.address, fd.transport), (Address::Fd(5), Transport::Datagram));
 }
 
+/// Newer versions make them absolute as if they were paths.
+#[test]
+fn abstract_names() {
+    for path in [r"\u0000x", r"/some/where/\u0000x"] {
+        let fields = format!(r#""address":"{path}","port":-1,"addressType":-1"#);
+        assert_eq!(address(&fields).as_deref(), Some("unix:@x"));
+    }
+    let of_length = |length| {
+        let name = "x".repeat(length);
+        address(&format!(r#""address":"\u0000{name}","port":-1,"addressType":-1"#))
+    };
+    assert_eq!(
+        [0, 1, 107, 108].map(|length| of_length(length).is_some()),
+        [false, true, true, false]
+    );
+}
+
 /// Each port was tried on the primaries of Node 20 and 26.
 #[test]
 fn ports_are_what_javascript_makes_of_them() {

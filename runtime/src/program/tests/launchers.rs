@@ -47,12 +47,15 @@ fn launchers_are_refused_with_the_form_that_works() {
         ("npx ts-node --esm app.ts", format!("ts-node-esm: {via}; run: roundel run node --import tsx app.ts")),
         ("node --max-old-space-size=9 --watch-path=src app.js x", "node --watch: starts Node anew as a process of its own, which no channel reaches; run: roundel run node --max-old-space-size=9 app.js x".into()),
         ("node --watch app.js", "node --watch: starts Node anew as a process of its own, which no channel reaches; run: roundel run node app.js".into()),
+        ("node -e code()", "node -e: Node makes no cluster worker of code without an argument behind it; run: roundel run node -e 'code()' worker".into()),
+        ("node -r ./a.js --print=code --", "node -e: Node makes no cluster worker of code without an argument behind it; run: roundel run node -r ./a.js --print=code -- worker".into()),
         ("node inspect app.js", "node inspect: starts Node as a process of its own, which no channel reaches; run: roundel run node --inspect app.js".into()),
     ] {
         assert_eq!(dir.refuses(line), (2, says), "{line}");
     }
     // Within one process.
     dir.starts("npx ts-node app.ts");
+    dir.starts("node -e code() worker");
     // A program of that name that is no script is somebody's own.
     fs::copy("/proc/self/exe", dir.0.join("supervisor")).unwrap();
     dir.starts("./supervisor");

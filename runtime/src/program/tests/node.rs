@@ -26,7 +26,7 @@ fn what_node_would_find_is_not_missed() {
     for line in [
         "node a",
         "node dir",
-        "node -e code",
+        "node -e code x",
         "node -",
         "node --import tsx only.js",
         "node -r unknown a.js",
