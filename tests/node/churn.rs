@@ -71,7 +71,8 @@ fn with_servers(count: usize) {
     let owed = owed(&cluster, &answers);
     assert_eq!(lost, owed, "lost, and what killed workers had accepted and did not answer");
     assert_eq!(cluster.count("refused"), 0);
-    assert!(kills > 20, "only {kills} kills");
+    // On a quick machine it is over after 3 s.
+    assert!(kills > 10, "only {kills} kills");
     cluster.ready(4);
     cluster.expect_descriptors(base);
     cluster.stop();
