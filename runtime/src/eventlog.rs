@@ -2,13 +2,13 @@
 //! holds up the primary.
 
 use std::fs::{File, OpenOptions};
-use std::io;
-use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, Seek};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::fcntl::OFlag;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use roundel_core::Time;
 
 use crate::clock;
@@ -41,8 +41,9 @@ impl EventLog {
     /// If the file can't be opened (ENXIO for a FIFO without a reader), or the thread not started.
     pub fn open(target: &Target, started: Time, console: Console) -> io::Result<EventLog> {
         let output = open(target)?;
-        let writer =
-            Writer { target: target.clone(), output, started, console, lost: 0, broken: false };
+        let mid_line = is_mid_line(&output);
+        let (target, lost, broken) = (target.clone(), 0, false);
+        let writer = Writer { target, output, mid_line, started, console, lost, broken };
         Ok(EventLog { lines: Lines::start("event-log", CAPACITY, writer)? })
     }
 
@@ -79,9 +80,30 @@ fn open_file(path: &Path) -> io::Result<File> {
     opened.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
 }
 
+/// Whether what is written next would stand behind half a line, which a disk that was full or a
+/// writer that was killed has left. Only of files: nobody knows how a pipe's last line ended.
+fn is_mid_line(output: &File) -> bool {
+    last_byte(output).is_some_and(|byte| byte != b'\n')
+}
+
+/// The byte before the place where the next one is written.
+fn last_byte(mut output: &File) -> Option<u8> {
+    let found = output.metadata().ok().filter(std::fs::Metadata::is_file)?;
+    let flags = OFlag::from_bits_retain(fcntl(output, FcntlArg::F_GETFL).ok()?);
+    let appends = flags.contains(OFlag::O_APPEND);
+    let end = if appends { found.len() } else { output.stream_position().ok()? };
+    // It is open for writing only, and its name may be another file's by now (proc_pid_fd(5)).
+    let reader = File::open(format!("/proc/self/fd/{}", output.as_raw_fd())).ok()?;
+    let mut byte = [0];
+    reader.read_exact_at(&mut byte, end.checked_sub(1)?).ok()?;
+    Some(byte[0])
+}
+
 struct Writer {
     target: Target,
     output: File,
+    /// A line end is owed to what is in the output already.
+    mid_line: bool,
     started: Time,
     console: Console,
     /// Lines that were not written, and that this was not told of yet.
@@ -105,16 +127,25 @@ impl Writer {
 
     /// After a failure the log is silent until it is opened anew.
     fn write(&mut self, lines: &[u8], progress: &Progress) -> Result<(), usize> {
-        let written = match self.target {
+        let written = self.end_line(progress).and_then(|()| match self.target {
             // Standard output is shared with the workers.
             Target::Stdout => write_lines(self.output.as_fd(), lines, progress),
             Target::Path(_) => write_all(self.output.as_fd(), lines, progress),
-        };
+        });
         written.map(|_| ()).map_err(|(written, error)| {
             self.console.say(&format!("the event log stops here: {error}"));
             self.broken = true;
             written
         })
+    }
+
+    /// Ends half a line that somebody else has left, or this log before it was opened anew.
+    fn end_line(&mut self, progress: &Progress) -> Result<(), (usize, io::Error)> {
+        if self.mid_line {
+            write_all(self.output.as_fd(), b"\n", progress).map_err(|(_, error)| (0, error))?;
+            self.mid_line = false;
+        }
+        Ok(())
     }
 }
 
@@ -138,6 +169,7 @@ impl Sink for Writer {
     fn reopen(&mut self, progress: &Progress) {
         match open(&self.target) {
             Ok(output) => {
+                self.mid_line = is_mid_line(&output);
                 self.output = output;
                 self.broken = false;
                 self.note_lost(progress);

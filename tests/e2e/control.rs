@@ -22,6 +22,7 @@ on_all! {
 on_both! {
     "it asks the primary alone":
     another_user_is_told_nothing,
+    a_log_that_could_grow_no_more_goes_on_with_a_line_of_its_own,
 }
 
 fn keys(value: &serde_json::Value) -> Vec<&str> {
@@ -155,6 +156,35 @@ fn a_reader_of_the_event_log_that_sleeps_hurts_nobody(on: Pair) {
     let outcomes: Vec<Outcome> = (0..1_000).map(|_| get(addr, "/")).collect();
     primary.stop();
     assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Ok(_))));
+}
+
+/// As on a full disk: what has room of a line is written, and what comes later waits for SIGUSR1.
+fn a_log_that_could_grow_no_more_goes_on_with_a_line_of_its_own(on: Pair) {
+    let mut command = Command::new("prlimit");
+    command.arg("--fsize=6000:").arg(on.binary());
+    let cluster = on.start_demo(command, &["-w", "1"]);
+    cluster.ready(1);
+    wait_for("the end of the log", || {
+        cluster.get("/").pid();
+        cluster.log().contains("the event log stops here: File too large").then_some(())
+    });
+    let text = || fs::read_to_string(cluster.dir.join("events")).unwrap();
+    assert_eq!(text().len(), 6000);
+    let mut room = Command::new("prlimit");
+    room.args(["--fsize=unlimited:", "--pid"]).arg(cluster.pid().to_string());
+    assert!(room.status().unwrap().success());
+    cluster.signal(nix::sys::signal::Signal::SIGUSR1);
+    let dropped = wait_for("what was dropped", || cluster.events_named("events_dropped").pop());
+    assert!(dropped["count"].as_u64() > Some(0));
+    cluster.get("/").pid();
+    let after = wait_for("what comes then", || {
+        let text = text();
+        (text.lines().last()?.contains("accepted") && text.ends_with('\n')).then_some(text)
+    });
+    let is_half = |line: &&str| serde_json::from_str::<serde_json::Value>(line).is_err();
+    assert!(after.lines().filter(is_half).count() <= 1, "{after}");
+    assert!(!after.contains("\n\n"), "{after}");
+    cluster.stop();
 }
 
 /// Neither by the mode of the socket nor, where somebody has loosened that, by its own look at

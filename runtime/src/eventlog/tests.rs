@@ -170,6 +170,7 @@ fn after_a_failed_write_nothing_is_tried_before_the_file_is_opened_anew() {
     let mut writer = Writer {
         target: Target::Path(path.clone()),
         output: open_file(Path::new("/dev/full")).unwrap(),
+        mid_line: false,
         started: Time::ZERO,
         console: Console::silent(),
         lost: 0,
@@ -184,6 +185,66 @@ fn after_a_failed_write_nothing_is_tried_before_the_file_is_opened_anew() {
     assert_eq!(fs::read_to_string(&path).unwrap(), "");
     writer.reopen(&progress);
     assert_eq!(dropped_in(&fs::read_to_string(&path).unwrap()), Some(7));
+}
+
+#[test]
+fn half_a_line_is_ended_before_the_next_one() {
+    let scratch = Scratch::new("half");
+    let path = scratch.at("log");
+    let text = || fs::read_to_string(&path).unwrap();
+    fs::write(&path, "whole\nha").unwrap();
+    let mut log = open_log(&path);
+    log.write("1");
+    log.write("2");
+    log.finish(LONG);
+    assert_eq!(text(), "whole\nha\n1\n2\n");
+    // Whole lines are left as they are, and so is a file in which nothing is.
+    for whole in ["1\n", ""] {
+        fs::write(&path, whole).unwrap();
+        let mut log = open_log(&path);
+        log.write("2");
+        log.finish(LONG);
+        assert_eq!(text(), format!("{whole}2\n"));
+    }
+}
+
+#[test]
+fn half_a_line_is_ended_when_the_file_is_opened_anew() {
+    let scratch = Scratch::new("anew");
+    let path = scratch.at("log");
+    fs::write(&path, "ha").unwrap();
+    let target = scratch.at("target");
+    symlink("/dev/full", &target).unwrap();
+    let mut log = open_log(&target);
+    log.write("lost");
+    fs::remove_file(&target).unwrap();
+    symlink(&path, &target).unwrap();
+    log.reopen();
+    log.finish(LONG);
+    let text = fs::read_to_string(&path).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!((lines.len(), lines[0]), (2, "ha"), "{text}");
+    assert_eq!(dropped_in(lines[1]), Some(1));
+}
+
+/// Standard output may have been opened for appending or not, and is a file of its own.
+#[test]
+fn the_last_byte_is_the_one_before_the_next() {
+    let scratch = Scratch::new("last");
+    let path = scratch.at("log");
+    fs::write(&path, "ab").unwrap();
+    let append = OpenOptions::new().append(true).open(&path).unwrap();
+    assert_eq!(last_byte(&append), Some(b'b'));
+    let mut over = OpenOptions::new().write(true).open(&path).unwrap();
+    assert_eq!(last_byte(&over), None);
+    std::io::Write::write_all(&mut over, b"x").unwrap();
+    assert_eq!(last_byte(&over), Some(b'x'));
+    // It is that file's, whatever has its name.
+    fs::rename(&path, scratch.at("log.1")).unwrap();
+    fs::write(&path, "\n").unwrap();
+    assert_eq!(last_byte(&append), Some(b'b'));
+    let (path, _reader) = fifo(&scratch);
+    assert_eq!(last_byte(&open_file(&path).unwrap()), None);
 }
 
 #[test]
