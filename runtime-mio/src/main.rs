@@ -7,6 +7,7 @@ use roundel_runtime::launch::{self, Adapter};
 fn main() -> ExitCode {
     launch::main(Adapter {
         name: "roundel",
+        prepare: || Ok(()),
         run: roundel_mio::reactor::run,
         demo_worker: roundel_mio::demo::run,
     })

@@ -24,6 +24,7 @@
 
 mod connection;
 pub mod demo;
+mod driver;
 pub mod reactor;
 mod set;
 mod watch;

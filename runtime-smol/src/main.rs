@@ -7,6 +7,7 @@ use roundel_runtime::launch::{self, Adapter};
 fn main() -> ExitCode {
     launch::main(Adapter {
         name: "roundel-smol",
+        prepare: roundel_smol::reactor::prepare,
         run: roundel_smol::reactor::run,
         demo_worker: roundel_smol::demo::run,
     })

@@ -12,6 +12,7 @@ use roundel_runtime::exit::Exit;
 use roundel_runtime::primary::EventLoop;
 use roundel_runtime::shell::{Change, Shell, Source};
 
+use crate::driver;
 use crate::set::Set;
 
 /// The event loop, as [`Primary`](crate::Primary) is told of it.
@@ -19,9 +20,21 @@ use crate::set::Set;
 pub enum Reactor {}
 
 impl EventLoop for Reactor {
+    fn prepare() -> io::Result<()> {
+        prepare()
+    }
+
     fn run(shell: Shell) -> io::Result<Exit> {
         run(shell)
     }
+}
+
+/// Has async-io start its thread.
+///
+/// # Errors
+/// If no thread can be started.
+pub fn prepare() -> io::Result<()> {
+    driver::start()
 }
 
 /// Runs a primary to its end, on this thread. To start it before async-io is used keeps signals

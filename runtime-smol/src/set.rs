@@ -11,6 +11,8 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
+use crate::driver;
+
 /// Events taken in one look.
 const EVENTS: usize = 256;
 /// How long [`Set::wait`] waits by itself, in milliseconds. Longer than the kernel's tick, since a
@@ -45,15 +47,14 @@ impl Set {
     /// An empty set.
     ///
     /// # Errors
-    /// For want of descriptors.
+    /// For want of descriptors, or of a thread.
     pub(crate) fn new() -> io::Result<Set> {
+        driver::start()?;
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let flags = TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK;
         let alarm = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?;
         epoll.add(&alarm, event(ALARM, false))?;
         let epoll = Arc::new(Instance(epoll));
-        // So async-io has the descriptors that it needs for itself before there are none left.
-        drop(Async::new_nonblocking(Arc::clone(&epoll))?);
         let events = vec![EpollEvent::empty(); EVENTS].into_boxed_slice();
         Ok(Set { epoll, alarm, set_for: None, events, found: 0 })
     }

@@ -7,6 +7,8 @@ use std::task::{Context, Poll, Waker};
 
 use async_io::Async;
 
+use crate::driver;
+
 /// A descriptor that is watched.
 #[derive(Debug)]
 pub(crate) struct Watched {
@@ -17,6 +19,7 @@ pub(crate) struct Watched {
 impl Watched {
     /// Registers a descriptor that does not block. Nothing is awaited yet.
     pub(crate) fn new(fd: Arc<OwnedFd>, waker: Waker) -> io::Result<Watched> {
+        driver::start()?;
         Ok(Watched { io: Async::new_nonblocking(fd)?, waker })
     }
 

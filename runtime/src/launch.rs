@@ -22,6 +22,8 @@ const DEMO_WORKER: &str = "demo-worker";
 pub struct Adapter {
     /// The name of the binary.
     pub name: &'static str,
+    /// Starts the threads that the event loop has for itself: see [`Setup::prepare`].
+    pub prepare: fn() -> io::Result<()>,
     /// Runs a primary to its end.
     pub run: fn(Shell) -> io::Result<Exit>,
     /// Is a demo worker that listens on so many listeners of the operator.
@@ -104,6 +106,7 @@ fn setup(
         codec: options.codec,
         quiet: false,
         per_slot: PerSlot { instance_var: options.instance_var.clone(), inspect: None },
+        prepare: adapter.prepare,
         notes: Vec::new(),
     }
 }

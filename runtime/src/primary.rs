@@ -25,6 +25,14 @@ pub fn is_primary() -> bool {
 
 /// An adapter's event loop.
 pub trait EventLoop {
+    /// Starts the threads that it has for itself: see [`Setup::prepare`].
+    ///
+    /// # Errors
+    /// If they can't be started.
+    fn prepare() -> io::Result<()> {
+        Ok(())
+    }
+
     /// Runs a primary to its end.
     ///
     /// # Errors
@@ -159,6 +167,7 @@ impl<L: EventLoop> Primary<L> {
             codec: None,
             quiet: self.quiet,
             per_slot: PerSlot::default(),
+            prepare: L::prepare,
             notes: Vec::new(),
         };
         L::run(Shell::start(setup).map_err(io::Error::other)?)

@@ -36,6 +36,9 @@ pub struct Setup {
     pub codec: Option<Codec>,
     /// Whether nothing is said on standard error.
     pub quiet: bool,
+    /// Starts the threads that the event loop has for itself. It is called when signals are for the
+    /// primary already, which no thread may take from it, and nothing is made yet.
+    pub prepare: fn() -> io::Result<()>,
     /// What differs from slot to slot.
     pub(crate) per_slot: PerSlot,
     /// What is said first.
@@ -120,6 +123,8 @@ pub enum StartError {
     },
     /// The thread that writes to standard error could not be started.
     Console(io::Error),
+    /// The event loop could not have what it needs for itself.
+    EventLoop(io::Error),
 }
 
 impl fmt::Display for StartError {
@@ -148,6 +153,7 @@ impl fmt::Display for StartError {
                 write!(f, "{other}: {path:?} is what {one} names as well")
             }
             StartError::Console(error) => write!(f, "cannot start a thread: {error}"),
+            StartError::EventLoop(error) => error.fmt(f),
         }
     }
 }

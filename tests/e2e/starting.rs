@@ -13,7 +13,7 @@ use nix::pty::openpty;
 
 use crate::cells::{on_all, on_both};
 use crate::harness::*;
-use crate::pair::Pair;
+use crate::pair::{Adapter, Pair};
 
 on_all! {
     workers_may_print_to_a_terminal_that_stops_background_jobs,
@@ -24,6 +24,7 @@ on_both! {
     a_program_that_cannot_run_is_named_at_once,
     one_that_cannot_be_loaded_is_named_at_once,
     launchers_are_told_from_programs,
+    without_a_thread_nothing_starts,
 }
 
 on_both! {
@@ -212,6 +213,42 @@ fn descriptors_above_two_are_inherited(on: Pair) {
     assert_eq!(lines, expected, "the listener is the primary's alone");
     assert_eq!(cluster.get("/").pid(), cluster.ready(1)[0]);
     cluster.stop();
+}
+
+/// The limit counts all processes and threads of a user, which has to be one that nobody else is.
+fn without_a_thread_nothing_starts(on: Pair) {
+    if !nix::unistd::geteuid().is_root() {
+        return crate::cells::pass_over("only root can be another user");
+    }
+    let dir = temp_dir();
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o777)).unwrap();
+    let binary = dir.join(on.binary().file_name().unwrap());
+    fs::copy(on.binary(), &binary).unwrap();
+    let user = 1_000_000 + std::process::id() * 2 + u32::from(on.primary == Adapter::Smol);
+    let limited = |limit: u32, args: &[&str]| {
+        let mut command = Command::new("prlimit");
+        command.arg(format!("--nproc={limit}")).args(["setpriv", "--clear-groups"]);
+        command.args([format!("--reuid={user}"), format!("--regid={user}")]).arg(&binary);
+        command.args(args).args(["-w", "1", "-b", "127.0.0.1:0", "--control"]);
+        command.arg(dir.join("control")).stdin(Stdio::null());
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    // The thread that writes to standard error, and the one that async-io has for itself.
+    let threads = if on.primary == Adapter::Smol { 2 } else { 1 };
+    for limit in 1..=threads {
+        let (code, said) = limited(limit, &["demo"]);
+        let line = format!("{}: cannot start a thread: Resource temporarily", name_of(on));
+        assert!(said.starts_with(&line) && said.lines().count() == 1, "{limit}: {said}");
+        assert_eq!(code, Some(1), "{limit}");
+    }
+    if on.primary == Adapter::Smol {
+        // There is room for the process of a worker, and not for its thread.
+        let (code, said) = limited(threads + 2, &["demo", "--restart-intensity", "0/10"]);
+        assert!(said.contains("\nroundel demo worker: cannot start a thread: Resource"), "{said}");
+        assert_eq!((code, said.contains("panicked")), (Some(3), false), "{said}");
+    }
+    fs::remove_dir_all(dir).unwrap();
 }
 
 /// In the directory of the package, with what is installed there, after what comes before.

@@ -61,7 +61,8 @@ impl Worker {
     /// before inherit the channel.
     ///
     /// # Errors
-    /// If the environment names a channel that is none, or for want of descriptors.
+    /// If the environment names a channel that is none, or for want of descriptors
+    /// or of a thread, which async-io has for itself.
     pub fn join() -> io::Result<Worker> {
         Worker::over(Member::join()?)
     }

@@ -52,6 +52,7 @@ impl Shell {
             true => Console::silent(),
             false => Console::open(setup.name).map_err(StartError::Console)?,
         };
+        (setup.prepare)().map_err(StartError::EventLoop)?;
         let (events, journal) = (setup.events.as_ref(), setup.journal.as_ref());
         if let Some((one, other, path)) = same_file::find(&setup.control, events, journal) {
             return Err(StartError::SameFile { one, other, path });
