@@ -20,6 +20,12 @@ use crate::unix_path::{self, BoundPath, Wish};
 /// The backlog of listen(2) when nobody says another: Node's.
 const DEFAULT_BACKLOG: i32 = 511;
 
+/// Standard input.
+const STDIN: RawFd = 0;
+
+/// Standard output and standard error: nobody listens there, even where they are such sockets.
+pub(crate) const OUTPUT: std::ops::RangeInclusive<RawFd> = 1..=2;
+
 /// Failed connections that one accept passes over.
 const MAX_PASSED_OVER: u32 = 64;
 
@@ -52,17 +58,19 @@ impl Bound {
     }
 }
 
-/// The descriptors that this process was started with, besides the standard three.
+/// The descriptors that this process was started with, besides those for output.
 #[derive(Clone, Debug, Default)]
 pub struct Inherited(Vec<RawFd>);
 
 impl Inherited {
     /// Notes those that are open and not close-on-exec, and makes them close-on-exec, until
-    /// [`pass_on`](Inherited::pass_on). Call it once, before anything is opened.
+    /// [`pass_on`](Inherited::pass_on). Call it once, before anything is opened. Standard input is
+    /// left as it is: it may be a socket to listen on (inetd(8), systemd.exec(5)), and what is
+    /// started has another one.
     pub fn snapshot() -> Inherited {
         let entries = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
         let names = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        let numbers: Vec<RawFd> = names.filter(|&number: &RawFd| number > 2).collect();
+        let numbers: Vec<RawFd> = names.filter(|number: &RawFd| !OUTPUT.contains(number)).collect();
         let mut inherited = Vec::new();
         for number in numbers {
             let Ok(flags) = fs::read_to_string(format!("/proc/self/fdinfo/{number}")) else {
@@ -72,7 +80,9 @@ impl Inherited {
             let bits = octal.and_then(|text| u32::from_str_radix(text.trim(), 8).ok());
             // O_CLOEXEC stands among the flags in fdinfo (proc(5)).
             if bits.is_some_and(|bits| bits & 0o2_000_000 == 0) {
-                crate::sys::close_on_exec(number);
+                if number != STDIN {
+                    crate::sys::close_on_exec(number);
+                }
                 inherited.push(number);
             }
         }

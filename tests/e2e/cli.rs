@@ -1,6 +1,8 @@
 //! One command line for both binaries.
 
-use std::process::Command;
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::process::{Command, Stdio};
 
 use crate::pair::Adapter;
 
@@ -77,5 +79,22 @@ fn a_descriptor_that_is_no_listener_is_named() {
         assert_eq!(output.status.code(), Some(4), "{said}");
         let words = "cannot listen on fd:77: no socket was inherited as descriptor 77";
         assert!(said.contains(words), "{said}");
+    }
+}
+
+/// Even where one of them is a socket that listens.
+#[test]
+fn descriptors_for_output_are_not_listened_on() {
+    for (adapter, number) in [(Adapter::Mio, 1), (Adapter::Smol, 1), (Adapter::Mio, 2)] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut command = Command::new(adapter.binary());
+        command.args(["run", "-b", &format!("fd:{number}"), "--control", "off", "true"]);
+        // Of the other one it could say nothing.
+        command.stdout(OwnedFd::from(listener)).stderr(Stdio::piped());
+        let output = command.spawn().unwrap().wait_with_output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(4), "{said}");
+        let cause = "descriptors 1 and 2 are for output\n";
+        assert!(said.ends_with(&format!("cannot listen on fd:{number}: {cause}")), "{said}");
     }
 }

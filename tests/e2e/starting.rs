@@ -39,6 +39,11 @@ on_both! {
     a_primary_says_its_own_name,
 }
 
+on_both! {
+    "no matter what the workers are", one listener "the listener is given":
+    standard_input_may_be_what_is_listened_on,
+}
+
 /// Runs a primary to its end; its exit code and what it says.
 fn refusal(on: Pair, dir: &Path, program: &[&str]) -> (i32, String) {
     let mut command = Command::new(on.binary());
@@ -249,6 +254,25 @@ fn without_a_thread_nothing_starts(on: Pair) {
         assert_eq!((code, said.contains("panicked")), (Some(3), false), "{said}");
     }
     fs::remove_dir_all(dir).unwrap();
+}
+
+/// As inetd(8) starts what is to wait for connections, or systemd with `StandardInput=socket`.
+fn standard_input_may_be_what_is_listened_on(on: Pair) {
+    let dir = temp_dir();
+    let program = noting(on, &dir, "readlink /proc/$$/fd/0");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let mut command = Command::new(on.binary());
+    command.args(["run", "-b", "fd:0", "-w", "1", "--control"]).arg(dir.join("control"));
+    command.arg("--events").arg(dir.join("events")).args(&program);
+    let log = File::create(dir.join("log")).unwrap();
+    command.stdin(OwnedFd::from(listener)).stdout(log.try_clone().unwrap()).stderr(log);
+    mark(&mut command, &dir);
+    let cluster = Cluster::adopt(command.spawn().unwrap(), dir.clone());
+    let pids = cluster.ready(1);
+    assert_eq!(get(addr, "/").pid(), pids[0]);
+    assert_eq!(fs::read_to_string(dir.join("0")).unwrap(), "/dev/null\n");
+    cluster.stop();
 }
 
 /// In the directory of the package, with what is installed there, after what comes before.

@@ -6,6 +6,7 @@ use roundel_core::{
 };
 use serde_json::{Map, Value, json};
 
+use crate::socket::OUTPUT;
 use crate::text;
 
 /// An event-log line under construction: `{at_ms, event, worker, ...}`.
@@ -284,6 +285,9 @@ pub(super) fn words(event: &Event, pid: Option<i32>) -> Option<String> {
 pub(crate) fn explain_bind(address: &Address, errno: i32) -> String {
     let expected = "give it the number of a listening stream socket that roundel inherits";
     match (address, nix::errno::Errno::from_raw(errno)) {
+        (Address::Fd(number), nix::errno::Errno::EBADF) if OUTPUT.contains(number) => {
+            "descriptors 1 and 2 are for output".into()
+        }
         (Address::Fd(number), nix::errno::Errno::EBADF) => {
             format!("no socket was inherited as descriptor {number}; {expected}")
         }
