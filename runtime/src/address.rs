@@ -1,7 +1,9 @@
 //! Listening addresses as people write them.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6, ToSocketAddrs};
 
+use nix::errno::Errno;
+use nix::net::if_::if_nametoindex;
 use roundel_core::Address;
 
 use crate::cli::number;
@@ -48,15 +50,27 @@ fn unix(path: &str) -> Result<Address, String> {
     Ok(Address::Unix(path.to_owned()))
 }
 
-/// The whole text is parsed where it can be, for the scope of `[fe80::1%2]:80`.
+/// The whole text is parsed where it can be, for the scope of `[fe80::1%2]:80`; in its place may be
+/// the name of an interface, as in getaddrinfo(3).
 fn bracketed(text: &str, host: &str, port: u16) -> Result<Address, String> {
     if let Ok(address) = text.parse::<SocketAddr>() {
         return Ok(Address::Ip(address));
     }
-    let inner = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-    let ip = inner.and_then(|inner| inner.parse::<Ipv6Addr>().ok());
-    let ip = ip.ok_or("has no IPv6 address between [ and ]")?;
-    Ok(Address::Ip(SocketAddr::new(IpAddr::V6(ip), port)))
+    let inner = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or_default();
+    let (ip, zone) = match inner.split_once('%') {
+        Some((ip, zone)) => (ip, Some(zone)),
+        None => (inner, None),
+    };
+    let ip: Ipv6Addr = ip.parse().map_err(|_| "has no IPv6 address between [ and ]")?;
+    let scope = zone.map_or(Ok(0), interface_number)?;
+    Ok(Address::Ip(SocketAddrV6::new(ip, port, 0, scope).into()))
+}
+
+fn interface_number(name: &str) -> Result<u32, String> {
+    if_nametoindex(name).map_err(|errno| match errno {
+        Errno::ENODEV => format!("names the interface {name:?}, which does not exist"),
+        other => format!("names the interface {name:?}: {}", other.desc()),
+    })
 }
 
 fn look_up(host: &str, port: u16) -> Result<Address, String> {
@@ -107,6 +121,11 @@ mod tests {
             ("[::1]x:80", "has no IPv6 address"),
             ("[::1:80", "has no IPv6 address"),
             ("[127.0.0.1]:80", "has no IPv6 address"),
+            ("[127.0.0.1%lo]:80", "has no IPv6 address"),
+            ("[fe80::1%lo:80", "has no IPv6 address"),
+            ("[fe80::1%no-such]:80", "names the interface \"no-such\", which does not exist"),
+            ("[fe80::1%]:80", "names the interface \"\", which does not exist"),
+            ("[fe80::1%4294967296]:80", "names the interface \"4294967296\", which"),
             ("[::1]", "has no port"),
             ("unix:", "has no path"),
             ("fd:", "has no descriptor"),
@@ -122,6 +141,15 @@ mod tests {
         assert!(parse(&format!("unix:{}", "x".repeat(107))).is_ok());
         assert!(parse(&format!("unix:{}", "x".repeat(108))).is_err());
         assert!(parse("unix:a\0b").is_err());
+    }
+
+    #[test]
+    fn a_zone_may_be_an_interface_by_its_name() {
+        let Ok(number) = if_nametoindex("lo") else {
+            println!("skipped: no loopback interface");
+            return;
+        };
+        assert_eq!(parse("[fe80::1%lo]:80"), Ok(ip(&format!("[fe80::1%{number}]:80"))));
     }
 
     #[test]

@@ -27,6 +27,7 @@ fn both_binaries_say_the_same() {
         &["status", "--help"],
         &["stop", "--help"],
         &["demo", "--window", "many"],
+        &["run", "-b", "[fe80::1%no-such]:80", "true"],
         &["run"],
         &["status", "--control", "/nonexistent/socket"],
     ] {

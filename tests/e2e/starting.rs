@@ -42,6 +42,7 @@ on_both! {
 on_both! {
     "no matter what the workers are", one listener "the listener is given":
     standard_input_may_be_what_is_listened_on,
+    an_interface_may_be_named,
 }
 
 /// Runs a primary to its end; its exit code and what it says.
@@ -272,6 +273,16 @@ fn standard_input_may_be_what_is_listened_on(on: Pair) {
     let pids = cluster.ready(1);
     assert_eq!(get(addr, "/").pid(), pids[0]);
     assert_eq!(fs::read_to_string(dir.join("0")).unwrap(), "/dev/null\n");
+    cluster.stop();
+}
+
+fn an_interface_may_be_named(on: Pair) {
+    if TcpListener::bind("[::1]:0").is_err() {
+        return crate::cells::pass_over("no IPv6");
+    }
+    let args = ["run", "-w", "1", "-b", "[::1%lo]:0"];
+    let cluster = Cluster::start(Command::new(on.binary()), &args, &on.demo_worker());
+    assert_eq!(cluster.get("/").pid(), cluster.ready(1)[0]);
     cluster.stop();
 }
 
