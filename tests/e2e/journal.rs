@@ -21,6 +21,7 @@ on_all! {
 on_both! {
     "it starts no worker", one listener "it starts nothing":
     what_cannot_be_recorded_or_replayed_is_one_line,
+    a_replay_that_cannot_be_printed_blames_the_output,
     the_diagram_in_the_docs_is_what_the_command_prints,
 }
 
@@ -171,6 +172,20 @@ fn what_cannot_be_recorded_or_replayed_is_one_line(on: Pair) {
     fs::write(path, "{\"event\":\"ready\"}\n").unwrap();
     fails(&["replay", path], 1, &format!("{path}: is no journal: "));
     fails(&["replay", dir.to_str().unwrap()], 1, &format!("{}: Is a directory", dir.display()));
+}
+
+fn a_replay_that_cannot_be_printed_blames_the_output(on: Pair) {
+    let journal = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/example.journal");
+    for more in [&["--diagram"][..], &[]] {
+        let mut command = Command::new(on.binary());
+        command.arg("replay").arg(&journal).args(more);
+        command.stdout(fs::File::options().write(true).open("/dev/full").unwrap());
+        let output = command.output().unwrap();
+        let said = text(&output.stderr);
+        assert_eq!((output.status.code(), said.lines().count()), (Some(1), 1), "{said}");
+        assert!(said.contains(": standard output: No space left"), "{said}");
+        assert!(!said.contains("journal"), "{said}");
+    }
 }
 
 /// `docs/journal.md` shows a recorded run: a handoff, a redispatch, a suicide.

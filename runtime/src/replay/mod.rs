@@ -43,12 +43,25 @@ pub fn run(name: &str, path: &Path, as_diagram: bool) -> Exit {
         }
         Ok(None) => Exit::Stopped,
         // The reader has had enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Stopped,
-        Err(error) => {
-            say(&error.to_string());
+        Err(Fault::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Stopped,
+        Err(Fault::Output(error)) => {
+            let _ = writeln!(io::stderr(), "{name}: standard output: {error}");
+            Exit::Failure
+        }
+        Err(Fault::Journal(cause)) => {
+            say(&cause);
             Exit::Failure
         }
     }
+}
+
+/// Why a replay did not come to its end.
+#[derive(Debug)]
+enum Fault {
+    /// The journal can't be read, is none, or does not come out as recorded.
+    Journal(String),
+    /// What is printed can't be written.
+    Output(io::Error),
 }
 
 /// Replays to the end of `from`, prints to `to`, and tells what is worth a note.
@@ -57,7 +70,7 @@ fn replay(
     as_diagram: bool,
     to: &mut impl Write,
     show_progress: bool,
-) -> io::Result<Option<String>> {
+) -> Result<Option<String>, Fault> {
     let mut replay = Replay::new();
     let mut summary = Summary::default();
     let mut buffer = vec![0; 64 * 1024];
@@ -65,7 +78,7 @@ fn replay(
     let mut last = None;
     let mut told = Instant::now();
     loop {
-        let count = from.read(&mut buffer)?;
+        let count = from.read(&mut buffer).map_err(|error| Fault::Journal(error.to_string()))?;
         let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else { break };
         length += count as u64;
         replay.feed(bytes);
@@ -73,7 +86,7 @@ fn replay(
             match replay.step() {
                 Ok(Some(step)) => {
                     if as_diagram {
-                        diagram::show(&step, to)?;
+                        diagram::show(&step, to).map_err(Fault::Output)?;
                     }
                     summary.count(&step);
                     if let Step::Entry { .. } = &step {
@@ -83,10 +96,11 @@ fn replay(
                 Ok(None) => break,
                 Err(error) => {
                     if !as_diagram {
-                        summary.difference(&error, last.as_ref(), to)?;
+                        let shown = summary.difference(&error, last.as_ref(), to);
+                        shown.map_err(Fault::Output)?;
                     }
-                    to.flush()?;
-                    return Err(io::Error::other(format!("{error}{}", summary.versions())));
+                    to.flush().map_err(Fault::Output)?;
+                    return Err(Fault::Journal(format!("{error}{}", summary.versions())));
                 }
             }
         }
@@ -99,12 +113,12 @@ fn replay(
         let _ = write!(io::stderr(), "\r\x1b[K");
     }
     if replay.primary().is_none() {
-        return Err(io::Error::other(format!("is no journal: it ends after {length} bytes")));
+        return Err(Fault::Journal(format!("is no journal: it ends after {length} bytes")));
     }
     if !as_diagram {
-        summary.print(&replay, to)?;
+        summary.print(&replay, to).map_err(Fault::Output)?;
     }
-    to.flush()?;
+    to.flush().map_err(Fault::Output)?;
     let entries = replay.entries();
     Ok(match replay.ended() {
         Some(Ending::Complete) => None,

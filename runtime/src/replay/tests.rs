@@ -72,7 +72,11 @@ fn journal(limit: u64, conns: u64) -> Vec<u8> {
 fn outcome(journal: &[u8], as_diagram: bool) -> (String, Result<Option<String>, String>) {
     let mut printed = Vec::new();
     let result = replay(journal, as_diagram, &mut printed, false);
-    (String::from_utf8(printed).unwrap(), result.map_err(|error| error.to_string()))
+    let result = result.map_err(|fault| match fault {
+        Fault::Journal(cause) => cause,
+        Fault::Output(error) => panic!("{error}"),
+    });
+    (String::from_utf8(printed).unwrap(), result)
 }
 
 #[test]
