@@ -27,6 +27,7 @@ fn both_binaries_say_the_same() {
         &["status", "--help"],
         &["stop", "--help"],
         &["demo", "--window", "many"],
+        &["demo", "--codec", "node"],
         &["run", "-b", "[fe80::1%no-such]:80", "true"],
         &["run"],
         &["status", "--control", "/nonexistent/socket"],
@@ -97,5 +98,16 @@ fn descriptors_for_output_are_not_listened_on() {
         assert_eq!(output.status.code(), Some(4), "{said}");
         let cause = "descriptors 1 and 2 are for output\n";
         assert!(said.ends_with(&format!("cannot listen on fd:{number}: {cause}")), "{said}");
+    }
+}
+
+#[test]
+fn what_the_demo_worker_does_not_speak_is_refused() {
+    for adapter in [Adapter::Mio, Adapter::Smol] {
+        let output = Command::new(adapter.binary()).args(["demo", "--codec", "node"]).output();
+        let output = output.unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), said.lines().count()), (Some(2), 1), "{said}");
+        assert!(said.contains(": --codec: \"node\" is not what the demo worker"), "{said}");
     }
 }

@@ -150,6 +150,10 @@ fn parse_with(
                 let complaint = "--pass-server: the demo worker asks for its listeners itself";
                 return Err(Early::usage(name, complaint));
             }
+            if options.codec == Some(Codec::Node) {
+                let complaint = "--codec: \"node\" is not what the demo worker speaks (native)";
+                return Err(Early::usage(name, complaint));
+            }
             if options.bind.is_empty() {
                 let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
                 options.bind.push(Address::Ip(SocketAddr::new(ip, 8080)));

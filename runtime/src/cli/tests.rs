@@ -67,6 +67,15 @@ fn only_the_demo_has_an_address_by_itself() {
 }
 
 #[test]
+fn the_demo_worker_speaks_native() {
+    let early = parse("roundel demo --codec node").unwrap_err();
+    let text = "roundel: --codec: \"node\" is not what the demo worker speaks (native)\n";
+    assert_eq!(early, Early { exit: Exit::Usage, text: text.into() });
+    assert_eq!(demo("--codec native").codec, Some(Codec::Native));
+    assert!(parse("roundel run --codec node prog").is_ok());
+}
+
+#[test]
 fn every_option_is_read() {
     let options = demo(
         "-w 3 -b unix:/a --bind *:81 --policy shared --window 7 --max-pending 9 --overflow refuse \
