@@ -22,6 +22,7 @@ on_all! {
 on_both! {
     "it asks the primary alone":
     another_user_is_told_nothing,
+    status_says_that_workers_accept_by_themselves,
     a_log_that_could_grow_no_more_goes_on_with_a_line_of_its_own,
 }
 
@@ -77,6 +78,20 @@ fn status_has_the_fields_that_others_read(on: Pair) {
         Command::new(on.binary()).args(["status", "--control"]).arg(&path).output().unwrap();
     let table = String::from_utf8(table.stdout).unwrap();
     assert!(table.contains("round-robin") && table.contains("ready"), "{table}");
+    cluster.stop();
+}
+
+fn status_says_that_workers_accept_by_themselves(on: Pair) {
+    let cluster = on.demo(&["-w", "1", "--policy", "shared"]);
+    cluster.ready(1);
+    let mut command = Command::new(on.binary());
+    command.args(["status", "--control"]).arg(cluster.dir.join("control"));
+    let table = String::from_utf8(command.output().unwrap().stdout).unwrap();
+    let is_listener = |line: &&str| line.contains(" shared ");
+    let listeners: Vec<&str> = table.lines().filter(is_listener).collect();
+    assert_eq!(listeners.len(), on.listeners, "{table}");
+    assert!(listeners.iter().all(|line| line.ends_with("  workers")), "{table}");
+    assert_eq!(cluster.status()["listeners"][0]["accepting"], false);
     cluster.stop();
 }
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use roundel_core::Policy;
+
 use super::{ListenerRow, PrimaryRow, Status, WorkerRow};
 use crate::text;
 
@@ -62,7 +64,11 @@ const LISTENER_COLUMNS: [Column; 4] =
     [("LISTENER", false), ("POLICY", false), ("PENDING", true), ("ACCEPTING", false)];
 
 fn listener_cells(row: &ListenerRow) -> [String; 4] {
-    let accepting = if row.accepting { "yes" } else { "no" };
+    let accepting = match row.accepting {
+        true => "yes",
+        false if row.policy == Policy::Shared.name() => "workers",
+        false => "no",
+    };
     [printable(&row.address), printable(&row.policy), row.pending.to_string(), accepting.into()]
 }
 
@@ -193,6 +199,21 @@ WORKER  SLOT   PID  GENERATION  STATE     CODEC   IN FLIGHT  ACCEPTED  DECLINED 
      2     1  4002           1  ready     native          0      2000         0         0  2m 02s  killed (signal 9)
 ";
         assert_eq!(status.to_string(), expected);
+    }
+
+    #[test]
+    fn who_accepts() {
+        let mut status = status(0);
+        status.listeners[0].accepting = false;
+        let mut shared = status.listeners[0].clone();
+        (shared.address, shared.policy, shared.pending) = ("[::1]:80".into(), "shared".into(), 0);
+        status.listeners.push(shared);
+        let expected = "
+LISTENER        POLICY       PENDING  ACCEPTING
+127.0.0.1:8080  round-robin       12  no
+[::1]:80        shared             0  workers
+";
+        assert!(status.to_string().contains(expected), "{status}");
     }
 
     #[test]
