@@ -84,7 +84,7 @@ fn a_program_that_cannot_run_is_named_at_once(on: Pair) {
         (&["no-program-has-this-name"], 127, "no-program-has-this-name: not found in PATH"),
         (&["gone.js"], 127, "gone.js: no such file"),
         (&["node", "gone.js"], 127, "gone.js: no such file"),
-        (&["node", "-r", "./gone", "-e", "1"], 127, "./gone: no such file"),
+        (&["node", "-r", "./gone", "-e", "1", "x"], 127, "./gone: no such file"),
     ] {
         // Without Node the line names that.
         if program.join(" ").contains(".js") && roundel_tests::optional::node().is_none() {
