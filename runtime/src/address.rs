@@ -1,6 +1,8 @@
 //! Listening addresses as people write them.
 
+use std::env;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6, ToSocketAddrs};
+use std::path::{Component, PathBuf};
 
 use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
@@ -47,7 +49,21 @@ fn unix(path: &str) -> Result<Address, String> {
     if path.len() > MAX_UNIX_PATH {
         return Err(format!("has a path of more than {MAX_UNIX_PATH} bytes"));
     }
-    Ok(Address::Unix(path.to_owned()))
+    Ok(Address::Unix(absolute(path).unwrap_or_else(|| path.to_owned())))
+}
+
+/// A path as programs ask for it: Node makes it absolute, and takes `.` and `..` out, before it asks.
+/// `None` if that is too long for a socket; then the primary sees what is asked from its directory.
+fn absolute(path: &str) -> Option<String> {
+    let mut whole = PathBuf::new();
+    for part in env::current_dir().ok()?.join(path).components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir => drop(whole.pop()),
+            other => whole.push(other),
+        }
+    }
+    whole.to_str().filter(|path| path.len() <= MAX_UNIX_PATH).map(str::to_owned)
 }
 
 /// The whole text is parsed where it can be, for the scope of `[fe80::1%2]:80`; in its place may be
@@ -102,7 +118,7 @@ mod tests {
             ("*:80", Address::Any { port: 80 }),
             (":80", Address::Any { port: 80 }),
             ("unix:/run/app.sock", Address::Unix("/run/app.sock".into())),
-            ("unix:a:b", Address::Unix("a:b".into())),
+            ("unix:/run/./x/../a:b", Address::Unix("/run/a:b".into())),
             ("fd:3", Address::Fd(3)),
         ];
         for (text, expected) in good {
@@ -138,7 +154,12 @@ mod tests {
             let found = parse(text).unwrap_err();
             assert!(found.starts_with(cause), "{text:?}: {found}");
         }
-        assert!(parse(&format!("unix:{}", "x".repeat(107))).is_ok());
+        let here = std::env::current_dir().unwrap();
+        let whole = here.join("s").to_str().unwrap().to_owned();
+        assert_eq!(parse("unix:./s"), Ok(Address::Unix(whole)));
+        // From this directory it fits.
+        let long = "x".repeat(107);
+        assert_eq!(parse(&format!("unix:{long}")), Ok(Address::Unix(long)));
         assert!(parse(&format!("unix:{}", "x".repeat(108))).is_err());
         assert!(parse("unix:a\0b").is_err());
     }

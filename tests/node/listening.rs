@@ -343,6 +343,25 @@ fn a_long_path_that_is_short_from_where_the_primary_is() {
     cluster.stop();
 }
 
+/// However the operator and the program write it.
+#[test]
+fn a_relative_path_of_the_operator_is_the_programs() {
+    if beyond_node("it has no options") {
+        return;
+    }
+    for (bind, asked) in [("unix:./s", "s"), ("unix:s", "../here/s")] {
+        let Some(setup) = fixture("listen.js") else { return };
+        let directory = setup.dir.join("here");
+        std::fs::create_dir_all(&directory).unwrap();
+        let setup = setup.within(directory.clone()).options(&["--bind", bind]);
+        let cluster = setup.arg(json!({ "path": asked }).to_string()).start();
+        assert!(cluster.report(2).iter().all(|it| it["code"].is_null()));
+        get_unix(&directory.join("s"), "/").pid();
+        assert_eq!(cluster.count("bound"), 1);
+        cluster.stop();
+    }
+}
+
 /// A name without a file (unix(7)). Node 18 and 20 pad such names with zero bytes, and so would
 /// Node's primary there.
 #[test]

@@ -30,6 +30,7 @@ impl Primary {
     pub(super) fn on_spawned(&mut self, id: WorkerId, pid: i32) {
         let Some(worker) = self.workers.get_mut(id) else { return };
         worker.pid = Some(pid);
+        worker.spawned_at = self.now;
         let (slot, generation) = (worker.slot, worker.generation);
         let staying = worker.life.is_staying();
         self.end_want(slot);

@@ -144,6 +144,9 @@ pub(super) fn refuse_if_launcher(
     Ok(())
 }
 
+/// The options of Node that give it code in place of a script.
+const CODE: [&str; 5] = ["-e", "--eval", "-p", "-pe", "--print"];
+
 /// Refuses Node where it starts another Node, or a launcher of a package.
 ///
 /// # Errors
@@ -175,9 +178,11 @@ pub(super) fn refuse_in_node(
     let behind = read.options.last().map_or(0, |(_, _, end)| *end);
     let mut arguments = text.iter().skip(behind).skip_while(|word| *word == "--");
     let is_alone = arguments.next().is_none();
-    if read.has(&["-e", "--eval", "-p", "-pe", "--print"]) && is_alone {
+    if read.has(&CODE) && is_alone {
+        let mut given = read.options.iter().map(|(name, ..)| name.as_str());
+        let name = given.find(|name| CODE.contains(name)).unwrap_or_default();
         return Err(Refusal::usage(format!(
-            "node -e: Node makes no cluster worker of code without an argument behind it; run: roundel run node {}",
+            "node {name}: Node makes no cluster worker of code without an argument behind it; run: roundel run node {}",
             typed(text.iter().map(String::as_str).chain(["worker"]))
         )));
     }

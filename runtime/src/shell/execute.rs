@@ -116,6 +116,7 @@ impl Shell {
             | Event::Suicide { worker }
             | Event::Leaving { worker }
             | Event::Settling { worker, .. }
+            | Event::Draining { worker, .. }
             | Event::Signalled { worker, .. }
             | Event::BindTooNarrow { worker, .. }
             | Event::Killing { worker, .. }

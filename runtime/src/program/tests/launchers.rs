@@ -48,7 +48,7 @@ fn launchers_are_refused_with_the_form_that_works() {
         ("node --max-old-space-size=9 --watch-path=src app.js x", "node --watch: starts Node anew as a process of its own, which no channel reaches; run: roundel run node --max-old-space-size=9 app.js x".into()),
         ("node --watch app.js", "node --watch: starts Node anew as a process of its own, which no channel reaches; run: roundel run node app.js".into()),
         ("node -e code()", "node -e: Node makes no cluster worker of code without an argument behind it; run: roundel run node -e 'code()' worker".into()),
-        ("node -r ./a.js --print=code --", "node -e: Node makes no cluster worker of code without an argument behind it; run: roundel run node -r ./a.js --print=code -- worker".into()),
+        ("node -r ./a.js --print=code --", "node --print: Node makes no cluster worker of code without an argument behind it; run: roundel run node -r ./a.js --print=code -- worker".into()),
         ("node inspect app.js", "node inspect: starts Node as a process of its own, which no channel reaches; run: roundel run node --inspect app.js".into()),
     ] {
         assert_eq!(dir.refuses(line), (2, says), "{line}");
