@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
 use roundel_core::Address;
 
-use crate::cli::number;
+use crate::text::number;
 
 /// The longest path of a unix socket in bytes: `sun_path` without its closing zero (unix(7)).
 const MAX_UNIX_PATH: usize = 107;

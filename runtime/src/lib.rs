@@ -1,9 +1,8 @@
-//! What every Roundel adapter shares: sockets, channels with SCM_RIGHTS, processes, command line.
+//! What every Roundel adapter shares: sockets, channels with SCM_RIGHTS, processes, the drivers of both machines.
 //! Nothing here waits; an adapter brings the event loop.
 
 pub mod address;
 pub mod channel;
-pub mod cli;
 pub mod clock;
 pub mod console;
 pub mod control;
@@ -13,15 +12,12 @@ pub mod exit;
 pub mod group;
 mod host;
 pub mod journal;
-pub mod launch;
 pub mod limits;
 mod lines;
 pub mod link;
 pub mod outbox;
 pub mod primary;
 pub mod process;
-mod program;
-pub mod replay;
 mod reserve;
 mod same_file;
 pub mod setup;
@@ -31,6 +27,6 @@ pub mod sock_diag;
 pub mod socket;
 pub mod status;
 mod sys;
-mod text;
+pub mod text;
 mod unix_path;
 pub mod worker;

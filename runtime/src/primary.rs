@@ -14,7 +14,6 @@ use crate::eventlog::Target;
 use crate::exit::Exit;
 use crate::journal;
 use crate::process::Program;
-use crate::program::PerSlot;
 use crate::setup::Setup;
 use crate::shell::Shell;
 
@@ -156,20 +155,13 @@ impl<L: EventLoop> Primary<L> {
     /// # Errors
     /// If it can't be started: `Other` with the reason; or if epoll(7) fails.
     pub fn run(self) -> io::Result<Exit> {
-        let setup = Setup {
-            name: "roundel",
-            program: self.program,
-            config: self.config.listeners(self.listeners),
-            control: self.control,
-            events: self.events.map(Target::Path),
-            journal: self.journal,
-            welcome: None,
-            codec: None,
-            quiet: self.quiet,
-            per_slot: PerSlot::default(),
-            prepare: L::prepare,
-            notes: Vec::new(),
-        };
+        let config = self.config.listeners(self.listeners);
+        let mut setup = Setup::new("roundel", self.program, config);
+        setup.control = self.control;
+        setup.events = self.events.map(Target::Path);
+        setup.journal = self.journal;
+        setup.quiet = self.quiet;
+        setup.prepare = L::prepare;
         L::run(Shell::start(setup).map_err(io::Error::other)?)
     }
 }

@@ -1,6 +1,8 @@
 //! Worker processes: start, signal, reap.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
+use std::fmt;
 use std::io::{self, IsTerminal};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
@@ -80,6 +82,34 @@ pub struct Program {
     pub env: Vec<(OsString, OsString)>,
     /// Where it runs, if not in the primary's working directory.
     pub cwd: Option<PathBuf>,
+}
+
+/// What differs from slot to slot: changes a program for the worker in a slot.
+#[derive(Default)]
+pub struct PerSlot(Option<Box<Change>>);
+
+type Change = dyn Fn(&mut Program, Slot);
+
+impl PerSlot {
+    /// Makes this change before each start.
+    pub fn new(change: impl Fn(&mut Program, Slot) + 'static) -> PerSlot {
+        PerSlot(Some(Box::new(change)))
+    }
+
+    /// The program for a worker in this slot.
+    pub(crate) fn program<'a>(&self, program: &'a Program, slot: Slot) -> Cow<'a, Program> {
+        let mut program = Cow::Borrowed(program);
+        if let Some(change) = &self.0 {
+            change(program.to_mut(), slot);
+        }
+        program
+    }
+}
+
+impl fmt::Debug for PerSlot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("PerSlot").field(&self.0.is_some()).finish()
+    }
 }
 
 /// A started worker.

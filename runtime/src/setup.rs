@@ -10,8 +10,7 @@ use crate::control::{ControlError, Where};
 use crate::eventlog::Target;
 use crate::journal;
 use crate::limits::{self, OpenFiles};
-use crate::process::Program;
-use crate::program::PerSlot;
+use crate::process::{PerSlot, Program};
 
 /// A primary to be started.
 #[derive(Debug)]
@@ -40,9 +39,30 @@ pub struct Setup {
     /// primary already, which no thread may take from it, and nothing is made yet.
     pub prepare: fn() -> io::Result<()>,
     /// What differs from slot to slot.
-    pub(crate) per_slot: PerSlot,
+    pub per_slot: PerSlot,
     /// What is said first.
-    pub(crate) notes: Vec<String>,
+    pub notes: Vec<String>,
+}
+
+impl Setup {
+    /// A primary with this name on each line of standard error, whose workers run this program;
+    /// everything else is as little as can be.
+    pub fn new(name: &'static str, program: Program, config: ConfigBuilder) -> Setup {
+        Setup {
+            name,
+            program,
+            config,
+            control: Where::Default,
+            events: None,
+            journal: None,
+            welcome: None,
+            codec: None,
+            quiet: false,
+            prepare: || Ok(()),
+            per_slot: PerSlot::default(),
+            notes: Vec::new(),
+        }
+    }
 }
 
 /// What can be said of a primary that has just become ready.

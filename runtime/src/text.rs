@@ -1,6 +1,19 @@
-//! Text of others, such as addresses that workers ask for, on its way to people.
+//! Text on its way to people and from them.
 
 use std::fmt::Write;
+
+/// A whole number of the command line or an address. Digits only: what `u32::from_str` takes beyond
+/// them (`+5`) is more likely a mistake.
+///
+/// # Errors
+/// What is wrong, to be read on after the text.
+pub fn number(text: &str, min: u32, max: u32) -> Result<u32, String> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    match text.parse() {
+        Ok(number) if digits && (min..=max).contains(&number) => Ok(number),
+        _ => Err(format!("is not a whole number from {min} to {max}")),
+    }
+}
 
 /// What may be shown on a line of a terminal: line breaks, control characters (escape sequences
 /// begin with one) and invisible ones that turn text around are written as `\n` and `\u{1b}`.

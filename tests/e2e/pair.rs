@@ -5,10 +5,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use roundel_tests::optional;
-use roundel_tests::process::unused_address;
+use roundel_tests::process::{binary, built, unused_address};
 use roundel_tests::test_worker::LISTENERS;
 
-use crate::harness::{Cluster, built};
+use crate::harness::Cluster;
 
 /// The CPU time that a process of ours may use in 2 s in which nothing happens: a few late events
 /// of what came before, and far less than asking again and again would take.
@@ -34,8 +34,8 @@ pub(crate) enum Adapter {
 impl Adapter {
     pub(crate) fn binary(self) -> PathBuf {
         match self {
-            Adapter::Mio => built("roundel", "runtime-mio"),
-            Adapter::Smol => built("roundel-smol", "runtime-smol"),
+            Adapter::Mio => binary("roundel"),
+            Adapter::Smol => binary("roundel-smol"),
             Adapter::Node => optional::node().expect("scenarios without Node are skipped"),
         }
     }
@@ -172,14 +172,14 @@ impl Pair {
 
     /// A worker whose HTTP is a library's.
     pub(crate) fn hyper_server() -> PathBuf {
-        built("examples/hyper_server", "runtime-smol")
+        built("examples/hyper_server", &["runtime-smol"])
     }
 
     /// An example that is its own primary.
     pub(crate) fn single_binary(self) -> PathBuf {
         match self.primary {
-            Adapter::Smol => built("examples/single_binary_smol", "runtime-smol"),
-            _ => built("examples/single_binary", "runtime-mio"),
+            Adapter::Smol => built("examples/single_binary_smol", &["runtime-smol"]),
+            _ => built("examples/single_binary", &["runtime-mio"]),
         }
     }
 }

@@ -179,8 +179,8 @@ impl Setup {
         match self.under {
             Under::Roundel | Under::RoundelSmol => {
                 let binary = || match self.under {
-                    Under::RoundelSmol => built("roundel-smol", "runtime-smol"),
-                    _ => built("roundel", "runtime-mio"),
+                    Under::RoundelSmol => binary("roundel-smol"),
+                    _ => binary("roundel"),
                 };
                 command.arg(std::env::var_os("ROUNDEL").map_or_else(binary, Into::into));
                 command.args(["run", "-w", &self.workers.to_string(), "--control"]);

@@ -72,15 +72,23 @@ pub fn target_dir() -> PathBuf {
     test.parent().and_then(Path::parent).expect("the target directory").to_owned()
 }
 
-/// Something that cargo has built with the crate of this adapter, beside the test that asks.
+/// One of the binaries of the crate `cli`.
+///
+/// # Panics
+/// As [`built`].
+pub fn binary(name: &str) -> PathBuf {
+    built(name, &["runtime-mio", "runtime-smol", "cli"])
+}
+
+/// Something that cargo has built from these crates, beside the test that asks.
 ///
 /// # Panics
 /// If it is missing, or older than a source file: a run of one package's tests does not build it.
-pub fn built(binary: &str, adapter: &str) -> PathBuf {
-    let path = target_dir().join(binary);
+pub fn built(name: &str, crates: &[&str]) -> PathBuf {
+    let path = target_dir().join(name);
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let sources = ["core", "runtime", adapter].map(|it| workspace.join(it).join("src"));
-    let newest = sources.iter().filter_map(|it| newest(it)).max();
+    let sources = ["core", "runtime"].iter().chain(crates).map(|it| workspace.join(it).join("src"));
+    let newest = sources.filter_map(|it| newest(&it)).max();
     let made = fs::metadata(&path).and_then(|it| it.modified()).ok();
     assert!(
         made.is_some() && made >= newest,

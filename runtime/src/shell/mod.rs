@@ -36,7 +36,6 @@ use crate::exit::Exit;
 use crate::group::Groups;
 use crate::limits::OpenFiles;
 use crate::process::{Program, Told};
-use crate::program::PerSlot;
 use crate::reserve::Reserve;
 use crate::setup::Welcome;
 use crate::signals::Signals;

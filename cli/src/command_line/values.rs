@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use roundel_core::{Codec, Overflow, Policy, Respawn, Signal, StopSignal};
 
-use crate::eventlog::Target;
+use roundel_runtime::eventlog::Target;
+use roundel_runtime::text::number;
 
 /// The most workers that a primary keeps.
 const MAX_WORKERS: u32 = 10_000;
@@ -29,7 +30,7 @@ pub(super) fn variable(text: &str) -> Result<String, String> {
     if !crate::program::is_name(text) {
         return Err("is no name of a variable: letters, digits and _, no digit first".into());
     }
-    if crate::process::VARIABLES.contains(&text) || text == "PATH" || text == "NODE_OPTIONS" {
+    if roundel_runtime::process::VARIABLES.contains(&text) || text == "PATH" || text == "NODE_OPTIONS" {
         return Err("has a meaning of its own".into());
     }
     Ok(text.to_owned())
@@ -41,15 +42,6 @@ pub(super) fn window(text: &str) -> Result<u32, String> {
 
 pub(super) fn max_pending(text: &str) -> Result<u32, String> {
     number(text, 1, 1 << 24)
-}
-
-/// Digits only: what `u32::from_str` takes beyond them (`+5`) is more likely a mistake.
-pub(crate) fn number(text: &str, min: u32, max: u32) -> Result<u32, String> {
-    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    match text.parse() {
-        Ok(number) if digits && (min..=max).contains(&number) => Ok(number),
-        _ => Err(format!("is not a whole number from {min} to {max}")),
-    }
 }
 
 /// A duration that may be `0`, which means never.

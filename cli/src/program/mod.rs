@@ -20,12 +20,12 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use crate::exit::Exit;
-use crate::process::Program;
+use roundel_runtime::exit::Exit;
+use roundel_runtime::process::Program;
 use draft::Draft;
 pub(crate) use inspect::Inspect;
 use node::{NodeArgs, Types};
-pub(crate) use slots::PerSlot;
+pub(crate) use slots::per_slot;
 pub(crate) use words::is_name;
 
 /// How often one launcher may start another: a script that runs itself would never end.

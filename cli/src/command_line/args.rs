@@ -102,12 +102,12 @@ pub(super) struct OptionArgs {
 
     /// Listen on an address: host:port, *:port, [::]:port (IPv4 too), unix:PATH or fd:N;
     /// repeatable [default: none; demo 127.0.0.1:8080]
-    #[arg(short, long, value_name = "ADDR", value_parser = Value(crate::address::parse), allow_hyphen_values = true)]
+    #[arg(short, long, value_name = "ADDR", value_parser = Value(roundel_runtime::address::parse), allow_hyphen_values = true)]
     pub(super) bind: Vec<Address>,
 
     /// Give every worker the listening socket of this address as the message 'server', for Node
     /// programs that use child_process without cluster; they accept by themselves [default: none]
-    #[arg(long, value_name = "ADDR", value_parser = Value(crate::address::parse), allow_hyphen_values = true)]
+    #[arg(long, value_name = "ADDR", value_parser = Value(roundel_runtime::address::parse), allow_hyphen_values = true)]
     pub(super) pass_server: Option<Address>,
 
     /// How connections are distributed: round-robin or shared (workers accept by themselves)

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use roundel_core::journal::{Ending, Replay, Step};
 
-use crate::exit::Exit;
+use roundel_runtime::exit::Exit;
 use summary::Summary;
 
 /// How often a terminal is told how far it is.

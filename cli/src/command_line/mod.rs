@@ -1,7 +1,6 @@
 //! The command line, the same for every adapter's binary.
 
 mod args;
-mod client;
 mod complaint;
 mod options;
 mod values;
@@ -18,14 +17,11 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches};
 use roundel_core::{Address, Codec, Policy};
 
-use crate::control::Where;
-use crate::exit::Exit;
-use crate::journal;
+use roundel_runtime::control::Where;
+use roundel_runtime::exit::Exit;
+use roundel_runtime::journal;
 use args::{Cli, CommandArgs, OptionArgs, ProgramArgs};
 
-pub(crate) use values::number;
-
-pub use client::run_client;
 pub use options::Options;
 
 /// The environment variable that gives the number of workers where no option does.
@@ -56,7 +52,7 @@ pub enum Command {
         /// Whether to print it as a sequence diagram.
         diagram: bool,
     },
-    /// Ask something of a running primary: see [`run_client`].
+    /// Ask something of a running primary: see [`client`](crate::client).
     Client(ClientCommand),
 }
 

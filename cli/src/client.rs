@@ -4,10 +4,10 @@ use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::ClientCommand;
-use crate::control::{Connection, Request, find};
-use crate::exit::Exit;
-use crate::status::Status;
+use crate::command_line::ClientCommand;
+use roundel_runtime::control::{Connection, Request, find};
+use roundel_runtime::exit::Exit;
+use roundel_runtime::status::Status;
 
 /// How long a primary may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -22,7 +22,7 @@ const GLANCE: Duration = Duration::from_millis(5);
 /// line to standard error if it fails ([`Exit::Failure`]).
 ///
 /// `stop` returns when the primary has ended.
-pub fn run_client(name: &str, command: &ClientCommand) -> Exit {
+pub fn run(name: &str, command: &ClientCommand) -> Exit {
     let outcome = match command {
         ClientCommand::Status { control, json } => status(control.as_deref(), *json),
         ClientCommand::Stop { control } => stop(name, control.as_deref()),
@@ -89,7 +89,7 @@ mod tests {
     use roundel_core::Time;
 
     use super::*;
-    use crate::control::{ControlServer, Stopping};
+    use roundel_runtime::control::{ControlServer, Stopping};
 
     /// What a test waits for at most.
     const LIMIT: Duration = Duration::from_secs(10);

@@ -4,15 +4,16 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use crate::cli::{self, Command, Options};
-use crate::console::Console;
-use crate::exit::Exit;
-use crate::process::Program;
-use crate::program::{self, PerSlot, Refusal, Resolved, Surroundings};
+use crate::client;
+use crate::command_line::{self, Command, Options};
+use roundel_runtime::console::Console;
+use roundel_runtime::exit::Exit;
+use roundel_runtime::process::Program;
+use crate::program::{self, Refusal, Resolved, Surroundings};
 use crate::replay;
-use crate::setup::{Setup, StartError, Welcome};
-use crate::shell::Shell;
-use crate::signals;
+use roundel_runtime::setup::{Setup, StartError, Welcome};
+use roundel_runtime::shell::Shell;
+use roundel_runtime::signals;
 
 /// The first argument of a demo worker: the same executable, run by its own primary.
 const DEMO_WORKER: &str = "demo-worker";
@@ -39,7 +40,7 @@ pub fn main(adapter: Adapter) -> ExitCode {
     }
     // Before anything else: until then a signal ends what is to be a primary by its default action.
     let mask = signals::block();
-    let command = cli::parse(adapter.name, std::env::args_os());
+    let command = command_line::parse(adapter.name, std::env::args_os());
     if !matches!(command, Ok(Command::Run { .. } | Command::Demo { .. }))
         && let Ok(mask) = mask
     {
@@ -48,8 +49,9 @@ pub fn main(adapter: Adapter) -> ExitCode {
     let exit = match command {
         Ok(Command::Run { options, program }) => match prepare(adapter, program) {
             Ok(resolved) => {
-                let mut setup = setup(adapter, &options, resolved.program, None);
-                setup.per_slot.inspect = resolved.inspect;
+                let mut setup = setup(adapter, &options, resolved.program);
+                let instance_var = options.instance_var.clone();
+                setup.per_slot = program::per_slot(instance_var, resolved.inspect);
                 setup.notes = resolved.notes;
                 run(adapter, setup)
             }
@@ -62,7 +64,7 @@ pub fn main(adapter: Adapter) -> ExitCode {
         Ok(Command::Replay { journal, diagram }) => {
             return replay::run(adapter.name, &journal, diagram).into();
         }
-        Ok(Command::Client(command)) => return cli::run_client(adapter.name, &command).into(),
+        Ok(Command::Client(command)) => return client::run(adapter.name, &command).into(),
         Err(exit) => exit,
     };
     exit.into()
@@ -75,7 +77,10 @@ fn demo(adapter: Adapter, options: &Options) -> Exit {
     };
     let args = vec![OsString::from(DEMO_WORKER), options.bind.len().to_string().into()];
     let program = Program { path: path.into(), args, ..Program::default() };
-    run(adapter, setup(adapter, options, program, Some(welcome)))
+    let mut setup = setup(adapter, options, program);
+    setup.per_slot = program::per_slot(options.instance_var.clone(), None);
+    setup.welcome = Some(welcome);
+    run(adapter, setup)
 }
 
 /// Finds out what is to be started, and runs what comes before it.
@@ -89,26 +94,14 @@ fn prepare(adapter: Adapter, words: Vec<OsString>) -> Result<Resolved, Refusal> 
     Ok(resolved)
 }
 
-fn setup(
-    adapter: Adapter,
-    options: &Options,
-    program: Program,
-    welcome: Option<fn(&Welcome) -> String>,
-) -> Setup {
-    Setup {
-        name: adapter.name,
-        program,
-        config: options.config(),
-        control: options.control.clone(),
-        events: options.events.clone(),
-        journal: options.journal.clone(),
-        welcome,
-        codec: options.codec,
-        quiet: false,
-        per_slot: PerSlot { instance_var: options.instance_var.clone(), inspect: None },
-        prepare: adapter.prepare,
-        notes: Vec::new(),
-    }
+fn setup(adapter: Adapter, options: &Options, program: Program) -> Setup {
+    let mut setup = Setup::new(adapter.name, program, options.config());
+    setup.control = options.control.clone();
+    setup.events = options.events.clone();
+    setup.journal = options.journal.clone();
+    setup.codec = options.codec;
+    setup.prepare = adapter.prepare;
+    setup
 }
 
 fn run(adapter: Adapter, setup: Setup) -> Exit {

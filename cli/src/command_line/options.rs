@@ -6,9 +6,9 @@ use roundel_core::{
     Address, Codec, Config, ConfigBuilder, ListenKey, Overflow, Policy, Respawn, StopSignal,
 };
 
-use crate::control::Where;
-use crate::eventlog::Target;
-use crate::journal;
+use roundel_runtime::control::Where;
+use roundel_runtime::eventlog::Target;
+use roundel_runtime::journal;
 
 /// The options of `run` and `demo`.
 #[derive(Clone, Debug, PartialEq, Eq)]

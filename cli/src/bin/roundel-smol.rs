@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use roundel_runtime::launch::{self, Adapter};
+use roundel_cli::launch::{self, Adapter};
 
 fn main() -> ExitCode {
     launch::main(Adapter {

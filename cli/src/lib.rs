@@ -1,0 +1,7 @@
+//! The binaries `roundel` and `roundel-smol`, apart from their event loops.
+
+mod client;
+mod command_line;
+pub mod launch;
+mod program;
+mod replay;
