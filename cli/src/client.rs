@@ -22,7 +22,7 @@ const GLANCE: Duration = Duration::from_millis(5);
 /// line to standard error if it fails ([`Exit::Failure`]).
 ///
 /// `stop` returns when the primary has ended.
-pub fn run(name: &str, command: &ClientCommand) -> Exit {
+pub(crate) fn run(name: &str, command: &ClientCommand) -> Exit {
     let outcome = match command {
         ClientCommand::Status { control, json } => status(control.as_deref(), *json),
         ClientCommand::Stop { control } => stop(name, control.as_deref()),
@@ -166,8 +166,8 @@ mod tests {
     fn nobody_to_ask() {
         let control = Some(std::path::PathBuf::from("/nonexistent/roundel.sock"));
         let stop = ClientCommand::Stop { control: control.clone() };
-        assert_eq!(run_client("roundel", &stop), Exit::Failure);
+        assert_eq!(run("roundel", &stop), Exit::Failure);
         let status = ClientCommand::Status { control, json: true };
-        assert_eq!(run_client("roundel", &status), Exit::Failure);
+        assert_eq!(run("roundel", &status), Exit::Failure);
     }
 }

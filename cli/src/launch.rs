@@ -6,11 +6,11 @@ use std::process::ExitCode;
 
 use crate::client;
 use crate::command_line::{self, Command, Options};
+use crate::program::{self, Refusal, Resolved, Surroundings};
+use crate::replay;
 use roundel_runtime::console::Console;
 use roundel_runtime::exit::Exit;
 use roundel_runtime::process::Program;
-use crate::program::{self, Refusal, Resolved, Surroundings};
-use crate::replay;
 use roundel_runtime::setup::{Setup, StartError, Welcome};
 use roundel_runtime::shell::Shell;
 use roundel_runtime::signals;

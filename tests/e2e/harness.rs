@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 pub(crate) use roundel_tests::process::{
-    PATIENCE, alone, built, cpu_time, eventually as wait_for, is_alive as is_running,
+    PATIENCE, alone, cpu_time, eventually as wait_for, is_alive as is_running,
 };
 use roundel_tests::process::{scratch, with_variable};
 use serde_json::Value;

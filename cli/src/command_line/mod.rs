@@ -17,12 +17,12 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches};
 use roundel_core::{Address, Codec, Policy};
 
+use args::{Cli, CommandArgs, OptionArgs, ProgramArgs};
 use roundel_runtime::control::Where;
 use roundel_runtime::exit::Exit;
 use roundel_runtime::journal;
-use args::{Cli, CommandArgs, OptionArgs, ProgramArgs};
 
-pub use options::Options;
+pub(crate) use options::Options;
 
 /// The environment variable that gives the number of workers where no option does.
 const WORKERS_VARIABLE: &str = "WEB_CONCURRENCY";
@@ -31,8 +31,7 @@ const POLICY_VARIABLE: &str = "NODE_CLUSTER_SCHED_POLICY";
 
 /// What the command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Command {
+pub(crate) enum Command {
     /// Be the primary of a program.
     Run {
         /// How.
@@ -58,8 +57,7 @@ pub enum Command {
 
 /// A command to a running primary.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ClientCommand {
+pub(crate) enum ClientCommand {
     /// Show its state.
     Status {
         /// Its control socket; `None` for that of the only primary running.
@@ -81,7 +79,7 @@ pub enum ClientCommand {
 /// There is nothing more to do: help or the version was printed to standard output
 /// ([`Exit::Stopped`]), or the one line that says what is wrong to standard error
 /// ([`Exit::Usage`]).
-pub fn parse(
+pub(crate) fn parse(
     name: &'static str,
     args: impl IntoIterator<Item = OsString>,
 ) -> Result<Command, Exit> {

@@ -12,57 +12,56 @@ use roundel_runtime::journal;
 
 /// The options of `run` and `demo`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Options {
+pub(crate) struct Options {
     /// How many workers to keep; `auto` is already counted out.
-    pub workers: u32,
+    pub(crate) workers: u32,
     /// The operator's listeners, in the order given.
-    pub bind: Vec<Address>,
+    pub(crate) bind: Vec<Address>,
     /// A listener that is given to every worker as it starts.
-    pub pass_server: Option<Address>,
+    pub(crate) pass_server: Option<Address>,
     /// The scheduling policy.
-    pub policy: Policy,
+    pub(crate) policy: Policy,
     /// Connections in flight a worker; `None` leaves it to the codec.
-    pub window: Option<u32>,
+    pub(crate) window: Option<u32>,
     /// Connections pending at one listener.
-    pub max_pending: u32,
+    pub(crate) max_pending: u32,
     /// What happens beyond `max_pending`.
-    pub overflow: Overflow,
+    pub(crate) overflow: Overflow,
     /// How long a worker may leave connections unanswered; `None` is for ever.
-    pub ack_timeout: Option<Duration>,
+    pub(crate) ack_timeout: Option<Duration>,
     /// How long a worker may take to become ready; `None` is for ever.
-    pub ready_timeout: Option<Duration>,
+    pub(crate) ready_timeout: Option<Duration>,
     /// Whether a worker is ready only once its program has said so.
-    pub wait_ready: bool,
+    pub(crate) wait_ready: bool,
     /// How long a drain may take; never zero.
-    pub drain_timeout: Duration,
+    pub(crate) drain_timeout: Duration,
     /// How long after its last handoff a leaving worker is told to leave.
-    pub drain_settle: Duration,
+    pub(crate) drain_settle: Duration,
     /// How long a leaving worker may live on without connections; `None` is until its deadline.
-    pub linger: Option<Duration>,
+    pub(crate) linger: Option<Duration>,
     /// What a leaving Node worker gets instead of `disconnect`.
-    pub stop_signal: Option<StopSignal>,
+    pub(crate) stop_signal: Option<StopSignal>,
     /// Early failures of a slot within `restart_period` before it is given up.
-    pub restart_intensity: u32,
+    pub(crate) restart_intensity: u32,
     /// See `restart_intensity`; never zero.
-    pub restart_period: Duration,
+    pub(crate) restart_period: Duration,
     /// Which exits are followed by a new worker.
-    pub respawn: Respawn,
+    pub(crate) respawn: Respawn,
     /// Where the control socket is.
-    pub control: Where,
+    pub(crate) control: Where,
     /// Where the event log goes; `None` is nowhere.
-    pub events: Option<Target>,
+    pub(crate) events: Option<Target>,
     /// Where the journal goes; `None` is nowhere.
-    pub journal: Option<journal::Target>,
+    pub(crate) journal: Option<journal::Target>,
     /// The codec that workers must speak; `None` lets each worker choose.
-    pub codec: Option<Codec>,
+    pub(crate) codec: Option<Codec>,
     /// The variable that tells a program the number of its slot; `None` is none.
-    pub instance_var: Option<String>,
+    pub(crate) instance_var: Option<String>,
 }
 
 impl Options {
     /// The configuration of the primary that these options ask for.
-    pub fn config(&self) -> ConfigBuilder {
+    pub(crate) fn config(&self) -> ConfigBuilder {
         let listeners = self.bind.iter().chain(&self.pass_server);
         let config = Config::builder()
             .workers(self.workers)

@@ -30,7 +30,10 @@ pub(super) fn variable(text: &str) -> Result<String, String> {
     if !crate::program::is_name(text) {
         return Err("is no name of a variable: letters, digits and _, no digit first".into());
     }
-    if roundel_runtime::process::VARIABLES.contains(&text) || text == "PATH" || text == "NODE_OPTIONS" {
+    if roundel_runtime::process::VARIABLES.contains(&text)
+        || text == "PATH"
+        || text == "NODE_OPTIONS"
+    {
         return Err("has a meaning of its own".into());
     }
     Ok(text.to_owned())

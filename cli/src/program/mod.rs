@@ -20,11 +20,11 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use roundel_runtime::exit::Exit;
-use roundel_runtime::process::Program;
 use draft::Draft;
 pub(crate) use inspect::Inspect;
 use node::{NodeArgs, Types};
+use roundel_runtime::exit::Exit;
+use roundel_runtime::process::Program;
 pub(crate) use slots::per_slot;
 pub(crate) use words::is_name;
 

@@ -24,7 +24,7 @@ const PROGRESS: Duration = Duration::from_secs(1);
 ///
 /// [`Exit::Stopped`] if everything that is there came out as recorded, also if it was cut off;
 /// [`Exit::Usage`] if there is no such file; else [`Exit::Failure`].
-pub fn run(name: &str, path: &Path, as_diagram: bool) -> Exit {
+pub(crate) fn run(name: &str, path: &Path, as_diagram: bool) -> Exit {
     let say = |words: &str| {
         let _ = writeln!(io::stderr(), "{name}: {}: {words}", path.display());
     };

@@ -35,7 +35,7 @@ use crate::eventlog::EventLog;
 use crate::exit::Exit;
 use crate::group::Groups;
 use crate::limits::OpenFiles;
-use crate::process::{Program, Told};
+use crate::process::{PerSlot, Program, Told};
 use crate::reserve::Reserve;
 use crate::setup::Welcome;
 use crate::signals::Signals;
