@@ -5,9 +5,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::command_line::ClientCommand;
-use roundel_runtime::control::{Connection, Request, find};
 use roundel_runtime::exit::Exit;
-use roundel_runtime::status::Status;
+use roundel_runtime::observe::control::{Connection, Request, find};
+use roundel_runtime::observe::status::Status;
 
 /// How long a primary may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -89,7 +89,7 @@ mod tests {
     use roundel_core::Time;
 
     use super::*;
-    use roundel_runtime::control::{ControlServer, Stopping};
+    use roundel_runtime::observe::control::{ControlServer, Stopping};
 
     /// What a test waits for at most.
     const LIMIT: Duration = Duration::from_secs(10);

@@ -8,12 +8,12 @@ use crate::client;
 use crate::command_line::{self, Command, Options};
 use crate::program::{self, Refusal, Resolved, Surroundings};
 use crate::replay;
-use roundel_runtime::console::Console;
 use roundel_runtime::exit::Exit;
-use roundel_runtime::process::Program;
-use roundel_runtime::setup::{Setup, StartError, Welcome};
-use roundel_runtime::shell::Shell;
-use roundel_runtime::signals;
+use roundel_runtime::observe::console::Console;
+use roundel_runtime::primary::setup::{Setup, StartError, Welcome};
+use roundel_runtime::primary::shell::Shell;
+use roundel_runtime::unix::process::Program;
+use roundel_runtime::unix::signals;
 
 /// The first argument of a demo worker: the same executable, run by its own primary.
 const DEMO_WORKER: &str = "demo-worker";

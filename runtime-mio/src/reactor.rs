@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
-use roundel_runtime::clock;
 use roundel_runtime::exit::Exit;
 use roundel_runtime::primary::EventLoop;
-use roundel_runtime::shell::{Change, Shell, Source};
+use roundel_runtime::primary::shell::{Change, Shell, Source};
+use roundel_runtime::unix::clock;
 
 /// Events taken in one wait.
 const EVENTS: usize = 256;

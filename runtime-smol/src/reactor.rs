@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use roundel_core::Time;
-use roundel_runtime::clock;
 use roundel_runtime::exit::Exit;
 use roundel_runtime::primary::EventLoop;
-use roundel_runtime::shell::{Change, Shell, Source};
+use roundel_runtime::primary::shell::{Change, Shell, Source};
+use roundel_runtime::unix::clock;
 
 use crate::driver;
 use crate::set::Set;

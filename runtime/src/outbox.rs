@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use nix::errno::Errno;
 
-use crate::channel::End;
-use crate::sys::MAX_HANDLES;
+use crate::unix::channel::End;
+use crate::unix::sys::MAX_HANDLES;
 
 /// Messages without handles that are sent together, in bytes.
 const COALESCE: usize = 64 * 1024;
@@ -248,7 +248,7 @@ mod tests {
     use nix::sys::socket::{setsockopt, sockopt};
 
     use super::*;
-    use crate::channel;
+    use crate::unix::channel;
 
     /// A message of `len` bytes, all of them `byte`.
     struct Fill(u8, usize);
@@ -283,7 +283,7 @@ mod tests {
     #[test]
     fn order_holds_through_a_full_channel() {
         let (ours, theirs) = small_pair();
-        crate::channel::set_nonblocking(&theirs).unwrap();
+        crate::unix::channel::set_nonblocking(&theirs).unwrap();
         let (cargo, _peer) = channel::pair().unwrap();
         let mut outbox: Outbox<Fill, ()> = Outbox::new();
         let mut expected = Vec::new();
@@ -318,7 +318,7 @@ mod tests {
     #[test]
     fn a_message_without_its_handle_is_given_back() {
         let (ours, theirs) = channel::pair().unwrap();
-        crate::channel::set_nonblocking(&theirs).unwrap();
+        crate::unix::channel::set_nonblocking(&theirs).unwrap();
         let mut outbox = Outbox::new();
         outbox.push(Fill(1, 10), [7]);
         outbox.push(Fill(2, 10), []);
@@ -345,7 +345,7 @@ mod tests {
     #[test]
     fn a_message_that_has_no_bytes_keeps_its_handles() {
         let (ours, theirs) = channel::pair().unwrap();
-        crate::channel::set_nonblocking(&theirs).unwrap();
+        crate::unix::channel::set_nonblocking(&theirs).unwrap();
         let mut outbox = Outbox::new();
         outbox.push(Fill(1, 0), [7]);
         let flush = outbox.flush(&mut ours.as_fd(), encode, |_: &i32| Some(theirs.as_fd()), |_| {});
@@ -374,7 +374,7 @@ mod tests {
     #[test]
     fn a_laden_message_cut_in_two_carries_its_handles_once() {
         let (ours, theirs) = small_pair();
-        crate::channel::set_nonblocking(&theirs).unwrap();
+        crate::unix::channel::set_nonblocking(&theirs).unwrap();
         let (cargo, _peer) = channel::pair().unwrap();
         let mut outbox = Outbox::new();
         // Longer than the channel holds, so that it is cut.

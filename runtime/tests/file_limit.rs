@@ -4,7 +4,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use roundel_runtime::channel;
+use roundel_runtime::unix::channel;
 
 /// Copies of `fd` until no descriptor is to be had.
 fn fill(fd: &OwnedFd) -> Vec<OwnedFd> {

@@ -13,7 +13,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal as Raw;
 use nix::unistd::Pid;
 use roundel_core::{ExitStatus, Time};
-use roundel_runtime::group::{Groups, Naming};
+use roundel_runtime::unix::group::{Groups, Naming};
 
 use support::{LONG, alone, wait_for_end};
 

@@ -16,11 +16,11 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal as Raw, raise};
 use roundel_core::{Address, ExitStatus, ListenKey, Slot, Transport, WorkerId};
-use roundel_runtime::channel;
-use roundel_runtime::limits::{self, OpenFiles};
-use roundel_runtime::process::{self, Program, SpawnError, Spawned};
-use roundel_runtime::signals::{Signal, Signals};
-use roundel_runtime::socket::{self, Inherited};
+use roundel_runtime::unix::channel;
+use roundel_runtime::unix::limits::{self, OpenFiles};
+use roundel_runtime::unix::process::{self, Program, SpawnError, Spawned};
+use roundel_runtime::unix::signals::{Signal, Signals};
+use roundel_runtime::unix::socket::{self, Inherited};
 
 use support::{alone, wait_for_end};
 

@@ -4,7 +4,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 
-use roundel_runtime::sock_diag::{Names, count};
+use roundel_runtime::unix::sock_diag::{Names, count};
 
 /// How many connections the group of this process has by these names.
 fn open(names: &Names) -> Option<u32> {

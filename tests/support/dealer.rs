@@ -10,7 +10,7 @@ use std::time::Duration;
 use roundel_core::node::{PrimaryEvent, PrimarySide};
 use roundel_core::wire::{self, Decoder};
 use roundel_core::{Codec, FromWorker, Granted, ListenerId, Seq, SockName, ToWorker};
-use roundel_runtime::channel;
+use roundel_runtime::unix::channel;
 use roundel_runtime::worker::Member;
 
 const MAX: u32 = 1 << 20;

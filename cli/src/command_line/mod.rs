@@ -18,9 +18,9 @@ use clap::{CommandFactory, FromArgMatches};
 use roundel_core::{Address, Codec, Policy};
 
 use args::{Cli, CommandArgs, OptionArgs, ProgramArgs};
-use roundel_runtime::control::Where;
 use roundel_runtime::exit::Exit;
-use roundel_runtime::journal;
+use roundel_runtime::observe::control::Where;
+use roundel_runtime::observe::journal;
 
 pub(crate) use options::Options;
 

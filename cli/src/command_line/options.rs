@@ -6,9 +6,9 @@ use roundel_core::{
     Address, Codec, Config, ConfigBuilder, ListenKey, Overflow, Policy, Respawn, StopSignal,
 };
 
-use roundel_runtime::control::Where;
-use roundel_runtime::eventlog::Target;
-use roundel_runtime::journal;
+use roundel_runtime::observe::control::Where;
+use roundel_runtime::observe::eventlog::Target;
+use roundel_runtime::observe::journal;
 
 /// The options of `run` and `demo`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,8 +4,8 @@ use std::time::Duration;
 use roundel_core::{Codec, Config, Overflow, Policy, Respawn, StopSignal};
 
 use super::*;
-use roundel_runtime::control::Where;
-use roundel_runtime::eventlog::Target;
+use roundel_runtime::observe::control::Where;
+use roundel_runtime::observe::eventlog::Target;
 
 /// The whole command line in one text, as no argument here has a space in it.
 fn parse(line: &str) -> Result<Command, Early> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use roundel_core::{Codec, Overflow, Policy, Respawn, Signal, StopSignal};
 
-use roundel_runtime::eventlog::Target;
+use roundel_runtime::observe::eventlog::Target;
 use roundel_runtime::text::number;
 
 /// The most workers that a primary keeps.
@@ -30,7 +30,7 @@ pub(super) fn variable(text: &str) -> Result<String, String> {
     if !crate::program::is_name(text) {
         return Err("is no name of a variable: letters, digits and _, no digit first".into());
     }
-    if roundel_runtime::process::VARIABLES.contains(&text)
+    if roundel_runtime::unix::process::VARIABLES.contains(&text)
         || text == "PATH"
         || text == "NODE_OPTIONS"
     {

@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use roundel_core::Slot;
 
 use super::node::NodeArgs;
-use roundel_runtime::process::Program;
+use roundel_runtime::unix::process::Program;
 
 /// Where Node's debugger listens unless it is told otherwise.
 const DEFAULT_PORT: u16 = 9229;

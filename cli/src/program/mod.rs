@@ -24,7 +24,7 @@ use draft::Draft;
 pub(crate) use inspect::Inspect;
 use node::{NodeArgs, Types};
 use roundel_runtime::exit::Exit;
-use roundel_runtime::process::Program;
+use roundel_runtime::unix::process::Program;
 pub(crate) use slots::per_slot;
 pub(crate) use words::is_name;
 

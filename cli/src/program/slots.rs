@@ -1,7 +1,7 @@
 //! What differs from slot to slot.
 
 use roundel_core::Slot;
-use roundel_runtime::process::{PerSlot, Program};
+use roundel_runtime::unix::process::{PerSlot, Program};
 
 use super::Inspect;
 

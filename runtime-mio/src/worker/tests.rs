@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use roundel_core::{FromWorker, SockName, ToWorker};
-use roundel_runtime::channel;
+use roundel_runtime::unix::channel;
 
 use super::*;
 

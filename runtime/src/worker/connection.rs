@@ -12,7 +12,7 @@ use nix::sys::socket::{
 };
 use roundel_core::SockName;
 
-use crate::socket;
+use crate::unix::socket;
 
 /// A connection of this worker: it is acknowledged, and nobody else will get it.
 ///

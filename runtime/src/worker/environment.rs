@@ -21,8 +21,8 @@ use nix::sys::socket::{
 
 use roundel_core::Codec;
 
-use crate::channel::set_nonblocking;
-use crate::process::{
+use crate::unix::channel::set_nonblocking;
+use crate::unix::process::{
     CHANNEL_VAR, NODE_CHANNEL_VAR, NODE_FORMAT_VAR, NODE_WORKER_VAR, SLOT_VAR, VARIABLES,
     WORKER_VAR,
 };
@@ -106,12 +106,12 @@ pub(super) fn adopt(number: RawFd) -> Result<OwnedFd, &'static str> {
     if own.family() != Some(AddressFamily::Unix) {
         return Err(NO_CHANNEL);
     }
-    let fd = crate::sys::adopt(number).map_err(|_| NO_CHANNEL)?;
+    let fd = crate::unix::sys::adopt(number).map_err(|_| NO_CHANNEL)?;
     if getsockopt(&fd, sockopt::SockType) != Ok(SockType::Stream) {
         let _ = fd.into_raw_fd();
         return Err(NO_CHANNEL);
     }
-    crate::sys::close_on_exec(number);
+    crate::unix::sys::close_on_exec(number);
     set_nonblocking(&fd).map_err(|_| NO_CHANNEL)?;
     Ok(fd)
 }

@@ -14,7 +14,7 @@ use super::news::{News, Standing};
 use super::speech::Channel;
 use super::{Connection, environment};
 use crate::outbox::Flush;
-use crate::{clock, socket};
+use crate::unix::{clock, socket};
 
 /// A process that listens: as a worker of a cluster, or by itself where there is none.
 #[derive(Debug)]

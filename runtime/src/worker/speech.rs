@@ -10,8 +10,8 @@ use roundel_core::node::{WorkerEvent, WorkerSide};
 use roundel_core::wire;
 use roundel_core::{Codec, Config, ConnRange, Custody, DecodeError, FromWorker, Inbox, ToWorker};
 
-use crate::channel;
 use crate::outbox::{Flush, Outbox};
+use crate::unix::channel;
 
 /// A channel to a primary, whatever it speaks.
 #[derive(Debug)]

@@ -18,11 +18,12 @@ use roundel_core::{
     Attach, Codec, Command, Config, Custody, FromWorker, Input, ListenKey, ListenerId, Output,
     Primary, Signal, SpawnError, Time, ToWorker, Verdict, Violation, WorkerId,
 };
-use roundel_runtime::limits::OpenFiles;
-use roundel_runtime::process::{self, Program, Told};
-use roundel_runtime::signals::{Signal as Heard, Signals};
-use roundel_runtime::socket::{self, Inherited};
-use roundel_runtime::{address, channel, clock};
+use roundel_runtime::address;
+use roundel_runtime::unix::limits::OpenFiles;
+use roundel_runtime::unix::process::{self, Program, Told};
+use roundel_runtime::unix::signals::{Signal as Heard, Signals};
+use roundel_runtime::unix::socket::{self, Inherited};
+use roundel_runtime::unix::{channel, clock};
 
 const MAX_FRAME: u32 = 1 << 20;
 

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use roundel_core::ListenerId;
-use roundel_runtime::clock;
 use roundel_runtime::exit::Exit;
+use roundel_runtime::primary::shell::{Change, Shell, Source};
 use roundel_runtime::primary::{EventLoop, Primary};
-use roundel_runtime::shell::{Change, Shell, Source};
+use roundel_runtime::unix::clock;
 
 enum Forgetful {}
 

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 
 use roundel_core::{Address, FromWorker, ListenKey, ListenerId, Seq, ToWorker, wire};
-use roundel_runtime::channel;
+use roundel_runtime::unix::channel;
 
 fn main() {
     let mode = std::env::args().nth(1).unwrap_or_default();

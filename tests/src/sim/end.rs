@@ -3,7 +3,7 @@
 use std::io;
 
 use nix::errno::Errno;
-use roundel_runtime::channel::End;
+use roundel_runtime::unix::channel::End;
 
 use super::pipe::{Pipe, Read, Unwritten};
 use super::socket::Handle;

@@ -1,7 +1,7 @@
 //! A worker in a simulation: its process, both ends of its channel, and what is wrong with it.
 
 use roundel_core::{Config, ExitStatus, Slot, WorkerId};
-use roundel_runtime::link::Link;
+use roundel_runtime::primary::link::Link;
 
 use super::end::Trouble;
 use super::program::{Channel, Program};

@@ -1,0 +1,152 @@
+//! What a primary says to people, on standard error. That may be a terminal that somebody has
+//! stopped, a pipe that nobody reads, or one that workers have made non-blocking for all who share
+//! it: so a thread of its own writes, and no word that is said holds up serving.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::observe::lines::{Lines, Progress, Sink, count_lines, write_lines};
+use crate::text::{cut, printable};
+
+/// Bytes that may wait for standard error before further lines are dropped.
+const CAPACITY: usize = 256 * 1024;
+
+/// The longest line, so that a pipe takes it whole.
+const MAX_LINE: usize = 3_500;
+
+/// How long the end waits for a standard error that takes nothing at all.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// How long it waits in any case.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// Standard error, for lines that begin with the name of a binary. Copies share one queue.
+#[derive(Clone, Debug)]
+pub struct Console {
+    name: &'static str,
+    lines: Option<Arc<Lines>>,
+}
+
+impl Console {
+    /// A console on which each line begins with this name.
+    ///
+    /// # Errors
+    /// If the thread that writes can't be started.
+    pub fn open(name: &'static str) -> io::Result<Console> {
+        let sink = Words { name, output: io::stderr(), lost: 0 };
+        let lines = Lines::start("console", CAPACITY, sink)?;
+        Ok(Console { name, lines: Some(Arc::new(lines)) })
+    }
+
+    /// With what each line begins.
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// One that says nothing.
+    pub const fn silent() -> Console {
+        Console { name: "", lines: None }
+    }
+
+    /// Says one line, whatever the words hold: line breaks and other control characters are
+    /// escaped, and what is very long is cut.
+    pub fn say(&self, words: &str) {
+        if let Some(lines) = &self.lines {
+            lines.push(&[self.name, ": ", &cut(printable(words), MAX_LINE), "\n"]);
+        }
+    }
+
+    /// Shows lines as they are, each with its line end.
+    pub(crate) fn show(&self, text: &str) {
+        if let Some(lines) = &self.lines {
+            lines.push(&[text]);
+        }
+    }
+
+    /// Waits until everything is written: half a second for a standard error that takes nothing,
+    /// and 5 s in any case.
+    pub fn flush(&self) {
+        if let Some(lines) = &self.lines {
+            lines.flush(PATIENCE, LIMIT);
+        }
+    }
+}
+
+struct Words<O> {
+    name: &'static str,
+    output: O,
+    /// Lines that were not written, and that this was not said of yet.
+    lost: u64,
+}
+
+impl<O: AsFd> Words<O> {
+    fn write(&self, lines: &[u8], progress: &Progress) -> Result<usize, (usize, io::Error)> {
+        // Not through the lock of `io::stderr`: others may need it, and wait.
+        write_lines(self.output.as_fd(), lines, progress)
+    }
+
+    /// Says what is missing; false if that can't be said either.
+    fn own_up(&mut self, progress: &Progress) -> bool {
+        if self.lost > 0 {
+            let (name, lost) = (self.name, self.lost);
+            let note = format!("{name}: {lost} lines are missing here: standard error was full\n");
+            if self.write(note.as_bytes(), progress).is_err() {
+                return false;
+            }
+            self.lost = 0;
+        }
+        true
+    }
+}
+
+impl<O: AsFd + Send + 'static> Sink for Words<O> {
+    /// A terminal that is gone is no reason to stop serving; and a full disk may have room again.
+    fn put(&mut self, lines: &[u8], progress: &Progress) {
+        let written = match self.own_up(progress) {
+            false => 0,
+            true => match self.write(lines, progress) {
+                Ok(_) => return,
+                Err((written, _)) => written,
+            },
+        };
+        self.lost += count_lines(lines.get(written..).unwrap_or_default());
+    }
+
+    fn dropped(&mut self, count: u64, progress: &Progress) {
+        self.lost += count;
+        self.own_up(progress);
+    }
+
+    fn reopen(&mut self, _: &Progress) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::Read;
+
+    use super::*;
+
+    #[test]
+    fn what_could_not_be_said_is_owned_up_to() {
+        let (reader, writer) = nix::unistd::pipe().unwrap();
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let mut words = Words { name: "x", output: full, lost: 0 };
+        let progress = Progress::default();
+        words.put(b"x: 1\nx: 2\n", &progress);
+        words.put(b"x: 3\n", &progress);
+        words.dropped(2, &progress);
+        words.output = writer.into();
+        words.put(b"x: 6\n", &progress);
+        words.dropped(1, &progress);
+        words.put(b"x: 8\n", &progress);
+        drop(words);
+        let mut said = String::new();
+        File::from(reader).read_to_string(&mut said).unwrap();
+        let missing =
+            |count| format!("x: {count} lines are missing here: standard error was full\n");
+        assert_eq!(said, missing(5) + "x: 6\n" + &missing(1) + "x: 8\n");
+    }
+}

@@ -1,0 +1,72 @@
+//! The control socket: how `status`, `stop` and other commands reach a running primary.
+//!
+//! A client sends one JSON object a line, such as `{"command":"status"}`, and gets one JSON object
+//! a line back; then it may send the next one. Only the primary's own user and root are served.
+//! What cannot be read is answered with `{"ok":false,"error":"..."}` and the connection is closed.
+
+mod client;
+mod conversation;
+mod path;
+mod server;
+
+#[cfg(test)]
+mod tests;
+
+use serde::{Deserialize, Serialize};
+
+pub use client::{Connection, find};
+pub use path::ControlError;
+pub use server::{ClientId, ControlServer};
+
+/// Where a primary's control socket is to be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Where {
+    /// At the default place. If that can't be had, the primary goes on without one.
+    #[default]
+    Default,
+    /// At this path. If that can't be had, the primary does not start.
+    Path(std::path::PathBuf),
+    /// Nowhere.
+    Off,
+}
+
+/// What a client may ask. The fields of a variant are its arguments.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Request {
+    /// The state of the primary: answered with a [`Status`](crate::observe::status::Status).
+    Status,
+    /// Drain and end. Answered with [`Stopping`] at once; the end of file says that it has ended.
+    Stop,
+}
+
+/// The answer to [`Request::Stop`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stopping {
+    /// True: it was understood.
+    pub ok: bool,
+    /// True: the shutdown has begun.
+    pub stopping: bool,
+}
+
+impl Stopping {
+    /// The only answer there is.
+    pub const YES: Stopping = Stopping { ok: true, stopping: true };
+}
+
+/// The answer to what could not be understood or done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failed {
+    /// False.
+    pub ok: bool,
+    /// Why, in words.
+    pub error: String,
+}
+
+impl Failed {
+    /// For this reason.
+    pub fn because(error: impl Into<String>) -> Self {
+        Failed { ok: false, error: error.into() }
+    }
+}

@@ -1,0 +1,12 @@
+//! What a primary tells of itself, and who asks it: standard error, the event log, the journal, the
+//! control socket and the status.
+//!
+//! Nothing here decides anything about workers or connections, and no reader or disk, however slow,
+//! holds up serving.
+
+pub mod console;
+pub mod control;
+pub mod eventlog;
+pub mod journal;
+mod lines;
+pub mod status;

@@ -1,0 +1,12 @@
+//! The primary's driver: it owns the machine, the sockets and the processes, gives the machine its
+//! inputs and carries out its outputs. An adapter's event loop drives it in turns.
+//!
+//! Nothing here decides about scheduling, acknowledgements or the life of workers: that is core's.
+
+mod host;
+pub mod link;
+mod own;
+pub mod setup;
+pub mod shell;
+
+pub use own::{EventLoop, Primary, is_primary};

@@ -1,0 +1,167 @@
+//! The primary for programs that are their own workers.
+
+use std::ffi::OsString;
+use std::io;
+use std::marker::PhantomData;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use roundel_core::{Config, ConfigBuilder, ListenKey};
+
+use crate::address;
+use crate::exit::Exit;
+use crate::observe::control::Where;
+use crate::observe::eventlog::Target;
+use crate::observe::journal;
+use crate::primary::setup::Setup;
+use crate::primary::shell::Shell;
+use crate::unix::process::Program;
+
+/// Whether this process is to be the primary: no primary has started it.
+pub fn is_primary() -> bool {
+    !crate::worker::is_worker()
+}
+
+/// An adapter's event loop.
+pub trait EventLoop {
+    /// Starts the threads that it has for itself: see [`Setup::prepare`].
+    ///
+    /// # Errors
+    /// If they can't be started.
+    fn prepare() -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Runs a primary to its end.
+    ///
+    /// # Errors
+    /// If the loop can't wait any more, which no input brings about.
+    fn run(shell: Shell) -> io::Result<Exit>;
+}
+
+/// A primary whose workers run this same executable, with the same arguments.
+/// Each adapter has a name of its own for it, with its event loop, and an example.
+#[derive(Debug)]
+pub struct Primary<L> {
+    program: Program,
+    config: ConfigBuilder,
+    listeners: Vec<ListenKey>,
+    control: Where,
+    events: Option<PathBuf>,
+    journal: Option<journal::Target>,
+    quiet: bool,
+    event_loop: PhantomData<L>,
+}
+
+impl<L: EventLoop> Primary<L> {
+    /// A primary of this executable: as many workers as there are cores, everything else as the
+    /// command line has it by default.
+    ///
+    /// # Errors
+    /// If the path of this executable can't be found out.
+    pub fn new() -> io::Result<Primary<L>> {
+        let args = std::env::args_os().skip(1).collect();
+        Ok(Primary::of(std::env::current_exe()?.into_os_string(), args))
+    }
+
+    /// A primary of another program.
+    pub fn of(program: OsString, args: Vec<OsString>) -> Primary<L> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let workers = u32::try_from(cores).unwrap_or(1).min(10_000);
+        Primary {
+            program: Program { path: program, args, ..Program::default() },
+            config: Config::builder().workers(workers),
+            listeners: Vec::new(),
+            control: Where::Default,
+            events: None,
+            journal: None,
+            quiet: false,
+            event_loop: PhantomData,
+        }
+    }
+
+    /// How many workers to keep: 1 to 10,000.
+    #[must_use]
+    pub fn workers(mut self, workers: u32) -> Self {
+        self.config = self.config.workers(workers);
+        self
+    }
+
+    /// Listens on an address before the first worker starts, as `--bind` does.
+    ///
+    /// # Errors
+    /// `InvalidInput` for an address that is none.
+    pub fn bind(mut self, at: &str) -> io::Result<Self> {
+        let invalid = |why| io::Error::new(io::ErrorKind::InvalidInput, format!("{at}: {why}"));
+        self.listeners.push(ListenKey::stream(address::parse(at).map_err(invalid)?));
+        Ok(self)
+    }
+
+    /// How long a drain may take.
+    #[must_use]
+    pub fn drain_timeout(mut self, timeout: Duration) -> Self {
+        self.config = self.config.drain_timeout(timeout);
+        self
+    }
+
+    /// Changes anything else of the configuration.
+    #[must_use]
+    pub fn configure(mut self, change: impl FnOnce(ConfigBuilder) -> ConfigBuilder) -> Self {
+        self.config = change(self.config);
+        self
+    }
+
+    /// Where the control socket is, instead of the default place. If it can't be made there, the
+    /// primary does not start; without the default place it goes on.
+    #[must_use]
+    pub fn control(mut self, path: impl Into<PathBuf>) -> Self {
+        self.control = Where::Path(path.into());
+        self
+    }
+
+    /// Makes no control socket.
+    #[must_use]
+    pub fn without_control(mut self) -> Self {
+        self.control = Where::Off;
+        self
+    }
+
+    /// Writes the event log to a file.
+    #[must_use]
+    pub fn events(mut self, path: impl Into<PathBuf>) -> Self {
+        self.events = Some(path.into());
+        self
+    }
+
+    /// Records the run for `roundel replay` in a file, which is replaced; after 1 GiB the
+    /// recording ends, and the run goes on.
+    #[must_use]
+    pub fn journal(mut self, path: impl Into<PathBuf>) -> Self {
+        let limit = journal::DEFAULT_LIMIT;
+        self.journal = Some(journal::Target { path: path.into(), limit });
+        self
+    }
+
+    /// Says nothing on standard error.
+    #[must_use]
+    pub fn quiet(mut self) -> Self {
+        self.quiet = true;
+        self
+    }
+
+    /// Is the primary until it has stopped. Call it before other threads exist: it takes over the
+    /// process's signals.
+    ///
+    /// # Errors
+    /// If it can't be started: `Other` with the reason; or if epoll(7) fails.
+    pub fn run(self) -> io::Result<Exit> {
+        let config = self.config.listeners(self.listeners);
+        let mut setup = Setup::new("roundel", self.program, config);
+        setup.control = self.control;
+        setup.events = self.events.map(Target::Path);
+        setup.journal = self.journal;
+        setup.quiet = self.quiet;
+        setup.prepare = L::prepare;
+        L::run(Shell::start(setup).map_err(io::Error::other)?)
+    }
+}

@@ -1,0 +1,181 @@
+//! What a primary is started with, whether by the command line or by a program's own code.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use roundel_core::{Codec, Config, ConfigBuilder, ConfigError};
+
+use crate::observe::control::{ControlError, Where};
+use crate::observe::eventlog::Target;
+use crate::observe::journal;
+use crate::unix::limits::{self, OpenFiles};
+use crate::unix::process::{PerSlot, Program};
+
+/// A primary to be started.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Setup {
+    /// With what each line on standard error begins: the name of the binary.
+    pub name: &'static str,
+    /// What the workers run.
+    pub program: Program,
+    /// The configuration of the machine; `max_held` is set from the limit on open files.
+    pub config: ConfigBuilder,
+    /// Where the control socket is.
+    pub control: Where,
+    /// Where the event log goes, if there is to be one.
+    pub events: Option<Target>,
+    /// Where the journal goes, if there is to be one.
+    pub journal: Option<journal::Target>,
+    /// Said on standard error once all wanted workers are ready for the first time; it is given
+    /// the addresses of the listeners and the place of the control socket.
+    pub welcome: Option<fn(&Welcome) -> String>,
+    /// The codec that workers must speak; `None` lets each one choose.
+    pub codec: Option<Codec>,
+    /// Whether nothing is said on standard error.
+    pub quiet: bool,
+    /// Starts the threads that the event loop has for itself. It is called when signals are for the
+    /// primary already, which no thread may take from it, and nothing is made yet.
+    pub prepare: fn() -> io::Result<()>,
+    /// What differs from slot to slot.
+    pub per_slot: PerSlot,
+    /// What is said first.
+    pub notes: Vec<String>,
+}
+
+impl Setup {
+    /// A primary with this name on each line of standard error, whose workers run this program;
+    /// everything else is as little as can be.
+    pub fn new(name: &'static str, program: Program, config: ConfigBuilder) -> Setup {
+        Setup {
+            name,
+            program,
+            config,
+            control: Where::Default,
+            events: None,
+            journal: None,
+            welcome: None,
+            codec: None,
+            quiet: false,
+            prepare: || Ok(()),
+            per_slot: PerSlot::default(),
+            notes: Vec::new(),
+        }
+    }
+}
+
+/// What can be said of a primary that has just become ready.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Welcome {
+    /// Where it listens.
+    pub addresses: Vec<String>,
+    /// The processes of its workers.
+    pub pids: Vec<i32>,
+    /// What the binary is called.
+    pub name: &'static str,
+}
+
+impl Setup {
+    /// The checked configuration, in which connections and listeners fit into the limit on open
+    /// files, and how many clients the control socket may have. `open` descriptors were there
+    /// before, besides the standard three.
+    ///
+    /// # Errors
+    /// [`StartError`] if it is not valid, or if the limit leaves no room.
+    pub(crate) fn config(
+        &self,
+        files: &OpenFiles,
+        open: u64,
+    ) -> Result<(Config, usize), StartError> {
+        let draft = self.config.clone().build().map_err(StartError::Config)?;
+        let (limit, workers) = (files.soft(), u64::from(*draft.workers()));
+        let listeners = draft.listeners().len() as u64;
+        let shares = limits::divide(limit, open, workers, listeners)
+            .map_err(|needed| StartError::TooFewFiles { limit, workers, listeners, needed })?;
+        let config = self
+            .config
+            .clone()
+            .max_held(shares.held.min(*draft.max_held()))
+            .max_listeners(shares.listeners.min(*draft.max_listeners()))
+            .build()
+            .map_err(StartError::Config)?;
+        Ok((config, shares.clients))
+    }
+}
+
+/// Why a primary could not be started.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The configuration is not valid.
+    Config(ConfigError),
+    /// The limit on open files leaves no room for connections.
+    TooFewFiles {
+        /// The limit.
+        limit: u64,
+        /// The wanted number of workers.
+        workers: u64,
+        /// How many listeners the operator gave.
+        listeners: u64,
+        /// The lowest limit that would do.
+        needed: u64,
+    },
+    /// Signals could not be taken over.
+    Signals(io::Error),
+    /// The limit on open files could not be read, or what is held in reserve not be opened.
+    Limits(io::Error),
+    /// The control socket could not be made.
+    Control(ControlError),
+    /// The event log could not be opened.
+    Events(io::Error),
+    /// The journal could not be opened.
+    Journal(io::Error),
+    /// Two options name one file.
+    SameFile {
+        /// One option.
+        one: &'static str,
+        /// The other one.
+        other: &'static str,
+        /// The file, as the other one names it.
+        path: PathBuf,
+    },
+    /// The thread that writes to standard error could not be started.
+    Console(io::Error),
+    /// The event loop could not have what it needs for itself.
+    EventLoop(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Config(ConfigError::Overlap(it)) if it.wide == it.narrow => {
+                write!(f, "--bind {}: given twice; write it once", it.wide)
+            }
+            StartError::Config(ConfigError::Overlap(it)) => write!(
+                f,
+                "--bind {0} also takes what --bind {1} would: write --bind {0} alone",
+                it.wide, it.narrow
+            ),
+            StartError::Config(error) => error.fmt(f),
+            StartError::TooFewFiles { limit, workers, listeners, needed } => write!(
+                f,
+                "the limit of {limit} open files (ulimit -n) is too low for {workers} workers and \
+                 {listeners} listeners, which need {needed}"
+            ),
+            StartError::Signals(error) => write!(f, "cannot take over signals: {error}"),
+            StartError::Limits(error) => write!(f, "the limit on open files: {error}"),
+            StartError::Control(error) => write!(f, "--control: {error}"),
+            StartError::Events(error) => write!(f, "--events: {error}"),
+            StartError::Journal(error) => write!(f, "--journal: {error}"),
+            StartError::SameFile { one, other, path } => {
+                write!(f, "{other}: {path:?} is what {one} names as well")
+            }
+            StartError::Console(error) => write!(f, "cannot start a thread: {error}"),
+            StartError::EventLoop(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}

@@ -1,0 +1,241 @@
+//! Listeners of the primary: bind, accept, pause, empty, close.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use roundel_core::{ACCEPTS_PER_TURN, Errno, Input, ListenKey, ListenerId};
+
+use super::{Change, Shell, Source};
+use crate::unix::reserve::Reserve;
+use crate::unix::socket::{self, Bound};
+
+/// How many connections a listener is emptied of before it is closed, however many more arrive.
+const MAX_EMPTIED: u32 = 65_536;
+
+/// A listener and what the primary does with it.
+#[derive(Debug)]
+pub(super) struct Door {
+    bound: Bound,
+    fd: Arc<OwnedFd>,
+    state: DoorState,
+    /// Out of descriptors: not accepted from until the next retry.
+    starved: bool,
+    /// That was told, and nothing could be accepted since.
+    starved_told: bool,
+    watched: bool,
+    /// It was tried to accept since the queues were last looked at.
+    visited: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum DoorState {
+    Paused,
+    Accepting,
+    /// Being emptied, so many connections so far.
+    Emptying(u32),
+    /// To be closed as it is, once the adapter has let go of it.
+    Closing,
+}
+
+impl Door {
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// Sets who may connect to a unix socket.
+    pub(super) fn set_mode(&self, mode: u32) {
+        self.bound.set_mode(mode);
+    }
+
+    /// Whether connections that arrive are to be accepted, and can be.
+    pub(super) fn is_accepting(&self) -> bool {
+        self.state == DoorState::Accepting && !self.starved
+    }
+
+    /// Whether it was tried to accept since this was last asked.
+    pub(super) fn take_visited(&mut self) -> bool {
+        std::mem::take(&mut self.visited)
+    }
+
+    /// Accepts one connection, if one waits. Without a descriptor for it the kernel says so even
+    /// where none waits. For what is left in a listener that is to be closed there is one to spare.
+    fn accept(&self, spare: &mut Reserve) -> Result<Option<OwnedFd>, i32> {
+        let accepted = socket::accept(self.as_fd());
+        match (accepted, self.state) {
+            (Err(_), _) if !socket::is_readable(self.as_fd()) => Ok(None),
+            (Err(_), DoorState::Emptying(_)) => spare.lend(|| socket::accept(self.as_fd())),
+            (accepted, _) => accepted,
+        }
+    }
+}
+
+impl Shell {
+    pub(super) fn bind(&mut self, listener: ListenerId, key: &ListenKey, backlog: u32) {
+        // Workers may not have anything of others removed.
+        let is_operators = self.core.config().listeners().contains(key);
+        let bind = if is_operators { socket::bind } else { socket::bind_new };
+        let result = match bind(key, backlog, &self.inherited) {
+            Ok((fd, bound)) => {
+                let sockname = bound.sockname.clone();
+                self.counter.names.add(&fd);
+                let fd = Arc::new(fd);
+                let state = DoorState::Paused;
+                let door = Door {
+                    bound,
+                    fd,
+                    state,
+                    starved: false,
+                    starved_told: false,
+                    watched: false,
+                    visited: false,
+                };
+                self.doors.insert(listener, door);
+                Ok(sockname)
+            }
+            Err(errno) => Err(Errno(errno as i32)),
+        };
+        self.input(Input::Bound { listener, result });
+    }
+
+    pub(super) fn resume(&mut self, listener: ListenerId) {
+        self.set_state(listener, DoorState::Paused, DoorState::Accepting);
+    }
+
+    pub(super) fn pause(&mut self, listener: ListenerId) {
+        self.set_state(listener, DoorState::Accepting, DoorState::Paused);
+    }
+
+    /// Begins to empty a listener, which ends with its close.
+    pub(super) fn empty(&mut self, listener: ListenerId) {
+        self.pause(listener);
+        self.set_state(listener, DoorState::Paused, DoorState::Emptying(0));
+    }
+
+    fn set_state(&mut self, listener: ListenerId, from: DoorState, to: DoorState) {
+        let Some(door) = self.doors.get_mut(&listener) else { return };
+        if door.state == from {
+            door.state = to;
+            self.watch_door(listener);
+            self.ready.insert(Source::Listener(listener));
+        }
+    }
+
+    /// Watches a listener while it is accepted from and descriptors are to be had: else each
+    /// connection that arrives would wake the primary for nothing.
+    fn watch_door(&mut self, listener: ListenerId) {
+        let Some(door) = self.doors.get_mut(&listener) else { return };
+        let watched = door.is_accepting();
+        if std::mem::replace(&mut door.watched, watched) == watched {
+            return;
+        }
+        let source = Source::Listener(listener);
+        self.changes.push_back(if watched {
+            Change::Watch { source, fd: door.fd.clone(), writable: false }
+        } else {
+            Change::Unwatch { source }
+        });
+    }
+
+    /// Accepts within the budget of a turn.
+    pub(super) fn accept(&mut self, listener: ListenerId) {
+        for _ in 0..ACCEPTS_PER_TURN {
+            // Between two connections the machine may have said to pause.
+            let emptied = self.core.is_emptied(listener);
+            let Some(door) = self.doors.get_mut(&listener) else { return };
+            door.visited = true;
+            match &mut door.state {
+                DoorState::Paused => return,
+                DoorState::Closing => return self.close_door(listener),
+                DoorState::Emptying(_) if !emptied => return self.close_door(listener),
+                _ if door.starved => return,
+                DoorState::Accepting => {}
+                DoorState::Emptying(_) if self.core.is_full() => {
+                    self.crowded.insert(listener);
+                    return;
+                }
+                DoorState::Emptying(count) => {
+                    *count += 1;
+                    if *count > MAX_EMPTIED {
+                        return self.close_door(listener);
+                    }
+                }
+            }
+            // Shared listeners are the workers' to accept from.
+            let is_shared = self.core.is_shared(listener);
+            let accepted = if is_shared { Ok(None) } else { door.accept(&mut self.spare) };
+            match accepted {
+                Ok(Some(fd)) => {
+                    door.starved_told = false;
+                    let conn = self.custody.admit(fd);
+                    self.input(Input::Incoming { listener, conn });
+                    // A pause must come before the next one: it may be for the last descriptors
+                    // that are to be had. What is to be sent waits for the end of the turn.
+                    self.execute_outputs();
+                }
+                Ok(None) => {
+                    let Some(door) = self.doors.get(&listener) else { return };
+                    if matches!(door.state, DoorState::Emptying(_)) {
+                        self.close_door(listener);
+                    }
+                    return;
+                }
+                Err(errno) => return self.starve(listener, errno),
+            }
+        }
+        self.ready.insert(Source::Listener(listener));
+    }
+
+    /// Out of descriptors or memory: waits for the retry instead of spinning.
+    fn starve(&mut self, listener: ListenerId, errno: i32) {
+        let Some(door) = self.doors.get_mut(&listener) else { return };
+        door.starved = true;
+        let is_news = !std::mem::replace(&mut door.starved_told, true);
+        self.watch_door(listener);
+        self.retry_later();
+        if !is_news {
+            return;
+        }
+        let cause = super::report::explain(errno);
+        self.log(|at| {
+            super::report::Line::new(at, "accept_failed")
+                .with("listener", listener.get())
+                .with("cause", cause)
+        });
+    }
+
+    pub(super) fn retry_doors(&mut self) {
+        let starved: Vec<ListenerId> =
+            self.doors.iter().filter(|(_, door)| door.starved).map(|(id, _)| *id).collect();
+        for listener in starved {
+            let Some(door) = self.doors.get_mut(&listener) else { continue };
+            door.starved = false;
+            self.watch_door(listener);
+            self.ready.insert(Source::Listener(listener));
+        }
+    }
+
+    /// Goes on with listeners that waited for the machine to have room.
+    pub(super) fn go_on_emptying(&mut self) {
+        if !self.core.is_full() {
+            let crowded = std::mem::take(&mut self.crowded);
+            self.ready.extend(crowded.into_iter().map(Source::Listener));
+        }
+    }
+
+    /// Closes a listener once the adapter has let go of it too: before that its address is not
+    /// free, and what is bound next may want it.
+    pub(super) fn close_door(&mut self, listener: ListenerId) {
+        let Some(door) = self.doors.get_mut(&listener) else { return };
+        door.state = DoorState::Closing;
+        if Arc::strong_count(&door.fd) > 1 {
+            self.watch_door(listener);
+            self.ready.insert(Source::Listener(listener));
+            return;
+        }
+        if let Some(door) = self.doors.remove(&listener) {
+            door.bound.unlink();
+            drop(door.fd);
+            self.input(Input::Unbound { listener });
+        }
+    }
+}

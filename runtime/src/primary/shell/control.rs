@@ -1,0 +1,157 @@
+//! The control socket in the shell: who is watched, and what is answered.
+
+use roundel_core::{Command, Input};
+
+use super::{Change, Shell, Source};
+use crate::observe::control::{ClientId, Request, Stopping};
+use crate::observe::status::{ListenerRow, PrimaryRow, Status, WorkerRow};
+use crate::unix::limits;
+
+/// Clients accepted in a turn: a flood of them never holds up serving.
+const ACCEPTS_PER_TURN: u32 = 16;
+
+/// Requests of one client answered in a turn.
+const REQUESTS_PER_TURN: u32 = 4;
+
+impl Shell {
+    pub(super) fn accept_control(&mut self) {
+        for _ in 0..ACCEPTS_PER_TURN {
+            let Some(control) = &mut self.control else { return };
+            let now = self.now;
+            let accepted = match control.accept(now) {
+                // A client that wants to stop the primary must be heard.
+                Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => {
+                    self.spare.lend(|| control.accept(now))
+                }
+                accepted => accepted,
+            };
+            let evicted = control.take_evicted();
+            self.forget_control(evicted);
+            match accepted {
+                Ok(None) => {}
+                Ok(Some(client)) => {
+                    let fd = self.control.as_ref().and_then(|it| it.client_fd(client).cloned());
+                    if let Some(fd) = fd {
+                        self.watch(Source::ControlClient(client.0), fd);
+                    }
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
+                Err(_) => {
+                    // For want of descriptors: the client waits in the backlog.
+                    self.control_starved = true;
+                    return self.retry_later();
+                }
+            }
+        }
+        self.ready.insert(Source::Control);
+    }
+
+    fn forget_control(&mut self, clients: Vec<ClientId>) {
+        for client in clients {
+            let source = Source::ControlClient(client.0);
+            self.changes.push_back(Change::Unwatch { source });
+        }
+    }
+
+    pub(super) fn on_control(&mut self, client: u32) {
+        let id = ClientId(client);
+        let Some(control) = &self.control else { return };
+        let before = control.wants_write(id);
+        for _ in 0..REQUESTS_PER_TURN {
+            let Some(control) = &mut self.control else { return };
+            match control.on_ready(id, self.now) {
+                Some(Request::Status) => {
+                    let status = self.status();
+                    self.reply(id, &status);
+                }
+                Some(Request::Stop) => {
+                    self.reply(id, &Stopping::YES);
+                    self.stop_asked = true;
+                    self.input(Input::Command(Command::Stop));
+                }
+                None => return self.rewatch_control(id, before),
+            }
+        }
+        self.ready.insert(Source::ControlClient(client));
+        self.rewatch_control(id, before);
+    }
+
+    fn reply(&mut self, client: ClientId, answer: &impl serde::Serialize) {
+        let now = self.now;
+        if let Some(control) = &mut self.control {
+            control.reply(client, answer, now);
+            let evicted = control.take_evicted();
+            self.forget_control(evicted);
+        }
+    }
+
+    fn rewatch_control(&mut self, client: ClientId, before: Option<bool>) {
+        let Some(control) = &self.control else { return };
+        let source = Source::ControlClient(client.0);
+        match control.wants_write(client) {
+            None if before.is_some() => self.changes.push_back(Change::Unwatch { source }),
+            None => {}
+            Some(writable) => self.changes.push_back(Change::Rewatch { source, writable }),
+        }
+    }
+
+    pub(super) fn expire_control(&mut self) {
+        let now = self.now;
+        let Some(control) = &mut self.control else { return };
+        if control.deadline().is_none_or(|at| at > now) {
+            return;
+        }
+        let expired = control.expire(now);
+        self.forget_control(expired);
+    }
+
+    fn status(&mut self) -> Status {
+        // To count them takes one, which may have to come from those in reserve.
+        let open_fds = limits::open_fds()
+            .or_else(|_| self.spawn_reserve.lend(limits::open_fds))
+            .map_or(0, |count| count as u64);
+        let totals = self.core.totals();
+        let primary = PrimaryRow {
+            pid: std::process::id(),
+            uptime_s: self.now.since(self.started).as_secs(),
+            pending: self.core.pending().into(),
+            in_flight: self.core.in_flight().into(),
+            accepted_total: totals.accepted,
+            redispatched_total: totals.redispatched,
+            declined_total: totals.declined,
+            refused_total: totals.refused,
+            unknown_total: totals.unknown,
+            stalled_total: totals.stalled,
+            messages_skipped_total: self.skipped,
+            open_fds,
+            rss_kb: limits::rss_kb().unwrap_or(0),
+        };
+        let listeners = self.core.listeners().map(|listener| ListenerRow {
+            address: match listener.sockname {
+                Some(name) => name.to_string(),
+                None => listener.key.address.to_string(),
+            },
+            policy: listener.policy.name().into(),
+            pending: listener.pending.into(),
+            accepting: listener.accepting,
+        });
+        let workers = self.core.workers().map(|worker| WorkerRow {
+            id: worker.id.get(),
+            slot: worker.slot.0,
+            pid: worker.pid,
+            generation: worker.generation,
+            state: worker.life.name().into(),
+            codec: worker.codec.map(|codec| codec.name().into()),
+            in_flight: worker.in_flight.into(),
+            accepted: worker.accepted,
+            declined: worker.declined,
+            restarts: worker.restarts,
+            last_exit: worker.last_exit.map(|last| match last.status {
+                Some(status) => format!("{} ({status})", last.class.name()),
+                None => last.class.name().into(),
+            }),
+            uptime_s: self.now.since(worker.spawned_at).as_secs(),
+        });
+        Status { primary, listeners: listeners.collect(), workers: workers.collect() }
+    }
+}

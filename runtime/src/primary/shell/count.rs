@@ -1,0 +1,124 @@
+//! Looks which connections leaving workers have open, on a thread of its own: with many processes
+//! and sockets it takes its time.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
+
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use roundel_core::{Input, WorkerId};
+
+use super::{Shell, report};
+use crate::unix::sock_diag::{self, Names};
+
+/// What the thread is asked: by which names clients come, and whose process groups to look at.
+type Question = (Names, Vec<(WorkerId, i32)>);
+
+/// What it answers, or why it can't.
+type Answer = io::Result<Vec<(WorkerId, Option<u32>)>>;
+
+/// The thread, and what it is to know.
+#[derive(Debug)]
+pub(super) struct Counter {
+    pub(super) names: Names,
+    /// Readable when there is an answer.
+    fd: Arc<OwnedFd>,
+    questions: Option<Sender<Question>>,
+    answers: Option<Receiver<Answer>>,
+    /// A question is not answered.
+    busy: bool,
+    /// That it is not known was said.
+    said: bool,
+}
+
+impl Counter {
+    pub(super) fn new() -> io::Result<Counter> {
+        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+        let fd = EventFd::from_value_and_flags(0, flags)?;
+        Ok(Counter {
+            names: Names::default(),
+            fd: Arc::new(fd.into()),
+            questions: None,
+            answers: None,
+            busy: false,
+            said: false,
+        })
+    }
+
+    /// A descriptor to watch.
+    pub(super) fn fd(&self) -> Arc<OwnedFd> {
+        self.fd.clone()
+    }
+
+    fn ask(&mut self, groups: Vec<(WorkerId, i32)>) -> io::Result<()> {
+        if self.questions.is_none() {
+            let (questions, asked) = mpsc::channel::<Question>();
+            let (answer, answers) = mpsc::channel();
+            let fd = self.fd.clone();
+            let run = move || {
+                for (names, groups) in asked {
+                    let leaders: Vec<i32> = groups.iter().map(|(_, pid)| *pid).collect();
+                    let counts = sock_diag::count(&names, &leaders);
+                    let workers = groups.into_iter().map(|(id, _)| id);
+                    if answer.send(counts.map(|counts| workers.zip(counts).collect())).is_err() {
+                        return;
+                    }
+                    let _ = nix::unistd::write(&fd, &1_u64.to_ne_bytes());
+                }
+            };
+            std::thread::Builder::new().name("connections".into()).spawn(run)?;
+            (self.questions, self.answers) = (Some(questions), Some(answers));
+        }
+        let names = self.names.clone();
+        self.busy = self.questions.as_ref().is_some_and(|it| it.send((names, groups)).is_ok());
+        Ok(())
+    }
+
+    fn answer(&mut self) -> Option<Answer> {
+        let answer = self.answers.as_ref()?.try_recv().ok()?;
+        self.busy = false;
+        Some(answer)
+    }
+}
+
+impl Shell {
+    pub(super) fn count_connections(&mut self, workers: &[WorkerId]) {
+        let pid = |id: &WorkerId| self.pids.get(id).map(|pid| (*id, *pid));
+        let groups = workers.iter().filter_map(pid).collect();
+        if !self.counter.busy
+            && let Err(error) = self.counter.ask(groups)
+        {
+            self.count_failed(&error.to_string());
+        }
+    }
+
+    pub(super) fn on_counted(&mut self) {
+        let mut value = [0; 8];
+        let _ = nix::unistd::read(&self.counter.fd, &mut value);
+        while let Some(answer) = self.counter.answer() {
+            match answer {
+                Ok(counts) => {
+                    if counts.iter().any(|(_, open)| open.is_none()) {
+                        self.count_failed("descriptors of another user's processes");
+                    }
+                    for (worker, open) in counts {
+                        self.input(Input::Connections { worker, open });
+                    }
+                }
+                Err(error) => self.count_failed(&error.to_string()),
+            }
+        }
+    }
+
+    fn count_failed(&mut self, cause: &str) {
+        if std::mem::replace(&mut self.counter.said, true) {
+            return;
+        }
+        self.log(|at| report::Line::new(at, "connections_unknown").with("cause", cause));
+        self.say(&format!(
+            "cannot see which connections leaving workers have open ({cause}); they are taken to have \
+             some, and get no signal before their deadline is near"
+        ));
+    }
+}

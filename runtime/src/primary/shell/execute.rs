@@ -1,0 +1,150 @@
+//! Outputs of the machine, turned into system calls.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use roundel_core::{Attach, Event, Input, Output, Signal, Slot, ToWorker, WorkerId};
+
+use super::peer::{Peer, Skips};
+use super::{Shell, Source, report};
+use crate::primary::link::Link;
+use crate::unix::process::{self, SpawnError};
+
+impl Shell {
+    pub(super) fn execute(&mut self, output: Output) {
+        match output {
+            Output::Send { worker, msg, attach } => self.send(worker, msg, attach),
+            Output::Release { conn, end } => {
+                self.log(|at| report::released(at, conn, end));
+                // Dropping it closes the primary's copy.
+                drop(self.custody.release(conn));
+            }
+            Output::Event(event) => self.report(&event),
+            Output::Spawn { worker, slot, generation: _ } => self.spawn(worker, slot),
+            Output::Kill { worker, signal } => self.kill(worker, signal),
+            Output::Fence { worker } => {
+                if let Some(Peer { fd, link, .. }) = self.peers.get_mut(&worker) {
+                    link.fence(&mut fd.as_fd());
+                    self.ready.insert(Source::Channel(worker));
+                }
+            }
+            Output::Forget { worker } => {
+                self.close_link(worker);
+                self.pids.remove(&worker);
+            }
+            Output::Bind { listener, key, backlog } => self.bind(listener, &key, backlog),
+            Output::Unbind { listener } => self.empty(listener),
+            Output::Close { listener } => self.close_door(listener),
+            Output::ResumeAccept { listener } => self.resume(listener),
+            Output::PauseAccept { listener } => self.pause(listener),
+            Output::CountConnections { workers } => self.count_connections(&workers),
+            Output::Stopped(verdict) => self.verdict = Some(verdict),
+            other => debug_assert!(false, "an output that nobody carries out: {other:?}"),
+        }
+    }
+
+    fn send(&mut self, worker: WorkerId, msg: ToWorker, attach: Option<Attach>) {
+        if let (ToWorker::NewConn { listener, .. }, Some(Attach::Conn(conn))) = (&msg, attach) {
+            let listener = *listener;
+            self.log(|at| report::handed_off(at, worker, listener, conn));
+        }
+        if let Some(peer) = self.peers.get_mut(&worker) {
+            // Before the worker says that it listens, and so before anybody is told to connect.
+            if let ToWorker::QueryReply { result: Ok(granted), .. } = &msg
+                && let Some(mode) = peer.link.wished_mode(&msg)
+                // The operator's are bound first, and are the operator's to open.
+                && granted.listener.get() > self.core.config().listeners().len() as u64
+                && let Some(door) = self.doors.get(&granted.listener)
+            {
+                door.set_mode(mode);
+            }
+            peer.link.push(msg, attach);
+            self.unsent.insert(worker);
+        }
+    }
+
+    fn spawn(&mut self, worker: WorkerId, slot: Slot) {
+        let program = self.per_slot.program(&self.program, slot);
+        let (told, files) = (self.told, &self.files);
+        let start = || process::spawn(&program, worker, slot, told, files);
+        match self.spawn_reserve.lend(start) {
+            Ok(process::Spawned { pid, channel }) => {
+                let fd = Arc::new(channel);
+                self.watch(Source::Channel(worker), fd.clone());
+                let link = Link::new(self.codec, self.core.config());
+                let skips = Skips::default();
+                self.peers.insert(worker, Peer { fd, link, watched_for_write: false, skips });
+                self.pids.insert(worker, pid);
+                self.groups.begin(pid);
+                self.workers_by_pid.insert(pid, worker);
+                self.input(Input::Spawned { worker, pid });
+            }
+            Err(error) => {
+                let cause = match error {
+                    SpawnError::NotFound => roundel_core::SpawnError::NotFound,
+                    SpawnError::NotExecutable(errno) => {
+                        roundel_core::SpawnError::NotExecutable(roundel_core::Errno(errno))
+                    }
+                    SpawnError::Other(errno) => {
+                        roundel_core::SpawnError::Other(roundel_core::Errno(errno))
+                    }
+                };
+                self.input(Input::SpawnFailed { worker, cause });
+            }
+        }
+    }
+
+    /// Only a process that was not reaped yet is sent anything: its number can't be another's.
+    fn kill(&mut self, worker: WorkerId, signal: Signal) {
+        let Some(&pid) = self.pids.get(&worker) else { return };
+        if self.workers_by_pid.get(&pid) != Some(&worker) {
+            return;
+        }
+        match signal {
+            Signal::Kill => process::kill_group(pid),
+            other => process::signal(pid, other),
+        }
+    }
+
+    fn report(&mut self, event: &Event) {
+        let worker = match event {
+            Event::Spawned { worker, .. }
+            | Event::Online { worker, .. }
+            | Event::Ready { worker }
+            | Event::Silent { worker }
+            | Event::NotListening { worker }
+            | Event::Suicide { worker }
+            | Event::Leaving { worker }
+            | Event::Settling { worker, .. }
+            | Event::Draining { worker, .. }
+            | Event::Signalled { worker, .. }
+            | Event::BindTooNarrow { worker, .. }
+            | Event::Killing { worker, .. }
+            | Event::Exited { worker, .. } => Some(*worker),
+            _ => None,
+        };
+        let pid = worker.and_then(|worker| self.pids.get(&worker).copied());
+        self.log(|at| report::event(at, event, pid));
+        // A primary that ends by itself says why in one line, which is not about a worker. And want
+        // of resources is the same for all slots.
+        let noise = match event {
+            Event::SpawnFailed { cause, .. } => {
+                let wants = cause.is_want_of_resources();
+                let said = wants && std::mem::replace(&mut self.want_said, true);
+                said || self.core.stop_deadline().is_some()
+            }
+            Event::Spawned { .. } => {
+                self.want_said = false;
+                false
+            }
+            Event::Stopping { .. } => !self.stop_asked,
+            _ => false,
+        };
+        if !noise && let Some(words) = report::words(event, pid) {
+            self.say(&words);
+        }
+        if let Event::Ready { .. } = event {
+            self.welcome();
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! The machine, and the journal of what it is told.
+
+use std::ops::Deref;
+
+use roundel_core::{Input, Output, Primary, Time};
+
+use crate::observe::console::Console;
+use crate::observe::journal::Journal;
+
+/// A primary that is recorded if somebody wants that. Everything that changes it goes through here.
+#[derive(Debug)]
+pub(super) struct Machine {
+    core: Primary,
+    journal: Option<Journal>,
+    console: Console,
+}
+
+impl Deref for Machine {
+    type Target = Primary;
+
+    fn deref(&self) -> &Primary {
+        &self.core
+    }
+}
+
+impl Machine {
+    pub(super) const fn new(core: Primary, journal: Option<Journal>, console: Console) -> Self {
+        Machine { core, journal, console }
+    }
+
+    /// Gives the machine an input. A refusal is a fault of the shell: it changes nothing, and is
+    /// said where tests see it.
+    pub(super) fn input(&mut self, now: Time, input: Input) {
+        let result = match &mut self.journal {
+            None => self.core.handle_input(now, input),
+            Some(journal) => journal.handle_input(&mut self.core, now, input),
+        };
+        if let Err(misuse) = result {
+            debug_assert!(false, "misuse: {misuse}");
+            self.console.say(&format!("internal error: {misuse}"));
+        }
+    }
+
+    pub(super) fn poll_output(&mut self) -> Option<Output> {
+        match &mut self.journal {
+            None => self.core.poll_output(),
+            Some(journal) => journal.poll_output(&mut self.core),
+        }
+    }
+
+    /// When the journal wants to be flushed.
+    pub(super) fn journal_due(&self) -> Option<Time> {
+        self.journal.as_ref().and_then(Journal::due)
+    }
+
+    /// Writes what is worth a write. If the recording has ended by now, tells why, once.
+    pub(super) fn flush_journal(&mut self, now: Time) -> Option<String> {
+        self.journal.as_mut()?.flush(now).err()
+    }
+
+    /// Ends the recording. If not all of it was written, tells why.
+    pub(super) fn end_journal(&mut self) -> Option<String> {
+        self.journal.take()?.finish(&self.core).err()
+    }
+}

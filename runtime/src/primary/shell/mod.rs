@@ -1,0 +1,261 @@
+//! The primary's body: it owns the machine, the descriptors and the processes, carries out every
+//! output in order, and turns readiness into inputs. It never waits; an adapter does that.
+//!
+//! An adapter's loop is: take the [`Change`]s of what to watch, stop when
+//! [`finished`](Shell::finished) says so, wait for readiness or until the
+//! [`deadline`](Shell::deadline), name what is ready with [`on_ready`](Shell::on_ready), and call
+//! [`turn`](Shell::turn).
+
+mod accept;
+mod channels;
+mod control;
+mod count;
+mod end;
+mod execute;
+mod machine;
+mod peer;
+mod reap;
+mod report;
+mod signals;
+mod source;
+mod stall;
+mod start;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use roundel_core::{Codec, Custody, Input, Life, ListenerId, Time, Verdict, WorkerId};
+
+pub use source::{Change, Source};
+
+use crate::exit::Exit;
+use crate::observe::console::Console;
+use crate::observe::control::ControlServer;
+use crate::observe::eventlog::EventLog;
+use crate::primary::setup::Welcome;
+use crate::text;
+use crate::unix::group::Groups;
+use crate::unix::limits::OpenFiles;
+use crate::unix::process::{PerSlot, Program, Told};
+use crate::unix::reserve::Reserve;
+use crate::unix::signals::Signals;
+use crate::unix::socket::Inherited;
+use accept::Door;
+use count::Counter;
+use machine::Machine;
+use peer::Peer;
+
+/// How soon something that failed for want of descriptors or memory is tried again.
+const RETRY: std::time::Duration = std::time::Duration::from_millis(100);
+
+/// A primary with its sockets, channels and processes.
+#[derive(Debug)]
+pub struct Shell {
+    core: Machine,
+    now: Time,
+    started: Time,
+    custody: Custody<OwnedFd>,
+    program: Program,
+    per_slot: PerSlot,
+    inherited: Inherited,
+    files: OpenFiles,
+    /// For the next start of a worker.
+    spawn_reserve: Reserve,
+    /// For whom else there is no descriptor: what is left in a listener that is to be closed, and
+    /// who has something to say on the control socket.
+    spare: Reserve,
+    signals: Signals,
+    control: Option<ControlServer>,
+    /// Its clients could not be accepted for want of descriptors.
+    control_starved: bool,
+    events: Option<EventLog>,
+    /// Still to be said.
+    welcome: Option<fn(&Welcome) -> String>,
+    codec: Option<Codec>,
+    told: Told,
+    console: Console,
+    /// Where programs' messages go was said.
+    hinted: bool,
+    peers: BTreeMap<WorkerId, Peer>,
+    doors: BTreeMap<ListenerId, Door>,
+    /// Listeners that are being emptied, and wait until the machine can hold more.
+    crowded: BTreeSet<ListenerId>,
+    /// That nothing is to be had for a start was said, and none has succeeded since.
+    want_said: bool,
+    pids: BTreeMap<WorkerId, i32>,
+    workers_by_pid: BTreeMap<i32, WorkerId>,
+    groups: Groups,
+    counter: Counter,
+    changes: VecDeque<Change>,
+    ready: BTreeSet<Source>,
+    /// Workers to whom something is to be sent.
+    unsent: BTreeSet<WorkerId>,
+    /// When to try again what failed for want of descriptors or memory.
+    retry_at: Option<Time>,
+    /// When to look for connections that nobody accepts.
+    look_at: Time,
+    read_buffer: Box<[u8]>,
+    /// Messages of programs that were passed over.
+    skipped: u64,
+    stop_asked: bool,
+    verdict: Option<Verdict>,
+    exit: Option<Exit>,
+}
+
+impl Shell {
+    /// The next change in what to watch.
+    pub fn next_change(&mut self) -> Option<Change> {
+        self.changes.pop_front()
+    }
+
+    /// Says that a source is ready, or may be.
+    pub fn on_ready(&mut self, source: Source) {
+        self.ready.insert(source);
+    }
+
+    /// Whether there is work that needs no readiness: the next wait is to be a mere look.
+    pub fn has_work(&self) -> bool {
+        !self.ready.is_empty()
+            || self.core.has_output()
+            || (self.verdict.is_some() && self.groups.have_ended())
+    }
+
+    /// When the next turn is due at the latest.
+    pub fn deadline(&self) -> Option<Time> {
+        let core = self.core.poll_timeout().map(|deadline| deadline.at);
+        let control = self.control.as_ref().and_then(ControlServer::deadline);
+        let rest = [self.core.journal_due(), self.look_due(), self.groups.deadline()];
+        [core, control, self.retry_at].into_iter().chain(rest).flatten().min()
+    }
+
+    /// How the primary ended, once it has.
+    pub fn finished(&self) -> Option<Exit> {
+        self.exit
+    }
+
+    /// Does what is due: first the workers' answers, then the rest, each within a budget.
+    ///
+    /// Deadlines are judged by `now`. If one has passed, readiness must have been looked at since
+    /// `now` was read.
+    pub fn turn(&mut self, now: Time) {
+        self.now = now;
+        let ready = std::mem::take(&mut self.ready);
+        // Answers before anything else: the copy that the primary keeps of an accepted connection
+        // delays the worker's close.
+        for &source in &ready {
+            if let Source::Channel(id) = source {
+                self.read_channel(id);
+            }
+        }
+        self.carry_out();
+        for source in ready {
+            match source {
+                Source::Channel(_) => {}
+                Source::Signals => self.on_signals(),
+                Source::Counter => self.on_counted(),
+                Source::Listener(id) => self.accept(id),
+                Source::Control => self.accept_control(),
+                Source::ControlClient(client) => self.on_control(client),
+            }
+        }
+        if self.retry_at.is_some_and(|at| at <= self.now) {
+            self.retry();
+        }
+        self.expire_control();
+        self.end_groups();
+        self.input(Input::Wake);
+        self.carry_out();
+        self.spawn_reserve.refill();
+        self.spare.refill();
+        self.go_on_emptying();
+        self.look_at_queues();
+        if let Some(why) = self.core.flush_journal(self.now) {
+            self.unrecorded(&why);
+        }
+        self.end_if_stopped();
+    }
+
+    fn retry_later(&mut self) {
+        self.retry_at.get_or_insert(self.now.after(RETRY));
+    }
+
+    /// Tries again whatever failed for want of descriptors or memory.
+    fn retry(&mut self) {
+        self.retry_at = None;
+        self.unsent
+            .extend(self.peers.iter().filter(|(_, p)| p.link.has_unsent()).map(|(id, _)| *id));
+        self.retry_doors();
+        if std::mem::take(&mut self.control_starved) {
+            self.ready.insert(Source::Control);
+        }
+    }
+
+    fn input(&mut self, input: Input) {
+        self.core.input(self.now, input);
+    }
+
+    /// Carries out all outputs, with what they bring about, then sends what is to be sent.
+    fn carry_out(&mut self) {
+        loop {
+            self.execute_outputs();
+            self.flush();
+            if !self.core.has_output() {
+                return;
+            }
+        }
+    }
+
+    fn execute_outputs(&mut self) {
+        while let Some(output) = self.core.poll_output() {
+            self.execute(output);
+        }
+    }
+
+    fn watch(&mut self, source: Source, fd: Arc<OwnedFd>) {
+        self.changes.push_back(Change::Watch { source, fd, writable: false });
+    }
+
+    fn at_ms(&self) -> u64 {
+        self.now.since(self.started).as_millis() as u64
+    }
+
+    fn log(&mut self, line: impl FnOnce(u64) -> report::Line) {
+        let at_ms = self.at_ms();
+        if let Some(events) = &mut self.events {
+            events.write(&line(at_ms).finish());
+        }
+    }
+
+    /// Nothing more is recorded, for this reason.
+    fn unrecorded(&mut self, why: &str) {
+        self.say(why);
+        self.log(|at_ms| report::Line::new(at_ms, "journal_stopped").with("cause", why));
+    }
+
+    /// Says what there is to say once every wanted worker is ready for the first time.
+    fn welcome(&mut self) {
+        let Some(welcome) = self.welcome else { return };
+        let ready = self.core.workers().filter(|worker| worker.life == Life::Ready);
+        let pids: Vec<i32> = ready.filter_map(|worker| worker.pid).collect();
+        if pids.len() < *self.core.config().workers() as usize {
+            return;
+        }
+        self.welcome = None;
+        let listeners = self.core.listeners();
+        let addresses =
+            listeners.filter_map(|listener| Some(text::printable(&listener.sockname?.to_string())));
+        let name = self.console.name();
+        let welcome = welcome(&Welcome { addresses: addresses.collect(), pids, name });
+        self.console.show(&welcome);
+    }
+
+    fn say(&self, words: &str) {
+        self.console.say(words);
+    }
+
+    /// Where it says what it has to say, also once it has ended.
+    pub fn console(&self) -> Console {
+        self.console.clone()
+    }
+}

@@ -1,0 +1,46 @@
+//! What signals ask of the primary.
+
+use roundel_core::{Command, Input};
+
+use super::{Shell, Source};
+use crate::unix::signals::Signal;
+
+/// Signals that are read before anything else is done.
+const SIGNALS_PER_TURN: u32 = 64;
+
+impl Shell {
+    pub(super) fn on_signals(&mut self) {
+        for _ in 0..SIGNALS_PER_TURN {
+            let Some(signal) = self.signals.read() else { return };
+            match signal {
+                Signal::Child => self.reap(),
+                Signal::Terminate | Signal::Interrupt => self.ask_to_stop(),
+                Signal::ReopenLogs => {
+                    if let Some(events) = &mut self.events {
+                        events.reopen();
+                    }
+                }
+                Signal::Quit => {
+                    self.stop_asked = true;
+                    self.input(Input::Command(Command::StopNow));
+                }
+                Signal::Upgrade => self.say("upgrade is not available yet; SIGUSR2 is ignored"),
+                Signal::CpuTime => self.say(
+                    "SIGXCPU: the limit on CPU time is reached; at the hard one the kernel kills",
+                ),
+                Signal::Other => {}
+                Signal::Hangup => self.say("reload is not available yet; SIGHUP is ignored"),
+                Signal::MoreWorkers | Signal::FewerWorkers => {
+                    self.say("scaling is not available yet; SIGTTIN and SIGTTOU are ignored");
+                }
+            }
+        }
+        // The descriptor is ready still, which nobody tells again.
+        self.ready.insert(Source::Signals);
+    }
+
+    fn ask_to_stop(&mut self) {
+        let again = std::mem::replace(&mut self.stop_asked, true);
+        self.input(Input::Command(if again { Command::StopNow } else { Command::Stop }));
+    }
+}

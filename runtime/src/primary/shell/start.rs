@@ -1,0 +1,150 @@
+//! What a primary sets up before its first turn.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use roundel_core::{Codec, Custody, Primary};
+
+use super::count::Counter;
+use super::machine::Machine;
+use super::{Shell, Source};
+use crate::observe::console::Console;
+use crate::observe::control::{ControlServer, Where};
+use crate::observe::eventlog::EventLog;
+use crate::observe::journal::Journal;
+use crate::primary::setup::{Setup, StartError};
+use crate::unix::clock;
+use crate::unix::group::{Groups, Naming};
+use crate::unix::limits::{self, OpenFiles};
+use crate::unix::process::{self, Told};
+use crate::unix::reserve::Reserve;
+use crate::unix::same_file;
+use crate::unix::signals::Signals;
+use crate::unix::socket::Inherited;
+
+/// The descriptors that a start takes for a moment: the two ends of the channel, standard input,
+/// and the two ends of the pipe by which the child tells that it could not exec; and one for good
+/// measure.
+const SPAWN_FDS: usize = 6;
+
+impl Shell {
+    /// Takes over the process: signals, limits, control socket, and the scheduling policy of this
+    /// thread (see [`process::schedule_in_batches`]). The first turn binds the operator's listeners
+    /// and starts the workers: by then the event loop has what it needs, or there are no workers to
+    /// leave behind.
+    ///
+    /// # Errors
+    /// [`StartError`] names what could not be set up. Listeners that can't be bound and programs
+    /// that do not exist are told by [`finished`](Shell::finished) instead.
+    pub fn start(setup: Setup) -> Result<Shell, StartError> {
+        let blocked = crate::unix::signals::block();
+        // Besides the standard three, which stay.
+        let open = limits::open_fds().unwrap_or(0).saturating_sub(3) as u64;
+        let inherited = Inherited::snapshot();
+        // Where it is forbidden, all works as well, at a higher cost.
+        let _ = process::schedule_in_batches();
+        let files = OpenFiles::raise().map_err(StartError::Limits)?;
+        let (config, clients) = setup.config(&files, open)?;
+        inherited.pass_on(|number| process::is_kept(number, config.listeners()));
+        let signals = blocked.and_then(|_| Signals::open()).map_err(StartError::Signals)?;
+        let spawn_reserve = Reserve::take(SPAWN_FDS).map_err(StartError::Limits)?;
+        let spare = Reserve::take(1).map_err(StartError::Limits)?;
+        let console = match setup.quiet {
+            true => Console::silent(),
+            false => Console::open(setup.name).map_err(StartError::Console)?,
+        };
+        (setup.prepare)().map_err(StartError::EventLoop)?;
+        let (events, journal) = (setup.events.as_ref(), setup.journal.as_ref());
+        if let Some((one, other, path)) = same_file::find(&setup.control, events, journal) {
+            return Err(StartError::SameFile { one, other, path });
+        }
+        let (mut control, uncontrolled) = match &setup.control {
+            Where::Off => (None, None),
+            Where::Path(path) => {
+                (Some(ControlServer::bind(Some(path)).map_err(StartError::Control)?), None)
+            }
+            // Nobody asked for this place, so it is no reason not to serve.
+            Where::Default => match ControlServer::bind(None) {
+                Ok(control) => (Some(control), None),
+                Err(error) => (None, Some(error)),
+            },
+        };
+        if let Some(control) = &mut control {
+            control.limit_clients(clients);
+        }
+        let told = match (setup.codec, *config.pass_listeners()) {
+            (_, true) => Told::NodeChild,
+            (Some(Codec::Native), _) => Told::Native,
+            (Some(Codec::Node), _) => Told::Node,
+            _ => Told::Either,
+        };
+        let now = clock::now();
+        let events = match &setup.events {
+            Some(target) => {
+                let log = EventLog::open(target, now, console.clone());
+                Some(log.map_err(StartError::Events)?)
+            }
+            None => None,
+        };
+        let journal = match &setup.journal {
+            Some(target) => Some(Journal::open(target, &config).map_err(StartError::Journal)?),
+            None => None,
+        };
+        let mut shell = Shell {
+            core: Machine::new(Primary::new(config), journal, console.clone()),
+            now,
+            started: now,
+            custody: Custody::new(),
+            program: setup.program,
+            per_slot: setup.per_slot,
+            inherited,
+            files,
+            spawn_reserve,
+            spare,
+            signals,
+            control,
+            control_starved: false,
+            events,
+            welcome: setup.welcome,
+            codec: setup.codec,
+            told,
+            console,
+            hinted: false,
+            peers: BTreeMap::new(),
+            doors: BTreeMap::new(),
+            crowded: BTreeSet::new(),
+            want_said: false,
+            pids: BTreeMap::new(),
+            workers_by_pid: BTreeMap::new(),
+            groups: Groups::new(Naming::Best),
+            counter: Counter::new().map_err(StartError::Limits)?,
+            changes: VecDeque::new(),
+            ready: BTreeSet::new(),
+            unsent: BTreeSet::new(),
+            retry_at: None,
+            look_at: now,
+            read_buffer: vec![0; 64 * 1024].into_boxed_slice(),
+            skipped: 0,
+            stop_asked: false,
+            verdict: None,
+            exit: None,
+        };
+        for note in &setup.notes {
+            shell.say(note);
+        }
+        let signals = shell.signals.fd().map_err(StartError::Signals)?;
+        shell.watch(Source::Signals, signals);
+        shell.watch(Source::Counter, shell.counter.fd());
+        if let Some(control) = &shell.control {
+            let fd = control.fd().clone();
+            shell.say(&format!("control socket {}", control.path().display()));
+            shell.watch(Source::Control, fd);
+        }
+        if let Some(error) = uncontrolled {
+            shell.say(&format!(
+                "going on without a control socket: {error} (--control PATH makes it elsewhere, \
+                 --control off is silent)"
+            ));
+        }
+        Ok(shell)
+    }
+}

@@ -1,0 +1,438 @@
+//! Listening sockets: bind, take over, accept.
+
+use std::fs;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, SockaddrIn6, SockaddrStorage, UnixAddr,
+    bind as nix_bind, getsockname, getsockopt, listen, setsockopt, socket, sockopt,
+};
+use roundel_core::{Address, ListenKey, SockName, Transport};
+
+use crate::unix::channel::set_nonblocking;
+use crate::unix::unix_path::{self, BoundPath, Wish};
+
+/// The backlog of listen(2) when nobody says another: Node's.
+const DEFAULT_BACKLOG: i32 = 511;
+
+/// Standard input.
+const STDIN: RawFd = 0;
+
+/// Standard output and standard error: nobody listens there, even where they are such sockets.
+pub(crate) const OUTPUT: std::ops::RangeInclusive<RawFd> = 1..=2;
+
+/// Failed connections that one accept passes over.
+const MAX_PASSED_OVER: u32 = 64;
+
+/// Where a socket is bound, and the path to remove when it is closed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Bound {
+    /// Its address.
+    pub sockname: SockName,
+    path: Option<BoundPath>,
+}
+
+impl Bound {
+    /// Sets the mode of the path of a unix socket, unless somebody else has taken it over.
+    pub(crate) fn set_mode(&self, mode: u32) {
+        use std::os::unix::fs::PermissionsExt;
+        if let Some(path) = &self.path
+            && BoundPath::of(path.path()).as_ref() == Some(path)
+        {
+            // Node's primary, which does the same, has no answer for a failure either.
+            let _ = fs::set_permissions(path.path(), fs::Permissions::from_mode(mode));
+        }
+    }
+
+    /// Removes the path of a unix socket, unless somebody else has taken it over.
+    pub fn unlink(&self) {
+        if let Some(path) = &self.path {
+            path.unlink();
+        }
+    }
+}
+
+/// The descriptors that this process was started with, besides those for output.
+#[derive(Clone, Debug, Default)]
+pub struct Inherited(Vec<RawFd>);
+
+impl Inherited {
+    /// Notes those that are open and not close-on-exec, and makes them close-on-exec, until
+    /// [`pass_on`](Inherited::pass_on). Call it once, before anything is opened. Standard input is
+    /// left as it is: it may be a socket to listen on (inetd(8), systemd.exec(5)), and what is
+    /// started has another one.
+    pub fn snapshot() -> Inherited {
+        let entries = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        let numbers: Vec<RawFd> = names.filter(|number: &RawFd| !OUTPUT.contains(number)).collect();
+        let mut inherited = Vec::new();
+        for number in numbers {
+            let Ok(flags) = fs::read_to_string(format!("/proc/self/fdinfo/{number}")) else {
+                continue;
+            };
+            let octal = flags.lines().find_map(|line| line.strip_prefix("flags:"));
+            let bits = octal.and_then(|text| u32::from_str_radix(text.trim(), 8).ok());
+            // O_CLOEXEC stands among the flags in fdinfo (proc(5)).
+            if bits.is_some_and(|bits| bits & 0o2_000_000 == 0) {
+                if number != STDIN {
+                    crate::unix::sys::close_on_exec(number);
+                }
+                inherited.push(number);
+            }
+        }
+        Inherited(inherited)
+    }
+
+    /// Lets workers inherit them too, apart from those that `is_kept` is true of: what the primary
+    /// listens on must close with it.
+    pub fn pass_on(&self, is_kept: impl Fn(RawFd) -> bool) {
+        for &number in self.0.iter().filter(|&&number| !is_kept(number)) {
+            crate::unix::sys::keep_on_exec(number);
+        }
+    }
+}
+
+/// Binds what a key asks for and, for streams, listens. Not blocking, close-on-exec,
+/// `SO_REUSEADDR`. A backlog of 0 means 511. The path of a unix socket that nobody listens on is
+/// taken over: it is to be one that is meant for this program alone.
+///
+/// # Errors
+/// The errno of the call that failed: EADDRINUSE also for a unix path that somebody listens on or
+/// that is no socket, EBADF for a descriptor that was not inherited or is no socket, EINVAL for one
+/// of another type or that does not listen.
+pub fn bind(
+    key: &ListenKey,
+    backlog: u32,
+    inherited: &Inherited,
+) -> Result<(OwnedFd, Bound), Errno> {
+    bind_or_replace(key, backlog, inherited, true)
+}
+
+/// The same, but leaves any path that exists alone, as bind(2) does: for an ask of somebody who may
+/// not say what of others is to be removed.
+///
+/// # Errors
+/// As [`bind`]; EADDRINUSE for every path that exists.
+pub fn bind_new(
+    key: &ListenKey,
+    backlog: u32,
+    inherited: &Inherited,
+) -> Result<(OwnedFd, Bound), Errno> {
+    bind_or_replace(key, backlog, inherited, false)
+}
+
+fn bind_or_replace(
+    key: &ListenKey,
+    backlog: u32,
+    inherited: &Inherited,
+    replaces_stale: bool,
+) -> Result<(OwnedFd, Bound), Errno> {
+    let kind = match key.transport {
+        Transport::Datagram | Transport::DatagramReuse => SockType::Datagram,
+        _ => SockType::Stream,
+    };
+    let (fd, path) = match &key.address {
+        Address::Any { port } => (bind_any(*port, kind, key.v6_only)?, None),
+        Address::Ip(addr) if key.transport == Transport::DatagramReuse => {
+            (bind_for_reuse(addr, key.v6_only)?, None)
+        }
+        Address::Ip(addr) => (bind_ip(addr, kind, key.v6_only)?, None),
+        Address::Unix(path) if path.starts_with('\0') => (bind_abstract(path, kind)?, None),
+        Address::Unix(path) => {
+            let (fd, path) = bind_unix(Path::new(path), kind, backlog, replaces_stale)?;
+            (fd, Some(path))
+        }
+        Address::Fd(number) => (take_inherited(*number, kind, inherited)?, None),
+        _ => return Err(Errno::EINVAL),
+    };
+    // An inherited one listens already, with the backlog that its maker wanted.
+    let is_ours = !matches!(key.address, Address::Fd(_));
+    let named = if kind == SockType::Stream && is_ours {
+        listen_on(&fd, backlog).and_then(|()| sockname(&fd))
+    } else {
+        sockname(&fd)
+    };
+    match named {
+        Ok(sockname) => Ok((fd, Bound { sockname, path })),
+        Err(errno) => {
+            if let Some(path) = path {
+                path.unlink();
+            }
+            Err(errno)
+        }
+    }
+}
+
+/// Whether a connection waits at a listening socket, or something is to be read: asked without a
+/// descriptor.
+pub(crate) fn is_readable(fd: BorrowedFd<'_>) -> bool {
+    let mut asked = [PollFd::new(fd, PollFlags::POLLIN)];
+    // A socket that can't be asked is tried.
+    poll(&mut asked, PollTimeout::ZERO) != Ok(0)
+}
+
+/// Takes over a socket that somebody else has bound: has it listen, if it is one to listen on and
+/// does not yet, and makes it non-blocking.
+///
+/// # Errors
+/// As listen(2): EADDRINUSE if somebody else has begun to listen there.
+pub(crate) fn take_over(fd: &OwnedFd) -> io::Result<SockName> {
+    crate::unix::channel::set_nonblocking(fd)?;
+    if getsockopt(fd, sockopt::SockType)? == SockType::Stream {
+        listen_on(fd, 0)?;
+    }
+    Ok(sockname(fd)?)
+}
+
+fn listen_on(fd: &OwnedFd, backlog: u32) -> Result<(), Errno> {
+    listen(fd, bounded(backlog)?)
+}
+
+fn bounded(backlog: u32) -> Result<Backlog, Errno> {
+    let wanted = match i32::try_from(backlog) {
+        Ok(0) => DEFAULT_BACKLOG,
+        other => other.unwrap_or(i32::MAX),
+    };
+    let max = i32::from(Backlog::MAXCONN);
+    Backlog::new(wanted.min(max)).map_err(|_| Errno::EINVAL)
+}
+
+fn open(family: AddressFamily, kind: SockType) -> Result<OwnedFd, Errno> {
+    let fd = socket(family, kind, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
+    if kind == SockType::Stream {
+        setsockopt(&fd, sockopt::ReuseAddr, &true)?;
+    }
+    Ok(fd)
+}
+
+fn bind_ip(addr: &SocketAddr, kind: SockType, v6_only: bool) -> Result<OwnedFd, Errno> {
+    match addr {
+        SocketAddr::V4(addr) => {
+            let fd = open(AddressFamily::Inet, kind)?;
+            nix_bind(fd.as_raw_fd(), &SockaddrIn::from(*addr))?;
+            Ok(fd)
+        }
+        SocketAddr::V6(addr) => {
+            let fd = open(AddressFamily::Inet6, kind)?;
+            setsockopt(&fd, sockopt::Ipv6V6Only, &v6_only)?;
+            nix_bind(fd.as_raw_fd(), &SockaddrIn6::from(*addr))?;
+            Ok(fd)
+        }
+    }
+}
+
+/// A UDP socket at an address that others may be bound to as well.
+fn bind_for_reuse(addr: &SocketAddr, v6_only: bool) -> Result<OwnedFd, Errno> {
+    let family = if addr.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let fd = open(family, SockType::Datagram)?;
+    setsockopt(&fd, sockopt::ReuseAddr, &true)?;
+    if addr.is_ipv6() {
+        setsockopt(&fd, sockopt::Ipv6V6Only, &v6_only)?;
+    }
+    nix_bind(fd.as_raw_fd(), &SockaddrStorage::from(*addr))?;
+    Ok(fd)
+}
+
+/// `::` with IPv4, or `0.0.0.0` on a machine without IPv6.
+fn bind_any(port: u16, kind: SockType, v6_only: bool) -> Result<OwnedFd, Errno> {
+    let all = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+    match bind_ip(&all, kind, v6_only) {
+        Err(Errno::EAFNOSUPPORT | Errno::EADDRNOTAVAIL | Errno::EINVAL) => {
+            bind_ip(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)), kind, false)
+        }
+        other => other,
+    }
+}
+
+/// A stream socket listens at once: see [`unix_path`].
+fn bind_unix(
+    path: &Path,
+    kind: SockType,
+    backlog: u32,
+    replace_stale: bool,
+) -> Result<(OwnedFd, BoundPath), Errno> {
+    let wish = Wish { kind, backlog: bounded(backlog)?, mode: None, replace_stale };
+    Ok(unix_path::take(path, &wish)?)
+}
+
+/// A name without a file (unix(7)): it goes with its last socket.
+fn bind_abstract(name: &str, kind: SockType) -> Result<OwnedFd, Errno> {
+    let address = UnixAddr::new_abstract(name.as_bytes().get(1..).unwrap_or_default())?;
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let fd = socket(AddressFamily::Unix, kind, flags, None)?;
+    nix_bind(fd.as_raw_fd(), &address)?;
+    Ok(fd)
+}
+
+fn take_inherited(number: RawFd, kind: SockType, inherited: &Inherited) -> Result<OwnedFd, Errno> {
+    if !inherited.0.contains(&number) {
+        return Err(Errno::EBADF);
+    }
+    let errno = |error: io::Error| Errno::from_raw(error.raw_os_error().unwrap_or(0));
+    // A copy, so that the number stays what it is for the next one who names it.
+    let fd = crate::unix::sys::duplicate(number).map_err(errno)?;
+    let found = getsockopt(&fd, sockopt::SockType).map_err(|errno| match errno {
+        Errno::ENOTSOCK => Errno::EBADF,
+        other => other,
+    })?;
+    if found != kind || (kind == SockType::Stream && !getsockopt(&fd, sockopt::AcceptConn)?) {
+        return Err(Errno::EINVAL);
+    }
+    set_nonblocking(&fd).map_err(errno)?;
+    Ok(fd)
+}
+
+/// The local address of a socket, as getsockname(2) tells it.
+///
+/// # Errors
+/// The errno of the call; EAFNOSUPPORT for an address that is neither IP nor unix.
+pub fn sockname(fd: &OwnedFd) -> Result<SockName, Errno> {
+    name_of(&getsockname(fd.as_raw_fd())?).ok_or(Errno::EAFNOSUPPORT)
+}
+
+/// `None` for an address that is neither IP nor unix.
+pub(crate) fn name_of(found: &SockaddrStorage) -> Option<SockName> {
+    if let Some(addr) = found.as_sockaddr_in() {
+        return Some(SockName::Ip(SocketAddr::V4((*addr).into())));
+    }
+    if let Some(addr) = found.as_sockaddr_in6() {
+        return Some(SockName::Ip(SocketAddr::V6((*addr).into())));
+    }
+    let addr = found.as_unix_addr()?;
+    let path = addr.path().map(|path| path.to_string_lossy().into_owned());
+    let name = || addr.as_abstract().map(|name| format!("\0{}", String::from_utf8_lossy(name)));
+    Some(SockName::Unix(path.or_else(name).unwrap_or_default()))
+}
+
+/// Accepts one connection, not blocking and close-on-exec; `None` if none is there. Connections
+/// that failed before they could be accepted are passed over (accept(2), "Error handling").
+///
+/// # Errors
+/// What is not about one connection: mostly EMFILE, ENFILE, ENOBUFS, ENOMEM; or the last error of
+/// 64 failed connections in a row.
+pub fn accept(fd: BorrowedFd<'_>) -> Result<Option<OwnedFd>, i32> {
+    let mut last = Errno::EAGAIN;
+    // An error that stays, as of a security module, must not hold the caller here.
+    for _ in 0..MAX_PASSED_OVER {
+        last = match crate::unix::sys::accept(fd) {
+            Ok(conn) => return Ok(Some(conn)),
+            Err(error) => Errno::from_raw(error.raw_os_error().unwrap_or(0)),
+        };
+        match last {
+            Errno::EAGAIN => return Ok(None),
+            Errno::EINTR
+            | Errno::ECONNABORTED
+            | Errno::EPROTO
+            | Errno::ENETDOWN
+            | Errno::ENOPROTOOPT
+            | Errno::EHOSTDOWN
+            | Errno::ENONET
+            | Errno::EHOSTUNREACH
+            | Errno::EOPNOTSUPP
+            | Errno::ENETUNREACH
+            | Errno::EPERM => {}
+            other => return Err(other as i32),
+        }
+    }
+    Err(last as i32)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+    use std::os::fd::AsFd;
+    use std::os::unix::net::{UnixListener, UnixStream};
+
+    use std::path::PathBuf;
+
+    use super::*;
+
+    fn bind_at(address: Address) -> Result<(OwnedFd, Bound), Errno> {
+        bind(&ListenKey::stream(address), 0, &Inherited::default())
+    }
+
+    fn path(name: &str) -> PathBuf {
+        std::env::temp_dir().join(format!("roundel-test-{}-{name}", std::process::id()))
+    }
+
+    #[test]
+    fn any_takes_both_families() {
+        let (fd, bound) = bind_at(Address::Any { port: 0 }).unwrap();
+        let port = bound.sockname.port().unwrap();
+        for host in ["127.0.0.1", "::1"] {
+            if let Ok(_client) = TcpStream::connect((host, port)) {
+                // The handshake is over when connect returns, so the connection is there.
+                assert!(accept(fd.as_fd()).unwrap().is_some());
+            } else {
+                assert_eq!(host, "::1", "IPv4 is always there");
+            }
+        }
+        assert!(accept(fd.as_fd()).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_port_in_use_is_told() {
+        let (_fd, bound) = bind_at(Address::Ip("127.0.0.1:0".parse().unwrap())).unwrap();
+        let SockName::Ip(addr) = bound.sockname else { panic!("not an IP address") };
+        assert_eq!(bind_at(Address::Ip(addr)).unwrap_err(), Errno::EADDRINUSE);
+    }
+
+    #[test]
+    fn a_stale_path_is_taken_over_and_a_live_one_is_not() {
+        let path = path("stale");
+        let address = Address::Unix(path.to_str().unwrap().to_owned());
+        drop(UnixListener::bind(&path).unwrap());
+        let (fd, bound) = bind_at(address.clone()).unwrap();
+        let _client = UnixStream::connect(&path).unwrap();
+        assert!(accept(fd.as_fd()).unwrap().is_some());
+        assert_eq!(bind_at(address).unwrap_err(), Errno::EADDRINUSE);
+        bound.unlink();
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn what_others_ask_for_replaces_nothing() {
+        let path = path("foreign");
+        drop(UnixListener::bind(&path).unwrap());
+        let key = ListenKey::stream(Address::Unix(path.to_str().unwrap().to_owned()));
+        let refused = bind_new(&key, 0, &Inherited::default()).unwrap_err();
+        assert_eq!(refused, Errno::EADDRINUSE);
+        assert!(path.exists());
+        fs::remove_file(&path).unwrap();
+        let (_fd, bound) = bind_new(&key, 0, &Inherited::default()).unwrap();
+        bound.unlink();
+    }
+
+    #[test]
+    fn a_path_that_is_no_socket_or_no_longer_ours_stays() {
+        let path = path("file");
+        fs::write(&path, "kept").unwrap();
+        let address = Address::Unix(path.to_str().unwrap().to_owned());
+        assert_eq!(bind_at(address.clone()).unwrap_err(), Errno::EADDRINUSE);
+        assert_eq!(fs::read(&path).unwrap(), b"kept");
+        fs::remove_file(&path).unwrap();
+        let (_fd, bound) = bind_at(address).unwrap();
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "another's").unwrap();
+        bound.unlink();
+        assert!(path.exists());
+        fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn only_inherited_descriptors_can_be_named() {
+        let (fd, _) = bind_at(Address::Ip("127.0.0.1:0".parse().unwrap())).unwrap();
+        let number = fd.as_raw_fd();
+        assert_eq!(bind_at(Address::Fd(number)).unwrap_err(), Errno::EBADF);
+        let key = ListenKey::stream(Address::Fd(number));
+        let (copy, bound) = bind(&key, 0, &Inherited(vec![number])).unwrap();
+        assert_ne!(copy.as_raw_fd(), number);
+        assert_eq!(Ok(bound.sockname), sockname(&fd));
+    }
+}
