@@ -136,7 +136,11 @@ mod tests {
         let name = format!("roundel-stop-test-{}.sock", std::process::id());
         let path = std::env::temp_dir().join(name);
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "cli::client::tests::as_a_primary", "--nocapture"])
+            .args([
+                "--exact",
+                concat!(module_path!(), "::as_a_primary").split_once("::").unwrap().1,
+                "--nocapture",
+            ])
             .env("ROUNDEL_TEST_PRIMARY", &path)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -38,7 +38,7 @@ fn another_user_is_turned_away_though_the_mode_lets_him_in() {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
     }
     let mut child = std::process::Command::new(&program)
-        .args(["--exact", "control::tests::path::as_another_user"])
+        .args(["--exact", concat!(module_path!(), "::as_another_user").split_once("::").unwrap().1])
         .env("ROUNDEL_TEST_CONTROL", &path)
         .stdout(std::process::Stdio::null())
         .current_dir("/")
