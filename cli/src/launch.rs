@@ -10,8 +10,8 @@ use crate::program::{self, Refusal, Resolved, Surroundings};
 use crate::replay;
 use roundel_runtime::exit::Exit;
 use roundel_runtime::observe::console::Console;
-use roundel_runtime::primary::setup::{Setup, StartError, Welcome};
-use roundel_runtime::primary::shell::Shell;
+use roundel_runtime::primary::driver::PrimaryDriver;
+use roundel_runtime::primary::setup::{ReadyReport, Setup, StartError};
 use roundel_runtime::unix::process::Program;
 use roundel_runtime::unix::signals;
 
@@ -26,7 +26,7 @@ pub struct Adapter {
     /// Starts the threads that the event loop has for itself: see [`Setup::prepare`].
     pub prepare: fn() -> io::Result<()>,
     /// Runs a primary to its end.
-    pub run: fn(Shell) -> io::Result<Exit>,
+    pub run: fn(PrimaryDriver) -> io::Result<Exit>,
     /// Is a demo worker that listens on so many listeners of the operator.
     pub demo_worker: fn(u32) -> ExitCode,
 }
@@ -105,10 +105,10 @@ fn setup(adapter: Adapter, options: &Options, program: Program) -> Setup {
 }
 
 fn run(adapter: Adapter, setup: Setup) -> Exit {
-    match Shell::start(setup) {
-        Ok(shell) => {
-            let console = shell.console();
-            (adapter.run)(shell).unwrap_or_else(|error| {
+    match PrimaryDriver::start(setup) {
+        Ok(driver) => {
+            let console = driver.console();
+            (adapter.run)(driver).unwrap_or_else(|error| {
                 console.say(&format!("the event loop failed: {error}"));
                 console.flush();
                 Exit::Failure
@@ -143,7 +143,7 @@ fn fail(adapter: Adapter, words: &str) -> Exit {
 }
 
 /// What to try next.
-fn welcome(welcome: &Welcome) -> String {
+fn welcome(welcome: &ReadyReport) -> String {
     let url = match welcome.addresses.first() {
         Some(address) if !address.starts_with("unix:") => format!("http://{address}"),
         _ => "http://localhost".into(),

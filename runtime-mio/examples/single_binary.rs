@@ -14,7 +14,7 @@ fn main() -> std::io::Result<ExitCode> {
         return Ok(Primary::new()?.workers(2).run()?.into());
     }
     let mut worker = Worker::join()?;
-    worker.suicide_on_panic();
+    worker.replace_on_panic();
     let listener = worker.listen(&address)?;
     if !worker.is_in_cluster() {
         println!("listening on {}", listener.sockname());

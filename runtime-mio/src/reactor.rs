@@ -10,7 +10,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use roundel_runtime::exit::Exit;
 use roundel_runtime::primary::EventLoop;
-use roundel_runtime::primary::shell::{Change, Shell, Source};
+use roundel_runtime::primary::driver::{Change, PrimaryDriver, Source};
 use roundel_runtime::unix::clock;
 
 /// Events taken in one wait.
@@ -21,8 +21,8 @@ const EVENTS: usize = 256;
 pub enum Reactor {}
 
 impl EventLoop for Reactor {
-    fn run(shell: Shell) -> io::Result<Exit> {
-        run(shell)
+    fn run(driver: PrimaryDriver) -> io::Result<Exit> {
+        run(driver)
     }
 }
 
@@ -30,26 +30,26 @@ impl EventLoop for Reactor {
 ///
 /// # Errors
 /// If epoll(7) can't be had or fails, which no input brings about.
-pub fn run(mut shell: Shell) -> io::Result<Exit> {
+pub fn run(mut driver: PrimaryDriver) -> io::Result<Exit> {
     let mut poll = Poll::new()?;
     let mut events = Events::with_capacity(EVENTS);
     let mut watched: BTreeMap<Source, Arc<OwnedFd>> = BTreeMap::new();
     loop {
-        while let Some(change) = shell.next_change() {
+        while let Some(change) = driver.next_change() {
             apply(&poll, &mut watched, change)?;
         }
-        if let Some(exit) = shell.finished() {
+        if let Some(exit) = driver.finished() {
             return Ok(exit);
         }
-        let timeout = timeout(&shell);
-        look(&mut poll, &mut events, &mut shell, timeout)?;
+        let timeout = timeout(&driver);
+        look(&mut poll, &mut events, &mut driver, timeout)?;
         // A deadline that has passed is judged by a clock that was read before the last look:
         // wherever the primary is stopped, no answer that was there in time is overlooked.
         let now = clock::now();
-        if shell.deadline().is_some_and(|at| at <= now) {
-            look(&mut poll, &mut events, &mut shell, Some(Duration::ZERO))?;
+        if driver.deadline().is_some_and(|at| at <= now) {
+            look(&mut poll, &mut events, &mut driver, Some(Duration::ZERO))?;
         }
-        shell.turn(now);
+        driver.turn(now);
     }
 }
 
@@ -57,7 +57,7 @@ pub fn run(mut shell: Shell) -> io::Result<Exit> {
 fn look(
     poll: &mut Poll,
     events: &mut Events,
-    shell: &mut Shell,
+    driver: &mut PrimaryDriver,
     mut timeout: Option<Duration>,
 ) -> io::Result<()> {
     loop {
@@ -70,7 +70,7 @@ fn look(
         for event in &*events {
             count += 1;
             if let Some(source) = Source::from_token(event.token().0 as u64) {
-                shell.on_ready(source);
+                driver.on_ready(source);
             }
         }
         if count < EVENTS && !interrupted {
@@ -80,12 +80,12 @@ fn look(
     }
 }
 
-fn timeout(shell: &Shell) -> Option<Duration> {
-    if shell.has_work() {
+fn timeout(driver: &PrimaryDriver) -> Option<Duration> {
+    if driver.has_work() {
         return Some(Duration::ZERO);
     }
     // Bounded, as epoll_wait(2) counts milliseconds in an int.
-    shell.deadline().map(|at| at.since(clock::now()).min(Duration::from_secs(3600)))
+    driver.deadline().map(|at| at.since(clock::now()).min(Duration::from_secs(3600)))
 }
 
 fn apply(

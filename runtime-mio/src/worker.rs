@@ -14,7 +14,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token};
 use roundel_core::{Address, ListenKey};
 use roundel_runtime::address;
-use roundel_runtime::worker::{Connection, Listener, Member, Shared, Standing};
+use roundel_runtime::worker::{Connection, Listener, Shared, Standing, WorkerDriver};
 
 mod watch;
 use watch::Watch;
@@ -97,18 +97,18 @@ impl Worker {
     /// # Errors
     /// If the environment names a channel that is none, or for want of descriptors.
     pub fn join() -> io::Result<Worker> {
-        Worker::over(Member::join()?)
+        Worker::over(WorkerDriver::join()?)
     }
 
-    pub(crate) fn over(member: Member) -> io::Result<Worker> {
+    pub(crate) fn over(driver: WorkerDriver) -> io::Result<Worker> {
         let poll = Poll::new()?;
-        if let Some(fd) = member.channel_fd() {
+        if let Some(fd) = driver.channel_fd() {
             let raw = fd.as_raw_fd();
             poll.registry().register(&mut SourceFd(&raw), Token(0), Interest::READABLE)?;
         }
-        let shared = Shared::new(member)?;
-        let bell = shared.bell().as_raw_fd();
-        poll.registry().register(&mut SourceFd(&bell), Token(0), Interest::READABLE)?;
+        let shared = Shared::new(driver)?;
+        let panic_fd = shared.panic_fd().as_raw_fd();
+        poll.registry().register(&mut SourceFd(&panic_fd), Token(0), Interest::READABLE)?;
         Ok(Worker {
             shared,
             poll,
@@ -121,14 +121,14 @@ impl Worker {
 
     /// Whether a primary started this process.
     pub fn is_in_cluster(&self) -> bool {
-        self.shared.with(|member| member.is_in_cluster())
+        self.shared.with(|driver| driver.is_in_cluster())
     }
 
     /// Has a panic on any thread tell the primary to start a replacement at once; the program may
     /// go on to finish what it has. Without this, a panic that ends the process is told by its
     /// end.
-    pub fn suicide_on_panic(&self) {
-        self.shared.suicide_on_panic();
+    pub fn replace_on_panic(&self) {
+        self.shared.replace_on_panic();
     }
 
     /// Listens through the primary, on an address as the command line writes it:
@@ -162,10 +162,10 @@ impl Worker {
     }
 
     fn ask(&mut self, key: ListenKey) -> io::Result<Listener> {
-        let ask = self.shared.with(|member| member.ask(key, 0, Vec::new()));
+        let ask = self.shared.with(|driver| driver.ask(key, 0, Vec::new()));
         let end = Instant::now() + LISTEN_TIMEOUT;
         loop {
-            if let Some(answer) = self.shared.with(|member| member.answer(ask)) {
+            if let Some(answer) = self.shared.with(|driver| driver.answer(ask)) {
                 let listener = answer?;
                 if let Some(fd) = listener.own_fd() {
                     let raw = fd.as_raw_fd();
@@ -181,7 +181,7 @@ impl Worker {
                 return Err(io::ErrorKind::TimedOut.into());
             }
             self.wait(Some(left))?;
-            self.shared.with(Member::turn);
+            self.shared.with(WorkerDriver::turn);
         }
     }
 
@@ -209,7 +209,7 @@ impl Worker {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 other => return other.map(Some),
             }
-            if self.shared.with(|member| member.is_dry()) {
+            if self.shared.with(|driver| driver.is_dry()) {
                 return Ok(None);
             }
             self.wait(None)?;
@@ -221,7 +221,7 @@ impl Worker {
     /// # Errors
     /// `WouldBlock` if none is there now. As accept(2), for listeners of one's own.
     pub fn try_accept(&mut self, listener: &Listener) -> io::Result<Connection> {
-        self.act(|member| member.accept(listener))
+        self.act(|driver| driver.accept(listener))
     }
 
     /// The next connection of whichever of these listeners has one, in turns; tells which one it
@@ -230,19 +230,19 @@ impl Worker {
     /// # Errors
     /// As [`try_accept`](Worker::try_accept).
     pub fn try_accept_any(&mut self, listeners: &[Listener]) -> io::Result<(usize, Connection)> {
-        self.act(|member| member.accept_any(listeners))
+        self.act(|driver| driver.accept_any(listeners))
     }
 
     /// Gives the oldest connection that waits at a listener back: another worker gets it, and this
     /// one gets the next one a little later. False if none waits.
     pub fn decline(&mut self, listener: &Listener) -> bool {
-        self.act(|member| {
-            let declined = member.decline(listener);
-            if declined && member.waiting() > 0 {
+        self.act(|driver| {
+            let declined = driver.decline(listener);
+            if declined && driver.waiting() > 0 {
                 return true;
             }
-            member.turn();
-            declined || member.decline(listener)
+            driver.turn();
+            declined || driver.decline(listener)
         })
     }
 
@@ -257,35 +257,35 @@ impl Worker {
             }
             self.own.retain(|own| own.own_fd().is_none_or(|own| own.as_raw_fd() != raw));
         }
-        self.act(|member| member.close(listener));
+        self.act(|driver| driver.close(listener));
     }
 
     /// Whether the worker is to go on. Event loops look each time that the worker's token was
     /// ready.
     pub fn standing(&self) -> Standing {
-        self.shared.with(|member| member.standing())
+        self.shared.with(|driver| driver.standing())
     }
 
     /// Whether the worker is leaving and no more connections will come.
     pub fn is_dry(&self) -> bool {
-        self.shared.with(|member| member.is_dry())
+        self.shared.with(|driver| driver.is_dry())
     }
 
-    /// Whether a panic has happened since [`suicide_on_panic`](Worker::suicide_on_panic).
+    /// Whether a panic has happened since [`replace_on_panic`](Worker::replace_on_panic).
     pub fn is_failing(&self) -> bool {
         self.shared.is_failing()
     }
 
     /// Tells the primary that this worker fails: see
-    /// [`suicide_on_panic`](Worker::suicide_on_panic).
+    /// [`replace_on_panic`](Worker::replace_on_panic).
     pub fn suicide(&mut self) {
-        self.act(Member::suicide);
+        self.act(WorkerDriver::suicide);
     }
 
     /// Leaves of its own will: no more connections come, and the end of the program will be no
     /// crash.
     pub fn leave(&mut self) {
-        self.act(Member::leave);
+        self.act(WorkerDriver::leave);
     }
 
     /// Reads and writes what is possible now: for an event loop that wants no connection when the
@@ -294,14 +294,14 @@ impl Worker {
     /// # Errors
     /// None so far.
     pub fn turn(&mut self) -> io::Result<()> {
-        self.act(Member::turn);
+        self.act(WorkerDriver::turn);
         Ok(())
     }
 
     /// Whether the channel is full, so that something that was said waits. A registered worker is
     /// watched for room by itself. Rare.
     pub fn wants_write(&self) -> bool {
-        self.shared.with(|member| member.wants_write())
+        self.shared.with(|driver| driver.wants_write())
     }
 
     /// The end of a worker: sends what is left to be said and, after a suicide, waits for the
@@ -311,12 +311,12 @@ impl Worker {
         let end = Instant::now() + FAREWELL_TIMEOUT;
         let failing = self.is_failing();
         loop {
-            let settled = self.shared.with(|member| member.is_settled(failing));
+            let settled = self.shared.with(|driver| driver.is_settled(failing));
             let left = end.saturating_duration_since(Instant::now());
             if settled || left.is_zero() || self.wait(Some(left)).is_err() {
                 break;
             }
-            self.shared.with(Member::turn);
+            self.shared.with(WorkerDriver::turn);
         }
         if failing { ExitCode::from(101) } else { ExitCode::SUCCESS }
     }
@@ -331,7 +331,7 @@ impl Worker {
 
     fn watch_write(&mut self) -> io::Result<()> {
         let (fd, wants_write) =
-            self.shared.with(|member| (member.channel_fd().cloned(), member.wants_write()));
+            self.shared.with(|driver| (driver.channel_fd().cloned(), driver.wants_write()));
         if let Some(fd) = fd
             && wants_write != self.watches_write
         {
@@ -347,13 +347,13 @@ impl Worker {
         Ok(())
     }
 
-    /// Does something with the member, and has the program's event loop know what is left.
-    fn act<R>(&mut self, act: impl FnOnce(&mut Member) -> R) -> R {
+    /// Does something with the driver, and has the program's event loop know what is left.
+    fn act<R>(&mut self, act: impl FnOnce(&mut WorkerDriver) -> R) -> R {
         let watch = &mut self.watch;
-        self.shared.with(|member| {
-            let result = act(member);
+        self.shared.with(|driver| {
+            let result = act(driver);
             if let Some(watch) = watch {
-                watch.update(member);
+                watch.update(driver);
             }
             result
         })
@@ -368,8 +368,8 @@ impl Worker {
         mut act: impl FnMut(&mut SourceFd<'_>) -> io::Result<()>,
     ) -> io::Result<()> {
         let own = self.own.iter().filter_map(|listener| listener.own_fd().cloned());
-        let bell = Arc::clone(self.shared.bell());
-        for fd in own.chain([bell]) {
+        let panic_fd = Arc::clone(self.shared.panic_fd());
+        for fd in own.chain([panic_fd]) {
             let raw = fd.as_raw_fd();
             act(&mut SourceFd(&raw))?;
         }
@@ -388,7 +388,7 @@ impl Source for Worker {
     ) -> io::Result<()> {
         self.each_source(|source| source.register(registry, token, interests))?;
         self.watch =
-            Some(self.shared.with(|member| Watch::new(member, registry, token, interests))?);
+            Some(self.shared.with(|driver| Watch::new(driver, registry, token, interests))?);
         self.update();
         Ok(())
     }
@@ -401,15 +401,15 @@ impl Source for Worker {
     ) -> io::Result<()> {
         self.each_source(|source| source.reregister(registry, token, interests))?;
         let watch = &mut self.watch;
-        self.shared.with(|member| match watch {
-            Some(watch) => watch.renew(member, registry, token, interests),
+        self.shared.with(|driver| match watch {
+            Some(watch) => watch.renew(driver, registry, token, interests),
             None => Err(io::ErrorKind::NotFound.into()),
         })
     }
 
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
         let watch = self.watch.take().ok_or(io::ErrorKind::NotFound)?;
-        self.shared.with(|member| watch.end(member, registry))?;
+        self.shared.with(|driver| watch.end(driver, registry))?;
         self.each_source(|source| source.deregister(registry))
     }
 }

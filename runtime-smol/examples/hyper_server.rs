@@ -26,7 +26,7 @@ const GRACE: Duration = Duration::from_secs(1);
 
 fn main() -> io::Result<ExitCode> {
     let worker = Worker::join()?;
-    worker.suicide_on_panic();
+    worker.replace_on_panic();
     let executor = LocalExecutor::new();
     smol::block_on(executor.run(serve(worker, &executor)))
 }

@@ -14,7 +14,7 @@ fn main() -> std::io::Result<ExitCode> {
         return Ok(Primary::new()?.workers(2).run()?.into());
     }
     let worker = Worker::join()?;
-    worker.suicide_on_panic();
+    worker.replace_on_panic();
     smol::block_on(async {
         let listener = worker.listen(&address).await?;
         if !worker.is_in_cluster() {

@@ -9,7 +9,7 @@ use std::time::Instant;
 use roundel_core::Time;
 use roundel_runtime::exit::Exit;
 use roundel_runtime::primary::EventLoop;
-use roundel_runtime::primary::shell::{Change, Shell, Source};
+use roundel_runtime::primary::driver::{Change, PrimaryDriver, Source};
 use roundel_runtime::unix::clock;
 
 use crate::driver;
@@ -24,8 +24,8 @@ impl EventLoop for Reactor {
         prepare()
     }
 
-    fn run(shell: Shell) -> io::Result<Exit> {
-        run(shell)
+    fn run(driver: PrimaryDriver) -> io::Result<Exit> {
+        run(driver)
     }
 }
 
@@ -42,36 +42,36 @@ pub fn prepare() -> io::Result<()> {
 ///
 /// # Errors
 /// If epoll(7) can't be had or fails, which no input brings about.
-pub fn run(mut shell: Shell) -> io::Result<Exit> {
+pub fn run(mut driver: PrimaryDriver) -> io::Result<Exit> {
     let mut set = Set::new()?;
     let mut watched: BTreeMap<Source, Arc<OwnedFd>> = BTreeMap::new();
     loop {
-        while let Some(change) = shell.next_change() {
+        while let Some(change) = driver.next_change() {
             apply(&set, &mut watched, change)?;
         }
-        if let Some(exit) = shell.finished() {
+        if let Some(exit) = driver.finished() {
             return Ok(exit);
         }
-        if !shell.has_work() {
-            set.be_ready_by(shell.deadline().map(instant))?;
+        if !driver.has_work() {
+            set.be_ready_by(driver.deadline().map(instant))?;
             set.wait()?;
         }
-        look(&mut set, &mut shell)?;
+        look(&mut set, &mut driver)?;
         // A deadline that has passed is judged by a clock that was read before the last look:
         // wherever the primary is stopped, no answer that was there in time is overlooked.
         let now = clock::now();
-        if shell.deadline().is_some_and(|at| at <= now) {
-            look(&mut set, &mut shell)?;
+        if driver.deadline().is_some_and(|at| at <= now) {
+            look(&mut set, &mut driver)?;
         }
-        shell.turn(now);
+        driver.turn(now);
     }
 }
 
 /// Names everything that is ready.
-fn look(set: &mut Set, shell: &mut Shell) -> io::Result<()> {
+fn look(set: &mut Set, driver: &mut PrimaryDriver) -> io::Result<()> {
     set.look(|key| {
         if let Some(source) = Source::from_token(key) {
-            shell.on_ready(source);
+            driver.on_ready(source);
         }
     })
 }

@@ -57,7 +57,7 @@ fn spawn(program: &str, args: &[&str], env: &[(&str, &str)]) -> Result<Spawned, 
         &program,
         WorkerId::from_raw(7).unwrap(),
         Slot(3),
-        process::Told::Either,
+        process::ChannelVariables::Either,
         &OpenFiles::raise().unwrap(),
     )
 }
@@ -139,7 +139,7 @@ fn a_worker_starts_clean() {
         &program,
         WorkerId::from_raw(7).unwrap(),
         Slot(3),
-        process::Told::Either,
+        process::ChannelVariables::Either,
         &files,
     )
     .unwrap();

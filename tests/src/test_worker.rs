@@ -28,7 +28,7 @@ pub trait Api: Sized {
     fn join() -> io::Result<Self>;
 
     /// Has a panic start the replacement.
-    fn suicide_on_panic(&self);
+    fn replace_on_panic(&self);
 
     /// Listens on this address.
     ///
@@ -82,7 +82,7 @@ pub fn main<A: Api>() -> io::Result<ExitCode> {
         }
     }
     if mode.starts_with("panic") {
-        worker.suicide_on_panic();
+        worker.replace_on_panic();
     }
     // A primary of Node has no listeners of an operator.
     let listeners = match address.filter(|_| mode == "listen") {

@@ -11,7 +11,7 @@ use roundel_core::node::{PrimaryEvent, PrimarySide};
 use roundel_core::wire::{self, Decoder};
 use roundel_core::{Codec, FromWorker, Granted, ListenerId, Seq, SockName, ToWorker};
 use roundel_runtime::unix::channel;
-use roundel_runtime::worker::Member;
+use roundel_runtime::worker::WorkerDriver;
 
 const MAX: u32 = 1 << 20;
 
@@ -41,11 +41,11 @@ pub(crate) struct Dealer {
 }
 
 impl Dealer {
-    pub(crate) fn new(codec: Codec) -> (Dealer, Member) {
+    pub(crate) fn new(codec: Codec) -> (Dealer, WorkerDriver) {
         // The first end does not block, as a worker's must not.
         let (worker, fd) = channel::pair().unwrap();
-        let member = Member::new(Some((worker, codec)));
-        let worker = Arc::clone(member.channel_fd().unwrap());
+        let driver = WorkerDriver::new(Some((worker, codec)));
+        let worker = Arc::clone(driver.channel_fd().unwrap());
         let speech = match codec {
             Codec::Node => Speech::Node(Box::new(PrimarySide::new(MAX))),
             _ => Speech::Native(Decoder::new(MAX)),
@@ -63,7 +63,7 @@ impl Dealer {
             in_flight: BTreeSet::new(),
             clogged: 0,
         };
-        (dealer, member)
+        (dealer, driver)
     }
 
     pub(crate) fn in_flight(&self) -> usize {

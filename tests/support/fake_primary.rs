@@ -11,7 +11,7 @@ use std::time::Duration;
 use roundel_core::wire::{self, Decoder};
 use roundel_core::{Codec, FromWorker, Granted, ListenerId, Seq, SockName, ToWorker};
 use roundel_runtime::unix::channel;
-use roundel_runtime::worker::Member;
+use roundel_runtime::worker::WorkerDriver;
 
 const MAX: u32 = 1 << 20;
 pub(crate) const SOON: Duration = Duration::from_secs(10);
@@ -26,12 +26,12 @@ pub(crate) struct FakePrimary {
 }
 
 impl FakePrimary {
-    pub(crate) fn new() -> (FakePrimary, Member) {
+    pub(crate) fn new() -> (FakePrimary, WorkerDriver) {
         // The first end does not block, as a worker's must not.
         let (worker, fd) = channel::pair().unwrap();
-        let member = Member::new(Some((worker, Codec::Native)));
-        let worker = Arc::clone(member.channel_fd().unwrap());
-        (FakePrimary { fd, decoder: Decoder::new(MAX), greeted: false, worker }, member)
+        let driver = WorkerDriver::new(Some((worker, Codec::Native)));
+        let worker = Arc::clone(driver.channel_fd().unwrap());
+        (FakePrimary { fd, decoder: Decoder::new(MAX), greeted: false, worker }, driver)
     }
 
     pub(crate) fn send(&mut self, msg: &ToWorker, handles: &[&OwnedFd]) {

@@ -10,21 +10,21 @@ use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
-use roundel_runtime::demo::{self, Crowd, Watcher};
+use roundel_runtime::demo::{self, Clients, Watcher};
 use roundel_runtime::worker::{Listener, Standing};
 
 use crate::Worker;
 
-const WORKER: u64 = Crowd::<Eyes>::NO_CLIENT;
+const WORKER: u64 = Clients::<MioWatcher>::NO_CLIENT;
 
 /// Is a demo worker on the first `listeners` listeners of the operator, until it is told to leave.
 pub fn run(listeners: u32) -> ExitCode {
     demo::end(Demo::start(listeners).and_then(Demo::serve))
 }
 
-struct Eyes(Poll);
+struct MioWatcher(Poll);
 
-impl Watcher for Eyes {
+impl Watcher for MioWatcher {
     fn add(&mut self, fd: BorrowedFd<'_>, key: u64, writable: bool) -> io::Result<()> {
         let raw = fd.as_raw_fd();
         self.0.registry().register(&mut SourceFd(&raw), token(key), interest(writable))
@@ -51,7 +51,7 @@ fn interest(writable: bool) -> Interest {
 struct Demo {
     worker: Worker,
     listeners: Vec<Listener>,
-    crowd: Crowd<Eyes>,
+    clients: Clients<MioWatcher>,
     /// More connections may be there to take.
     may_accept: bool,
     /// There was no room for another connection: look again when a client goes.
@@ -61,7 +61,7 @@ struct Demo {
 impl Demo {
     fn start(listeners: u32) -> io::Result<Demo> {
         let mut worker = Worker::join()?;
-        worker.suicide_on_panic();
+        worker.replace_on_panic();
         let listeners =
             (0..listeners).map(|nth| worker.listen_nth(nth)).collect::<io::Result<Vec<_>>>()?;
         Demo::new(worker, listeners)
@@ -73,7 +73,7 @@ impl Demo {
         Ok(Demo {
             worker,
             listeners,
-            crowd: Crowd::new(Eyes(poll)),
+            clients: Clients::new(MioWatcher(poll)),
             may_accept: true,
             held_up: false,
         })
@@ -84,18 +84,18 @@ impl Demo {
         let mut events = Events::with_capacity(256);
         loop {
             if self.worker.standing() != Standing::Serving {
-                self.crowd.leave();
-                if self.crowd.is_empty() && self.worker.is_dry() {
+                self.clients.leave();
+                if self.clients.is_empty() && self.worker.is_dry() {
                     return Ok(self.worker.finish());
                 }
             }
-            if self.crowd.has_shrunk() {
+            if self.clients.has_shrunk() {
                 self.may_accept |= std::mem::take(&mut self.held_up);
             }
             self.wait(&mut events)?;
             self.may_accept |= events.iter().any(|event| event.token() == token(WORKER));
             let keys = events.iter().map(|event| event.token().0 as u64);
-            self.crowd.serve(keys.filter(|key| *key != WORKER));
+            self.clients.serve(keys.filter(|key| *key != WORKER));
             if self.may_accept {
                 self.accept();
             }
@@ -104,8 +104,8 @@ impl Demo {
 
     /// Waits for anything at all, but not while more connections may be there.
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
-        let deadline = self.crowd.deadline();
-        let poll = &mut self.crowd.watcher().0;
+        let deadline = self.clients.deadline();
+        let poll = &mut self.clients.watcher().0;
         let timeout = if self.may_accept {
             Some(Duration::ZERO)
         } else {
@@ -121,7 +121,7 @@ impl Demo {
     /// busy goes to another one.
     fn accept(&mut self) {
         self.may_accept = false;
-        if self.crowd.is_full() {
+        if self.clients.is_full() {
             self.held_up = true;
             for listener in &self.listeners {
                 self.may_accept |= self.worker.decline(listener);
@@ -131,7 +131,7 @@ impl Demo {
         match self.worker.try_accept_any(&self.listeners) {
             Ok((_, connection)) => {
                 self.may_accept = true;
-                self.crowd.admit(connection);
+                self.clients.admit(connection);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             // For want of descriptors, where this process accepts by itself.

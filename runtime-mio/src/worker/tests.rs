@@ -21,8 +21,8 @@ use fake_primary::{FakePrimary, SOON, connection, seq, soon};
 
 /// A worker that listens, and says nothing more by itself.
 fn serving() -> (FakePrimary, Worker, Listener) {
-    let (mut primary, member) = FakePrimary::new();
-    let mut worker = Worker::over(member).unwrap();
+    let (mut primary, driver) = FakePrimary::new();
+    let mut worker = Worker::over(driver).unwrap();
     let granting = thread::spawn(move || {
         primary.grant_first();
         primary
@@ -67,8 +67,8 @@ fn accept_ends_with_the_primary() {
 #[test]
 fn a_panic_on_another_thread_with_the_channel_full_ends_the_waiting() {
     let (primary, mut worker, web) = serving();
-    worker.suicide_on_panic();
-    let channel = worker.shared.with(|member| member.channel_fd().unwrap().clone());
+    worker.replace_on_panic();
+    let channel = worker.shared.with(|driver| driver.channel_fd().unwrap().clone());
     while channel::send(channel.as_fd(), &[b'#'; 4096], &[]).is_ok() {}
     while channel::send(channel.as_fd(), b"#", &[]).is_ok() {}
     let (waits, is_waiting) = mpsc::channel();
@@ -122,7 +122,7 @@ fn an_event_loop_is_told_of_connections() {
 
 #[test]
 fn outside_a_cluster_it_serves_by_itself() {
-    let mut worker = Worker::over(Member::new(None)).unwrap();
+    let mut worker = Worker::over(WorkerDriver::new(None)).unwrap();
     let web = worker.listen("127.0.0.1:0").unwrap();
     let SockName::Ip(address) = *web.sockname() else { panic!("no IP address") };
     let client = thread::spawn(move || {

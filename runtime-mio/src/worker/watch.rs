@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use mio::event::Source;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
-use roundel_runtime::worker::{Member, Reminder};
+use roundel_runtime::worker::{Reminder, WorkerDriver};
 
 /// Where a worker is registered.
 #[derive(Debug)]
@@ -22,15 +22,15 @@ pub(super) struct Watch {
 impl Watch {
     /// Registers a worker's channel and its reminder.
     pub(super) fn new(
-        member: &Member,
+        driver: &WorkerDriver,
         registry: &Registry,
         token: Token,
         interests: Interest,
     ) -> io::Result<Watch> {
-        let (registry, writes) = (registry.try_clone()?, member.wants_write());
+        let (registry, writes) = (registry.try_clone()?, driver.wants_write());
         let watch = Watch { registry, token, interests, writes, reminder: Reminder::new()? };
         watch.add(watch.reminder.fd().as_raw_fd())?;
-        watch.on_channel(member, |channel, interests| {
+        watch.on_channel(driver, |channel, interests| {
             channel.register(&watch.registry, token, interests)
         })?;
         Ok(watch)
@@ -47,13 +47,13 @@ impl Watch {
         let _ = SourceFd(&fd).deregister(&self.registry);
     }
 
-    /// To be called after everything that was done with the member.
-    pub(super) fn update(&mut self, member: &Member) {
-        self.reminder.update(member);
-        let wants_write = member.wants_write();
+    /// To be called after everything that was done with the driver.
+    pub(super) fn update(&mut self, driver: &WorkerDriver) {
+        self.reminder.update(driver);
+        let wants_write = driver.wants_write();
         if wants_write != self.writes {
             self.writes = wants_write;
-            let renewed = self.on_channel(member, |channel, interests| {
+            let renewed = self.on_channel(driver, |channel, interests| {
                 channel.reregister(&self.registry, self.token, interests)
             });
             // For want of memory: then it is tried at the next call.
@@ -64,31 +64,31 @@ impl Watch {
     /// Registers anew what [`new`](Watch::new) has registered.
     pub(super) fn renew(
         &mut self,
-        member: &Member,
+        driver: &WorkerDriver,
         registry: &Registry,
         token: Token,
         interests: Interest,
     ) -> io::Result<()> {
         (self.token, self.interests) = (token, interests);
-        self.writes = member.wants_write();
+        self.writes = driver.wants_write();
         let reminder = self.reminder.fd().as_raw_fd();
         SourceFd(&reminder).reregister(registry, token, interests)?;
-        self.on_channel(member, |channel, interests| channel.reregister(registry, token, interests))
+        self.on_channel(driver, |channel, interests| channel.reregister(registry, token, interests))
     }
 
     /// Deregisters that.
-    pub(super) fn end(self, member: &Member, registry: &Registry) -> io::Result<()> {
+    pub(super) fn end(self, driver: &WorkerDriver, registry: &Registry) -> io::Result<()> {
         self.remove(self.reminder.fd().as_raw_fd());
-        self.on_channel(member, |channel, _| channel.deregister(registry))
+        self.on_channel(driver, |channel, _| channel.deregister(registry))
     }
 
     fn on_channel(
         &self,
-        member: &Member,
+        driver: &WorkerDriver,
         act: impl FnOnce(&mut SourceFd<'_>, Interest) -> io::Result<()>,
     ) -> io::Result<()> {
         // It may have ended.
-        let Some(channel) = member.channel_fd() else { return Ok(()) };
+        let Some(channel) = driver.channel_fd() else { return Ok(()) };
         let room = self.writes.then_some(Interest::WRITABLE);
         let interests = room.map_or(self.interests, |room| self.interests | room);
         act(&mut SourceFd(&channel.as_raw_fd()), interests)

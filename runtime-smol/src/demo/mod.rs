@@ -11,19 +11,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker, ready};
 
-use roundel_runtime::demo::{self, Crowd, Watcher};
+use roundel_runtime::demo::{self, Clients, Watcher};
 use roundel_runtime::worker::Standing;
 use smol::stream::Stream;
 
 use crate::set::Set;
 use crate::{Incoming, Listener, Worker};
 
-const WORKER: u64 = Crowd::<Set>::NO_CLIENT;
+const WORKER: u64 = Clients::<Set>::NO_CLIENT;
 
 /// Is a demo worker on the first `listeners` listeners of the operator, until it is told to leave.
 pub fn run(listeners: u32) -> ExitCode {
     demo::end(Worker::join().and_then(|worker| {
-        worker.suicide_on_panic();
+        worker.replace_on_panic();
         let all = async_io::block_on(async {
             let mut all = Vec::new();
             for nth in 0..listeners {
@@ -43,11 +43,11 @@ fn serve(worker: Worker, listeners: &[Listener]) -> io::Result<ExitCode> {
         listener.watch_in(&set, WORKER)?;
     }
     let doors = listeners.iter().map(Listener::incoming).collect();
-    let crowd = Crowd::new(set);
+    let clients = Clients::new(set);
     let mut demo = Demo {
         worker: &worker,
         doors,
-        crowd,
+        clients,
         ready: Vec::new(),
         held_up: false,
         watches_write: false,
@@ -90,7 +90,7 @@ struct Demo<'a> {
     worker: &'a Worker,
     /// The listeners of which something may come.
     doors: Vec<Incoming<'a>>,
-    crowd: Crowd<Set>,
+    clients: Clients<Set>,
     /// Clients that are ready.
     ready: Vec<u64>,
     /// There was no descriptor for another connection: try again when a client goes.
@@ -110,14 +110,14 @@ impl Demo<'_> {
             woken.take();
             let is_leaving = self.is_leaving();
             if is_leaving {
-                self.crowd.leave();
+                self.clients.leave();
             }
-            self.held_up &= !self.crowd.has_shrunk();
+            self.held_up &= !self.clients.has_shrunk();
             if self.accept(&mut cx)? {
                 // Nobody waits behind those who are yet to be accepted.
                 continue;
             }
-            if self.doors.is_empty() && self.crowd.is_empty() {
+            if self.doors.is_empty() && self.clients.is_empty() {
                 return Ok(());
             }
             // What one listener reads is news for the others, and for the worker.
@@ -130,11 +130,11 @@ impl Demo<'_> {
     /// Reads what came for the worker, and serves the clients that are ready.
     fn look(&mut self) -> io::Result<()> {
         let mut is_called = false;
-        self.crowd.watcher().look(|key| match key {
+        self.clients.watcher().look(|key| match key {
             WORKER => is_called = true,
             client => self.ready.push(client),
         })?;
-        self.crowd.serve(self.ready.drain(..));
+        self.clients.serve(self.ready.drain(..));
         if is_called {
             self.worker.turn();
         }
@@ -146,11 +146,11 @@ impl Demo<'_> {
     fn wait(&mut self) -> io::Result<()> {
         let wants_write = self.worker.wants_write();
         if wants_write != self.watches_write {
-            self.worker.rewatch_in(self.crowd.watcher(), WORKER, wants_write)?;
+            self.worker.rewatch_in(self.clients.watcher(), WORKER, wants_write)?;
             self.watches_write = wants_write;
         }
-        let deadline = self.crowd.deadline();
-        let set = self.crowd.watcher();
+        let deadline = self.clients.deadline();
+        let set = self.clients.watcher();
         set.be_ready_by(deadline)?;
         set.wait()
     }
@@ -177,7 +177,7 @@ impl Demo<'_> {
     /// False if nothing will come of this listener any more.
     fn accept_at(&mut self, at: usize, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         let door = &mut self.doors[at];
-        if self.crowd.is_full() {
+        if self.clients.is_full() {
             return door.poll_decline(cx);
         }
         if self.held_up {
@@ -185,7 +185,7 @@ impl Demo<'_> {
         }
         match ready!(Pin::new(door).poll_next(cx)) {
             Some(Ok(connection)) => {
-                self.crowd.admit(connection.into_inner());
+                self.clients.admit(connection.into_inner());
                 Poll::Ready(Ok(true))
             }
             // For want of descriptors, where this process accepts by itself.

@@ -20,8 +20,8 @@ fn demo() -> SocketAddr {
 
 /// A demo worker under a primary, and the thread that it runs on.
 fn under_primary() -> (FakePrimary, thread::JoinHandle<io::Result<ExitCode>>) {
-    let (mut primary, member) = FakePrimary::new();
-    let worker = Worker::over(member).unwrap();
+    let (mut primary, driver) = FakePrimary::new();
+    let worker = Worker::over(driver).unwrap();
     let demo = thread::spawn(|| {
         let web = async_io::block_on(worker.listen_nth(0))?;
         serve(worker, &[web])

@@ -1,4 +1,4 @@
-//! What a worker and its listeners share: the member, and who waits for news of it.
+//! What a worker and its listeners share: the driver, and who waits for news of it.
 
 use std::future::poll_fn;
 use std::io;
@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use roundel_core::ListenKey;
-use roundel_runtime::worker::{Listener, Member, Shared};
+use roundel_runtime::worker::{Listener, Shared, WorkerDriver};
 
 use super::waiters::{Waiter, Waiters};
 use crate::set::Set;
@@ -18,8 +18,8 @@ use crate::watch::Watched;
 pub(super) struct Inner {
     pub(super) shared: Arc<Shared>,
     channel: Option<Watched>,
-    /// See [`Shared::bell`].
-    bell: Watched,
+    /// See [`Shared::panic_fd`].
+    panic_fd: Watched,
     /// Whether a set watches these in place of async-io.
     is_in_set: AtomicBool,
     waiters: Arc<Waiters>,
@@ -28,16 +28,16 @@ pub(super) struct Inner {
 }
 
 impl Inner {
-    pub(super) fn new(member: Member) -> io::Result<Arc<Inner>> {
+    pub(super) fn new(driver: WorkerDriver) -> io::Result<Arc<Inner>> {
         let waiters = Arc::new(Waiters::default());
         let waker = || Waker::from(Arc::clone(&waiters));
-        let channel = member.channel_fd().cloned();
+        let channel = driver.channel_fd().cloned();
         let channel = channel.map(|fd| Watched::new(fd, waker())).transpose()?;
-        let shared = Shared::new(member)?;
-        let bell = Watched::new(Arc::clone(shared.bell()), waker())?;
+        let shared = Shared::new(driver)?;
+        let panic_fd = Watched::new(Arc::clone(shared.panic_fd()), waker())?;
         let is_in_set = AtomicBool::new(false);
         let abandoned = Mutex::default();
-        Ok(Arc::new(Inner { shared, channel, bell, is_in_set, waiters, abandoned }))
+        Ok(Arc::new(Inner { shared, channel, panic_fd, is_in_set, waiters, abandoned }))
     }
 
     pub(super) fn waiter(&self) -> Waiter {
@@ -49,13 +49,13 @@ impl Inner {
         Watched::new(Arc::clone(fd), Waker::from(Arc::clone(&self.waiters)))
     }
 
-    /// Has a set watch the channel and the bell under one key, until
+    /// Has a set watch the channel and the panic_fd under one key, until
     /// [`leave_set`](Inner::leave_set).
     pub(super) fn watch_in(&self, set: &Set, key: u64) -> io::Result<()> {
-        if let Some(channel) = self.shared.with(|member| member.channel_fd().cloned()) {
+        if let Some(channel) = self.shared.with(|driver| driver.channel_fd().cloned()) {
             set.add(channel, key, false)?;
         }
-        set.add(self.shared.bell(), key, false)?;
+        set.add(self.shared.panic_fd(), key, false)?;
         self.is_in_set.store(true, Ordering::Relaxed);
         Ok(())
     }
@@ -68,13 +68,17 @@ impl Inner {
         self.is_in_set.load(Ordering::Relaxed)
     }
 
-    /// Does something with the member, and tells all who wait if that was news to them.
-    pub(super) fn with<R>(&self, who: Option<&Waiter>, act: impl FnOnce(&mut Member) -> R) -> R {
-        let (result, is_news) = self.shared.with(|member| {
-            let before = member.news();
-            let result = act(member);
-            self.clear_abandoned(member);
-            (result, member.news() != before)
+    /// Does something with the driver, and tells all who wait if that was news to them.
+    pub(super) fn with<R>(
+        &self,
+        who: Option<&Waiter>,
+        act: impl FnOnce(&mut WorkerDriver) -> R,
+    ) -> R {
+        let (result, is_news) = self.shared.with(|driver| {
+            let before = driver.news();
+            let result = act(driver);
+            self.clear_abandoned(driver);
+            (result, driver.news() != before)
         });
         if is_news {
             self.waiters.wake_but(who);
@@ -88,22 +92,22 @@ impl Inner {
         &self,
         who: &Waiter,
         cx: &mut Context<'_>,
-        mut look: impl FnMut(&mut Member) -> Option<R>,
+        mut look: impl FnMut(&mut WorkerDriver) -> Option<R>,
     ) -> Poll<io::Result<R>> {
         who.register(cx.waker());
         let (is_in_cluster, wants_write, is_failing) = loop {
             let is_failing = self.shared.is_failing();
-            let (found, is_in_cluster, wants_write) = self.with(Some(who), |member| {
-                let mut found = look(member);
-                if found.is_none() && (self.waiters.may_read() || member.wants_write()) {
-                    member.turn();
-                    found = look(member);
+            let (found, is_in_cluster, wants_write) = self.with(Some(who), |driver| {
+                let mut found = look(driver);
+                if found.is_none() && (self.waiters.may_read() || driver.wants_write()) {
+                    driver.turn();
+                    found = look(driver);
                     if found.is_some() {
                         // Nobody will tell, since it is not armed.
                         self.waiters.expect_more();
                     }
                 }
-                (found, member.is_in_cluster(), member.wants_write())
+                (found, driver.is_in_cluster(), driver.wants_write())
             });
             if let Some(found) = found {
                 who.withdraw();
@@ -122,7 +126,7 @@ impl Inner {
         }
         // Once it has rung, it would ring for ever.
         if !is_failing {
-            self.bell.arm(true, false)?;
+            self.panic_fd.arm(true, false)?;
         }
         Poll::Pending
     }
@@ -130,7 +134,7 @@ impl Inner {
     /// Waits until there is something.
     pub(super) async fn wait_for<R>(
         &self,
-        mut look: impl FnMut(&mut Member) -> Option<R>,
+        mut look: impl FnMut(&mut WorkerDriver) -> Option<R>,
     ) -> io::Result<R> {
         let who = self.waiter();
         poll_fn(|cx| self.poll(&who, cx, &mut look)).await
@@ -138,18 +142,18 @@ impl Inner {
 
     /// Asks to listen. Dropped before the answer, it is as if nobody had asked.
     pub(super) async fn ask(&self, key: ListenKey) -> io::Result<Listener> {
-        let ask = self.with(None, |member| member.ask(key, 0, Vec::new()));
+        let ask = self.with(None, |driver| driver.ask(key, 0, Vec::new()));
         let mut asking = Asking { inner: self, ask: Some(ask) };
-        let answer = self.wait_for(|member| member.answer(ask)).await?;
+        let answer = self.wait_for(|driver| driver.answer(ask)).await?;
         asking.ask = None;
         answer
     }
 
-    fn clear_abandoned(&self, member: &mut Member) {
+    fn clear_abandoned(&self, driver: &mut WorkerDriver) {
         let mut abandoned = self.abandoned.lock().unwrap_or_else(PoisonError::into_inner);
-        abandoned.retain(|ask| match member.answer(*ask) {
+        abandoned.retain(|ask| match driver.answer(*ask) {
             Some(Ok(listener)) => {
-                member.close(listener);
+                driver.close(listener);
                 false
             }
             Some(Err(_)) => false,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use roundel_core::SockName;
-use roundel_runtime::worker::{self, Member, Standing};
+use roundel_runtime::worker::{self, Standing, WorkerDriver};
 use smol::stream::Stream;
 
 use super::inner::Inner;
@@ -60,7 +60,7 @@ impl Listener {
     /// # Errors
     /// `WouldBlock` if none is there now. As accept(2), where this process accepts by itself.
     pub fn try_accept(&self) -> io::Result<Connection> {
-        self.inner.with(None, |member| member.accept(&self.listener)).map(Connection::new)
+        self.inner.with(None, |driver| driver.accept(&self.listener)).map(Connection::new)
     }
 
     /// Waits for the next connection, and gives it back: another worker gets it, and this one the
@@ -80,11 +80,11 @@ impl Listener {
     }
 
     fn poll_decline(&self, who: &Waiter, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        self.inner.poll(who, cx, |member| {
-            if member.decline(&self.listener) {
+        self.inner.poll(who, cx, |driver| {
+            if driver.decline(&self.listener) {
                 return Some(true);
             }
-            member.is_dry().then_some(false)
+            driver.is_dry().then_some(false)
         })
     }
 
@@ -94,9 +94,9 @@ impl Listener {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<Option<Connection>>> {
         let mut accepts = false;
-        let polled = self.inner.poll(who, cx, |member| {
-            let taken = self.take(member);
-            accepts = member.standing() == Standing::Serving;
+        let polled = self.inner.poll(who, cx, |driver| {
+            let taken = self.take(driver);
+            accepts = driver.standing() == Standing::Serving;
             taken
         });
         if let Poll::Ready(result) = polled {
@@ -112,10 +112,10 @@ impl Listener {
         Poll::Pending
     }
 
-    fn take(&self, member: &mut Member) -> Option<io::Result<Option<Connection>>> {
-        match member.take(&self.listener) {
+    fn take(&self, driver: &mut WorkerDriver) -> Option<io::Result<Option<Connection>>> {
+        match driver.take(&self.listener) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                member.is_dry().then_some(Ok(None))
+                driver.is_dry().then_some(Ok(None))
             }
             taken => Some(taken.map(|connection| Some(Connection::new(connection)))),
         }
@@ -124,7 +124,7 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        self.inner.with(None, |member| member.close(self.listener.clone()));
+        self.inner.with(None, |driver| driver.close(self.listener.clone()));
     }
 }
 

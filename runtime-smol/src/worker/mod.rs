@@ -14,7 +14,7 @@ mod waiters;
 use async_io::Timer;
 use roundel_core::{Address, ListenKey};
 use roundel_runtime::address;
-use roundel_runtime::worker::{Member, Standing};
+use roundel_runtime::worker::{Standing, WorkerDriver};
 use smol::future;
 
 use crate::set::Set;
@@ -64,23 +64,23 @@ impl Worker {
     /// If the environment names a channel that is none, or for want of descriptors
     /// or of a thread, which async-io has for itself.
     pub fn join() -> io::Result<Worker> {
-        Worker::over(Member::join()?)
+        Worker::over(WorkerDriver::join()?)
     }
 
-    pub(crate) fn over(member: Member) -> io::Result<Worker> {
-        Ok(Worker { inner: Inner::new(member)? })
+    pub(crate) fn over(driver: WorkerDriver) -> io::Result<Worker> {
+        Ok(Worker { inner: Inner::new(driver)? })
     }
 
     /// Whether a primary started this process, and is there still.
     pub fn is_in_cluster(&self) -> bool {
-        self.inner.with(None, |member| member.is_in_cluster())
+        self.inner.with(None, |driver| driver.is_in_cluster())
     }
 
     /// Has a panic on any thread tell the primary to start a replacement at once; the program may
     /// go on to finish what it has. Without this, a panic that ends the process is told by its
     /// end.
-    pub fn suicide_on_panic(&self) {
-        self.inner.shared.suicide_on_panic();
+    pub fn replace_on_panic(&self) {
+        self.inner.shared.replace_on_panic();
     }
 
     /// Listens through the primary, on an address as the command line writes it:
@@ -123,29 +123,29 @@ impl Worker {
     /// If epoll(7) fails.
     pub async fn leaving(&self) -> io::Result<Standing> {
         let is_leaving = |standing: &Standing| *standing != Standing::Serving;
-        self.inner.wait_for(|member| Some(member.standing()).filter(is_leaving)).await
+        self.inner.wait_for(|driver| Some(driver.standing()).filter(is_leaving)).await
     }
 
     /// Whether the worker is to go on, as far as it was told.
     pub fn standing(&self) -> Standing {
-        self.inner.with(None, |member| member.standing())
+        self.inner.with(None, |driver| driver.standing())
     }
 
-    /// Whether a panic has happened since [`suicide_on_panic`](Worker::suicide_on_panic).
+    /// Whether a panic has happened since [`replace_on_panic`](Worker::replace_on_panic).
     pub fn is_failing(&self) -> bool {
         self.inner.shared.is_failing()
     }
 
     /// Tells the primary that this worker fails: see
-    /// [`suicide_on_panic`](Worker::suicide_on_panic).
+    /// [`replace_on_panic`](Worker::replace_on_panic).
     pub fn suicide(&self) {
-        self.inner.with(None, |member| member.suicide());
+        self.inner.with(None, |driver| driver.suicide());
     }
 
     /// Leaves of its own will: no more connections come, and the end of the program will be no
     /// crash.
     pub fn leave(&self) {
-        self.inner.with(None, |member| member.leave());
+        self.inner.with(None, |driver| driver.leave());
     }
 
     /// Has a set watch what this worker reads from, in place of async-io, until it
@@ -158,18 +158,18 @@ impl Worker {
 
     /// Has the set watch for room in the channel too, or no longer.
     pub(crate) fn rewatch_in(&self, set: &Set, key: u64, writable: bool) -> io::Result<()> {
-        let channel = self.inner.shared.with(|member| member.channel_fd().cloned());
+        let channel = self.inner.shared.with(|driver| driver.channel_fd().cloned());
         channel.map_or(Ok(()), |channel| set.renew(channel, key, writable))
     }
 
     /// Whether there is something that the channel has no room for yet.
     pub(crate) fn wants_write(&self) -> bool {
-        self.inner.shared.with(|member| member.wants_write())
+        self.inner.shared.with(|driver| driver.wants_write())
     }
 
     /// Reads and writes what is possible now.
     pub(crate) fn turn(&self) {
-        self.inner.with(None, Member::turn);
+        self.inner.with(None, WorkerDriver::turn);
     }
 
     /// The end of a worker: sends what is left to be said and, after a suicide, waits for the
@@ -178,7 +178,7 @@ impl Worker {
     pub async fn finish(self) -> ExitCode {
         self.inner.leave_set();
         let failing = self.is_failing();
-        let settled = self.inner.wait_for(|member| member.is_settled(failing).then_some(()));
+        let settled = self.inner.wait_for(|driver| driver.is_settled(failing).then_some(()));
         let late = async {
             Timer::after(FAREWELL_TIMEOUT).await;
             Ok(())

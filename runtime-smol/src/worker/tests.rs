@@ -43,8 +43,8 @@ fn try_now<T>(what: impl Future<Output = T>) -> Option<T> {
 
 /// A worker that listens, and says nothing more by itself.
 fn serving() -> (FakePrimary, Worker, Listener) {
-    let (mut primary, member) = FakePrimary::new();
-    let worker = Worker::over(member).unwrap();
+    let (mut primary, driver) = FakePrimary::new();
+    let worker = Worker::over(driver).unwrap();
     let granting = thread::spawn(move || {
         primary.grant_first();
         primary
@@ -141,8 +141,8 @@ fn what_a_dropped_accept_did_not_return_is_not_acknowledged() {
 
 #[test]
 fn a_dropped_listen_gives_back_what_it_was_granted() {
-    let (mut primary, member) = FakePrimary::new();
-    let worker = Worker::over(member).unwrap();
+    let (mut primary, driver) = FakePrimary::new();
+    let worker = Worker::over(driver).unwrap();
     assert!(try_now(worker.listen("127.0.0.1:8080")).is_none());
     while !matches!(primary.hear(), FromWorker::Query { .. }) {}
     primary.grant();
@@ -264,7 +264,7 @@ fn a_connection_waits_for_its_client() {
 #[test]
 fn a_panic_on_another_thread_with_the_channel_full_ends_the_waiting() {
     let (primary, worker, web) = serving();
-    worker.suicide_on_panic();
+    worker.replace_on_panic();
     primary.clog();
     let (waits, is_waiting) = std::sync::mpsc::channel();
     let ended = thread::spawn(move || {
@@ -318,7 +318,7 @@ fn it_leaves_of_its_own_will() {
 
 #[test]
 fn outside_a_cluster_it_serves_by_itself() {
-    let worker = Worker::over(Member::new(None)).unwrap();
+    let worker = Worker::over(WorkerDriver::new(None)).unwrap();
     let web = block_on(worker.listen("127.0.0.1:0")).unwrap();
     let SockName::Ip(address) = *web.sockname() else { panic!("no IP address") };
     let client = thread::spawn(move || {

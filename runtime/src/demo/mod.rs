@@ -10,13 +10,13 @@
 //! | `/exit?code=N` | answers, then exits at once |
 
 mod client;
-mod crowd;
+mod clients;
 mod http;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-pub use crowd::{Crowd, Watcher};
+pub use clients::{Clients, Watcher};
 
 /// The end of a demo worker, and what there is to say about it.
 pub fn end(result: io::Result<ExitCode>) -> ExitCode {

@@ -13,8 +13,8 @@ use crate::exit::Exit;
 use crate::observe::control::Where;
 use crate::observe::eventlog::Target;
 use crate::observe::journal;
+use crate::primary::driver::PrimaryDriver;
 use crate::primary::setup::Setup;
-use crate::primary::shell::Shell;
 use crate::unix::process::Program;
 
 /// Whether this process is to be the primary: no primary has started it.
@@ -36,7 +36,7 @@ pub trait EventLoop {
     ///
     /// # Errors
     /// If the loop can't wait any more, which no input brings about.
-    fn run(shell: Shell) -> io::Result<Exit>;
+    fn run(driver: PrimaryDriver) -> io::Result<Exit>;
 }
 
 /// A primary whose workers run this same executable, with the same arguments.
@@ -162,6 +162,6 @@ impl<L: EventLoop> Primary<L> {
         setup.journal = self.journal;
         setup.quiet = self.quiet;
         setup.prepare = L::prepare;
-        L::run(Shell::start(setup).map_err(io::Error::other)?)
+        L::run(PrimaryDriver::start(setup).map_err(io::Error::other)?)
     }
 }

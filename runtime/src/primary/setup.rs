@@ -30,7 +30,7 @@ pub struct Setup {
     pub journal: Option<journal::Target>,
     /// Said on standard error once all wanted workers are ready for the first time; it is given
     /// the addresses of the listeners and the place of the control socket.
-    pub welcome: Option<fn(&Welcome) -> String>,
+    pub welcome: Option<fn(&ReadyReport) -> String>,
     /// The codec that workers must speak; `None` lets each one choose.
     pub codec: Option<Codec>,
     /// Whether nothing is said on standard error.
@@ -68,7 +68,7 @@ impl Setup {
 /// What can be said of a primary that has just become ready.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Welcome {
+pub struct ReadyReport {
     /// Where it listens.
     pub addresses: Vec<String>,
     /// The processes of its workers.

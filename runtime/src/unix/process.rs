@@ -38,7 +38,7 @@ pub const VARIABLES: [&str; 6] =
 
 /// By which variables a worker is told of its channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Told {
+pub enum ChannelVariables {
     /// This crate's own.
     Native,
     /// Those of Node's `cluster`.
@@ -49,20 +49,23 @@ pub enum Told {
     Either,
 }
 
-impl Told {
+impl ChannelVariables {
     fn variables(self, channel: i32, worker: WorkerId, slot: Slot) -> Vec<(&'static str, String)> {
         let (channel, worker) = (channel.to_string(), worker.get().to_string());
         let mut all = Vec::new();
-        if matches!(self, Told::Native | Told::Either) {
+        if matches!(self, ChannelVariables::Native | ChannelVariables::Either) {
             all.push((CHANNEL_VAR, channel.clone()));
             all.push((WORKER_VAR, worker.clone()));
             all.push((SLOT_VAR, slot.to_string()));
         }
-        if matches!(self, Told::Node | Told::NodeChild | Told::Either) {
+        if matches!(
+            self,
+            ChannelVariables::Node | ChannelVariables::NodeChild | ChannelVariables::Either
+        ) {
             all.push((NODE_CHANNEL_VAR, channel));
             all.push((NODE_FORMAT_VAR, "json".into()));
         }
-        if matches!(self, Told::Node | Told::Either) {
+        if matches!(self, ChannelVariables::Node | ChannelVariables::Either) {
             all.push((NODE_WORKER_VAR, worker));
         }
         all
@@ -162,7 +165,7 @@ pub fn spawn(
     program: &Program,
     worker: WorkerId,
     slot: Slot,
-    told: Told,
+    variables: ChannelVariables,
     files: &OpenFiles,
 ) -> Result<Spawned, SpawnError> {
     let (ours, theirs) = channel::pair()?;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use roundel_core::Time;
 
-use super::Member;
+use super::WorkerDriver;
 
 /// Whether a worker goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub enum Standing {
     Alone,
 }
 
-/// How far a [`Member`] has got. If two values differ, something came in between that anybody who
+/// How far a [`WorkerDriver`] has got. If two values differ, something came in between that anybody who
 /// waits may be waiting for: a connection, an answer, room in the channel, the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct News {
@@ -71,18 +71,18 @@ impl Reminder {
         &self.fd
     }
 
-    /// To be called after everything that was done with the member.
-    pub fn update(&mut self, member: &Member) {
-        let (news, given) = (member.news(), member.given());
+    /// To be called after everything that was done with the driver.
+    pub fn update(&mut self, driver: &WorkerDriver) {
+        let (news, given) = (driver.news(), driver.given());
         let known = std::mem::replace(&mut self.news, news);
         let is_change = (news, given) != (known, std::mem::replace(&mut self.given, given));
         let ends = (news.standing, news.is_dry) != (known.standing, known.is_dry);
-        if ends || (is_change && member.waiting() > 0) {
+        if ends || (is_change && driver.waiting() > 0) {
             self.stays |= ends;
             self.is_raised = true;
             // Full only after 2^64 times (eventfd(2)).
             let _ = nix::unistd::write(self.fd.as_fd(), &1_u64.to_ne_bytes());
-        } else if self.is_raised && !self.stays && member.waiting() == 0 {
+        } else if self.is_raised && !self.stays && driver.waiting() == 0 {
             self.is_raised = false;
             // It holds something, so this does not fail.
             let _ = nix::unistd::read(self.fd.as_fd(), &mut [0; 8]);

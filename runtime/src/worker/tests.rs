@@ -25,7 +25,7 @@ fn listener() -> ListenerId {
     ListenerId::from_raw(1).unwrap()
 }
 
-/// The other end of a member's channel, by hand.
+/// The other end of a driver's channel, by hand.
 struct Primary {
     fd: OwnedFd,
     decoder: Decoder<FromWorker>,
@@ -71,13 +71,13 @@ impl Primary {
     }
 }
 
-fn cluster() -> (Primary, Member) {
+fn cluster() -> (Primary, WorkerDriver) {
     let (ours, theirs) = channel::pair().unwrap();
     channel::set_nonblocking(&theirs).unwrap();
-    let member = Member::new(Some((theirs, Codec::Native)));
+    let driver = WorkerDriver::new(Some((theirs, Codec::Native)));
     let mut primary = Primary { fd: ours, decoder: Decoder::new(MAX), greeted: false };
     assert_eq!(primary.hear(), (vec![FromWorker::Online], false));
-    (primary, member)
+    (primary, driver)
 }
 
 fn grant(shared: bool) -> ToWorker {
@@ -86,22 +86,22 @@ fn grant(shared: bool) -> ToWorker {
     ToWorker::QueryReply { ack: seq(1), result: Ok(Box::new(granted)) }
 }
 
-/// A member that listens.
-fn serving() -> (Primary, Member, Listener) {
-    let (mut primary, mut member) = cluster();
-    let ask = member.ask(ListenKey::stream(Address::Nth(0)), 0, vec![]);
-    assert!(member.answer(ask).is_none());
+/// A driver that listens.
+fn serving() -> (Primary, WorkerDriver, Listener) {
+    let (mut primary, mut driver) = cluster();
+    let ask = driver.ask(ListenKey::stream(Address::Nth(0)), 0, vec![]);
+    assert!(driver.answer(ask).is_none());
     primary.send(&grant(false), &[]);
-    member.turn();
-    let web = member.answer(ask).unwrap().unwrap();
+    driver.turn();
+    let web = driver.answer(ask).unwrap().unwrap();
     assert_eq!(web.data(), [5]);
     assert_eq!(primary.hear().0.last(), Some(&FromWorker::Listening { listener: listener() }));
-    (primary, member, web)
+    (primary, driver, web)
 }
 
 /// What is there to take now.
-fn take(member: &mut Member, web: &Listener) -> Option<Connection> {
-    match member.accept(web) {
+fn take(driver: &mut WorkerDriver, web: &Listener) -> Option<Connection> {
+    match driver.accept(web) {
         Ok(connection) => Some(connection),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
         Err(error) => panic!("{error}"),
@@ -121,8 +121,8 @@ fn ack(n: u64, accepted: bool) -> FromWorker {
 }
 
 /// Fills a channel with bytes that mean nothing; tells how many.
-fn clog(member: &Member) -> usize {
-    let fd = member.channel_fd().unwrap().clone();
+fn clog(driver: &WorkerDriver) -> usize {
+    let fd = driver.channel_fd().unwrap().clone();
     setsockopt(&fd, sockopt::SndBuf, &4608).unwrap();
     let mut count = 0;
     while channel::send(fd.as_fd(), b"#", &[]).is_ok() {
@@ -141,14 +141,14 @@ fn unclog(primary: &Primary, mut count: usize) {
 
 #[test]
 fn a_connection_is_acknowledged_when_it_is_taken() {
-    let (mut primary, mut member, web) = serving();
+    let (mut primary, mut driver, web) = serving();
     let (mut client, ours) = connection();
     primary.hand_over(1, 1, &[&ours]);
-    member.turn();
+    driver.turn();
     assert_eq!(primary.hear(), (vec![], false), "it arrived, but nobody took it");
-    let mut connection = take(&mut member, &web).unwrap();
+    let mut connection = take(&mut driver, &web).unwrap();
     assert_eq!(primary.hear(), (vec![ack(1, true)], false));
-    assert!(take(&mut member, &web).is_none());
+    assert!(take(&mut driver, &web).is_none());
     client.write_all(b"hello").unwrap();
     let mut buffer = [0; 5];
     connection.read_exact(&mut buffer).unwrap();
@@ -164,31 +164,31 @@ fn a_connection_is_acknowledged_when_it_is_taken() {
 
 #[test]
 fn an_answer_held_back_by_a_full_channel_holds_the_connection_back() {
-    let (mut primary, mut member, web) = serving();
+    let (mut primary, mut driver, web) = serving();
     let (_client, ours) = connection();
     primary.hand_over(1, 2, &[&ours, &ours]);
-    let clogged = clog(&member);
+    let clogged = clog(&driver);
     for _ in 0..3 {
-        assert!(take(&mut member, &web).is_none());
+        assert!(take(&mut driver, &web).is_none());
     }
-    assert!(member.wants_write());
+    assert!(driver.wants_write());
     unclog(&primary, clogged);
-    assert!(take(&mut member, &web).is_some());
-    assert!(!member.wants_write());
+    assert!(take(&mut driver, &web).is_some());
+    assert!(!driver.wants_write());
     assert_eq!(primary.hear(), (vec![ack(1, true)], false), "one is taken for all the asking");
-    assert!(take(&mut member, &web).is_some());
+    assert!(take(&mut driver, &web).is_some());
 }
 
 #[test]
 fn what_could_not_be_answered_is_closed_unread() {
-    let (mut primary, mut member, web) = serving();
+    let (mut primary, mut driver, web) = serving();
     let (mut client, ours) = connection();
     client.write_all(b"unread").unwrap();
     primary.hand_over(1, 1, &[&ours]);
-    member.turn();
+    driver.turn();
     drop(primary);
-    assert!(take(&mut member, &web).is_none());
-    assert_eq!((member.standing(), member.is_in_cluster()), (Standing::Alone, false));
+    assert!(take(&mut driver, &web).is_none());
+    assert_eq!((driver.standing(), driver.is_in_cluster()), (Standing::Alone, false));
     // Another worker could serve it now.
     let mut stream = TcpStream::from(ours);
     let mut buffer = [0; 6];
@@ -201,52 +201,52 @@ fn what_could_not_be_answered_is_closed_unread() {
 
 #[test]
 fn missing_handles_are_declined() {
-    let (mut primary, mut member, web) = serving();
+    let (mut primary, mut driver, web) = serving();
     let (_client, ours) = connection();
     primary.hand_over(1, 2, &[&ours]);
-    assert!(take(&mut member, &web).is_some());
-    assert!(take(&mut member, &web).is_none());
+    assert!(take(&mut driver, &web).is_some());
+    assert!(take(&mut driver, &web).is_none());
     assert_eq!(primary.hear(), (vec![ack(2, false), ack(1, true)], false));
     primary.hand_over(3, 1, &[&ours]);
-    member.turn();
-    member.decline(&web);
+    driver.turn();
+    driver.decline(&web);
     assert_eq!(primary.hear(), (vec![ack(3, false)], false));
 }
 
 #[test]
 fn a_primary_that_talks_nonsense_is_left() {
-    let (primary, mut member, _web) = serving();
+    let (primary, mut driver, _web) = serving();
     channel::send(primary.fd.as_fd(), &[0xFF; 64], &[]).unwrap();
-    member.turn();
-    assert_eq!((member.standing(), member.is_in_cluster()), (Standing::Alone, false));
+    driver.turn();
+    assert_eq!((driver.standing(), driver.is_in_cluster()), (Standing::Alone, false));
 }
 
 #[test]
 fn who_leaves_closes_the_channel_when_the_primary_knows() {
-    let (mut primary, mut member, _web) = serving();
+    let (mut primary, mut driver, _web) = serving();
     let (_client, ours) = connection();
     primary.hand_over(1, 1, &[&ours]);
-    member.turn();
-    member.leave();
-    assert_eq!(member.standing(), Standing::Leaving);
+    driver.turn();
+    driver.leave();
+    assert_eq!(driver.standing(), Standing::Leaving);
     let farewell = FromWorker::ExitedAfterDisconnect { seq: seq(2) };
     assert_eq!(primary.hear(), (vec![farewell, ack(1, false)], false));
     primary.send(&ToWorker::Ack { ack: seq(2) }, &[]);
-    let still_held = member.channel_fd().unwrap().clone();
-    member.turn();
+    let still_held = driver.channel_fd().unwrap().clone();
+    driver.turn();
     assert_eq!(primary.hear(), (vec![], true), "{still_held:?} does not delay the end");
-    assert_eq!(member.standing(), Standing::Alone);
+    assert_eq!(driver.standing(), Standing::Alone);
 }
 
 #[test]
 fn a_drained_member_takes_what_arrived() {
-    let (mut primary, mut member, web) = serving();
+    let (mut primary, mut driver, web) = serving();
     let (_client, ours) = connection();
     primary.hand_over(1, 1, &[&ours]);
     primary.send(&ToWorker::Drain { deadline_ms: 1_000 }, &[]);
-    assert!(take(&mut member, &web).is_some());
-    assert!(take(&mut member, &web).is_none());
-    assert!(matches!(member.standing(), Standing::Draining { deadline: Some(_) }));
+    assert!(take(&mut driver, &web).is_some());
+    assert!(take(&mut driver, &web).is_none());
+    assert!(matches!(driver.standing(), Standing::Draining { deadline: Some(_) }));
 }
 
 /// Waits until something is to be heard.
@@ -258,39 +258,43 @@ fn hear_soon(primary: &mut Primary) -> Vec<FromWorker> {
 
 #[test]
 fn a_panic_on_another_thread_says_suicide() {
-    let (mut primary, member, _web) = serving();
-    let shared = Shared::new(member).unwrap();
-    shared.suicide_on_panic();
+    let (mut primary, driver, _web) = serving();
+    let shared = Shared::new(driver).unwrap();
+    shared.replace_on_panic();
     assert!(thread::spawn(|| panic!("a test's panic")).join().is_err());
     assert_eq!(primary.hear().0, [FromWorker::Suicide { seq: seq(2) }]);
-    assert!(shared.with(|member| !member.is_suicide_settled()));
+    assert!(shared.with(|driver| !driver.is_suicide_settled()));
     primary.send(&ToWorker::Ack { ack: seq(2) }, &[]);
-    let acked = shared.with(|member| {
-        member.turn();
-        member.is_suicide_settled()
+    let acked = shared.with(|driver| {
+        driver.turn();
+        driver.is_suicide_settled()
     });
     assert!(acked);
 }
 
 #[test]
 fn a_panic_with_the_channel_full_is_said_when_there_is_room() {
-    let (mut primary, member, _web) = serving();
-    let clogged = clog(&member);
-    let shared = Shared::new(member).unwrap();
+    let (mut primary, driver, _web) = serving();
+    let clogged = clog(&driver);
+    let shared = Shared::new(driver).unwrap();
     let other = shared.clone();
     thread::spawn(move || other.fail()).join().unwrap();
-    assert!(shared.with(|member| member.wants_write()));
-    let bell = nix::poll::PollFd::new(shared.bell().as_fd(), nix::poll::PollFlags::POLLIN);
-    assert_eq!(nix::poll::poll(&mut [bell], 0_u8), Ok(1), "the loop is woken to watch for room");
+    assert!(shared.with(|driver| driver.wants_write()));
+    let panic_fd = nix::poll::PollFd::new(shared.panic_fd().as_fd(), nix::poll::PollFlags::POLLIN);
+    assert_eq!(
+        nix::poll::poll(&mut [panic_fd], 0_u8),
+        Ok(1),
+        "the loop is woken to watch for room"
+    );
     unclog(&primary, clogged);
-    shared.with(Member::turn);
+    shared.with(WorkerDriver::turn);
     assert_eq!(primary.hear().0, [FromWorker::Suicide { seq: seq(2) }]);
 }
 
 #[test]
 fn a_panic_while_the_member_is_in_use_is_said_by_its_user() {
-    let (mut primary, member, _web) = serving();
-    let shared = Shared::new(member).unwrap();
+    let (mut primary, driver, _web) = serving();
+    let shared = Shared::new(driver).unwrap();
     let other = shared.clone();
     shared.with(|_| thread::spawn(move || other.fail()).join().unwrap());
     assert_eq!(hear_soon(&mut primary), [FromWorker::Suicide { seq: seq(2) }]);
@@ -298,8 +302,8 @@ fn a_panic_while_the_member_is_in_use_is_said_by_its_user() {
 
 #[test]
 fn a_panic_of_the_member_s_user_is_said_all_the_same() {
-    let (mut primary, member, _web) = serving();
-    let shared = Shared::new(member).unwrap();
+    let (mut primary, driver, _web) = serving();
+    let shared = Shared::new(driver).unwrap();
     let other = shared.clone();
     let user = thread::spawn(move || {
         other.with(|_| {
@@ -309,7 +313,7 @@ fn a_panic_of_the_member_s_user_is_said_all_the_same() {
     });
     assert!(user.join().is_err());
     assert_eq!(hear_soon(&mut primary), [FromWorker::Suicide { seq: seq(2) }]);
-    assert_eq!(shared.with(|member| member.standing()), Standing::Leaving);
+    assert_eq!(shared.with(|driver| driver.standing()), Standing::Leaving);
 }
 
 #[test]
@@ -329,44 +333,44 @@ fn a_number_that_is_no_channel_is_told_and_left_alone() {
     assert_eq!(environment::adopt(number).unwrap().as_raw_fd(), number);
 }
 
-fn listen_alone(member: &mut Member, at: &str) -> Listener {
-    let ask = member.ask(ListenKey::stream(address::parse(at).unwrap()), 0, vec![]);
-    member.answer(ask).unwrap().unwrap()
+fn listen_alone(driver: &mut WorkerDriver, at: &str) -> Listener {
+    let ask = driver.ask(ListenKey::stream(address::parse(at).unwrap()), 0, vec![]);
+    driver.answer(ask).unwrap().unwrap()
 }
 
 #[test]
 fn outside_a_cluster_it_listens_by_itself() {
-    let mut member = Member::new(None);
+    let mut driver = WorkerDriver::new(None);
     let path = std::env::temp_dir().join(format!("roundel-alone-{}", std::process::id()));
-    let local = listen_alone(&mut member, &format!("unix:{}", path.display()));
-    let any = listen_alone(&mut member, ":0");
+    let local = listen_alone(&mut driver, &format!("unix:{}", path.display()));
+    let any = listen_alone(&mut driver, ":0");
     let (mut client, port) = (UnixStream::connect(&path).unwrap(), any.sockname().port().unwrap());
     let _tcp = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    assert!(take(&mut member, &local).unwrap().into_tcp_stream().is_err(), "it is a unix one");
+    assert!(take(&mut driver, &local).unwrap().into_tcp_stream().is_err(), "it is a unix one");
     assert_eq!(client.read(&mut [0]).unwrap(), 0);
-    take(&mut member, &any).unwrap().into_tcp_stream().unwrap();
-    let nth = member.ask(ListenKey::stream(Address::Nth(0)), 0, vec![]);
-    assert!(member.answer(nth).unwrap().is_err());
-    member.close(any);
+    take(&mut driver, &any).unwrap().into_tcp_stream().unwrap();
+    let nth = driver.ask(ListenKey::stream(Address::Nth(0)), 0, vec![]);
+    assert!(driver.answer(nth).unwrap().is_err());
+    driver.close(any);
     assert!(TcpStream::connect(("127.0.0.1", port)).is_err(), "it was closed");
-    drop(member);
+    drop(driver);
     assert!(!path.exists());
 }
 
 #[test]
 fn a_shared_listener_is_given_up_too() {
-    let (mut primary, mut member) = cluster();
-    let ask = member.ask(ListenKey::stream(Address::Nth(0)), 0, vec![]);
+    let (mut primary, mut driver) = cluster();
+    let ask = driver.ask(ListenKey::stream(Address::Nth(0)), 0, vec![]);
     let door = TcpListener::bind("127.0.0.1:0").unwrap();
     door.set_nonblocking(true).unwrap();
     let address = door.local_addr().unwrap();
     primary.send(&grant(true), &[&door.into()]);
-    member.turn();
-    let web = member.answer(ask).unwrap().unwrap();
+    driver.turn();
+    let web = driver.answer(ask).unwrap().unwrap();
     let _client = TcpStream::connect(address).unwrap();
-    assert!(take(&mut member, &web).is_some());
+    assert!(take(&mut driver, &web).is_some());
     primary.hear();
-    member.close(web);
+    driver.close(web);
     assert_eq!(primary.hear().0, [FromWorker::Close { listener: listener() }]);
     assert!(TcpStream::connect(address).is_err(), "nobody holds it");
 }

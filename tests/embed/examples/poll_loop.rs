@@ -20,7 +20,7 @@ use roundel_core::{
 };
 use roundel_runtime::address;
 use roundel_runtime::unix::limits::OpenFiles;
-use roundel_runtime::unix::process::{self, Program, Told};
+use roundel_runtime::unix::process::{self, ChannelVariables, Program};
 use roundel_runtime::unix::signals::{Signal as Heard, Signals};
 use roundel_runtime::unix::socket::{self, Inherited};
 use roundel_runtime::unix::{channel, clock};
@@ -34,7 +34,7 @@ struct Embedder {
     custody: Custody<OwnedFd>,
     /// Listeners, and whether they are accepted from.
     doors: BTreeMap<ListenerId, (OwnedFd, bool)>,
-    links: BTreeMap<WorkerId, Link>,
+    channels: BTreeMap<WorkerId, WorkerChannel>,
     pids: BTreeMap<WorkerId, i32>,
     program: Program,
     files: OpenFiles,
@@ -43,7 +43,7 @@ struct Embedder {
 }
 
 /// A worker's channel.
-struct Link {
+struct WorkerChannel {
     fd: OwnedFd,
     decoder: Option<Decoder<FromWorker>>,
     /// What is to be sent, and how much of the first one was.
@@ -66,7 +66,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         now: clock::now(),
         custody: Custody::new(),
         doors: BTreeMap::new(),
-        links: BTreeMap::new(),
+        channels: BTreeMap::new(),
         pids: BTreeMap::new(),
         program,
         signals: Signals::open()?,
@@ -88,10 +88,10 @@ impl Embedder {
         let mut fds = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
         let accepting = self.doors.values().filter(|(_, accepts)| *accepts);
         fds.extend(accepting.map(|(fd, _)| PollFd::new(fd.as_fd(), PollFlags::POLLIN)));
-        for link in self.links.values() {
+        for channel in self.channels.values() {
             let mut flags = PollFlags::POLLIN;
-            flags.set(PollFlags::POLLOUT, !link.unsent.is_empty());
-            fds.push(PollFd::new(link.fd.as_fd(), flags));
+            flags.set(PollFlags::POLLOUT, !channel.unsent.is_empty());
+            fds.push(PollFd::new(channel.fd.as_fd(), flags));
         }
         let left = self.core.poll_timeout().map(|deadline| deadline.at.since(clock::now()));
         // Rounded up: too early, it would be for nothing.
@@ -108,7 +108,7 @@ impl Embedder {
     fn turn(&mut self) {
         self.now = clock::now();
         let mut inputs = Vec::new();
-        self.links.retain(|worker, link| link.read(*worker, &mut inputs));
+        self.channels.retain(|worker, channel| channel.read(*worker, &mut inputs));
         while let Some(signal) = self.signals.read() {
             match signal {
                 Heard::Child => {
@@ -157,8 +157,8 @@ impl Embedder {
             self.execute(output);
         }
         let (custody, doors) = (&self.custody, &self.doors);
-        for link in self.links.values_mut() {
-            link.flush(|attach| match attach {
+        for channel in self.channels.values_mut() {
+            channel.flush(|attach| match attach {
                 Attach::Conn(conn) => custody.get(conn).map(AsFd::as_fd),
                 Attach::Listener(listener) => doors.get(&listener).map(|door| door.0.as_fd()),
             });
@@ -168,17 +168,25 @@ impl Embedder {
     fn execute(&mut self, output: Output) {
         match output {
             Output::Send { worker, msg, attach } => {
-                let link = self.links.entry(worker);
-                link.and_modify(|link| link.unsent.push_back((msg, attach)));
+                let channel = self.channels.entry(worker);
+                channel.and_modify(|channel| channel.unsent.push_back((msg, attach)));
             }
             Output::Release { conn, .. } => drop(self.custody.release(conn)),
             Output::Spawn { worker, slot, .. } => {
-                match process::spawn(&self.program, worker, slot, Told::Native, &self.files) {
+                match process::spawn(
+                    &self.program,
+                    worker,
+                    slot,
+                    ChannelVariables::Native,
+                    &self.files,
+                ) {
                     Ok(spawned) => {
                         let (unsent, encoded) = (VecDeque::new(), Vec::new());
                         let fd = spawned.channel;
-                        self.links
-                            .insert(worker, Link { fd, decoder: None, unsent, encoded, sent: 0 });
+                        self.channels.insert(
+                            worker,
+                            WorkerChannel { fd, decoder: None, unsent, encoded, sent: 0 },
+                        );
                         self.pids.insert(worker, spawned.pid);
                         self.tell(Input::Spawned { worker, pid: spawned.pid });
                     }
@@ -203,9 +211,10 @@ impl Embedder {
                 }
             }
             Output::Fence { worker } => {
-                let _ = self.links.get(&worker).map(|link| channel::fence(link.fd.as_fd()));
+                let _ =
+                    self.channels.get(&worker).map(|channel| channel::fence(channel.fd.as_fd()));
             }
-            Output::Forget { worker } => drop(self.links.remove(&worker)),
+            Output::Forget { worker } => drop(self.channels.remove(&worker)),
             Output::Bind { listener, key, backlog } => {
                 let bound = socket::bind(&key, backlog, &Inherited::default());
                 let result = bound.map_err(|errno| roundel_core::Errno(errno as i32));
@@ -237,7 +246,7 @@ impl Embedder {
     }
 }
 
-impl Link {
+impl WorkerChannel {
     /// Reads until it would block. False at the end of the channel.
     fn read(&mut self, worker: WorkerId, inputs: &mut Vec<Input>) -> bool {
         let mut buffer = [0; 4096];

@@ -19,7 +19,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use roundel_core::{Address, ListenKey};
-use roundel_runtime::worker::{Listener, Member, Shared, worker_id};
+use roundel_runtime::worker::{Listener, Shared, WorkerDriver, worker_id};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::TcpStream;
@@ -35,29 +35,29 @@ struct Worker {
     shared: Arc<Shared>,
     channel: AsyncFd<Arc<OwnedFd>>,
     /// Becomes ready when a thread panics. Ready for ever then, but only its rise is awaited.
-    bell: AsyncFd<Arc<OwnedFd>>,
+    panic_fd: AsyncFd<Arc<OwnedFd>>,
     /// A task has read something that others may wait for.
     news: Notify,
 }
 
 impl Worker {
     fn join() -> io::Result<Worker> {
-        let member = Member::join()?;
-        let channel = member.channel_fd().ok_or(io::ErrorKind::NotConnected)?;
+        let driver = WorkerDriver::join()?;
+        let channel = driver.channel_fd().ok_or(io::ErrorKind::NotConnected)?;
         let channel = watch(Arc::clone(channel), Interest::READABLE | Interest::WRITABLE)?;
-        let shared = Shared::new(member)?;
-        shared.suicide_on_panic();
-        let bell = watch(Arc::clone(shared.bell()), Interest::READABLE)?;
-        Ok(Worker { shared, channel, bell, news: Notify::new() })
+        let shared = Shared::new(driver)?;
+        shared.replace_on_panic();
+        let panic_fd = watch(Arc::clone(shared.panic_fd()), Interest::READABLE)?;
+        Ok(Worker { shared, channel, panic_fd, news: Notify::new() })
     }
 
-    /// Does something with the member, and tells all who wait if that was news to them: whichever
+    /// Does something with the driver, and tells all who wait if that was news to them: whichever
     /// task reads the channel reads for all of them.
-    fn with<R>(&self, act: impl FnOnce(&mut Member) -> R) -> R {
-        let (result, is_news) = self.shared.with(|member| {
-            let before = member.news();
-            let result = act(member);
-            (result, member.news() != before)
+    fn with<R>(&self, act: impl FnOnce(&mut WorkerDriver) -> R) -> R {
+        let (result, is_news) = self.shared.with(|driver| {
+            let before = driver.news();
+            let result = act(driver);
+            (result, driver.news() != before)
         });
         if is_news {
             self.news.notify_waiters();
@@ -66,12 +66,15 @@ impl Worker {
     }
 
     /// Looks until there is something. Can be dropped at any time.
-    async fn wait_for<R>(&self, mut look: impl FnMut(&mut Member) -> Option<R>) -> io::Result<R> {
+    async fn wait_for<R>(
+        &self,
+        mut look: impl FnMut(&mut WorkerDriver) -> Option<R>,
+    ) -> io::Result<R> {
         loop {
             // Waits from here on: what comes between the look and the wait is not missed.
             let mut told = pin!(self.news.notified());
             told.as_mut().enable();
-            let (found, wants_write) = self.with(|member| (look(member), member.wants_write()));
+            let (found, wants_write) = self.with(|driver| (look(driver), driver.wants_write()));
             if let Some(found) = found {
                 return Ok(found);
             }
@@ -83,10 +86,10 @@ impl Worker {
                 ready = self.channel.ready(interest) => {
                     let mut ready = ready?;
                     // Reads and writes until it would block.
-                    self.with(Member::turn);
+                    self.with(WorkerDriver::turn);
                     ready.clear_ready();
                 }
-                rung = self.bell.readable() => rung?.clear_ready(),
+                rung = self.panic_fd.readable() => rung?.clear_ready(),
                 () = told => {}
             }
         }
@@ -94,15 +97,15 @@ impl Worker {
 
     async fn listen(&self) -> io::Result<Listener> {
         let key = ListenKey::stream(Address::Nth(0));
-        let ask = self.with(|member| member.ask(key, 0, Vec::new()));
-        self.wait_for(|member| member.answer(ask)).await?
+        let ask = self.with(|driver| driver.ask(key, 0, Vec::new()));
+        self.wait_for(|driver| driver.answer(ask)).await?
     }
 
     /// The next connection; `None` once the worker is to leave and nothing more will come.
     async fn accept(&self, listener: &Listener) -> io::Result<Option<TcpStream>> {
-        let taken = self.wait_for(|member| match member.accept(listener) {
+        let taken = self.wait_for(|driver| match driver.accept(listener) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                member.is_dry().then_some(Ok(None))
+                driver.is_dry().then_some(Ok(None))
             }
             taken => Some(taken.map(Some)),
         });
@@ -115,9 +118,9 @@ impl Worker {
     /// The end: what is left to be said, and after a panic the start of the replacement.
     async fn finish(&self) -> ExitCode {
         let is_failing = self.shared.is_failing();
-        let settled = self.wait_for(|member| {
-            let is_said = !is_failing || member.is_suicide_settled();
-            (is_said && !member.wants_write()).then_some(())
+        let settled = self.wait_for(|driver| {
+            let is_said = !is_failing || driver.is_suicide_settled();
+            (is_said && !driver.wants_write()).then_some(())
         });
         let _ = tokio::time::timeout(Duration::from_secs(5), settled).await;
         if is_failing { ExitCode::from(101) } else { ExitCode::SUCCESS }

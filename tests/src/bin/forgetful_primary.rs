@@ -10,18 +10,18 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use roundel_core::ListenerId;
 use roundel_runtime::exit::Exit;
-use roundel_runtime::primary::shell::{Change, Shell, Source};
+use roundel_runtime::primary::driver::{Change, PrimaryDriver, Source};
 use roundel_runtime::primary::{EventLoop, Primary};
 use roundel_runtime::unix::clock;
 
 enum Forgetful {}
 
 impl EventLoop for Forgetful {
-    fn run(mut shell: Shell) -> io::Result<Exit> {
+    fn run(mut driver: PrimaryDriver) -> io::Result<Exit> {
         let forgotten = ListenerId::from_raw(1).map(Source::Listener);
         let mut watched: BTreeMap<Source, (Arc<OwnedFd>, bool)> = BTreeMap::new();
         loop {
-            while let Some(change) = shell.next_change() {
+            while let Some(change) = driver.next_change() {
                 match change {
                     Change::Watch { source, fd, writable } => {
                         watched.insert(source, (fd, writable));
@@ -32,7 +32,7 @@ impl EventLoop for Forgetful {
                     Change::Unwatch { source } => drop(watched.remove(&source)),
                 }
             }
-            if let Some(exit) = shell.finished() {
+            if let Some(exit) = driver.finished() {
                 return Ok(exit);
             }
             let mut kept: Vec<(Source, PollFd<'_>)> = Vec::new();
@@ -42,16 +42,16 @@ impl EventLoop for Forgetful {
                     kept.push((source, PollFd::new(fd.as_fd(), PollFlags::POLLIN | out)));
                 }
             }
-            let left = shell.deadline().map(|at| at.since(clock::now()).as_millis() as u64 + 1);
-            let left = if shell.has_work() { 0 } else { left.unwrap_or(1_000).min(1_000) };
+            let left = driver.deadline().map(|at| at.since(clock::now()).as_millis() as u64 + 1);
+            let left = if driver.has_work() { 0 } else { left.unwrap_or(1_000).min(1_000) };
             let (sources, mut fds): (Vec<_>, Vec<_>) = kept.into_iter().unzip();
             poll(&mut fds, PollTimeout::from(left as u16))?;
             for (source, fd) in sources.into_iter().zip(fds) {
                 if fd.any() == Some(true) {
-                    shell.on_ready(source);
+                    driver.on_ready(source);
                 }
             }
-            shell.turn(clock::now());
+            driver.turn(clock::now());
         }
     }
 }

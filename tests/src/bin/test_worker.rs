@@ -16,8 +16,8 @@ impl Api for Mio {
         Worker::join().map(Mio)
     }
 
-    fn suicide_on_panic(&self) {
-        self.0.suicide_on_panic();
+    fn replace_on_panic(&self) {
+        self.0.replace_on_panic();
     }
 
     fn listen(&mut self, at: &str) -> io::Result<Listener> {

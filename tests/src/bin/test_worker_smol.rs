@@ -17,8 +17,8 @@ impl Api for Smol {
         Worker::join().map(Smol)
     }
 
-    fn suicide_on_panic(&self) {
-        self.0.suicide_on_panic();
+    fn replace_on_panic(&self) {
+        self.0.replace_on_panic();
     }
 
     fn listen(&mut self, at: &str) -> io::Result<Listener> {

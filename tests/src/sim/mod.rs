@@ -98,7 +98,7 @@ pub struct Sim {
     /// How many outputs the inputs so far may have.
     allowed: usize,
     digest: Digest,
-    heard: Vec<roundel_runtime::primary::link::Heard>,
+    heard: Vec<roundel_runtime::primary::worker_channel::Heard>,
     /// What a read fills.
     buffer: Vec<u8>,
 }

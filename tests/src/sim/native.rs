@@ -1,5 +1,5 @@
 //! A worker that speaks the native protocol: the real machine and codec, driven as the runtime's
-//! worker API does it (`runtime/src/worker/member.rs`).
+//! worker API does it (`runtime/src/worker/driver.rs`).
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;

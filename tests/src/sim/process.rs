@@ -1,7 +1,7 @@
 //! A worker in a simulation: its process, both ends of its channel, and what is wrong with it.
 
 use roundel_core::{Config, ExitStatus, Slot, WorkerId};
-use roundel_runtime::primary::link::Link;
+use roundel_runtime::primary::worker_channel::WorkerChannel;
 
 use super::end::Trouble;
 use super::program::{Channel, Program};
@@ -12,7 +12,7 @@ use crate::plan::World;
 pub(crate) struct Process {
     pub(crate) id: WorkerId,
     pub(crate) slot: Slot,
-    pub(crate) link: Link,
+    pub(crate) link: WorkerChannel,
     pub(crate) channel: Channel,
     /// What runs in it, once it speaks and as long as it lives.
     pub(crate) program: Option<Program>,
@@ -57,7 +57,7 @@ impl Process {
         Process {
             id,
             slot,
-            link: Link::new(None, config),
+            link: WorkerChannel::new(None, config),
             channel: Channel::new(world.down, world.up),
             program: None,
             started: false,

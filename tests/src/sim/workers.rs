@@ -3,7 +3,7 @@
 use roundel_core::{
     BYTES_PER_TURN, Codec, Errno, ExitStatus, FromWorker, Input, ListenKey, SpawnError, WorkerId,
 };
-use roundel_runtime::primary::link::{Heard, ReadState};
+use roundel_runtime::primary::worker_channel::{Heard, ReadState};
 
 use super::Sim;
 use super::end::PipeEnd;

@@ -23,11 +23,11 @@ struct Program {
 
 impl Program {
     fn start(seed: u64, codec: Codec, listeners: usize) -> Program {
-        let (dealer, member) = Dealer::new(codec);
+        let (dealer, driver) = Dealer::new(codec);
         let mut program = Program {
             dice: Dice::new(seed),
             dealer,
-            worker: Worker::over(member).unwrap(),
+            worker: Worker::over(driver).unwrap(),
             poll: Poll::new().unwrap(),
             events: Events::with_capacity(8),
             open: Vec::new(),

@@ -10,8 +10,8 @@ use super::*;
 
 /// A worker with so many listeners.
 fn start(codec: Codec, listeners: usize) -> (Dealer, Worker, Vec<Listener>) {
-    let (mut dealer, member) = Dealer::new(codec);
-    let worker = Worker::over(member).unwrap();
+    let (mut dealer, driver) = Dealer::new(codec);
+    let worker = Worker::over(driver).unwrap();
     let mut open = Vec::new();
     for n in 0..listeners {
         open.push(thread::scope(|scope| {

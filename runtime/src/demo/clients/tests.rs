@@ -48,17 +48,17 @@ impl Watcher for Asked {
     }
 }
 
-fn crowd() -> Crowd<Asked> {
-    Crowd::new(Asked::default())
+fn clients() -> Clients<Asked> {
+    Clients::new(Asked::default())
 }
 
 /// A client that sends this, then comes. What is sent over such a socket is there at once.
-fn come(crowd: &mut Crowd<Asked>, request: &str) -> UnixStream {
+fn come(clients: &mut Clients<Asked>, request: &str) -> UnixStream {
     let (mut client, ours) = UnixStream::pair().unwrap();
     client.set_nonblocking(true).unwrap();
     ours.set_nonblocking(true).unwrap();
     client.write_all(request.as_bytes()).unwrap();
-    crowd.admit(Connection::new(ours.into()));
+    clients.admit(Connection::new(ours.into()));
     client
 }
 
@@ -87,166 +87,166 @@ fn is_closed(client: &mut UnixStream) -> bool {
 
 #[test]
 fn who_sends_and_closes_at_once_is_forgotten_at_once() {
-    let mut crowd = crowd();
-    let mut client = come(&mut crowd, "");
+    let mut clients = clients();
+    let mut client = come(&mut clients, "");
     client.write_all(last().as_bytes()).unwrap();
     client.shutdown(std::net::Shutdown::Write).unwrap();
-    crowd.serve([1]);
+    clients.serve([1]);
     assert!(is_answered(&mut client));
-    assert!(crowd.is_empty() && crowd.deadline().is_none());
+    assert!(clients.is_empty() && clients.deadline().is_none());
 }
 
 /// No new event would tell of what is there already.
 #[test]
 fn who_has_sent_much_is_watched_anew() {
-    let mut crowd = crowd();
-    let mut client = come(&mut crowd, "");
+    let mut clients = clients();
+    let mut client = come(&mut clients, "");
     let long = format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(200));
     client.write_all(long.repeat(600).as_bytes()).unwrap();
     let mut answers = 0;
     while answers < 600 {
-        crowd.serve([1]);
+        clients.serve([1]);
         answers += heard(&mut client).0.matches("HTTP/1.1 200 ").count();
-        let (_, wants_write) = crowd.watcher().watched.values().next().unwrap();
+        let (_, wants_write) = clients.watcher().watched.values().next().unwrap();
         assert!(!wants_write);
-        assert!(answers == 600 || std::mem::take(&mut crowd.watcher().renewed) == 1);
+        assert!(answers == 600 || std::mem::take(&mut clients.watcher().renewed) == 1);
     }
-    assert_eq!(crowd.watcher().renewed, 0);
+    assert_eq!(clients.watcher().renewed, 0);
 }
 
 #[test]
 fn who_is_answered_and_stays_is_watched_until_it_closes() {
-    let mut crowd = crowd();
-    let mut client = come(&mut crowd, &get("/"));
+    let mut clients = clients();
+    let mut client = come(&mut clients, &get("/"));
     assert!(is_answered(&mut client));
-    assert_eq!(crowd.watcher().keys(), [1]);
+    assert_eq!(clients.watcher().keys(), [1]);
     client.write_all(get("/").as_bytes()).unwrap();
-    crowd.serve([1]);
+    clients.serve([1]);
     assert!(is_answered(&mut client));
-    assert!(!crowd.has_shrunk());
+    assert!(!clients.has_shrunk());
     drop(client);
-    crowd.serve([1, 1]);
-    assert!(crowd.is_empty() && crowd.deadline().is_none());
-    assert_eq!((crowd.has_shrunk(), crowd.has_shrunk()), (true, false));
+    clients.serve([1, 1]);
+    assert!(clients.is_empty() && clients.deadline().is_none());
+    assert_eq!((clients.has_shrunk(), clients.has_shrunk()), (true, false));
 }
 
 #[test]
 fn who_has_only_to_close_is_watched_once_others_have_followed() {
-    let mut crowd = crowd();
-    let mut clients: Vec<UnixStream> =
-        (0..MAX_LEAVERS).map(|_| come(&mut crowd, &last())).collect();
-    assert!(clients.iter_mut().all(is_answered));
-    assert_eq!(crowd.watcher().keys(), [0; 0]);
+    let mut clients = clients();
+    let mut streams: Vec<UnixStream> =
+        (0..MAX_LEAVERS).map(|_| come(&mut clients, &last())).collect();
+    assert!(streams.iter_mut().all(is_answered));
+    assert_eq!(clients.watcher().keys(), [0; 0]);
     // The first has closed, the second has not.
-    drop(clients.remove(0));
-    clients.push(come(&mut crowd, &last()));
-    assert!(crowd.has_shrunk());
-    assert_eq!(crowd.watcher().keys(), [0; 0]);
-    clients.push(come(&mut crowd, &last()));
-    assert_eq!(crowd.watcher().keys(), [2]);
+    drop(streams.remove(0));
+    streams.push(come(&mut clients, &last()));
+    assert!(clients.has_shrunk());
+    assert_eq!(clients.watcher().keys(), [0; 0]);
+    streams.push(come(&mut clients, &last()));
+    assert_eq!(clients.watcher().keys(), [2]);
     // One that was watched all along is not any more, and another one in its place.
-    let mut stays = come(&mut crowd, &get("/"));
-    assert_eq!(crowd.watcher().keys(), [2, 19]);
+    let mut stays = come(&mut clients, &get("/"));
+    assert_eq!(clients.watcher().keys(), [2, 19]);
     stays.write_all(last().as_bytes()).unwrap();
-    crowd.serve([19]);
-    assert_eq!(crowd.watcher().keys(), [2, 3]);
+    clients.serve([19]);
+    assert_eq!(clients.watcher().keys(), [2, 3]);
     // On the way out there is a wait for all of them.
-    crowd.leave();
-    assert_eq!(crowd.watcher().keys(), (2..=19).collect::<Vec<_>>());
-    drop((clients, stays));
-    crowd.serve(2..=19);
-    assert!(crowd.is_empty() && crowd.deadline().is_none());
+    clients.leave();
+    assert_eq!(clients.watcher().keys(), (2..=19).collect::<Vec<_>>());
+    drop((streams, stays));
+    clients.serve(2..=19);
+    assert!(clients.is_empty() && clients.deadline().is_none());
 }
 
 #[test]
 fn who_cannot_be_watched_is_closed() {
-    let mut crowd = crowd();
-    let mut first = come(&mut crowd, &get("/"));
+    let mut clients = clients();
+    let mut first = come(&mut clients, &get("/"));
     assert!(is_answered(&mut first));
-    crowd.watcher().refuses = true;
-    let mut second = come(&mut crowd, "");
-    assert!(is_closed(&mut second) && crowd.has_shrunk());
+    clients.watcher().refuses = true;
+    let mut second = come(&mut clients, "");
+    assert!(is_closed(&mut second) && clients.has_shrunk());
     // To be watched for room to write.
     first.write_all(get("/").repeat(10_000).as_bytes()).unwrap_err();
-    crowd.serve([1]);
-    assert!(crowd.has_shrunk());
-    assert!(crowd.is_empty() && crowd.deadline().is_none());
+    clients.serve([1]);
+    assert!(clients.has_shrunk());
+    assert!(clients.is_empty() && clients.deadline().is_none());
 }
 
 #[test]
 fn who_does_not_read_is_watched_for_room() {
-    let mut crowd = crowd();
-    let mut client = come(&mut crowd, &get("/"));
-    let writable = |crowd: &mut Crowd<Asked>| {
-        crowd.watcher().watched.values().map(|(_, writable)| *writable).collect::<Vec<_>>()
+    let mut clients = clients();
+    let mut client = come(&mut clients, &get("/"));
+    let writable = |clients: &mut Clients<Asked>| {
+        clients.watcher().watched.values().map(|(_, writable)| *writable).collect::<Vec<_>>()
     };
-    assert_eq!(writable(&mut crowd), [false]);
-    while client.write_all(get("/").as_bytes()).is_ok() || !writable(&mut crowd)[0] {
-        crowd.serve([1]);
+    assert_eq!(writable(&mut clients), [false]);
+    while client.write_all(get("/").as_bytes()).is_ok() || !writable(&mut clients)[0] {
+        clients.serve([1]);
     }
     while !heard(&mut client).0.is_empty() {
-        crowd.serve([1]);
+        clients.serve([1]);
     }
-    assert_eq!(writable(&mut crowd), [false]);
+    assert_eq!(writable(&mut clients), [false]);
 }
 
 #[test]
 fn a_panic_ends_the_stay_of_its_client_alone() {
-    let mut crowd = crowd();
-    let mut other = come(&mut crowd, "");
-    let mut client = come(&mut crowd, &get("/crash"));
+    let mut clients = clients();
+    let mut other = come(&mut clients, "");
+    let mut client = come(&mut clients, &get("/crash"));
     let (answer, over) = heard(&mut client);
     assert!(answer.starts_with("HTTP/1.1 200 ") && over);
-    let mut late = come(&mut crowd, "");
+    let mut late = come(&mut clients, "");
     late.write_all(get("/crash").as_bytes()).unwrap();
     other.write_all(get("/").as_bytes()).unwrap();
-    let mut keys = crowd.watcher().keys();
+    let mut keys = clients.watcher().keys();
     keys.reverse();
-    crowd.serve(keys);
+    clients.serve(keys);
     assert!(heard(&mut late).1 && is_answered(&mut other));
 }
 
 #[test]
 fn a_sleeper_is_answered_at_its_deadline() {
-    let mut crowd = crowd();
+    let mut clients = clients();
     let begun = Instant::now();
-    let mut long = come(&mut crowd, &get("/sleep?ms=50000"));
-    let mut short = come(&mut crowd, &get("/sleep?ms=1000"));
-    let at = crowd.deadline().unwrap();
+    let mut long = come(&mut clients, &get("/sleep?ms=50000"));
+    let mut short = come(&mut clients, &get("/sleep?ms=1000"));
+    let at = clients.deadline().unwrap();
     assert!(at >= begun + Duration::from_secs(1) && at < begun + Duration::from_secs(50));
-    let mut none = come(&mut crowd, &get("/sleep?ms=0"));
-    assert!(crowd.deadline().unwrap() < at);
+    let mut none = come(&mut clients, &get("/sleep?ms=0"));
+    assert!(clients.deadline().unwrap() < at);
     assert!(heard(&mut none).0.is_empty());
-    crowd.serve([]);
+    clients.serve([]);
     assert!(is_answered(&mut none));
-    assert_eq!(crowd.deadline(), Some(at));
+    assert_eq!(clients.deadline(), Some(at));
     assert!(heard(&mut short).0.is_empty() && heard(&mut long).0.is_empty());
 }
 
 #[test]
 fn on_the_way_out_who_was_answered_is_closed_and_who_has_just_come_has_a_moment() {
-    let mut crowd = crowd();
-    let mut answered = come(&mut crowd, &get("/"));
-    let mut sleeping = come(&mut crowd, &get("/sleep?ms=0"));
-    let mut fresh = come(&mut crowd, "");
+    let mut clients = clients();
+    let mut answered = come(&mut clients, &get("/"));
+    let mut sleeping = come(&mut clients, &get("/sleep?ms=0"));
+    let mut fresh = come(&mut clients, "");
     assert!(is_answered(&mut answered));
-    crowd.leave();
-    assert!(crowd.has_shrunk());
+    clients.leave();
+    assert!(clients.has_shrunk());
     let moment = Instant::now() + Duration::from_secs(5);
     assert!(is_closed(&mut answered));
-    let late = come(&mut crowd, "");
+    let late = come(&mut clients, "");
     // The last answer, and what follows it is not kept up.
-    crowd.serve([]);
+    clients.serve([]);
     let (answer, over) = heard(&mut sleeping);
     assert!(answer.contains("Connection: close") && over);
     assert!(!heard(&mut fresh).1);
-    let deadlines: Vec<Instant> = crowd.deadlines.iter().map(|(at, _)| *at).collect();
+    let deadlines: Vec<Instant> = clients.deadlines.iter().map(|(at, _)| *at).collect();
     assert_eq!(deadlines.len(), 3);
     assert!(deadlines.iter().all(|at| *at < moment), "{deadlines:?}");
     fresh.write_all(get("/").as_bytes()).unwrap();
-    crowd.serve([3]);
+    clients.serve([3]);
     assert!(heard(&mut fresh).0.contains("Connection: close"));
     drop((late, fresh, sleeping));
-    crowd.serve([2, 3, 4]);
-    assert!(crowd.is_empty() && crowd.deadline().is_none());
+    clients.serve([2, 3, 4]);
+    assert!(clients.is_empty() && clients.deadline().is_none());
 }

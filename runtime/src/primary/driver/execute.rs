@@ -6,11 +6,11 @@ use std::sync::Arc;
 use roundel_core::{Attach, Event, Input, Output, Signal, Slot, ToWorker, WorkerId};
 
 use super::peer::{Peer, Skips};
-use super::{Shell, Source, report};
-use crate::primary::link::Link;
+use super::{PrimaryDriver, Source, report};
+use crate::primary::worker_channel::WorkerChannel;
 use crate::unix::process::{self, SpawnError};
 
-impl Shell {
+impl PrimaryDriver {
     pub(super) fn execute(&mut self, output: Output) {
         match output {
             Output::Send { worker, msg, attach } => self.send(worker, msg, attach),
@@ -23,8 +23,8 @@ impl Shell {
             Output::Spawn { worker, slot, generation: _ } => self.spawn(worker, slot),
             Output::Kill { worker, signal } => self.kill(worker, signal),
             Output::Fence { worker } => {
-                if let Some(Peer { fd, link, .. }) = self.peers.get_mut(&worker) {
-                    link.fence(&mut fd.as_fd());
+                if let Some(Peer { fd, channel, .. }) = self.peers.get_mut(&worker) {
+                    channel.fence(&mut fd.as_fd());
                     self.ready.insert(Source::Channel(worker));
                 }
             }
@@ -51,29 +51,29 @@ impl Shell {
         if let Some(peer) = self.peers.get_mut(&worker) {
             // Before the worker says that it listens, and so before anybody is told to connect.
             if let ToWorker::QueryReply { result: Ok(granted), .. } = &msg
-                && let Some(mode) = peer.link.wished_mode(&msg)
+                && let Some(mode) = peer.channel.wished_mode(&msg)
                 // The operator's are bound first, and are the operator's to open.
                 && granted.listener.get() > self.core.config().listeners().len() as u64
                 && let Some(door) = self.doors.get(&granted.listener)
             {
                 door.set_mode(mode);
             }
-            peer.link.push(msg, attach);
+            peer.channel.push(msg, attach);
             self.unsent.insert(worker);
         }
     }
 
     fn spawn(&mut self, worker: WorkerId, slot: Slot) {
         let program = self.per_slot.program(&self.program, slot);
-        let (told, files) = (self.told, &self.files);
-        let start = || process::spawn(&program, worker, slot, told, files);
+        let (variables, files) = (self.variables, &self.files);
+        let start = || process::spawn(&program, worker, slot, variables, files);
         match self.spawn_reserve.lend(start) {
             Ok(process::Spawned { pid, channel }) => {
                 let fd = Arc::new(channel);
                 self.watch(Source::Channel(worker), fd.clone());
-                let link = Link::new(self.codec, self.core.config());
+                let channel = WorkerChannel::new(self.codec, self.core.config());
                 let skips = Skips::default();
-                self.peers.insert(worker, Peer { fd, link, watched_for_write: false, skips });
+                self.peers.insert(worker, Peer { fd, channel, watched_for_write: false, skips });
                 self.pids.insert(worker, pid);
                 self.groups.begin(pid);
                 self.workers_by_pid.insert(pid, worker);

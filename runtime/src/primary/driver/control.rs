@@ -1,8 +1,8 @@
-//! The control socket in the shell: who is watched, and what is answered.
+//! The control socket in the driver: who is watched, and what is answered.
 
 use roundel_core::{Command, Input};
 
-use super::{Change, Shell, Source};
+use super::{Change, PrimaryDriver, Source};
 use crate::observe::control::{ClientId, Request, Stopping};
 use crate::observe::status::{ListenerRow, PrimaryRow, Status, WorkerRow};
 use crate::unix::limits;
@@ -13,7 +13,7 @@ const ACCEPTS_PER_TURN: u32 = 16;
 /// Requests of one client answered in a turn.
 const REQUESTS_PER_TURN: u32 = 4;
 
-impl Shell {
+impl PrimaryDriver {
     pub(super) fn accept_control(&mut self) {
         for _ in 0..ACCEPTS_PER_TURN {
             let Some(control) = &mut self.control else { return };

@@ -6,7 +6,7 @@ use roundel_core::{Codec, Custody, Primary};
 
 use super::count::Counter;
 use super::machine::Machine;
-use super::{Shell, Source};
+use super::{PrimaryDriver, Source};
 use crate::observe::console::Console;
 use crate::observe::control::{ControlServer, Where};
 use crate::observe::eventlog::EventLog;
@@ -15,7 +15,7 @@ use crate::primary::setup::{Setup, StartError};
 use crate::unix::clock;
 use crate::unix::group::{Groups, Naming};
 use crate::unix::limits::{self, OpenFiles};
-use crate::unix::process::{self, Told};
+use crate::unix::process::{self, ChannelVariables};
 use crate::unix::reserve::Reserve;
 use crate::unix::same_file;
 use crate::unix::signals::Signals;
@@ -26,7 +26,7 @@ use crate::unix::socket::Inherited;
 /// measure.
 const SPAWN_FDS: usize = 6;
 
-impl Shell {
+impl PrimaryDriver {
     /// Takes over the process: signals, limits, control socket, and the scheduling policy of this
     /// thread (see [`process::schedule_in_batches`]). The first turn binds the operator's listeners
     /// and starts the workers: by then the event loop has what it needs, or there are no workers to
@@ -34,8 +34,8 @@ impl Shell {
     ///
     /// # Errors
     /// [`StartError`] names what could not be set up. Listeners that can't be bound and programs
-    /// that do not exist are told by [`finished`](Shell::finished) instead.
-    pub fn start(setup: Setup) -> Result<Shell, StartError> {
+    /// that do not exist are told by [`finished`](PrimaryDriver::finished) instead.
+    pub fn start(setup: Setup) -> Result<PrimaryDriver, StartError> {
         let blocked = crate::unix::signals::block();
         // Besides the standard three, which stay.
         let open = limits::open_fds().unwrap_or(0).saturating_sub(3) as u64;
@@ -71,11 +71,11 @@ impl Shell {
         if let Some(control) = &mut control {
             control.limit_clients(clients);
         }
-        let told = match (setup.codec, *config.pass_listeners()) {
-            (_, true) => Told::NodeChild,
-            (Some(Codec::Native), _) => Told::Native,
-            (Some(Codec::Node), _) => Told::Node,
-            _ => Told::Either,
+        let variables = match (setup.codec, *config.pass_listeners()) {
+            (_, true) => ChannelVariables::NodeChild,
+            (Some(Codec::Native), _) => ChannelVariables::Native,
+            (Some(Codec::Node), _) => ChannelVariables::Node,
+            _ => ChannelVariables::Either,
         };
         let now = clock::now();
         let events = match &setup.events {
@@ -89,7 +89,7 @@ impl Shell {
             Some(target) => Some(Journal::open(target, &config).map_err(StartError::Journal)?),
             None => None,
         };
-        let mut shell = Shell {
+        let mut driver = PrimaryDriver {
             core: Machine::new(Primary::new(config), journal, console.clone()),
             now,
             started: now,
@@ -106,7 +106,7 @@ impl Shell {
             events,
             welcome: setup.welcome,
             codec: setup.codec,
-            told,
+            variables,
             console,
             hinted: false,
             peers: BTreeMap::new(),
@@ -129,22 +129,22 @@ impl Shell {
             exit: None,
         };
         for note in &setup.notes {
-            shell.say(note);
+            driver.say(note);
         }
-        let signals = shell.signals.fd().map_err(StartError::Signals)?;
-        shell.watch(Source::Signals, signals);
-        shell.watch(Source::Counter, shell.counter.fd());
-        if let Some(control) = &shell.control {
+        let signals = driver.signals.fd().map_err(StartError::Signals)?;
+        driver.watch(Source::Signals, signals);
+        driver.watch(Source::Counter, driver.counter.fd());
+        if let Some(control) = &driver.control {
             let fd = control.fd().clone();
-            shell.say(&format!("control socket {}", control.path().display()));
-            shell.watch(Source::Control, fd);
+            driver.say(&format!("control socket {}", control.path().display()));
+            driver.watch(Source::Control, fd);
         }
         if let Some(error) = uncontrolled {
-            shell.say(&format!(
+            driver.say(&format!(
                 "going on without a control socket: {error} (--control PATH makes it elsewhere, \
                  --control off is silent)"
             ));
         }
-        Ok(shell)
+        Ok(driver)
     }
 }

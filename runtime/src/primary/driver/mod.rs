@@ -2,9 +2,9 @@
 //! output in order, and turns readiness into inputs. It never waits; an adapter does that.
 //!
 //! An adapter's loop is: take the [`Change`]s of what to watch, stop when
-//! [`finished`](Shell::finished) says so, wait for readiness or until the
-//! [`deadline`](Shell::deadline), name what is ready with [`on_ready`](Shell::on_ready), and call
-//! [`turn`](Shell::turn).
+//! [`finished`](PrimaryDriver::finished) says so, wait for readiness or until the
+//! [`deadline`](PrimaryDriver::deadline), name what is ready with [`on_ready`](PrimaryDriver::on_ready), and call
+//! [`turn`](PrimaryDriver::turn).
 
 mod accept;
 mod channels;
@@ -33,11 +33,11 @@ use crate::exit::Exit;
 use crate::observe::console::Console;
 use crate::observe::control::ControlServer;
 use crate::observe::eventlog::EventLog;
-use crate::primary::setup::Welcome;
+use crate::primary::setup::ReadyReport;
 use crate::text;
 use crate::unix::group::Groups;
 use crate::unix::limits::OpenFiles;
-use crate::unix::process::{PerSlot, Program, Told};
+use crate::unix::process::{ChannelVariables, PerSlot, Program};
 use crate::unix::reserve::Reserve;
 use crate::unix::signals::Signals;
 use crate::unix::socket::Inherited;
@@ -51,7 +51,7 @@ const RETRY: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// A primary with its sockets, channels and processes.
 #[derive(Debug)]
-pub struct Shell {
+pub struct PrimaryDriver {
     core: Machine,
     now: Time,
     started: Time,
@@ -71,9 +71,9 @@ pub struct Shell {
     control_starved: bool,
     events: Option<EventLog>,
     /// Still to be said.
-    welcome: Option<fn(&Welcome) -> String>,
+    welcome: Option<fn(&ReadyReport) -> String>,
     codec: Option<Codec>,
-    told: Told,
+    variables: ChannelVariables,
     console: Console,
     /// Where programs' messages go was said.
     hinted: bool,
@@ -103,7 +103,7 @@ pub struct Shell {
     exit: Option<Exit>,
 }
 
-impl Shell {
+impl PrimaryDriver {
     /// The next change in what to watch.
     pub fn next_change(&mut self) -> Option<Change> {
         self.changes.pop_front()
@@ -184,7 +184,7 @@ impl Shell {
     fn retry(&mut self) {
         self.retry_at = None;
         self.unsent
-            .extend(self.peers.iter().filter(|(_, p)| p.link.has_unsent()).map(|(id, _)| *id));
+            .extend(self.peers.iter().filter(|(_, p)| p.channel.has_unsent()).map(|(id, _)| *id));
         self.retry_doors();
         if std::mem::take(&mut self.control_starved) {
             self.ready.insert(Source::Control);
@@ -246,7 +246,7 @@ impl Shell {
         let addresses =
             listeners.filter_map(|listener| Some(text::printable(&listener.sockname?.to_string())));
         let name = self.console.name();
-        let welcome = welcome(&Welcome { addresses: addresses.collect(), pids, name });
+        let welcome = welcome(&ReadyReport { addresses: addresses.collect(), pids, name });
         self.console.show(&welcome);
     }
 

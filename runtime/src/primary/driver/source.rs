@@ -1,4 +1,4 @@
-//! What an adapter watches for the shell.
+//! What an adapter watches for the driver.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;

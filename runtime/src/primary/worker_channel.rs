@@ -23,7 +23,7 @@ const MAX_UNSENT_DATA: usize = 1024 * 1024;
 
 /// The primary's side of a channel. Its owner lends the channel's end to each call.
 #[derive(Debug)]
-pub struct Link {
+pub struct WorkerChannel {
     /// The codec that the worker must speak, if not any.
     wanted: Option<Codec>,
     max_frame: u32,
@@ -114,7 +114,7 @@ pub enum ReadState {
     Closed,
 }
 
-impl Link {
+impl WorkerChannel {
     /// The side of a new channel; `wanted` is the codec that the worker must speak, if not any.
     pub fn new(wanted: Option<Codec>, config: &Config) -> Self {
         let max_line = *config.max_line();
@@ -123,7 +123,7 @@ impl Link {
             true => node(max_line),
             false => Speech::Fresh,
         };
-        Link {
+        WorkerChannel {
             wanted,
             max_frame: *config.max_frame(),
             max_line,

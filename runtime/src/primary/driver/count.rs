@@ -9,7 +9,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use roundel_core::{Input, WorkerId};
 
-use super::{Shell, report};
+use super::{PrimaryDriver, report};
 use crate::unix::sock_diag::{self, Names};
 
 /// What the thread is asked: by which names clients come, and whose process groups to look at.
@@ -82,7 +82,7 @@ impl Counter {
     }
 }
 
-impl Shell {
+impl PrimaryDriver {
     pub(super) fn count_connections(&mut self, workers: &[WorkerId]) {
         let pid = |id: &WorkerId| self.pids.get(id).map(|pid| (*id, *pid));
         let groups = workers.iter().filter_map(pid).collect();

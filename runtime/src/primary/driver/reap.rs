@@ -2,9 +2,9 @@
 
 use roundel_core::Input;
 
-use super::Shell;
+use super::PrimaryDriver;
 
-impl Shell {
+impl PrimaryDriver {
     pub(super) fn reap(&mut self) {
         for (pid, status) in self.groups.reap(self.now) {
             // A stranger may be here because the primary is process 1.

@@ -28,7 +28,7 @@ impl Machine {
         Machine { core, journal, console }
     }
 
-    /// Gives the machine an input. A refusal is a fault of the shell: it changes nothing, and is
+    /// Gives the machine an input. A refusal is a fault of the driver: it changes nothing, and is
     /// said where tests see it.
     pub(super) fn input(&mut self, now: Time, input: Input) {
         let result = match &mut self.journal {

@@ -6,18 +6,18 @@ use roundel_core::{Attach, Input, ToWorker, WorkerId};
 
 use super::accept::Door;
 use super::peer::Peer;
-use super::{Change, Shell, Source, report};
+use super::{Change, PrimaryDriver, Source, report};
 use crate::outbox::Flush;
-use crate::primary::link::{Heard, ReadState};
+use crate::primary::worker_channel::{Heard, ReadState};
 
-impl Shell {
+impl PrimaryDriver {
     pub(super) fn read_channel(&mut self, id: WorkerId) {
         let at_ms = self.at_ms();
-        let Some(Peer { fd, link, skips, .. }) = self.peers.get_mut(&id) else { return };
+        let Some(Peer { fd, channel, skips, .. }) = self.peers.get_mut(&id) else { return };
         let (core, now, events) = (&mut self.core, self.now, &mut self.events);
         let mut unheard = false;
         let skipped = &mut self.skipped;
-        let state = link.read(&mut fd.as_fd(), &mut self.read_buffer, |heard| {
+        let state = channel.read(&mut fd.as_fd(), &mut self.read_buffer, |heard| {
             if let Heard::User { json, with_handle } = &heard {
                 match &mut *events {
                     Some(events) => {
@@ -43,7 +43,7 @@ impl Shell {
             }
         });
         // What was blocked may go now: the adapter does not say for which of the two it is ready.
-        if link.has_unsent() {
+        if channel.has_unsent() {
             self.unsent.insert(id);
         }
         if unheard && !std::mem::replace(&mut self.hinted, true) {
@@ -70,7 +70,7 @@ impl Shell {
         loop {
             let Some(peer) = self.peers.get_mut(&id) else { return };
             let (custody, doors) = (&self.custody, &self.doors);
-            let flush = peer.link.flush(&mut peer.fd.as_fd(), |attach| match attach {
+            let flush = peer.channel.flush(&mut peer.fd.as_fd(), |attach| match attach {
                 Attach::Conn(conn) => custody.get(*conn).map(std::os::fd::AsFd::as_fd),
                 Attach::Listener(listener) => doors.get(listener).map(Door::as_fd),
             });

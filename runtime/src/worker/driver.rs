@@ -11,16 +11,16 @@ use roundel_core::{
 
 use super::listener::{From, Listener};
 use super::news::{News, Standing};
-use super::speech::Channel;
+use super::primary_channel::PrimaryChannel;
 use super::{Connection, environment};
 use crate::outbox::Flush;
 use crate::unix::{clock, socket};
 
 /// A process that listens: as a worker of a cluster, or by itself where there is none.
 #[derive(Debug)]
-pub struct Member {
+pub struct WorkerDriver {
     core: Worker,
-    channel: Option<Channel>,
+    channel: Option<PrimaryChannel>,
     custody: Custody<OwnedFd>,
     /// Acknowledged, and not given to the program yet.
     delivered: VecDeque<(ListenerId, Connection)>,
@@ -39,25 +39,25 @@ pub struct Member {
     given: u64,
     /// The channel had no room for all that is to be sent.
     was_full: bool,
-    /// The place in the list of listeners at which [`accept_any`](Member::accept_any) begins.
+    /// The place in the list of listeners at which [`accept_any`](WorkerDriver::accept_any) begins.
     next: usize,
     /// Outside a cluster: paths to remove at the end.
     bound: Vec<socket::Bound>,
 }
 
-impl Member {
+impl WorkerDriver {
     /// Joins the cluster of which the environment tells, or stands alone.
     ///
     /// # Errors
     /// If the environment names a channel that is none.
-    pub fn join() -> io::Result<Member> {
-        Ok(Member::new(environment::take_channel()?))
+    pub fn join() -> io::Result<WorkerDriver> {
+        Ok(WorkerDriver::new(environment::take_channel()?))
     }
 
-    /// A member on this channel; without one it stands alone.
-    pub fn new(channel: Option<(OwnedFd, Codec)>) -> Member {
-        let channel = channel.map(|(fd, codec)| Channel::new(fd, codec));
-        let mut member = Member {
+    /// A driver on this channel; without one it stands alone.
+    pub fn new(channel: Option<(OwnedFd, Codec)>) -> WorkerDriver {
+        let channel = channel.map(|(fd, codec)| PrimaryChannel::new(fd, codec));
+        let mut driver = WorkerDriver {
             core: Worker::new(),
             channel,
             custody: Custody::new(),
@@ -75,8 +75,8 @@ impl Member {
             next: 0,
             bound: Vec::new(),
         };
-        member.carry_out();
-        member
+        driver.carry_out();
+        driver
     }
 
     /// Whether there is a primary.
@@ -85,14 +85,14 @@ impl Member {
     }
 
     /// The channel, to be watched for readiness to read, and to write while
-    /// [`wants_write`](Member::wants_write).
+    /// [`wants_write`](WorkerDriver::wants_write).
     pub fn channel_fd(&self) -> Option<&Arc<OwnedFd>> {
-        self.channel.as_ref().map(Channel::fd)
+        self.channel.as_ref().map(PrimaryChannel::fd)
     }
 
     /// Whether something waits for readiness to write.
     pub fn wants_write(&self) -> bool {
-        self.channel.as_ref().is_some_and(Channel::has_unsent)
+        self.channel.as_ref().is_some_and(PrimaryChannel::has_unsent)
     }
 
     /// How far it has got: where several wait for different things, a call that changes this has
@@ -134,7 +134,7 @@ impl Member {
     /// Whether a primary of Node has not confirmed yet that this worker leaves. Until then it may
     /// still send connections, and would lose those that are not answered.
     fn awaits_farewell(&self) -> bool {
-        self.channel.as_ref().is_some_and(Channel::is_node) && self.core.awaits_leave_ack()
+        self.channel.as_ref().is_some_and(PrimaryChannel::is_node) && self.core.awaits_leave_ack()
     }
 
     /// Whether a suicide was said that the primary has not confirmed yet.
@@ -156,7 +156,7 @@ impl Member {
         said && heard && !self.wants_write()
     }
 
-    /// Asks to listen; [`answer`](Member::answer) tells how it went. Outside a cluster it binds
+    /// Asks to listen; [`answer`](WorkerDriver::answer) tells how it went. Outside a cluster it binds
     /// at once.
     pub fn ask(&mut self, key: ListenKey, backlog: u32, data: Vec<u8>) -> u32 {
         let ask = self.next_ask;
@@ -192,7 +192,7 @@ impl Member {
 
     /// The next connection of a listener. Acknowledges it, so from here on it is this worker's.
     /// When it returns, the channel was read to its end in this very call, or something is left
-    /// that [`waiting`](Member::waiting) counts.
+    /// that [`waiting`](WorkerDriver::waiting) counts.
     ///
     /// # Errors
     /// `WouldBlock` if none is there now. Otherwise as accept(2), for listeners of one's own.
@@ -200,7 +200,7 @@ impl Member {
         self.accept_any(std::slice::from_ref(listener)).map(|(_, connection)| connection)
     }
 
-    /// As [`accept`](Member::accept), of whichever of these listeners has one, in turns; tells
+    /// As [`accept`](WorkerDriver::accept), of whichever of these listeners has one, in turns; tells
     /// which one, by its place in the list.
     ///
     /// # Errors
@@ -232,7 +232,7 @@ impl Member {
         Err(failed)
     }
 
-    /// As [`accept`](Member::accept), of what was read before: for those who know that there is
+    /// As [`accept`](WorkerDriver::accept), of what was read before: for those who know that there is
     /// nothing to read.
     ///
     /// # Errors
@@ -327,7 +327,7 @@ impl Member {
         data: Vec<u8>,
     ) -> io::Result<Listener> {
         let mut sockname = told;
-        if self.channel.as_ref().is_some_and(Channel::is_node) {
+        if self.channel.as_ref().is_some_and(PrimaryChannel::is_node) {
             sockname = socket::take_over(&fd)?;
         }
         let from = From::Own(Arc::new(fd), Some(listener));
@@ -384,7 +384,7 @@ impl Member {
             }
             let more = self.flush();
             // Some of what is said to a primary of Node is answered on the spot.
-            if self.channel.as_ref().is_some_and(Channel::is_node) {
+            if self.channel.as_ref().is_some_and(PrimaryChannel::is_node) {
                 self.decode();
             }
             if !more && !self.core.has_output() {
@@ -452,7 +452,7 @@ impl Member {
     }
 }
 
-impl Drop for Member {
+impl Drop for WorkerDriver {
     fn drop(&mut self) {
         for bound in &self.bound {
             bound.unlink();

@@ -15,7 +15,7 @@ use crate::unix::channel;
 
 /// A channel to a primary, whatever it speaks.
 #[derive(Debug)]
-pub(super) struct Channel {
+pub(super) struct PrimaryChannel {
     fd: Arc<OwnedFd>,
     speech: Speech,
     outbox: Outbox<FromWorker, Infallible>,
@@ -29,8 +29,8 @@ enum Speech {
     Node(Box<WorkerSide<OwnedFd>>),
 }
 
-impl Channel {
-    pub(super) fn new(fd: OwnedFd, codec: Codec) -> Channel {
+impl PrimaryChannel {
+    pub(super) fn new(fd: OwnedFd, codec: Codec) -> PrimaryChannel {
         let mut outbox = Outbox::new();
         let (max_frame, max_line) = Config::builder()
             .build()
@@ -45,7 +45,7 @@ impl Channel {
             }
         };
         let buffer = vec![0; 16 * 1024].into_boxed_slice();
-        Channel { fd: Arc::new(fd), speech, outbox, buffer }
+        PrimaryChannel { fd: Arc::new(fd), speech, outbox, buffer }
     }
 
     pub(super) fn is_node(&self) -> bool {
@@ -130,7 +130,7 @@ impl Channel {
     }
 }
 
-impl Drop for Channel {
+impl Drop for PrimaryChannel {
     fn drop(&mut self) {
         // Another holder of the descriptor, such as an event loop, must not delay the end.
         let _ = shutdown(self.fd.as_raw_fd(), Shutdown::Both);

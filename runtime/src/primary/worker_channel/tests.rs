@@ -44,9 +44,9 @@ fn config() -> Config {
     Config::builder().build().unwrap()
 }
 
-fn turn(link: &mut Link, end: &mut impl End) -> (ReadState, Vec<Heard>) {
+fn turn(channel: &mut WorkerChannel, end: &mut impl End) -> (ReadState, Vec<Heard>) {
     let mut heard = Vec::new();
-    let state = link.read(end, &mut [0; 1024], |it| heard.push(it));
+    let state = channel.read(end, &mut [0; 1024], |it| heard.push(it));
     (state, heard)
 }
 
@@ -57,9 +57,9 @@ fn a_turn_has_so_many_reads_and_no_more() {
     wire::encode(&FromWorker::Ready, 1 << 10, &mut native).unwrap();
     for bytes in [&native, &b"{\"cmd\":\"NODE_CLUSTER\",\"act\":\"online\",\"seq\":0}\n".to_vec()] {
         let mut end = ByteByByte { bytes: bytes.iter().cycle(), handles: 0, reads: 0 };
-        let mut link = Link::new(None, &config());
+        let mut channel = WorkerChannel::new(None, &config());
         for turns in 1..4 {
-            let (state, _) = turn(&mut link, &mut end);
+            let (state, _) = turn(&mut channel, &mut end);
             assert_eq!((state, end.reads), (ReadState::More, turns * READS_PER_TURN));
         }
     }
@@ -69,52 +69,52 @@ fn a_turn_has_so_many_reads_and_no_more() {
 fn a_second_handle_on_a_line_ends_it() {
     for handles in [1, 9] {
         let mut end = ByteByByte { bytes: b" ".iter().cycle(), handles, reads: 0 };
-        let mut link = Link::new(Some(Codec::Node), &config());
-        let (_, heard) = turn(&mut link, &mut end);
+        let mut channel = WorkerChannel::new(Some(Codec::Node), &config());
+        let (_, heard) = turn(&mut channel, &mut end);
         let [Heard::Hello(Codec::Node), Heard::Violation(what)] = &heard[..] else {
             panic!("{heard:?}")
         };
         assert_eq!(*what, Violation::Decode(DecodeError::TooManyHandles));
         // From here on what comes is thrown away, and handles with it.
-        let (state, heard) = turn(&mut link, &mut end);
+        let (state, heard) = turn(&mut channel, &mut end);
         assert!(state == ReadState::More && heard.is_empty(), "{heard:?}");
     }
 }
 
 /// A node worker's channel that has said `online`.
-fn online() -> (Link, OwnedFd, OwnedFd) {
+fn online() -> (WorkerChannel, OwnedFd, OwnedFd) {
     let (ours, theirs) = channel::pair().unwrap();
-    let mut link = Link::new(None, &config());
+    let mut channel = WorkerChannel::new(None, &config());
     let line = b"{\"cmd\":\"NODE_CLUSTER\",\"act\":\"online\",\"seq\":0}\n";
     channel::send(theirs.as_fd(), line, &[]).unwrap();
-    let (_, heard) = turn(&mut link, &mut ours.as_fd());
+    let (_, heard) = turn(&mut channel, &mut ours.as_fd());
     assert_eq!(heard.len(), 2, "{heard:?}");
-    (link, ours, theirs)
+    (channel, ours, theirs)
 }
 
 #[test]
 fn a_line_of_node_may_take_its_time() {
-    let (mut link, ours, theirs) = online();
+    let (mut channel, ours, theirs) = online();
     channel::send(theirs.as_fd(), b"{\"cmd\":\"NODE_CLUSTER\"", &[]).unwrap();
-    let (state, heard) = turn(&mut link, &mut ours.as_fd());
+    let (state, heard) = turn(&mut channel, &mut ours.as_fd());
     assert!(state == ReadState::Wait && heard.is_empty(), "no frame is begun: {heard:?}");
 }
 
 #[test]
 fn the_handle_of_a_begun_line_is_closed_already() {
-    let (mut link, ours, theirs) = online();
+    let (mut channel, ours, theirs) = online();
     let (cargo, peer) = channel::pair().unwrap();
     let line = b"{\"cmd\":\"NODE_HANDLE\",\"type\":\"net.Socket\",\"msg\":1}\n";
     let (begin, end) = line.split_at(9);
     channel::send(theirs.as_fd(), begin, &[cargo.as_fd()]).unwrap();
     drop(cargo);
-    let (_, heard) = turn(&mut link, &mut ours.as_fd());
+    let (_, heard) = turn(&mut channel, &mut ours.as_fd());
     assert!(heard.is_empty(), "{heard:?}");
     // Nobody holds it any more, but for a moment what another test forks off: so wait.
     let mut fds = [nix::poll::PollFd::new(peer.as_fd(), nix::poll::PollFlags::POLLIN)];
     assert_eq!(nix::poll::poll(&mut fds, nix::poll::PollTimeout::from(10_000_u16)), Ok(1));
     channel::send(theirs.as_fd(), end, &[]).unwrap();
-    let (_, heard) = turn(&mut link, &mut ours.as_fd());
+    let (_, heard) = turn(&mut channel, &mut ours.as_fd());
     assert!(matches!(&heard[..], [Heard::User { json, with_handle: true }] if json == "1"));
 }
 
@@ -128,14 +128,14 @@ fn who_is_owed_much_is_not_read() {
 
     let (ours, mut worker) = UnixStream::pair().unwrap();
     ours.set_nonblocking(true).unwrap();
-    let mut link: Link = Link::new(None, &Config::builder().build().unwrap());
+    let mut channel: WorkerChannel = WorkerChannel::new(None, &Config::builder().build().unwrap());
     let mut bytes = Vec::new();
     wire::encode_hello(&mut bytes);
     wire::encode(&FromWorker::Online, 1 << 20, &mut bytes).unwrap();
     worker.write_all(&bytes).unwrap();
-    let heard = |link: &mut Link| {
+    let heard = |channel: &mut WorkerChannel| {
         let mut count = 0;
-        link.read(&mut ours.as_fd(), &mut [0; 4096], |_| count += 1);
+        channel.read(&mut ours.as_fd(), &mut [0; 4096], |_| count += 1);
         count
     };
     for seq in 1..=3 {
@@ -146,9 +146,9 @@ fn who_is_owed_much_is_not_read() {
             data: vec![0; 400_000],
         };
         let ack = Seq::from_raw(seq).unwrap();
-        link.push(ToWorker::QueryReply { ack, result: Ok(Box::new(granted)) }, None);
+        channel.push(ToWorker::QueryReply { ack, result: Ok(Box::new(granted)) }, None);
     }
-    assert_eq!(heard(&mut link), 0);
-    link.outbox.clear();
-    assert_eq!(heard(&mut link), 2);
+    assert_eq!(heard(&mut channel), 0);
+    channel.outbox.clear();
+    assert_eq!(heard(&mut channel), 2);
 }

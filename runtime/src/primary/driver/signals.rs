@@ -2,13 +2,13 @@
 
 use roundel_core::{Command, Input};
 
-use super::{Shell, Source};
+use super::{PrimaryDriver, Source};
 use crate::unix::signals::Signal;
 
 /// Signals that are read before anything else is done.
 const SIGNALS_PER_TURN: u32 = 64;
 
-impl Shell {
+impl PrimaryDriver {
     pub(super) fn on_signals(&mut self) {
         for _ in 0..SIGNALS_PER_TURN {
             let Some(signal) = self.signals.read() else { return };

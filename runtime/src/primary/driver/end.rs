@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use roundel_core::Verdict;
 
-use super::{Shell, report};
+use super::{PrimaryDriver, report};
 use crate::exit::Exit;
 
-impl Shell {
+impl PrimaryDriver {
     pub(super) fn end_if_stopped(&mut self) {
         // What leaders left behind has its second, but no longer than until the deadline.
         if !self.groups.have_ended() {

@@ -7,12 +7,12 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use roundel_core::{Input, ListenerId, STALLED_AFTER, Time};
 
 use super::accept::Door;
-use super::{Shell, Source};
+use super::{PrimaryDriver, Source};
 
 /// How often the queues are looked at while no connections come.
 const QUIET: Duration = Duration::from_secs(1);
 
-impl Shell {
+impl PrimaryDriver {
     /// When the queues are next looked at, while there is a listener to accept from.
     pub(super) fn look_due(&self) -> Option<Time> {
         self.doors.values().any(Door::is_accepting).then_some(self.look_at)

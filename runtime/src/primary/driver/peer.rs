@@ -3,12 +3,12 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use crate::primary::link::Link;
+use crate::primary::worker_channel::WorkerChannel;
 
 #[derive(Debug)]
 pub(super) struct Peer {
     pub(super) fd: Arc<OwnedFd>,
-    pub(super) link: Link,
+    pub(super) channel: WorkerChannel,
     /// Whether the adapter was asked to watch for readiness to write.
     pub(super) watched_for_write: bool,
     pub(super) skips: Skips,

@@ -41,7 +41,7 @@ pub trait Watcher {
 
 /// All clients of a demo worker, their deadlines, and what watches them.
 #[derive(Debug)]
-pub struct Crowd<W> {
+pub struct Clients<W> {
     who: Identity,
     clients: HashMap<u64, Client>,
     deadlines: BTreeSet<(Instant, u64)>,
@@ -59,13 +59,13 @@ pub struct Crowd<W> {
 /// What is to be done with a client. It may panic.
 type Act = fn(&mut Client, Identity, bool, Instant) -> Next;
 
-impl<W: Watcher> Crowd<W> {
+impl<W: Watcher> Clients<W> {
     /// The key of what the adapter has watched for itself: no client gets it.
     pub const NO_CLIENT: u64 = 0;
 
     /// Nobody yet.
-    pub fn new(watcher: W) -> Crowd<W> {
-        Crowd {
+    pub fn new(watcher: W) -> Clients<W> {
+        Clients {
             who: Identity::own(),
             clients: HashMap::new(),
             deadlines: BTreeSet::new(),
@@ -92,7 +92,7 @@ impl<W: Watcher> Crowd<W> {
         std::mem::take(&mut self.has_shrunk)
     }
 
-    /// When [`serve`](Crowd::serve) is to be called, whoever is ready.
+    /// When [`serve`](Clients::serve) is to be called, whoever is ready.
     pub fn deadline(&self) -> Option<Instant> {
         self.deadlines.first().map(|(at, _)| *at)
     }

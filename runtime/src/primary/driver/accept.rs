@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use roundel_core::{ACCEPTS_PER_TURN, Errno, Input, ListenKey, ListenerId};
 
-use super::{Change, Shell, Source};
+use super::{Change, PrimaryDriver, Source};
 use crate::unix::reserve::Reserve;
 use crate::unix::socket::{self, Bound};
 
@@ -69,7 +69,7 @@ impl Door {
     }
 }
 
-impl Shell {
+impl PrimaryDriver {
     pub(super) fn bind(&mut self, listener: ListenerId, key: &ListenKey, backlog: u32) {
         // Workers may not have anything of others removed.
         let is_operators = self.core.config().listeners().contains(key);
