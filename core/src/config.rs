@@ -181,8 +181,8 @@ config! {
     /// How long a begun frame of the native codec may take to complete. Default 10 s. Lines of Node
     /// may take as long as they do: a program that works writes nothing meanwhile.
     frame_timeout: Duration = Duration::from_secs(10);
-    /// How long after SIGKILL the channel of a worker is fenced. Default 1 s.
-    fence_timeout: Duration = Duration::from_secs(1);
+    /// How long after SIGKILL the channel of a worker is read_shut. Default 1 s.
+    shutdown_read_timeout: Duration = Duration::from_secs(1);
 }
 
 impl From<Config> for ConfigBuilder {
@@ -241,7 +241,7 @@ impl ConfigBuilder {
             ("respawn_delay", config.respawn_delay),
             ("cooldown", config.cooldown),
             ("frame_timeout", config.frame_timeout),
-            ("fence_timeout", config.fence_timeout),
+            ("shutdown_read_timeout", config.shutdown_read_timeout),
             ("unheld_timeout", config.unheld_timeout),
             ("silent_after", config.silent_after),
             ("ack_timeout", config.ack_timeout.unwrap_or(Duration::MAX)),

@@ -5,7 +5,7 @@ use core::fmt;
 
 use crate::ConnId;
 use crate::id::Id;
-use crate::table::IdMap;
+use crate::slab::IdMap;
 
 /// Holds the payload of each connection (an adapter's descriptor, a test's token) from the moment
 /// it is admitted until the machine releases it.

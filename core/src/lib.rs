@@ -38,7 +38,7 @@
 //! | `Spawn` | start a process with a channel | `Spawned` or `SpawnFailed` |
 //! | `Send` | queue the message behind all earlier ones; the handle rides on its first byte | `HandoffFailed` only if it can never go |
 //! | `Kill` | send the signal | `Exited` when the process was reaped |
-//! | `Fence` | shut down our receiving side, read to the end | `ChannelClosed` |
+//! | `ShutdownRead` | shut down our receiving side, read to the end | `ChannelClosed` |
 //! | `Release` | take the connection out of custody, close this copy | |
 //! | `Forget` | nothing is left of that worker | |
 //! | `Event` | log it | |
@@ -58,7 +58,7 @@
 //! **A worker is dead when its channel was read to its end.** Its exit alone moves nothing: an ack
 //! that it wrote before may still be unread. `ChannelClosed` means end of file, and only then do
 //! the connections that it had not answered go back to their places in their queues. If somebody
-//! else holds the other end open, `Fence` brings the end about.
+//! else holds the other end open, `ShutdownRead` brings the end about.
 //!
 //! **A late ack never leads to a second delivery.** A worker that answers nothing in time is not
 //! passed over but killed; its connections move when its channel has ended. Otherwise the slow
@@ -290,18 +290,18 @@ extern crate alloc;
 mod config;
 mod custody;
 mod error;
-mod fifo;
 mod id;
 mod inbox;
+mod inline_queue;
 pub mod journal;
 mod lean;
-mod lists;
+mod linked_lists;
 mod msg;
 pub mod node;
 mod primary;
 mod reach;
-mod ring;
-mod table;
+mod ready_queue;
+mod slab;
 mod time;
 mod timers;
 mod transitions;

@@ -30,8 +30,8 @@ pub enum Timer {
     Terminate,
     /// The connections of leaving workers are counted.
     Count,
-    /// The channel of a killed worker is fenced.
-    Fence,
+    /// The channel of a killed worker is read_shut.
+    ShutdownRead,
     /// A worker that lost its channel, but lives, is replaced.
     Orphan,
     /// A slot gets its next worker.
@@ -74,7 +74,7 @@ pub(crate) enum Due {
     Settle(WorkerId),
     Terminate(WorkerId),
     Count,
-    Fence(WorkerId),
+    ShutdownRead(WorkerId),
     Orphan(WorkerId),
     Respawn(Slot),
     Unheld(ListenerId),
@@ -94,7 +94,7 @@ impl Due {
             Due::Settle(_) => Timer::Settle,
             Due::Count => Timer::Count,
             Due::Terminate(_) => Timer::Terminate,
-            Due::Fence(_) => Timer::Fence,
+            Due::ShutdownRead(_) => Timer::ShutdownRead,
             Due::Orphan(_) => Timer::Orphan,
             Due::Respawn(_) => Timer::Respawn,
             Due::Unheld(_) => Timer::Unheld,
@@ -142,7 +142,7 @@ impl Timers {
             Due::Drain(worker),
             Due::Settle(worker),
             Due::Terminate(worker),
-            Due::Fence(worker),
+            Due::ShutdownRead(worker),
             Due::Orphan(worker),
         ] {
             self.clear(due);

@@ -259,7 +259,7 @@ impl Cluster {
                     peer.handles.push((place, conn));
                 }
             }
-            Output::Kill { worker, .. } | Output::Fence { worker } => self.hang_up(worker),
+            Output::Kill { worker, .. } | Output::ShutdownRead { worker } => self.hang_up(worker),
             Output::Release { conn, .. } => {
                 assert!(self.held.release(conn).is_some(), "{conn} is released twice");
             }

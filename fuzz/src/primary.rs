@@ -167,7 +167,7 @@ impl Surroundings {
             18 => {
                 let (worker, seq) = self.handoff(script, worker);
                 if script.flag() {
-                    Input::Doubtful { worker, seq }
+                    Input::InDoubt { worker, seq }
                 } else {
                     Input::HandoffFailed { worker, seq, errno: Errno::EMFILE }
                 }

@@ -89,7 +89,7 @@ fn worker_input(
         14 => WorkerInput::Load { open: 1 },
         _ => match script.byte() {
             0..4 => WorkerInput::ChannelClosed,
-            4..8 => WorkerInput::Suicide,
+            4..8 => WorkerInput::RequestReplacement,
             8..12 => WorkerInput::Leave,
             _ => WorkerInput::Wake,
         },

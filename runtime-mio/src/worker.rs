@@ -278,8 +278,8 @@ impl Worker {
 
     /// Tells the primary that this worker fails: see
     /// [`replace_on_panic`](Worker::replace_on_panic).
-    pub fn suicide(&mut self) {
-        self.act(WorkerDriver::suicide);
+    pub fn request_replacement(&mut self) {
+        self.act(WorkerDriver::request_replacement);
     }
 
     /// Leaves of its own will: no more connections come, and the end of the program will be no

@@ -30,7 +30,7 @@ fn damage_is_noticed() {
     type Damage = fn(&mut Value);
     let damages: [(&str, Damage); 10] = [
         ("pending", |s| s["pending"] = json!(9)),
-        ("flying", |s| s["flying"] = json!(0)),
+        ("in_flight", |s| s["in_flight"] = json!(0)),
         ("last conn", |s| s["last_conn"] = json!(1)),
         ("next worker", |s| s["next_worker"] = json!(1)),
         ("next listener", |s| s["next_listener"] = json!(1)),

@@ -30,8 +30,8 @@ fn a_doubtful_connection_of_a_dead_worker_is_nobody_elses() {
     cluster.arrive();
     cluster.arrive();
     cluster.arrive();
-    cluster.say(Input::Doubtful { worker: worker(1), seq: seq(1) });
-    cluster.say(Input::Doubtful { worker: worker(1), seq: seq(2) });
+    cluster.say(Input::InDoubt { worker: worker(1), seq: seq(1) });
+    cluster.say(Input::InDoubt { worker: worker(1), seq: seq(2) });
     // An answer ends the doubt.
     cluster.hear(1, FromWorker::Ack { ack: seq(2), accepted: true });
     cluster.listen(2);

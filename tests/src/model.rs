@@ -25,7 +25,7 @@ struct Flying {
     listener: ListenerId,
     deaths: u8,
     /// Its worker may have served it without saying so.
-    doubtful: bool,
+    in_doubt: bool,
 }
 
 #[derive(Debug, Default)]
@@ -46,7 +46,7 @@ struct Member {
     killed: bool,
     exited: bool,
     shares: BTreeMap<ListenerId, Share>,
-    flying: Vec<Flying>,
+    in_flight: Vec<Flying>,
     /// Rises each time that its number in flight changes, over all workers.
     at_count_since: u64,
     /// Since when it has had something in flight and answered nothing.
@@ -105,9 +105,9 @@ impl Model {
         let warm = match share.cool {
             None => true,
             Some((Some(_), _)) => false,
-            Some((None, _)) => member.flying.iter().all(|entry| entry.listener != listener),
+            Some((None, _)) => member.in_flight.iter().all(|entry| entry.listener != listener),
         };
-        let room = member.flying.len() < member.window;
+        let room = member.in_flight.len() < member.window;
         member.ready && !member.out && share.listening && warm && room
     }
 
@@ -119,7 +119,7 @@ impl Model {
                 continue;
             };
             let takers = self.members.iter().filter(|(_, m)| self.eligible(m, listener));
-            let best = takers.min_by_key(|(_, m)| (m.flying.len(), m.at_count_since));
+            let best = takers.min_by_key(|(_, m)| (m.in_flight.len(), m.at_count_since));
             if let Some((&worker, _)) = best {
                 return Some((listener, worker, conn));
             }
@@ -173,10 +173,10 @@ impl Model {
                     member.window = window as usize;
                 }
             }
-            Input::Doubtful { worker, seq } => {
+            Input::InDoubt { worker, seq } => {
                 if let Some(member) = self.members.get_mut(worker) {
-                    let entries = member.flying.iter_mut();
-                    entries.filter(|e| e.seq == *seq).for_each(|e| e.doubtful = true);
+                    let entries = member.in_flight.iter_mut();
+                    entries.filter(|e| e.seq == *seq).for_each(|e| e.in_doubt = true);
                 }
             }
             Input::HandoffFailed { worker, seq, .. } => {
@@ -200,9 +200,9 @@ impl Model {
         let Some(member) = self.members.get_mut(&worker) else { return };
         member.out = true;
         member.shares.clear();
-        for entry in std::mem::take(&mut member.flying) {
+        for entry in std::mem::take(&mut member.in_flight) {
             let deaths = entry.deaths + 1;
-            if entry.doubtful {
+            if entry.in_doubt {
                 self.unknown.insert(entry.conn);
             } else if deaths >= *self.config.max_attempts() {
                 self.worn_out.insert(entry.conn);
@@ -264,8 +264,8 @@ impl Model {
     /// Takes an answered connection out of flight; `None` for a number that is not in flight.
     fn land(&mut self, worker: WorkerId, seq: Seq) -> Option<Flying> {
         let member = self.members.get_mut(&worker)?;
-        let at = member.flying.iter().position(|entry| entry.seq == seq)?;
-        let entry = member.flying.remove(at);
+        let at = member.in_flight.iter().position(|entry| entry.seq == seq)?;
+        let entry = member.in_flight.remove(at);
         self.count_changed(worker);
         Some(entry)
     }
@@ -350,11 +350,11 @@ impl Model {
         }
         let now = self.now;
         let Some(member) = self.members.get_mut(&worker) else { return };
-        if member.flying.is_empty() {
+        if member.in_flight.is_empty() {
             member.silent_since = now;
         }
-        member.flying.push(Flying { seq, conn, listener, deaths, doubtful: false });
-        if member.flying.len() > member.window {
+        member.in_flight.push(Flying { seq, conn, listener, deaths, in_doubt: false });
+        if member.in_flight.len() > member.window {
             self.fault(Property::Stuck, format!("{worker} has more than its window"));
         }
         self.count_changed(worker);
@@ -370,7 +370,7 @@ impl Model {
                 self.count_changed(*worker);
             }
             Event::Killing { worker, class, .. } => self.on_killing(*worker, *class),
-            Event::Suicide { worker }
+            Event::Failing { worker }
             | Event::Leaving { worker }
             | Event::Settling { worker, .. }
             | Event::Draining { worker, .. }
@@ -390,7 +390,7 @@ impl Model {
         member.out = true;
         member.killed = true;
         let waited = now.since(member.silent_since);
-        let owes = !member.flying.is_empty();
+        let owes = !member.in_flight.is_empty();
         let timeout = *self.config.ack_timeout();
         if class == ExitClass::Unresponsive && (!owes || timeout.is_none_or(|max| waited < max)) {
             self.fault(Property::Stuck, format!("{worker} was killed after only {waited:?}"));
@@ -422,7 +422,7 @@ impl Model {
         if !self.is_wake {
             return;
         }
-        let overdue = |m: &&Member| !m.flying.is_empty() && !m.killed && !m.exited;
+        let overdue = |m: &&Member| !m.in_flight.is_empty() && !m.killed && !m.exited;
         let late = self.members.values().filter(overdue).any(|m| {
             let waited = self.now.since(m.silent_since);
             waited >= max

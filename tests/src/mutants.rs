@@ -50,7 +50,7 @@ pub enum Mutant {
     Reorder,
     /// The worker's codec gives the handles of one message out in another order.
     SwapHandles,
-    /// Channels are never fenced.
+    /// Channels are never read_shut.
     NoFence,
     /// Nobody hears that a Node worker holds answers back.
     DropDoubt,
@@ -78,7 +78,7 @@ pub struct Shim {
     out: VecDeque<Output>,
     count: u64,
     /// Connections in flight, as handed off.
-    flying: BTreeMap<(WorkerId, u64), (ConnId, ListenerId)>,
+    in_flight: BTreeMap<(WorkerId, u64), (ConnId, ListenerId)>,
     hidden: Vec<(WorkerId, FromWorker)>,
     workers: Vec<WorkerId>,
     /// Listeners whose close the core was told of too early.
@@ -94,7 +94,7 @@ impl Shim {
             mutant,
             out: VecDeque::new(),
             count: 0,
-            flying: BTreeMap::new(),
+            in_flight: BTreeMap::new(),
             hidden: Vec::new(),
             workers: Vec::new(),
             hurried: Vec::new(),
@@ -167,7 +167,7 @@ impl Shim {
                 let worker = *worker;
                 return self.core.handle_input(now, Input::Connections { worker, open: Some(0) });
             }
-            (Mutant::DropDoubt, Input::Doubtful { .. }) => return Ok(()),
+            (Mutant::DropDoubt, Input::InDoubt { .. }) => return Ok(()),
             (Mutant::BlameNeighbour, Input::Violation { worker, what }) => {
                 let other = self.workers.iter().copied().find(|other| other != worker);
                 let (worker, what) = (other.unwrap_or(*worker), what.clone());
@@ -184,10 +184,10 @@ impl Shim {
                 Mutant::CountAckAgain,
                 Input::Message { worker, msg: FromWorker::Ack { ack, accepted } },
             ) => {
-                let known = self.flying.remove(&(*worker, ack.get())).is_some();
-                let mut others = self.flying.range((*worker, 0)..=(*worker, u64::MAX));
+                let known = self.in_flight.remove(&(*worker, ack.get())).is_some();
+                let mut others = self.in_flight.range((*worker, 0)..=(*worker, u64::MAX));
                 if let (false, Some((&key, _))) = (known, others.next()) {
-                    self.flying.remove(&key);
+                    self.in_flight.remove(&key);
                     let ack = roundel_core::Seq::from_raw(key.1).unwrap_or(*ack);
                     let msg = FromWorker::Ack { ack, accepted: *accepted };
                     return self.core.handle_input(now, Input::Message { worker: *worker, msg });
@@ -196,9 +196,9 @@ impl Shim {
             (
                 Mutant::LoseRedispatch,
                 Input::Message { worker, msg: FromWorker::Ack { ack, .. } },
-            ) => drop(self.flying.remove(&(*worker, ack.get()))),
+            ) => drop(self.in_flight.remove(&(*worker, ack.get()))),
             (Mutant::LoseRedispatch, Input::ChannelClosed { worker }) => {
-                let lost = self.flying.range((*worker, 0)..=(*worker, u64::MAX));
+                let lost = self.in_flight.range((*worker, 0)..=(*worker, u64::MAX));
                 for raw in lost.map(|(key, _)| key.1).collect::<Vec<u64>>() {
                     let Some(ack) = roundel_core::Seq::from_raw(raw) else { continue };
                     let msg = FromWorker::Ack { ack, accepted: true };
@@ -219,7 +219,7 @@ impl Shim {
 
     fn hand_out_again(&mut self, worker: WorkerId, ack: u64) {
         self.count += 1;
-        let Some(&(conn, listener)) = self.flying.get(&(worker, ack)) else { return };
+        let Some(&(conn, listener)) = self.in_flight.get(&(worker, ack)) else { return };
         let other = self.workers.iter().copied().find(|&other| other != worker);
         if let (Some(other), Some(first_seq)) = (other, roundel_core::Seq::from_raw(ack + 1_000))
             && self.count.is_multiple_of(3)
@@ -314,7 +314,7 @@ impl Shim {
                 msg: ToWorker::NewConn { first_seq, listener, .. },
                 attach: Some(Attach::Conn(conn)),
             } => {
-                self.flying.insert((*worker, first_seq.get()), (*conn, *listener));
+                self.in_flight.insert((*worker, first_seq.get()), (*conn, *listener));
             }
             _ => {}
         }

@@ -176,7 +176,7 @@ impl Dealer {
                 while let Some(event) = side.poll().unwrap() {
                     match event {
                         PrimaryEvent::Message(msg) => heard.push(msg),
-                        PrimaryEvent::Doubtful { .. } => {}
+                        PrimaryEvent::InDoubt { .. } => {}
                         event => panic!("{event:?} behind {heard:?}"),
                     }
                 }

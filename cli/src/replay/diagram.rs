@@ -73,7 +73,7 @@ fn incoming(input: &Input) -> Option<String> {
         Input::HandoffFailed { worker, seq, errno } => {
             format!("P-xW{}: newconn {} could not be sent: {errno}", worker.get(), seq.get())
         }
-        Input::Doubtful { worker, seq } => {
+        Input::InDoubt { worker, seq } => {
             format!("W{}-->>P: has newconn {}, owes the answer", worker.get(), seq.get())
         }
         Input::Connections { worker, open: Some(open) } => {
@@ -124,7 +124,7 @@ fn outgoing(output: &Output) -> Option<String> {
         Output::Kill { worker, signal } => {
             format!("P-xW{}: SIG{}", worker.get(), signal.name())
         }
-        Output::Fence { worker } => {
+        Output::ShutdownRead { worker } => {
             format!("Note over P,W{}: the channel takes nothing more", worker.get())
         }
         Output::Send { worker, msg, attach } => return Some(sent(*worker, msg, *attach)),

@@ -22,7 +22,7 @@ pub struct Replay {
     waiting: VecDeque<Output>,
     totals: Totals,
     /// The first entry whose outputs were not all compared.
-    doubtful: u64,
+    in_doubt: u64,
     ended: Option<Ending>,
     error: Option<ReplayError>,
 }
@@ -126,7 +126,7 @@ impl Replay {
             now: Time::ZERO,
             waiting: VecDeque::new(),
             totals: Totals::default(),
-            doubtful: 0,
+            in_doubt: 0,
             ended: None,
             error: None,
         }
@@ -232,14 +232,14 @@ impl Replay {
         self.agree(self.totals.digest.print() == seen.print)?;
         self.agree(self.waiting.is_empty() == seen.drained)?;
         if seen.drained {
-            self.doubtful = self.totals.entries + 1;
+            self.in_doubt = self.totals.entries + 1;
         }
         Ok(())
     }
 
     fn agree(&self, agreed: bool) -> Result<(), ReplayError> {
         let last = self.totals.entries;
-        let entries = self.doubtful.min(last)..=last;
+        let entries = self.in_doubt.min(last)..=last;
         if agreed { Ok(()) } else { Err(ReplayError::Differs { entries }) }
     }
 }

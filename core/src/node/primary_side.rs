@@ -56,8 +56,8 @@ pub enum PrimaryEvent<T> {
         seq: Seq,
     },
     /// The worker has this connection, but may hold its answer back:
-    /// [`Input::Doubtful`](crate::Input::Doubtful).
-    Doubtful {
+    /// [`Input::InDoubt`](crate::Input::InDoubt).
+    InDoubt {
         /// The number of its handoff.
         seq: Seq,
     },
@@ -285,7 +285,7 @@ impl<T> PrimarySide<T> {
     fn on_handle(&mut self, answer: &[u8]) {
         self.holds_back = true;
         for seq in core::mem::take(&mut self.arrived) {
-            self.emit(PrimaryEvent::Doubtful { seq });
+            self.emit(PrimaryEvent::InDoubt { seq });
         }
         self.emit(PrimaryEvent::Answer(answer.to_vec()));
     }
@@ -304,7 +304,7 @@ impl<T> PrimarySide<T> {
         match self.unacked.acked() {
             None => self.emit(PrimaryEvent::Stray),
             Some(Cargo::Handoff(seq)) if self.holds_back => {
-                self.emit(PrimaryEvent::Doubtful { seq });
+                self.emit(PrimaryEvent::InDoubt { seq });
             }
             // A worker that answers connections before they arrive leaves them here for good.
             Some(Cargo::Handoff(_)) if self.arrived.len() >= MAX_UNACKED => {

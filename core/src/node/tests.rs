@@ -184,7 +184,7 @@ fn a_refused_listener_comes_again_and_then_not() {
 fn what_a_worker_may_hold_back_is_doubtful() {
     let ack = r#"{"cmd":"NODE_HANDLE_ACK"}"#;
     let cargo = r#"{"cmd":"NODE_HANDLE","type":"net.Socket","msg":"take"}"#;
-    let doubtful = |n| PrimaryEvent::Doubtful { seq: seq(n) };
+    let in_doubt = |n| PrimaryEvent::InDoubt { seq: seq(n) };
     let mut side = served(false);
     for n in 1..=4 {
         say(&mut side, &new_conn(n));
@@ -194,8 +194,8 @@ fn what_a_worker_may_hold_back_is_doubtful() {
     let events = hear(&mut side, cargo, Some(7));
     let user =
         PrimaryEvent::User { json: "\"take\"".into(), handle: Some((HandleKind::NetSocket, 7)) };
-    assert_eq!(events, [doubtful(1), PrimaryEvent::Answer(HANDLE_ACK.to_vec()), user]);
-    assert_eq!(hear(&mut side, ack, None), [doubtful(2)]);
+    assert_eq!(events, [in_doubt(1), PrimaryEvent::Answer(HANDLE_ACK.to_vec()), user]);
+    assert_eq!(hear(&mut side, ack, None), [in_doubt(2)]);
     // What was answered is not in doubt, what else has arrived is.
     let mut answered = served(false);
     for n in 1..=3 {
@@ -204,7 +204,7 @@ fn what_a_worker_may_hold_back_is_doubtful() {
     }
     let answer = r#"{"cmd":"NODE_CLUSTER","ack":4,"accepted":true,"seq":3}"#;
     assert_eq!(hear(&mut answered, answer, None).len(), 1);
-    assert_eq!(hear(&mut answered, cargo, Some(7))[..2], [doubtful(1), doubtful(3)]);
+    assert_eq!(hear(&mut answered, cargo, Some(7))[..2], [in_doubt(1), in_doubt(3)]);
     // It has our answer: from here on it holds nothing back.
     let answer = r#"{"cmd":"NODE_CLUSTER","ack":2,"accepted":true,"seq":3}"#;
     assert_eq!(hear(&mut side, answer, None).len(), 1);
@@ -218,9 +218,9 @@ fn a_handle_that_did_not_come_is_refused() {
     assert_eq!(hear(&mut side, r#"{"cmd":"NODE_HANDLE_ACK"}"#, None), []);
     let cargo = r#"{"cmd":"NODE_HANDLE","type":"net.Socket","msg":"take"}"#;
     // Its answers wait behind a handle that got lost as well.
-    let doubtful = PrimaryEvent::Doubtful { seq: seq(1) };
+    let in_doubt = PrimaryEvent::InDoubt { seq: seq(1) };
     let events = hear(&mut side, cargo, None);
-    assert_eq!(events, [doubtful, PrimaryEvent::Answer(HANDLE_NACK.to_vec())]);
+    assert_eq!(events, [in_doubt, PrimaryEvent::Answer(HANDLE_NACK.to_vec())]);
 }
 
 #[test]

@@ -117,7 +117,7 @@ fn about(due: Due) -> About {
         | Due::Drain(w)
         | Due::Settle(w)
         | Due::Terminate(w)
-        | Due::Fence(w)
+        | Due::ShutdownRead(w)
         | Due::Orphan(w) => About::Worker(w, None),
         Due::Cooldown(w, l) => About::Worker(w, Some(l)),
         Due::Respawn(slot) => About::Slot(slot),
@@ -149,7 +149,7 @@ impl CanonicalView<'_> {
             self.age(since, STALLED_AFTER, out);
             (pending, reported).hash(out);
         }
-        out.write_u32(flags([primary.pressed, primary.ever_online, primary.stop.is_some()]));
+        out.write_u32(flags([primary.accept_paused, primary.ever_online, primary.stop.is_some()]));
         if let Some(stop) = &primary.stop {
             stop.without_time().hash(out);
             self.time(stop.deadline(), out);
@@ -224,7 +224,7 @@ impl CanonicalView<'_> {
         out.write_u32(flags([
             ended,
             worker.channel_closed,
-            worker.fenced && !worker.channel_closed,
+            worker.read_shut && !worker.channel_closed,
             worker.pid.is_some() && !ended,
             worker.voluntary && !ended && !killed,
             worker.replaced && !self.draining,
@@ -244,7 +244,7 @@ impl CanonicalView<'_> {
         }
         self.shares(id, worker, out);
         let own = |index| self.primary.workers.key_at(index) == Some(id);
-        self.primary.ring.iter().position(own).hash(out);
+        self.primary.ready_queue.iter().position(own).hash(out);
         for (at, due) in self.primary.timers.iter() {
             if let About::Worker(other, which) = about(due)
                 && other == id
@@ -297,11 +297,11 @@ impl CanonicalView<'_> {
     }
 
     fn in_flight<H: Hasher>(&self, worker: &Worker, out: &mut H) {
-        out.write_u32(worker.flying());
+        out.write_u32(worker.in_flight_count());
         for entry in worker.in_flight.iter() {
             out.write_u32(rank(&self.conns, &entry.conn));
             out.write_u32(rank(&self.listeners, &entry.listener));
-            (entry.attempts, entry.doubtful).hash(out);
+            (entry.attempts, entry.in_doubt).hash(out);
         }
     }
 

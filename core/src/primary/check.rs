@@ -43,9 +43,9 @@ impl Primary {
 
     /// Every connection that is held, in the order of the ids, twice if it is held twice.
     pub fn held(&self) -> Vec<ConnId> {
-        let flying = self.workers.iter().flat_map(|(_, w)| w.in_flight.iter().map(|e| e.conn));
+        let in_flight = self.workers.iter().flat_map(|(_, w)| w.in_flight.iter().map(|e| e.conn));
         let pending = self.listeners.iter().flat_map(|(_, l)| l.pending.iter().map(|p| p.conn));
-        let mut held: Vec<ConnId> = flying.chain(pending).collect();
+        let mut held: Vec<ConnId> = in_flight.chain(pending).collect();
         held.sort_unstable();
         held
     }
@@ -58,8 +58,8 @@ impl Primary {
             held.last().is_none_or(|last| last.get() <= self.last_conn),
             "a connection is held that was never given in",
         )?;
-        let flying: usize = self.workers.iter().map(|(_, worker)| worker.in_flight.len()).sum();
-        ensure(flying == self.flying as usize, "the count in flight is wrong")?;
+        let in_flight: usize = self.workers.iter().map(|(_, worker)| worker.in_flight.len()).sum();
+        ensure(in_flight == self.in_flight as usize, "the count in flight is wrong")?;
         let pending: usize = self.listeners.iter().map(|(_, record)| record.pending.len()).sum();
         ensure(pending == self.pending as usize, "the count of pending is wrong")?;
         for (_, record) in self.listeners.iter() {
@@ -73,7 +73,7 @@ impl Primary {
         for (id, worker) in self.workers.iter() {
             ensure(id < self.next_worker, "a worker id was never minted")?;
             ensure(worker.life != Life::Dead, "a dead worker is kept")?;
-            ensure(worker.flying() <= worker.window, "a worker has more than its window")?;
+            ensure(worker.in_flight_count() <= worker.window, "a worker has more than its window")?;
             let sorted = worker.in_flight.iter().is_sorted_by(|a, b| a.seq < b.seq);
             ensure(sorted, "a worker's numbers are not in order")?;
             let numbered = worker.in_flight.iter().last().is_none_or(|e| e.seq < worker.next_seq);
@@ -105,16 +105,16 @@ impl Primary {
 
     fn check_ring(&self) -> Result<(), Broken> {
         let mut filed = BTreeMap::new();
-        for index in self.ring.iter() {
-            let twice = filed.insert(index, self.ring.level_of(index)).is_some();
-            ensure(!twice, "a worker is in the ring twice")?;
-            ensure(self.workers.at(index).is_some(), "the ring has nobody at an index")?;
+        for index in self.ready_queue.iter() {
+            let twice = filed.insert(index, self.ready_queue.level_of(index)).is_some();
+            ensure(!twice, "a worker is in the ready_queue twice")?;
+            ensure(self.workers.at(index).is_some(), "the ready_queue has nobody at an index")?;
         }
         for (id, worker) in self.workers.iter() {
             let index = self.workers.position(id);
             let level = index.and_then(|index| filed.get(&index).copied().flatten());
-            let wanted = worker.has_credit().then(|| worker.flying());
-            ensure(level == wanted, "a worker is filed wrongly in the ring")?;
+            let wanted = worker.has_credit().then(|| worker.in_flight_count());
+            ensure(level == wanted, "a worker is filed wrongly in the ready_queue")?;
         }
         Ok(())
     }
@@ -157,7 +157,7 @@ impl Primary {
             let waits = matches!(record.state, ListenerState::Waiting { .. });
             ensure(!waits || self.is_blocked(record), "a listener waits for nothing")?;
             ensure(!record.accepting || !record.shared, "a shared listener is accepted from")?;
-            ensure(!record.accepting || !self.pressed, "accepting goes on under pressure")?;
+            ensure(!record.accepting || !self.accept_paused, "accepting goes on under pressure")?;
             for holder in &record.holders {
                 let shares = self.workers.get(*holder).is_some_and(|w| w.share(id).is_some());
                 ensure(shares, "a holder does not share its listener")?;

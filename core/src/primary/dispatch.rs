@@ -59,8 +59,8 @@ impl Primary {
                 }
             }
         }
-        if self.pending + self.flying >= self.room {
-            self.press();
+        if self.pending + self.in_flight >= self.room {
+            self.pause_all();
         }
         Ok(())
     }
@@ -87,7 +87,7 @@ impl Primary {
             }
         }
         self.emit(Output::Release { conn, end: ConnEnd::Refused(refusal) });
-        self.relax();
+        self.resume_all();
     }
 
     fn enqueue(&mut self, index: u32, listener: ListenerId, entry: Pending) {
@@ -102,7 +102,7 @@ impl Primary {
     /// The eligible worker whose turn it is.
     #[inline(always)]
     fn pick(&self, listener: ListenerId) -> Option<u32> {
-        self.ring.pick(|index| self.workers.at(index).is_some_and(|w| w.takes(listener)))
+        self.ready_queue.pick(|index| self.workers.at(index).is_some_and(|w| w.takes(listener)))
     }
 
     #[inline(always)]
@@ -110,15 +110,15 @@ impl Primary {
         let Some((id, worker)) = self.workers.entry_mut(index) else { return };
         let seq = worker.take_seq();
         let Pending { conn, attempts } = entry;
-        worker.in_flight.push_back(InFlight { seq, conn, listener, attempts, doubtful: false });
-        self.flying += 1;
-        let flying = worker.flying();
-        if flying < worker.window {
-            self.ring.enter(index, flying);
+        worker.in_flight.push_back(InFlight { seq, conn, listener, attempts, in_doubt: false });
+        self.in_flight += 1;
+        let in_flight = worker.in_flight_count();
+        if in_flight < worker.window {
+            self.ready_queue.enter(index, in_flight);
         } else {
-            self.ring.leave(index);
+            self.ready_queue.leave(index);
         }
-        if flying == 1 {
+        if in_flight == 1 {
             worker.owes_since = self.now;
             if !worker.ack_armed {
                 self.arm_ack_timer(id);
@@ -137,17 +137,19 @@ impl Primary {
         self.timers.set(Due::Ack(id), self.now.after(timeout));
     }
 
-    /// Files a worker in the ring by what it has in flight, or takes it out.
-    pub(super) fn file(&mut self, index: u32) {
+    /// Files a worker in the ready_queue by what it has in flight, or takes it out.
+    pub(super) fn requeue(&mut self, index: u32) {
         match self.workers.at(index) {
-            Some(worker) if worker.has_credit() => self.ring.enter(index, worker.flying()),
-            _ => self.ring.leave(index),
+            Some(worker) if worker.has_credit() => {
+                self.ready_queue.enter(index, worker.in_flight_count())
+            }
+            _ => self.ready_queue.leave(index),
         }
     }
 
     /// Hands a worker what it may take: the listeners with pending connections take turns.
     pub(super) fn serve(&mut self, index: u32) {
-        while self.ring.contains(index) {
+        while self.ready_queue.contains(index) {
             let Some(worker) = self.workers.at(index) else { return };
             let Some(turn) = self.backlog.iter().position(|&listener| worker.takes(listener))
             else {
@@ -206,7 +208,7 @@ impl Primary {
             self.timers.clear(Due::Frame(id));
         }
         let Some(entry) = worker.answered(ack) else { return self.stray(id) };
-        self.flying -= 1;
+        self.in_flight -= 1;
         worker.strays = 0;
         // Any answer gives the worker its whole time again.
         worker.owes_since = self.now;
@@ -216,15 +218,15 @@ impl Primary {
         worker.accepted += 1;
         let cooled = worker.share_mut(entry.listener).and_then(|share| share.cool.take());
         if worker.life == Life::Ready {
-            self.ring.enter(index, worker.flying());
+            self.ready_queue.enter(index, worker.in_flight_count());
         }
         self.totals.accepted += 1;
         self.emit(Output::Release { conn: entry.conn, end: ConnEnd::AcceptedBy(id) });
         if cooled.is_some() {
             self.timers.clear(Due::Cooldown(id, entry.listener));
         }
-        if self.pressed {
-            self.relax();
+        if self.accept_paused {
+            self.resume_all();
         }
         if !self.backlog.is_empty() {
             self.serve(index);
@@ -244,7 +246,7 @@ impl Primary {
     fn come_back(&mut self, index: u32, id: WorkerId, entry: InFlight, why: Back) {
         self.cool_down(id, entry.listener);
         self.take_back(id, entry, why);
-        self.file(index);
+        self.requeue(index);
         self.serve(index);
         self.serve_all();
     }
@@ -277,24 +279,24 @@ impl Primary {
         let Some(worker) = self.workers.at_mut(index) else { return };
         // It answered nothing, so its time goes on.
         let Some(entry) = worker.answered(seq) else { return };
-        self.flying -= 1;
+        self.in_flight -= 1;
         self.come_back(index, id, entry, Back::NotSent(errno));
     }
 
     pub(super) fn on_doubtful(&mut self, id: WorkerId, seq: Seq) {
         let Some(worker) = self.workers.get_mut(id) else { return };
         if let Some(entry) = worker.in_flight.iter_mut().find(|entry| entry.seq == seq) {
-            entry.doubtful = true;
+            entry.in_doubt = true;
         }
     }
 
     /// Everything in flight at a worker whose channel has ended goes back.
     pub(super) fn take_back_all(&mut self, id: WorkerId) {
         let Some(index) = self.workers.position(id) else { return };
-        self.ring.leave(index);
+        self.ready_queue.leave(index);
         let Some(worker) = self.workers.at_mut(index) else { return };
         for &entry in core::mem::take(&mut worker.in_flight).iter() {
-            self.flying -= 1;
+            self.in_flight -= 1;
             self.take_back(id, entry, Back::Died);
         }
         self.serve_all();
@@ -302,10 +304,10 @@ impl Primary {
 
     /// One connection returns to its place in its queue.
     fn take_back(&mut self, id: WorkerId, entry: InFlight, why: Back) {
-        let InFlight { conn, listener, mut attempts, doubtful, .. } = entry;
+        let InFlight { conn, listener, mut attempts, in_doubt, .. } = entry;
         let mut refusal = self.refusal_at(listener);
         match why {
-            Back::Died if doubtful => refusal = Some(Refusal::Unknown),
+            Back::Died if in_doubt => refusal = Some(Refusal::Unknown),
             Back::Died => {
                 attempts = attempts.saturating_add(1);
                 if attempts >= self.config.max_attempts {

@@ -103,7 +103,7 @@ pub enum Input {
     },
     /// A Node worker has this connection, but may hold its answer back: if it dies without that
     /// answer, nobody knows whether it was served.
-    Doubtful {
+    InDoubt {
         /// The worker.
         worker: WorkerId,
         /// The number of the handoff.

@@ -78,8 +78,8 @@ impl Primary {
             return None;
         }
         let latest = deadline.before(quarter);
-        let flying = !worker.in_flight.is_empty();
-        let last = if flying { self.now } else { worker.owes_since };
+        let in_flight = !worker.in_flight.is_empty();
+        let last = if in_flight { self.now } else { worker.owes_since };
         let until = last.after(settle).min(latest);
         (until > self.now).then_some(until)
     }

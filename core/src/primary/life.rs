@@ -22,7 +22,7 @@ impl Primary {
         if life == Life::Leaving {
             worker.leaving_since = self.now;
         }
-        self.file(index);
+        self.requeue(index);
         self.review_unheld();
         true
     }
@@ -78,10 +78,10 @@ impl Primary {
         worker.killed_as = Some(class);
         let running = worker.pid.is_some();
         // Without a channel there is nothing to fence: only the exit is awaited.
-        let due = if worker.channel_closed { Due::Orphan(id) } else { Due::Fence(id) };
+        let due = if worker.channel_closed { Due::Orphan(id) } else { Due::ShutdownRead(id) };
         self.step(id, Step::Leave);
         self.timers.clear_worker(id);
-        self.timers.set(due, self.now.after(self.config.fence_timeout));
+        self.timers.set(due, self.now.after(self.config.shutdown_read_timeout));
         if running {
             self.event(Event::Killing { worker: id, class, violation });
         }
@@ -95,10 +95,10 @@ impl Primary {
         }
         worker.channel_closed = true;
         worker.queries = 0;
-        let in_flight = worker.flying();
+        let in_flight = worker.in_flight_count();
         let killed = worker.killed_as.is_some();
         let (voluntary, exited) = (worker.voluntary, worker.exit.is_some());
-        self.timers.clear(Due::Fence(id));
+        self.timers.clear(Due::ShutdownRead(id));
         self.timers.clear(Due::Frame(id));
         self.timers.clear(Due::Ready(id));
         self.step(id, Step::Leave);
@@ -110,7 +110,7 @@ impl Primary {
         } else if killed || !voluntary {
             // Mostly the exit follows at once. If not, the process hangs in the kernel, or lives
             // on without a channel, and can't serve what the primary accepts.
-            self.timers.set(Due::Orphan(id), self.now.after(self.config.fence_timeout));
+            self.timers.set(Due::Orphan(id), self.now.after(self.config.shutdown_read_timeout));
         }
         self.review_unheld();
     }
@@ -128,17 +128,17 @@ impl Primary {
             (None, false, ExitStatus::Code(_)) => ExitClass::Crashed,
             (None, false, ExitStatus::Signal(_)) => ExitClass::Killed,
         };
-        let (slot, closed, fenced) = (worker.slot, worker.channel_closed, worker.fenced);
-        worker.fenced = true;
+        let (slot, closed, read_shut) = (worker.slot, worker.channel_closed, worker.read_shut);
+        worker.read_shut = true;
         self.timers.clear_worker(id);
         self.step(id, Step::Leave);
         self.event(Event::Exited { worker: id, slot, status, class });
         self.vacate(id, LastExit { status: Some(status), class });
         if closed {
             self.bury(id);
-        } else if !fenced {
+        } else if !read_shut {
             // A grandchild may hold the other end open for ever.
-            self.emit(Output::Fence { worker: id });
+            self.emit(Output::ShutdownRead { worker: id });
         }
         self.fill_crowded();
         self.review_unheld();
@@ -149,7 +149,7 @@ impl Primary {
         self.step(id, Step::Bury);
         self.timers.clear_worker(id);
         if let Some(index) = self.workers.position(id) {
-            self.ring.leave(index);
+            self.ready_queue.leave(index);
         }
         self.workers.remove(id);
         self.emit(Output::Forget { worker: id });
@@ -173,7 +173,7 @@ impl Primary {
                 Due::Settle(id) => self.on_settle_due(id),
                 Due::Terminate(id) => self.on_terminate_due(id),
                 Due::Count => self.on_count_due(),
-                Due::Fence(id) => self.on_fence_due(id),
+                Due::ShutdownRead(id) => self.on_shutdown_read_due(id),
                 Due::Orphan(id) => self.on_orphan_due(id),
                 Due::Respawn(slot) => self.spawn_again(slot),
                 Due::Unheld(listener) => self.on_unheld_due(listener),
@@ -228,10 +228,10 @@ impl Primary {
     }
 
     /// Killed, and its channel has not ended yet: when it does, the timer goes.
-    fn on_fence_due(&mut self, id: WorkerId) {
+    fn on_shutdown_read_due(&mut self, id: WorkerId) {
         let Some(worker) = self.workers.get_mut(id) else { return };
-        worker.fenced = true;
-        self.emit(Output::Fence { worker: id });
+        worker.read_shut = true;
+        self.emit(Output::ShutdownRead { worker: id });
     }
 
     fn on_orphan_due(&mut self, id: WorkerId) {

@@ -73,7 +73,7 @@ impl Primary {
     fn on_suicide(&mut self, id: WorkerId, seq: Seq) {
         let staying = self.workers.get(id).is_some_and(|worker| worker.life.is_staying());
         if self.step(id, Step::Leave) {
-            self.event(Event::Suicide { worker: id });
+            self.event(Event::Failing { worker: id });
             if staying {
                 self.lead_out(id, self.now.after(self.config.drain_timeout));
             }

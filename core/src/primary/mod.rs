@@ -31,9 +31,9 @@ pub use output::{Attach, ConnEnd, Event, ExitClass, Output, Refusal, Signal, Ver
 pub use records::LastExit;
 pub use status::{ListenerStatus, Totals, WorkerStatus};
 
-use crate::fifo::Fifo;
-use crate::ring::Ring;
-use crate::table::Table;
+use crate::inline_queue::InlineQueue;
+use crate::ready_queue::ReadyQueue;
+use crate::slab::Slab;
 use crate::timers::Timers;
 use crate::{Config, Deadline, FromWorker, ListenerId, Misuse, Slot, Time, WorkerId};
 use records::{Listener, SlotRecord, SlotState, Worker};
@@ -50,17 +50,17 @@ use stall::Stall;
 pub struct Primary {
     config: Config,
     now: Time,
-    workers: Table<WorkerId, Worker>,
+    workers: Slab<WorkerId, Worker>,
     slots: Vec<SlotRecord>,
-    listeners: Table<ListenerId, Listener>,
+    listeners: Slab<ListenerId, Listener>,
     /// The operator's listeners, in the order of the configuration.
     operator: Vec<ListenerId>,
     /// Workers with credit, in the order of service.
-    ring: Ring,
+    ready_queue: ReadyQueue,
     /// Open listeners with pending connections, by turn.
     backlog: VecDeque<ListenerId>,
     timers: Timers,
-    outputs: Fifo<Output>,
+    outputs: InlineQueue<Output>,
     next_worker: WorkerId,
     next_listener: ListenerId,
     /// The number of the last connection given in.
@@ -68,12 +68,12 @@ pub struct Primary {
     /// Connections pending.
     pending: u32,
     /// Connections in flight.
-    flying: u32,
+    in_flight: u32,
     /// How many connections may be held: each listener that workers asked for takes the descriptor
     /// of one.
     room: u32,
     /// Accepting stopped everywhere because too many are held.
-    pressed: bool,
+    accept_paused: bool,
     /// Some worker has spoken the protocol: the program is there.
     ever_online: bool,
     stop: Option<Stop>,
@@ -96,21 +96,21 @@ impl Primary {
         };
         let mut primary = Primary {
             now: Time::ZERO,
-            workers: Table::new(),
+            workers: Slab::new(),
             slots: alloc::vec![slot; config.workers as usize],
-            listeners: Table::new(),
+            listeners: Slab::new(),
             operator: Vec::new(),
-            ring: Ring::default(),
+            ready_queue: ReadyQueue::default(),
             backlog: VecDeque::new(),
             timers: Timers::default(),
-            outputs: Fifo::default(),
+            outputs: InlineQueue::default(),
             next_worker: WorkerId::FIRST,
             next_listener: ListenerId::FIRST,
             last_conn: 0,
             pending: 0,
-            flying: 0,
+            in_flight: 0,
             room: config.max_held,
-            pressed: false,
+            accept_paused: false,
             ever_online: false,
             stop: None,
             stalls: BTreeMap::new(),
@@ -163,7 +163,7 @@ impl Primary {
             Input::HandoffFailed { worker, seq, errno } => {
                 self.on_handoff_failed(worker, seq, errno);
             }
-            Input::Doubtful { worker, seq } => self.on_doubtful(worker, seq),
+            Input::InDoubt { worker, seq } => self.on_doubtful(worker, seq),
             Input::Stray { worker } => self.stray(worker),
             Input::Queue { listener, waiting } => self.on_queue(listener, waiting),
             Input::Connections { worker, open } => self.on_connections(worker, open),
@@ -233,7 +233,7 @@ impl Primary {
             | Input::ChannelClosed { worker }
             | Input::Exited { worker, .. }
             | Input::HandoffFailed { worker, .. }
-            | Input::Doubtful { worker, .. }
+            | Input::InDoubt { worker, .. }
             | Input::Stray { worker }
             | Input::Connections { worker, .. }
             | Input::Command(Command::Ping(worker)) => self.permit_worker(*worker),

@@ -37,7 +37,7 @@ pub enum Output {
     /// Shut down the receiving side of our end of the channel (shutdown(2), SHUT_RD), read what
     /// is there to its end, then say `ChannelClosed`. Nothing else closes a channel before its
     /// end of file.
-    Fence {
+    ShutdownRead {
         /// The worker.
         worker: WorkerId,
     },
@@ -141,9 +141,9 @@ pub enum Refusal {
     Closed,
     /// The shutdown's deadline passed.
     Shutdown,
-    /// Its worker died, and may or may not have served it ([`Input::Doubtful`]).
+    /// Its worker died, and may or may not have served it ([`Input::InDoubt`]).
     ///
-    /// [`Input::Doubtful`]: crate::Input::Doubtful
+    /// [`Input::InDoubt`]: crate::Input::InDoubt
     Unknown,
 }
 
@@ -275,7 +275,7 @@ pub enum Event {
     /// that serves no connections.
     NotListening { worker: WorkerId },
     /// A worker is failing and was, or will be, replaced.
-    Suicide { worker: WorkerId },
+    Failing { worker: WorkerId },
     /// A worker announced that it leaves.
     Leaving { worker: WorkerId },
     /// A worker is to leave, gets nothing more, and is told so within this time.
@@ -337,7 +337,7 @@ impl Event {
             Event::Ready { .. } => "ready",
             Event::Silent { .. } => "silent",
             Event::NotListening { .. } => "not_listening",
-            Event::Suicide { .. } => "suicide",
+            Event::Failing { .. } => "suicide",
             Event::Leaving { .. } => "leaving",
             Event::Settling { .. } => "settling",
             Event::Signalled { .. } => "signalled",

@@ -10,7 +10,7 @@ impl Primary {
     pub(super) fn resume_if_allowed(&mut self, listener: ListenerId) {
         let Some(record) = self.listeners.get_mut(listener) else { return };
         let room = record.pending.len() <= self.config.max_pending as usize / 2;
-        if room && record.is_open() && !record.shared && !record.accepting && !self.pressed {
+        if room && record.is_open() && !record.shared && !record.accepting && !self.accept_paused {
             record.accepting = true;
             self.emit(Output::ResumeAccept { listener });
             self.event(Event::AcceptResumed { listener });
@@ -27,8 +27,8 @@ impl Primary {
     }
 
     /// Stops accepting everywhere: as many are held as the limit on open files allows.
-    pub(super) fn press(&mut self) {
-        if !core::mem::replace(&mut self.pressed, true) {
+    pub(super) fn pause_all(&mut self) {
+        if !core::mem::replace(&mut self.accept_paused, true) {
             for listener in self.listeners.keys_sorted() {
                 self.pause(listener);
             }
@@ -47,26 +47,26 @@ impl Primary {
         if core::mem::replace(&mut self.room, room) == room {
             return;
         }
-        if self.pending + self.flying >= room {
-            self.press();
+        if self.pending + self.in_flight >= room {
+            self.pause_all();
         } else {
-            self.relax();
+            self.resume_all();
         }
     }
 
     /// Whether as many connections are held as the limit on open files allows. Listeners are then
     /// not accepted from, nor emptied any further.
     pub fn is_full(&self) -> bool {
-        self.pressed
+        self.accept_paused
     }
 
     /// Goes on accepting once an eighth of that limit is free again.
-    pub(super) fn relax(&mut self) {
+    pub(super) fn resume_all(&mut self) {
         let max = self.room;
-        if !self.pressed || self.pending + self.flying > max - max.div_ceil(8) {
+        if !self.accept_paused || self.pending + self.in_flight > max - max.div_ceil(8) {
             return;
         }
-        self.pressed = false;
+        self.accept_paused = false;
         for listener in self.listeners.keys_sorted() {
             self.resume_if_allowed(listener);
         }

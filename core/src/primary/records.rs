@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::leaving::Leave;
 use super::output::ExitClass;
-use crate::fifo::Fifo;
+use crate::inline_queue::InlineQueue;
 use crate::transitions::Life;
 use crate::{
     Address, Codec, ConnId, ExitStatus, ListenKey, ListenerId, Seq, Slot, SockName, Time,
@@ -32,7 +32,7 @@ pub(crate) struct Worker {
     pub(crate) next_seq: Seq,
     /// What is in flight, in the order of the numbers, which is that of handoff. With a window of
     /// 1 there is no second one.
-    pub(crate) in_flight: Fifo<InFlight>,
+    pub(crate) in_flight: InlineQueue<InFlight>,
     /// Since when it owes an answer, if anything is in flight.
     pub(crate) owes_since: Time,
     /// An ack deadline is set, for when that is too long ago or earlier.
@@ -58,7 +58,7 @@ pub(crate) struct Worker {
     pub(crate) killed_as: Option<ExitClass>,
     /// Its slot has, or waits for, another worker.
     pub(crate) replaced: bool,
-    pub(crate) fenced: bool,
+    pub(crate) read_shut: bool,
     pub(crate) channel_closed: bool,
     pub(crate) exit: Option<ExitStatus>,
     pub(crate) leave: Leave,
@@ -77,7 +77,7 @@ impl Worker {
             leaving_since: Time::ZERO,
             window: 1,
             next_seq: Seq::FIRST,
-            in_flight: Fifo::default(),
+            in_flight: InlineQueue::default(),
             owes_since: Time::ZERO,
             ack_armed: false,
             mid_frame: false,
@@ -92,7 +92,7 @@ impl Worker {
             said_ready: false,
             killed_as: None,
             replaced: false,
-            fenced: false,
+            read_shut: false,
             channel_closed: false,
             exit: None,
             leave: Leave::default(),
@@ -100,7 +100,7 @@ impl Worker {
     }
 
     #[inline(always)]
-    pub(crate) fn flying(&self) -> u32 {
+    pub(crate) fn in_flight_count(&self) -> u32 {
         self.in_flight.len() as u32
     }
 
@@ -111,7 +111,7 @@ impl Worker {
     }
 
     pub(crate) fn has_credit(&self) -> bool {
-        self.life == Life::Ready && self.flying() < self.window
+        self.life == Life::Ready && self.in_flight_count() < self.window
     }
 
     pub(crate) fn share(&self, listener: ListenerId) -> Option<&Share> {
@@ -159,7 +159,7 @@ pub(crate) struct InFlight {
     pub(crate) listener: ListenerId,
     pub(crate) attempts: u8,
     /// The worker may have served it without our knowing.
-    pub(crate) doubtful: bool,
+    pub(crate) in_doubt: bool,
 }
 
 /// A worker's part in a listener.

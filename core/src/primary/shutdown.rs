@@ -166,7 +166,7 @@ impl Primary {
         let Some(stop) = &self.stop else { return };
         let closed = |state: &ListenerState| matches!(state, ListenerState::Closed);
         let unbound = self.listeners.iter().all(|(_, record)| closed(&record.state));
-        if stop.phase == Phase::Emptying && unbound && self.pending == 0 && self.flying == 0 {
+        if stop.phase == Phase::Emptying && unbound && self.pending == 0 && self.in_flight == 0 {
             self.enter_draining();
         }
         if self.is_draining() && unbound && self.workers.is_empty() {

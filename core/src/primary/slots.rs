@@ -140,7 +140,7 @@ impl Primary {
                 self.spawn_again(slot);
             }
         }
-        self.judge();
+        self.stop_if_exhausted();
     }
 
     /// How many early failures there were within the period.
@@ -267,7 +267,7 @@ impl Primary {
     }
 
     /// Ends the primary when no slot will have a worker again.
-    fn judge(&mut self) {
+    fn stop_if_exhausted(&mut self) {
         let closed = |slot: &super::records::SlotRecord| {
             matches!(slot.state, SlotState::GivenUp | SlotState::Ended)
         };

@@ -88,7 +88,7 @@ impl Primary {
 
     /// Connections in flight, over all workers.
     pub fn in_flight(&self) -> u32 {
-        self.flying
+        self.in_flight
     }
 
     /// The workers, in the order of their ids.
@@ -107,7 +107,7 @@ impl Primary {
             pid: worker.pid,
             life: worker.life,
             codec: worker.codec,
-            in_flight: worker.flying(),
+            in_flight: worker.in_flight_count(),
             accepted: worker.accepted,
             declined: worker.declined,
             restarts: slot.restarts,

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use super::conns::{MAX_UNTAKEN, Unsent};
-use super::{Standing, Worker};
+use super::{Phase, Worker};
 use crate::{Broken, ConnId};
 
 fn ensure(holds: bool, what: &'static str) -> Result<(), Broken> {
@@ -30,9 +30,9 @@ impl Worker {
             let sorted = record.untaken.iter().is_sorted_by(|a, b| a.conn < b.conn);
             ensure(sorted, "a queue is not in the order of arrival")?;
         }
-        let takes = self.standing <= Standing::Draining;
+        let takes = self.phase <= Phase::Draining;
         ensure(takes || self.untaken == 0, "a worker that leaves keeps what it can't take")?;
-        let gone = self.standing == Standing::Gone;
+        let gone = self.phase == Phase::Gone;
         ensure(!gone || (self.unsent.is_empty() && self.asks.is_empty()), "it waits for nobody")?;
         ensure(self.polled <= self.unsent.len(), "more was polled than is unsent")
     }

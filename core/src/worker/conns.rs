@@ -4,7 +4,7 @@ use alloc::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Standing, Worker, WorkerOutput};
+use super::{Phase, Worker, WorkerOutput};
 use crate::{ConnId, ConnRange, FromWorker, ListenerId, Seq};
 
 /// Connections that may wait for the program. More are declined: it does not take them.
@@ -44,7 +44,7 @@ impl Worker {
         for n in 0..count.min(MAX_BATCH) {
             let seq = first_seq.plus(n);
             let conn = handles.next();
-            let wanted = self.standing == Standing::Serving && self.untaken < MAX_UNTAKEN;
+            let wanted = self.phase == Phase::Serving && self.untaken < MAX_UNTAKEN;
             match (conn, self.listener_mut(listener)) {
                 (Some(conn), Some(record)) if wanted => {
                     record.untaken.push_back(Untaken { seq, conn });
@@ -93,7 +93,7 @@ impl Worker {
     }
 
     pub(super) fn on_sent(&mut self) {
-        if self.standing == Standing::Gone {
+        if self.phase == Phase::Gone {
             return;
         }
         self.polled = self.polled.saturating_sub(1);

@@ -55,7 +55,7 @@ pub enum WorkerInput {
         listener: ListenerId,
     },
     /// The program is failing: it finishes what it has, and wants to be replaced at once.
-    Suicide,
+    RequestReplacement,
     /// The program leaves of its own will.
     Leave,
     /// How many connections the program has open.

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use super::conns::Untaken;
-use super::{Standing, Worker, WorkerOutput};
+use super::{Phase, Worker, WorkerOutput};
 use crate::{ConnRange, Errno, FromWorker, Granted, ListenKey, ListenerId, Seq};
 
 /// An ask without an answer.
@@ -43,7 +43,7 @@ impl Worker {
         backlog: u32,
         data: Vec<u8>,
     ) {
-        if self.standing != Standing::Serving {
+        if self.phase != Phase::Serving {
             return self.emit(WorkerOutput::Refused { ask, errno: Errno::ECANCELED });
         }
         key.index = self.free_index(&key);
@@ -82,7 +82,7 @@ impl Worker {
             Err(errno) => return self.emit(WorkerOutput::Refused { ask, errno }),
         };
         let Granted { listener, sockname, shared, data } = granted;
-        let left = self.standing != Standing::Serving;
+        let left = self.phase != Phase::Serving;
         let handle = if shared && !left { handles.next() } else { None };
         if left || (shared && handle.is_none()) || self.listener(listener).is_some() {
             // The last one can't be: the primary gives a listener to a worker once.

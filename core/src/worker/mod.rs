@@ -29,7 +29,7 @@ use listeners::{Ask, Listener};
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Worker {
     now: Time,
-    standing: Standing,
+    phase: Phase,
     suicide: Notice,
     leave: Notice,
     /// Asks without an answer yet.
@@ -51,7 +51,7 @@ pub struct Worker {
 
 /// How far a worker is on its way out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-enum Standing {
+enum Phase {
     /// It takes what comes.
     Serving,
     /// The primary wants it to leave: it may take what has arrived.
@@ -75,7 +75,7 @@ impl Worker {
     pub fn new() -> Self {
         let mut worker = Worker {
             now: Time::ZERO,
-            standing: Standing::Serving,
+            phase: Phase::Serving,
             suicide: Notice::Unsaid,
             leave: Notice::Unsaid,
             asks: Vec::new(),
@@ -112,7 +112,7 @@ impl Worker {
             WorkerInput::Take { listener } => self.on_take(listener),
             WorkerInput::Decline { listener } => self.on_decline(listener),
             WorkerInput::CloseListener { listener } => self.on_close(listener),
-            WorkerInput::Suicide => self.on_suicide(),
+            WorkerInput::RequestReplacement => self.on_suicide(),
             WorkerInput::Leave => self.on_leave(),
             WorkerInput::Load { open } => self.send(FromWorker::Load { open }),
         }
@@ -123,7 +123,7 @@ impl Worker {
     #[must_use]
     pub fn poll_output(&mut self) -> Option<WorkerOutput> {
         let output = self.outputs.pop_front();
-        if matches!(output, Some(WorkerOutput::Send(_))) && self.standing != Standing::Gone {
+        if matches!(output, Some(WorkerOutput::Send(_))) && self.phase != Phase::Gone {
             self.polled += 1;
         }
         output
@@ -148,7 +148,7 @@ impl Worker {
 
     /// Whether the channel has ended.
     pub fn is_alone(&self) -> bool {
-        self.standing == Standing::Gone
+        self.phase == Phase::Gone
     }
 
     /// Whether a connection that the program took waits for its acceptance to get into the
@@ -200,7 +200,7 @@ impl Worker {
             | WorkerInput::Take { .. }
             | WorkerInput::Decline { .. }
             | WorkerInput::CloseListener { .. }
-            | WorkerInput::Suicide
+            | WorkerInput::RequestReplacement
             | WorkerInput::Leave
             | WorkerInput::Load { .. } => Ok(()),
         }
@@ -246,15 +246,15 @@ impl Worker {
     }
 
     fn on_drain(&mut self, deadline: Option<Time>) {
-        if self.standing == Standing::Gone {
+        if self.phase == Phase::Gone {
             return;
         }
-        self.standing = self.standing.max(Standing::Draining);
+        self.phase = self.phase.max(Phase::Draining);
         self.emit(WorkerOutput::Draining { deadline });
     }
 
     fn on_suicide(&mut self) {
-        if self.suicide == Notice::Unsaid && self.standing != Standing::Gone {
+        if self.suicide == Notice::Unsaid && self.phase != Phase::Gone {
             let seq = self.take_seq();
             self.suicide = Notice::Said(seq);
             self.send(FromWorker::Suicide { seq });
@@ -263,7 +263,7 @@ impl Worker {
     }
 
     fn on_leave(&mut self) {
-        if self.leave == Notice::Unsaid && self.standing != Standing::Gone {
+        if self.leave == Notice::Unsaid && self.phase != Phase::Gone {
             let seq = self.take_seq();
             self.leave = Notice::Said(seq);
             self.send(FromWorker::ExitedAfterDisconnect { seq });
@@ -273,15 +273,15 @@ impl Worker {
 
     /// Takes nothing more.
     fn step_back(&mut self) {
-        self.standing = self.standing.max(Standing::Leaving);
+        self.phase = self.phase.max(Phase::Leaving);
         self.decline_all();
     }
 
     fn on_channel_closed(&mut self) {
-        if self.standing == Standing::Gone {
+        if self.phase == Phase::Gone {
             return;
         }
-        self.standing = Standing::Gone;
+        self.phase = Phase::Gone;
         self.drop_unsent();
         self.drop_untaken();
         self.refuse_asks();
@@ -299,7 +299,7 @@ impl Worker {
     }
 
     fn send_for(&mut self, msg: FromWorker, purpose: Unsent) {
-        if self.standing != Standing::Gone {
+        if self.phase != Phase::Gone {
             self.unsent.push_back(purpose);
             self.emit(WorkerOutput::Send(msg));
         }

@@ -155,7 +155,7 @@ fn the_oldest_of_all_listeners_comes_first() {
 
 #[test]
 fn who_leaves_by_itself_declines_what_it_has_and_what_comes() {
-    for (input, is_suicide) in [(In::Suicide, true), (In::Leave, false)] {
+    for (input, is_suicide) in [(In::RequestReplacement, true), (In::Leave, false)] {
         let mut worker = serving();
         let mut custody = Custody::new();
         tell(&mut worker, new_conn(1, 1, 1), custody.admit_all([()]));
@@ -230,7 +230,7 @@ fn without_a_primary_every_input_is_harmless() {
         In::Sent,
         In::Take { listener: None },
         In::Decline { listener: None },
-        In::Suicide,
+        In::RequestReplacement,
         In::Leave,
         In::Load { open: 1 },
         In::CloseListener { listener: listener(1) },
@@ -253,7 +253,7 @@ fn it_says_what_it_waits_for() {
     assert!(!worker.has_output());
     let waits = |worker: &Worker| (worker.awaits_suicide_ack(), worker.awaits_leave_ack());
     assert_eq!(waits(&worker), (false, false));
-    say(&mut worker, In::Suicide);
+    say(&mut worker, In::RequestReplacement);
     settle(&mut worker);
     assert_eq!(waits(&worker), (true, false));
     say(&mut worker, In::Leave);

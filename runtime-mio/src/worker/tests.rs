@@ -88,7 +88,7 @@ fn a_panic_on_another_thread_with_the_channel_full_ends_the_waiting() {
 #[test]
 fn the_end_waits_for_the_replacement() {
     let (mut primary, mut worker, _web) = serving();
-    worker.suicide();
+    worker.request_replacement();
     let confirmed = Arc::new(AtomicBool::new(false));
     let confirms = Arc::clone(&confirmed);
     let primary = thread::spawn(move || {

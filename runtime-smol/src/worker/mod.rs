@@ -138,8 +138,8 @@ impl Worker {
 
     /// Tells the primary that this worker fails: see
     /// [`replace_on_panic`](Worker::replace_on_panic).
-    pub fn suicide(&self) {
-        self.inner.with(None, |driver| driver.suicide());
+    pub fn request_replacement(&self) {
+        self.inner.with(None, |driver| driver.request_replacement());
     }
 
     /// Leaves of its own will: no more connections come, and the end of the program will be no

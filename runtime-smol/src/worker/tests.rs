@@ -284,7 +284,7 @@ fn a_panic_on_another_thread_with_the_channel_full_ends_the_waiting() {
 #[test]
 fn the_end_waits_for_the_replacement() {
     let (mut primary, worker, _web) = serving();
-    worker.suicide();
+    worker.request_replacement();
     let mut finishing = Box::pin(worker.finish());
     assert!(try_now(finishing.as_mut()).is_none());
     assert_eq!(primary.hear(), FromWorker::Suicide { seq: seq(2) });
@@ -296,7 +296,7 @@ fn the_end_waits_for_the_replacement() {
 fn the_end_is_waited_for_by_async_io_whoever_watched_before() {
     let (mut primary, worker, _web) = serving();
     worker.watch_in(&Set::new().unwrap(), 0).unwrap();
-    worker.suicide();
+    worker.request_replacement();
     let mut finishing = Box::pin(worker.finish());
     assert!(try_now(finishing.as_mut()).is_none());
     assert_eq!(primary.hear(), FromWorker::Suicide { seq: seq(2) });

@@ -32,7 +32,7 @@ pub struct WorkerChannel {
     outbox: Outbox<ToWorker, Attach>,
     /// The other end is closed: nothing more can be sent, but acks may still be unread.
     deaf: bool,
-    fenced: bool,
+    read_shut: bool,
 }
 
 /// What is spoken on a channel.
@@ -62,7 +62,7 @@ pub enum Heard {
     /// The worker got a handoff without its handle.
     NotArrived(Seq),
     /// The worker may hold its answer to this handoff back.
-    Doubtful(Seq),
+    InDoubt(Seq),
     /// Something that answers nothing.
     Stray,
     /// The worker's program said something that is passed over.
@@ -94,7 +94,7 @@ impl Heard {
             Heard::Violation(what) => Input::Violation { worker, what },
             Heard::FrameBegun => Input::FrameBegun { worker },
             Heard::NotArrived(seq) => Input::HandoffFailed { worker, seq, errno: Errno::EMFILE },
-            Heard::Doubtful(seq) => Input::Doubtful { worker, seq },
+            Heard::InDoubt(seq) => Input::InDoubt { worker, seq },
             Heard::Stray => Input::Stray { worker },
             Heard::User { .. } | Heard::Skipped { .. } => return None,
             Heard::Closed => Input::ChannelClosed { worker },
@@ -130,7 +130,7 @@ impl WorkerChannel {
             speech,
             outbox: Outbox::new(),
             deaf: false,
-            fenced: false,
+            read_shut: false,
         }
     }
 
@@ -149,7 +149,7 @@ impl WorkerChannel {
                 ControlFlow::Continue(()) => {}
                 ControlFlow::Break(()) => return ReadState::More,
             }
-            if self.is_clogged() && !self.fenced && !self.deaf {
+            if self.is_clogged() && !self.read_shut && !self.deaf {
                 return ReadState::Wait;
             }
             if bytes >= BYTES_PER_TURN || reads >= READS_PER_TURN {
@@ -294,7 +294,7 @@ impl WorkerChannel {
                 return None;
             }
             PrimaryEvent::NotArrived { seq } => Heard::NotArrived(seq),
-            PrimaryEvent::Doubtful { seq } => Heard::Doubtful(seq),
+            PrimaryEvent::InDoubt { seq } => Heard::InDoubt(seq),
             PrimaryEvent::User { json, handle } => {
                 Heard::User { json, with_handle: handle.is_some() }
             }
@@ -373,9 +373,9 @@ impl WorkerChannel {
     }
 
     /// From here on only what the worker wrote before is read, then end of file.
-    pub fn fence(&mut self, end: &mut impl End) {
-        self.fenced = true;
-        end.fence();
+    pub fn shutdown_read(&mut self, end: &mut impl End) {
+        self.read_shut = true;
+        end.shutdown_read();
     }
 
     /// What is spoken, once that is known and as long as it is.

@@ -50,8 +50,8 @@ pub trait End {
     /// As that one.
     fn send(&mut self, bytes: &[u8], handles: &[Self::Lent<'_>]) -> Result<usize, Errno>;
 
-    /// As [`fence`]. It fails only if the other end is closed already, which has the same effect.
-    fn fence(&mut self);
+    /// As [`shutdown_read`]. It fails only if the other end is closed already, which has the same effect.
+    fn shutdown_read(&mut self);
 }
 
 impl End for BorrowedFd<'_> {
@@ -75,8 +75,8 @@ impl End for BorrowedFd<'_> {
         send(*self, bytes, handles)
     }
 
-    fn fence(&mut self) {
-        let _ = fence(*self);
+    fn shutdown_read(&mut self) {
+        let _ = shutdown_read(*self);
     }
 }
 
@@ -153,7 +153,7 @@ pub fn send(fd: BorrowedFd<'_>, bytes: &[u8], handles: &[BorrowedFd<'_>]) -> Res
 ///
 /// # Errors
 /// As shutdown(2): ENOTCONN if the other end is closed.
-pub fn fence(fd: BorrowedFd<'_>) -> io::Result<()> {
+pub fn shutdown_read(fd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(shutdown(fd.as_raw_fd(), Shutdown::Read)?)
 }
 
@@ -222,7 +222,7 @@ mod tests {
     fn a_fence_keeps_what_was_written_before_it() {
         let (ours, theirs) = pair().unwrap();
         send(theirs.as_fd(), b"before", &[]).unwrap();
-        fence(ours.as_fd()).unwrap();
+        shutdown_read(ours.as_fd()).unwrap();
         assert_eq!(send(theirs.as_fd(), b"after", &[]), Err(Errno::EPIPE));
         let mut buffer = [0; 64];
         assert_eq!(recv(ours.as_fd(), &mut buffer).unwrap(), 6);

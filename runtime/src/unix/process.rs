@@ -50,7 +50,7 @@ pub enum ChannelVariables {
 }
 
 impl ChannelVariables {
-    fn variables(self, channel: i32, worker: WorkerId, slot: Slot) -> Vec<(&'static str, String)> {
+    fn of(self, channel: i32, worker: WorkerId, slot: Slot) -> Vec<(&'static str, String)> {
         let (channel, worker) = (channel.to_string(), worker.get().to_string());
         let mut all = Vec::new();
         if matches!(self, ChannelVariables::Native | ChannelVariables::Either) {
@@ -178,7 +178,7 @@ pub fn spawn(
     command
         .args(&program.args)
         .envs(program.env.iter().map(|(name, value)| (name, value)))
-        .envs(told.variables(number, worker, slot))
+        .envs(variables.of(number, worker, slot))
         .stdin(Stdio::null());
     let own_session = prints_to_a_terminal();
     if !own_session {

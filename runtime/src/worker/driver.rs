@@ -300,10 +300,10 @@ impl WorkerDriver {
 
     /// Tells the primary that this worker fails: the replacement starts, and nothing more comes.
     /// Does not wait: what does not fit in the channel goes when it is ready to write.
-    pub fn suicide(&mut self) {
+    pub fn request_replacement(&mut self) {
         self.leaving = true;
         if self.channel.is_some() {
-            self.input(WorkerInput::Suicide);
+            self.input(WorkerInput::RequestReplacement);
             self.carry_out();
         }
     }

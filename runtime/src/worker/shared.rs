@@ -78,8 +78,8 @@ impl Shared {
             return;
         }
         match self.driver.try_lock() {
-            Ok(mut driver) => driver.suicide(),
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner().suicide(),
+            Ok(mut driver) => driver.request_replacement(),
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner().request_replacement(),
             Err(TryLockError::WouldBlock) => {}
         }
     }

@@ -210,9 +210,11 @@ impl Embedder {
                     }
                 }
             }
-            Output::Fence { worker } => {
-                let _ =
-                    self.channels.get(&worker).map(|channel| channel::fence(channel.fd.as_fd()));
+            Output::ShutdownRead { worker } => {
+                let _ = self
+                    .channels
+                    .get(&worker)
+                    .map(|channel| channel::shutdown_read(channel.fd.as_fd()));
             }
             Output::Forget { worker } => drop(self.channels.remove(&worker)),
             Output::Bind { listener, key, backlog } => {

@@ -47,7 +47,7 @@ impl ReferenceStateMachine for Reference {
                     prop_oneof![Just([true, true]), Just([true, false]), Just([false, true])];
                 all.push((2, listens.prop_map(move |on| Step::Join(at, on)).boxed()));
             }
-            let in_flight = worker.flying.len();
+            let in_flight = worker.in_flight.len();
             if in_flight > 0 {
                 let which = (0..in_flight, prop::bool::weighted(0.7));
                 all.push((6, which.prop_map(move |(n, yes)| Step::Answer(at, n, yes)).boxed()));
@@ -71,7 +71,7 @@ impl ReferenceStateMachine for Reference {
         match *step {
             Step::Join(at, _) => !state.workers[at].has_joined && !state.workers[at].is_out,
             Step::Connect(_) | Step::Pass(_) => true,
-            Step::Answer(at, nth, _) => nth < state.workers[at].flying.len(),
+            Step::Answer(at, nth, _) => nth < state.workers[at].in_flight.len(),
             Step::StopListening(at, listener) => {
                 state.workers[at].listens[listener] && !state.workers[at].is_closed
             }
@@ -101,7 +101,7 @@ struct Core {
     workers: Vec<WorkerId>,
     listeners: Vec<ListenerId>,
     /// The numbers of what each worker has in flight, the oldest first.
-    flying: Vec<Vec<Seq>>,
+    in_flight: Vec<Vec<Seq>>,
     now: Time,
     conns: u64,
     seq: u64,
@@ -130,7 +130,7 @@ impl Core {
             reference: reference.clone(),
             workers: Vec::new(),
             listeners: Vec::new(),
-            flying: vec![Vec::new(); WORKERS],
+            in_flight: vec![Vec::new(); WORKERS],
             now: Time::from_millis(1),
             conns: 0,
             seq: 0,
@@ -174,7 +174,7 @@ impl Core {
                 self.input(Input::Incoming { listener: self.listeners[at], conn });
             }
             Step::Answer(at, nth, accepted) => {
-                let ack = self.flying[at].remove(nth);
+                let ack = self.in_flight[at].remove(nth);
                 self.say(at, FromWorker::Ack { ack, accepted });
             }
             Step::StopListening(at, listener) => {
@@ -195,7 +195,7 @@ impl Core {
                 self.input(Input::Exited { worker, status: ExitStatus::Signal(9) });
             }
             Step::Close(at) => {
-                self.flying[at].clear();
+                self.in_flight[at].clear();
                 self.input(Input::ChannelClosed { worker: self.workers[at] });
             }
             Step::Pass(span) => {
@@ -226,7 +226,7 @@ impl Core {
                 } => {
                     let worker = self.workers.iter().position(|id| *id == worker).unwrap();
                     let listener = self.listeners.iter().position(|id| *id == listener).unwrap();
-                    self.flying[worker].push(first_seq);
+                    self.in_flight[worker].push(first_seq);
                     facts.push(Fact::Handoff { conn: conn.get(), listener, worker });
                 }
                 Output::Release { conn, end } => {

@@ -45,7 +45,7 @@ pub(super) struct Worker {
     pub(super) has_exited: bool,
     pub(super) is_closed: bool,
     pub(super) listens: [bool; 2],
-    pub(super) flying: Vec<(Conn, usize)>,
+    pub(super) in_flight: Vec<(Conn, usize)>,
     /// Since when it has as many in flight as it has.
     since: u64,
     cool: [Cool; 2],
@@ -130,7 +130,7 @@ impl Reference {
     }
 
     fn answer(&mut self, worker: usize, nth: usize, accepts: bool) {
-        let (conn, listener) = self.workers[worker].flying.remove(nth);
+        let (conn, listener) = self.workers[worker].in_flight.remove(nth);
         self.count_changes(worker);
         let now = self.now;
         let cool = &mut self.workers[worker].cool[listener];
@@ -148,7 +148,7 @@ impl Reference {
     fn close(&mut self, worker: usize) {
         self.workers[worker].is_out = true;
         self.workers[worker].is_closed = true;
-        for (Conn(conn, deaths), listener) in std::mem::take(&mut self.workers[worker].flying) {
+        for (Conn(conn, deaths), listener) in std::mem::take(&mut self.workers[worker].in_flight) {
             if deaths + 1 >= self.max_attempts {
                 self.facts.push(Fact::TooManyDeaths { conn });
             } else {
@@ -192,7 +192,7 @@ impl Reference {
             let may = (0..self.workers.len()).filter(|worker| self.may_have(*worker, listener));
             let best = may.min_by_key(|at| {
                 let worker = &self.workers[*at];
-                (worker.flying.len(), worker.since)
+                (worker.in_flight.len(), worker.since)
             });
             best.map(|worker| (listener, worker))
         });
@@ -200,7 +200,7 @@ impl Reference {
         let conn = self.queues[listener].remove(0);
         self.turns.retain(|other| *other != listener);
         self.turns.push(listener);
-        self.workers[worker].flying.push((conn, listener));
+        self.workers[worker].in_flight.push((conn, listener));
         self.count_changes(worker);
         self.facts.push(Fact::Handoff { conn: conn.0, listener, worker });
         self.hand_out();
@@ -209,9 +209,9 @@ impl Reference {
     fn may_have(&self, worker: usize, listener: usize) -> bool {
         let worker = &self.workers[worker];
         let cool = worker.cool[listener];
-        let is_tried = worker.flying.iter().any(|(_, of)| *of == listener);
+        let is_tried = worker.in_flight.iter().any(|(_, of)| *of == listener);
         let is_warm = cool.span == 0 || (cool.until.is_none() && !is_tried);
-        let has_room = worker.flying.len() < self.window;
+        let has_room = worker.in_flight.len() < self.window;
         worker.has_joined && !worker.is_out && worker.listens[listener] && is_warm && has_room
     }
 

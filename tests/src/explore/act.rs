@@ -11,7 +11,7 @@ use super::world::{Door, World};
 
 /// A deadline after which a worker is punished, or reported, for what it has not done.
 fn is_patience(timer: Timer) -> bool {
-    !matches!(timer, Timer::Cooldown | Timer::Respawn | Timer::Fence | Timer::Orphan)
+    !matches!(timer, Timer::Cooldown | Timer::Respawn | Timer::ShutdownRead | Timer::Orphan)
 }
 
 impl World {

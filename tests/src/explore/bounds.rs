@@ -102,7 +102,7 @@ impl Bounds {
             .drain_timeout(4 * SECOND)
             .drain_settle(Duration::ZERO)
             .linger(None)
-            .fence_timeout(SECOND)
+            .shutdown_read_timeout(SECOND)
             .respawn_delay(SECOND)
             .respawn_delay_max(SECOND)
             .restart_period(SECOND)

@@ -106,9 +106,10 @@ impl Bug {
                 &Input::Message { worker, msg: FromWorker::Ack { ack, accepted } },
             ) => {
                 let member = world.reference.members.iter().find(|member| member.id == worker);
-                let flying = member.map(|member| member.flying.as_slice()).unwrap_or_default();
-                let first = flying.first().map(|flying| flying.0);
-                let strays = flying.iter().all(|flying| flying.0 != ack);
+                let in_flight =
+                    member.map(|member| member.in_flight.as_slice()).unwrap_or_default();
+                let first = in_flight.first().map(|in_flight| in_flight.0);
+                let strays = in_flight.iter().all(|in_flight| in_flight.0 != ack);
                 if let Some(first) = first.filter(|_| strays) {
                     let msg = FromWorker::Ack { ack: first, accepted };
                     world.tell(Input::Message { worker, msg });
@@ -117,7 +118,7 @@ impl Bug {
             }
             // The reference hears what the primary does not.
             (Bug::DeafToListening, Input::Message { msg: FromWorker::Listening { .. }, .. })
-            | (Bug::HideDoubt, Input::Doubtful { .. }) => {
+            | (Bug::HideDoubt, Input::InDoubt { .. }) => {
                 let config = Arc::clone(&world.config);
                 let reference = Arc::make_mut(&mut world.reference);
                 reference.on_input(world.now, input, &config);

@@ -96,7 +96,7 @@ impl World {
         let calm =
             self.reduce.answers && self.left.troubles == 0 && self.left.commands == 0 && !self.lazy;
         let steady = |p: &Process| {
-            !p.suicided && !p.shut && !p.fenced && !p.killed && !p.up.contains(&Up::Garbage)
+            !p.suicided && !p.shut && !p.read_shut && !p.killed && !p.up.contains(&Up::Garbage)
         };
         if !calm || !self.processes.iter().all(steady) {
             return None;

@@ -17,9 +17,9 @@ impl World {
         match output {
             Output::Spawn { worker, slot, .. } => self.on_spawn(*worker, slot.0),
             Output::Kill { worker, signal } => self.signal(*worker, *signal),
-            Output::Fence { worker } => {
+            Output::ShutdownRead { worker } => {
                 if let Some(process) = self.process_mut(*worker) {
-                    process.fenced = true;
+                    process.read_shut = true;
                 }
             }
             Output::Forget { worker } => self.forget(*worker),

@@ -199,7 +199,7 @@ impl View<'_> {
         let members = &self.world.reference.members;
         let member = members.iter().find(|member| member.id == p.id);
         self.put((p.state, p.condemned, p.shut, p.ended, p.reaped));
-        self.put((p.child && !p.ended, p.fenced && (p.lives() || !p.ended)));
+        self.put((p.child && !p.ended, p.read_shut && (p.lives() || !p.ended)));
         if p.state == State::Dead {
             // What it was says nothing any more; how it ended does until that is known.
             let answers = !p.up.is_empty();
@@ -241,8 +241,8 @@ impl View<'_> {
 
     /// The place of what has this number among what is in flight, counted from 1.
     fn place(member: Option<&Member>, seq: Seq) -> usize {
-        let flying = member.map(|member| member.flying.as_slice()).unwrap_or_default();
-        flying.iter().position(|flying| flying.0 == seq).map_or(0, |at| at + 1)
+        let in_flight = member.map(|member| member.in_flight.as_slice()).unwrap_or_default();
+        in_flight.iter().position(|in_flight| in_flight.0 == seq).map_or(0, |at| at + 1)
     }
 
     /// The reference says what the primary says, unless one of them is wrong.
@@ -258,12 +258,12 @@ impl View<'_> {
             let earlier = members.take_while(|other| other.id != member.id);
             self.put(earlier.filter(|other| other.ready && !other.out).count());
         }
-        self.put(member.flying.len());
-        for &(_, conn, deaths) in &member.flying {
+        self.put(member.in_flight.len());
+        for &(_, conn, deaths) in &member.in_flight {
             self.conn(conn);
             self.put(deaths);
         }
-        for &seq in &member.doubtful {
+        for &seq in &member.in_doubt {
             self.put(Self::place(Some(member), seq));
         }
     }

@@ -62,7 +62,7 @@ impl World {
         for member in &self.reference.members {
             for raw in 1..=most + 1 {
                 let Some(ack) = Seq::from_raw(raw) else { continue };
-                if member.flying.iter().any(|flying| flying.0 == ack) {
+                if member.in_flight.iter().any(|in_flight| in_flight.0 == ack) {
                     continue;
                 }
                 for accepted in [true, false] {

@@ -79,7 +79,7 @@ pub struct Process {
     /// A child of it keeps its end of the channel open.
     pub child: bool,
     /// The primary has shut down its receiving side.
-    pub fenced: bool,
+    pub read_shut: bool,
     /// The primary was told that the channel has ended.
     pub ended: bool,
     /// How the process ended.
@@ -107,7 +107,7 @@ impl Process {
             doubted: None,
             shut: false,
             child: false,
-            fenced: false,
+            read_shut: false,
             ended: false,
             exit: None,
             reaped: false,
@@ -134,7 +134,7 @@ impl Process {
     /// Whether the primary finds the end of the channel behind what is in it.
     pub fn has_end(&self) -> bool {
         let open = (self.lives() && !self.shut) || self.child;
-        self.state != State::Starting && (!open || self.fenced)
+        self.state != State::Starting && (!open || self.read_shut)
     }
 
     /// Whether the primary has something to read from it.
@@ -149,7 +149,7 @@ impl Process {
 
     /// Writes to the channel; false if that fails as it would with EPIPE.
     pub fn write(&mut self, up: Up) -> bool {
-        let works = self.runs() && !self.shut && !self.fenced;
+        let works = self.runs() && !self.shut && !self.read_shut;
         if works {
             self.up.push(up);
         }

@@ -24,9 +24,9 @@ pub struct Member {
     /// It is on its way out, or gone.
     pub out: bool,
     /// In flight, with the number of workers that died with it.
-    pub flying: Vec<(Seq, ConnId, u8)>,
+    pub in_flight: Vec<(Seq, ConnId, u8)>,
     /// Which of that it may have served.
-    pub doubtful: Vec<Seq>,
+    pub in_doubt: Vec<Seq>,
     /// Whether it declined.
     pub cool: Option<Cool>,
     /// Its place.
@@ -97,18 +97,18 @@ impl Reference {
                 self.leaves(*worker);
                 self.vacates(*worker);
             }
-            Input::Doubtful { worker, seq } => {
+            Input::InDoubt { worker, seq } => {
                 if let Some(member) = self.member(*worker) {
-                    member.doubtful.push(*seq);
+                    member.in_doubt.push(*seq);
                 }
             }
             Input::ChannelClosed { worker } => {
                 self.leaves(*worker);
                 let Some(member) = self.member(*worker) else { return };
-                let flying = std::mem::take(&mut member.flying);
-                let doubtful = std::mem::take(&mut member.doubtful);
-                for (seq, conn, deaths) in flying {
-                    if doubtful.contains(&seq) {
+                let in_flight = std::mem::take(&mut member.in_flight);
+                let in_doubt = std::mem::take(&mut member.in_doubt);
+                for (seq, conn, deaths) in in_flight {
+                    if in_doubt.contains(&seq) {
                         self.unknown.push(conn);
                     } else {
                         self.comes_back(conn, deaths + 1);
@@ -154,9 +154,9 @@ impl Reference {
     /// A connection is in flight no longer.
     fn land(&mut self, id: WorkerId, seq: Seq) -> Option<(ConnId, u8)> {
         let member = self.member(id)?;
-        let at = member.flying.iter().position(|flying| flying.0 == seq)?;
-        let (_, conn, deaths) = member.flying.remove(at);
-        member.doubtful.retain(|&doubtful| doubtful != seq);
+        let at = member.in_flight.iter().position(|in_flight| in_flight.0 == seq)?;
+        let (_, conn, deaths) = member.in_flight.remove(at);
+        member.in_doubt.retain(|&in_doubt| in_doubt != seq);
         self.move_to_end(id);
         Some((conn, deaths))
     }
@@ -192,16 +192,16 @@ impl Reference {
         let cooled = match member.cool {
             None => true,
             Some((Some(_), _)) => false,
-            Some((None, _)) => member.flying.is_empty(),
+            Some((None, _)) => member.in_flight.is_empty(),
         };
-        member.ready && !member.out && member.flying.len() < window as usize && cooled
+        member.ready && !member.out && member.in_flight.len() < window as usize && cooled
     }
 
     /// The eligible worker with the fewest in flight, among equals the one that has been at that
     /// number longest.
     fn next(&self, window: u32) -> Option<WorkerId> {
         let eligible = self.members.iter().filter(|member| Self::is_eligible(member, window));
-        eligible.min_by_key(|member| member.flying.len()).map(|member| member.id)
+        eligible.min_by_key(|member| member.in_flight.len()).map(|member| member.id)
     }
 
     /// Sees an output after the primary has said it.
@@ -234,7 +234,7 @@ impl Reference {
         if self.unknown.contains(&conn) {
             self.wrong(format!("3: {conn} goes to {id} and may have been served"));
         }
-        let full = |member: &&Member| member.flying.len() >= window as usize;
+        let full = |member: &&Member| member.in_flight.len() >= window as usize;
         if self.members.iter().filter(full).any(|member| member.id == id) {
             self.wrong(format!("6: {conn} goes to {id}, which has its window full"));
         }
@@ -249,7 +249,7 @@ impl Reference {
         self.pending.remove(0);
         if let Some(member) = self.member(id) {
             let after_cool = member.cool.is_some();
-            member.flying.push((seq, first, deaths));
+            member.in_flight.push((seq, first, deaths));
             if after_cool {
                 self.goals.reach(Goal::ServedAfterDecline);
             }
@@ -313,16 +313,16 @@ impl Reference {
         if let (Some(pending), Some(next)) = (self.pending.first(), self.next(window)) {
             self.wrong(format!("5: {} waits although {next} is eligible", pending.0));
         }
-        let most = self.members.iter().map(|member| member.flying.len()).max().unwrap_or(0);
+        let most = self.members.iter().map(|member| member.in_flight.len()).max().unwrap_or(0);
         if most > window as usize {
             self.wrong(format!("6: {most} are in flight at one worker"));
         }
-        let flying: usize = self.members.iter().map(|member| member.flying.len()).sum();
+        let in_flight: usize = self.members.iter().map(|member| member.in_flight.len()).sum();
         let counts = (primary.pending() as usize, primary.in_flight() as usize);
-        if counts != (self.pending.len(), flying) {
+        if counts != (self.pending.len(), in_flight) {
             self.wrong(format!(
                 "1: the primary counts {counts:?} pending and in flight, which is {:?}",
-                (self.pending.len(), flying)
+                (self.pending.len(), in_flight)
             ));
         }
     }

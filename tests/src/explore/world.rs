@@ -222,7 +222,7 @@ impl World {
                 }
                 self.tell(message(FromWorker::Ack { ack, accepted }));
             }
-            Up::Doubt(seq) => self.tell(Input::Doubtful { worker: id, seq }),
+            Up::Doubt(seq) => self.tell(Input::InDoubt { worker: id, seq }),
             Up::Suicide => self.tell(message(FromWorker::Suicide { seq: some_seq() })),
             Up::Leave => {
                 self.tell(message(FromWorker::ExitedAfterDisconnect { seq: some_seq() }));
@@ -239,8 +239,8 @@ impl World {
         let Some(process) = self.process_mut(id) else { return };
         process.ended = true;
         process.down.clear();
-        if process.fenced && (process.lives() || process.child) {
-            self.goals.reach(Goal::FencedEnd);
+        if process.read_shut && (process.lives() || process.child) {
+            self.goals.reach(Goal::ReadShutEnd);
         }
         self.tell(Input::ChannelClosed { worker: id });
     }

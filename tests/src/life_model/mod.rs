@@ -264,11 +264,11 @@ impl LifeModel {
 
     fn on_event(&mut self, event: &Event) {
         let now = self.now;
-        if let Event::Suicide { worker } = event {
+        if let Event::Failing { worker } = event {
             self.on_suicide(*worker);
         }
         if let Event::Settling { worker, .. }
-        | Event::Suicide { worker }
+        | Event::Failing { worker }
         | Event::Leaving { worker }
         | Event::ChannelClosed { worker, .. } = event
             && let Some(member) = self.members.get_mut(worker)
@@ -305,7 +305,7 @@ impl LifeModel {
                 }
             }
             Event::Killing { worker, .. }
-            | Event::Suicide { worker }
+            | Event::Failing { worker }
             | Event::Leaving { worker }
             | Event::Settling { worker, .. }
             | Event::Draining { worker, .. }
@@ -353,7 +353,7 @@ impl LifeModel {
         }
         // A kill takes effect at once, but for processes that are stuck in the kernel: those are
         // let go of after a fence and another wait.
-        let slack = *self.config.fence_timeout() * 2 + Duration::from_millis(1);
+        let slack = *self.config.shutdown_read_timeout() * 2 + Duration::from_millis(1);
         let overdue = self.must_stop_by.is_some_and(|by| self.now > by.after(slack));
         if overdue && !self.stopped && self.is_wake {
             self.must_stop_by = None;

@@ -148,7 +148,7 @@ impl Sim {
                     it.channel.worker_closes();
                 }
             }),
-            Op::Suicide(w) => self.act_on(w, |p, it| p.suicide(now, &mut it.channel)),
+            Op::Suicide(w) => self.act_on(w, |p, it| p.request_replacement(now, &mut it.channel)),
             Op::Leave(w) => self.act_on(w, |p, it| p.leave(now, &mut it.channel)),
             Op::CloseListener(w, l) => {
                 self.act_on(w, |p, it| p.close(now, l.into(), &mut it.channel));

@@ -98,7 +98,7 @@ impl End for PipeEnd<'_> {
         }
     }
 
-    fn fence(&mut self) {
-        self.from.fence();
+    fn shutdown_read(&mut self) {
+        self.from.shutdown_read();
     }
 }

@@ -26,12 +26,14 @@ impl Sim {
                 self.todo.push_back(Todo::Spawn(worker));
             }
             Output::Kill { worker, signal } => self.signal(worker, signal),
-            Output::Fence { worker } => {
+            Output::ShutdownRead { worker } => {
                 if let Some(process) = self.processes.get_mut(&worker)
                     && self.mutant != Some(Mutant::NoFence)
                 {
                     let channel = &mut process.channel;
-                    process.link.fence(&mut PipeEnd::new(&mut channel.up, &mut channel.down));
+                    process
+                        .link
+                        .shutdown_read(&mut PipeEnd::new(&mut channel.up, &mut channel.down));
                     if !process.channel.up.is_empty() {
                         self.reached(Effect::FencedWithSomethingUnread);
                     }

@@ -130,7 +130,7 @@ impl<H> Pipe<H> {
     }
 
     /// The reader wants nothing that is written from here on: shutdown(2), SHUT_RD.
-    pub fn fence(&mut self) {
+    pub fn shutdown_read(&mut self) {
         self.reader_gone = true;
     }
 
@@ -218,7 +218,7 @@ mod tests {
     fn a_fence_keeps_what_was_written_before_it() {
         let mut pipe: Pipe<u8> = Pipe::new(100);
         pipe.write(b"before", []).unwrap();
-        pipe.fence();
+        pipe.shutdown_read();
         assert_eq!(pipe.write(b"after", []), Err(Unwritten::Broken));
         assert_eq!(read(&mut pipe, 64).0, "before");
         assert_eq!(read(&mut pipe, 64).2, Read::End);

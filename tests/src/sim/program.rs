@@ -137,9 +137,9 @@ impl Program {
     }
 
     /// Says that it fails.
-    pub fn suicide(&mut self, now: Time, channel: &mut Channel) {
+    pub fn request_replacement(&mut self, now: Time, channel: &mut Channel) {
         match self {
-            Program::Native(native) => native.input(now, WorkerInput::Suicide, channel),
+            Program::Native(native) => native.input(now, WorkerInput::RequestReplacement, channel),
             Program::Node(node) => node.send(channel, "{\"act\":\"suicide\"}\n".into()),
         }
     }

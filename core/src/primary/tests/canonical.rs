@@ -59,8 +59,8 @@ fn whose_turn_it_is() {
     // The last becomes the second: the first stays.
     let turned: Act = |hand| {
         let index = hand.core.workers.position(worker(2)).unwrap();
-        hand.core.ring.leave(index);
-        hand.core.ring.enter(index, 1);
+        hand.core.ready_queue.leave(index);
+        hand.core.ready_queue.enter(index, 1);
     };
     assert!(!looks_alike(|_| (), turned));
 }
@@ -82,9 +82,9 @@ fn who_is_in_which_slot_among_equals() {
 
 #[test]
 fn what_a_channel_or_process_that_has_ended_makes_needless() {
-    let fenced: Act = |hand| hand.worker(1).fenced = true;
-    assert!(!looks_alike(|_| (), fenced));
-    assert!(looks_alike(|hand| hand.worker(1).channel_closed = true, fenced));
+    let read_shut: Act = |hand| hand.worker(1).read_shut = true;
+    assert!(!looks_alike(|_| (), read_shut));
+    assert!(looks_alike(|hand| hand.worker(1).channel_closed = true, read_shut));
     let started: Act = |hand| hand.worker(1).pid = None;
     assert!(!looks_alike(|_| (), started));
     assert!(looks_alike(|hand| hand.worker(1).exit = Some(ExitStatus::Code(0)), started));

@@ -31,7 +31,7 @@ fn of_connections() {
     assert_eq!(broken(twice), "a connection is in two places");
     let minted = |hand: &mut Hand| hand.core.last_conn = 5;
     assert_eq!(broken(minted), "a connection is held that was never given in");
-    assert_eq!(broken(|hand| hand.core.flying = 3), "the count in flight is wrong");
+    assert_eq!(broken(|hand| hand.core.in_flight = 3), "the count in flight is wrong");
     assert_eq!(broken(|hand| hand.core.pending = 3), "the count of pending is wrong");
     let order = |hand: &mut Hand| queue(hand).swap(0, 1);
     assert_eq!(broken(order), "a queue is not in the order of the ids");
@@ -55,8 +55,8 @@ fn of_workers() {
     assert_eq!(broken(closed), "a worker without a channel holds something");
     // Either of both is enough.
     let shares = |hand: &mut Hand| {
-        let flying = core::mem::take(&mut hand.worker(1).in_flight);
-        hand.core.flying -= flying.len() as u32;
+        let in_flight = core::mem::take(&mut hand.worker(1).in_flight);
+        hand.core.in_flight -= in_flight.len() as u32;
         hand.worker(1).channel_closed = true;
     };
     assert_eq!(broken(shares), "a worker without a channel holds something");
@@ -86,19 +86,19 @@ fn of_timers() {
 #[test]
 fn of_the_order_of_service() {
     let credit = |hand: &mut Hand| hand.worker(1).window = 3;
-    assert_eq!(broken(credit), "a worker is filed wrongly in the ring");
+    assert_eq!(broken(credit), "a worker is filed wrongly in the ready_queue");
     let idle = |hand: &mut Hand| {
         hand.worker(1).window = 3;
         let index = hand.core.workers.position(worker(1)).unwrap();
-        hand.core.ring.enter(index, 2);
+        hand.core.ready_queue.enter(index, 2);
     };
     assert_eq!(broken(idle), "a connection waits although a worker is eligible");
     let turns = |hand: &mut Hand| hand.core.backlog.push_back(listener(1));
     assert_eq!(broken(turns), "a listener has two turns");
     let turn = |hand: &mut Hand| hand.core.backlog.clear();
     assert_eq!(broken(turn), "a listener's turn is missing or needless");
-    let nobody = |hand: &mut Hand| hand.core.ring.enter(2, 0);
-    assert_eq!(broken(nobody), "the ring has nobody at an index");
+    let nobody = |hand: &mut Hand| hand.core.ready_queue.enter(2, 0);
+    assert_eq!(broken(nobody), "the ready_queue has nobody at an index");
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn of_listeners() {
     assert_eq!(broken(closed), "a closed listener accepts");
     let shared = change(|record| record.shared = true);
     assert_eq!(broken(shared), "a shared listener is accepted from");
-    assert_eq!(broken(|hand| hand.core.pressed = true), "accepting goes on under pressure");
+    assert_eq!(broken(|hand| hand.core.accept_paused = true), "accepting goes on under pressure");
     let stranger = change(|record| record.holders.extend([worker(9)]));
     assert_eq!(broken(stranger), "a holder does not share its listener");
     let nobody = change(|record| record.holders.clear());

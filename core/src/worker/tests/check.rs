@@ -1,7 +1,7 @@
 //! Each invariant is noticed when it does not hold.
 
 use super::super::conns::{MAX_UNTAKEN, Unsent};
-use super::super::{Standing, listeners::Listener};
+use super::super::{Phase, listeners::Listener};
 use super::*;
 
 /// What is broken after this was done to a worker with two connections that wait, and one whose
@@ -46,13 +46,13 @@ fn of_connections() {
 
 #[test]
 fn of_the_way_out() {
-    let keeps = |worker: &mut Worker| worker.standing = Standing::Leaving;
+    let keeps = |worker: &mut Worker| worker.phase = Phase::Leaving;
     assert_eq!(broken(keeps), "a worker that leaves keeps what it can't take");
-    assert_eq!(broken(|worker| worker.standing = Standing::Draining), "nothing");
+    assert_eq!(broken(|worker| worker.phase = Phase::Draining), "nothing");
     let waits = |worker: &mut Worker| {
         record(worker).untaken.clear();
         worker.untaken = 0;
-        worker.standing = Standing::Gone;
+        worker.phase = Phase::Gone;
     };
     assert_eq!(broken(waits), "it waits for nobody", "to send");
     let asks = |worker: &mut Worker| {

@@ -111,7 +111,7 @@ impl World {
                 self.tell(msg, handles);
             }
             Op::Close(at) => self.input(In::CloseListener { listener: listener(at) }),
-            Op::Suicide => self.input(In::Suicide),
+            Op::Suicide => self.input(In::RequestReplacement),
             Op::Leave => self.input(In::Leave),
             Op::Ack(n) => self.tell(ToWorker::Ack { ack: seq(n) }, 0),
             Op::Drain => self.tell(ToWorker::Drain { deadline_ms: 1 }, 0),

@@ -22,9 +22,9 @@ impl PrimaryDriver {
             Output::Event(event) => self.report(&event),
             Output::Spawn { worker, slot, generation: _ } => self.spawn(worker, slot),
             Output::Kill { worker, signal } => self.kill(worker, signal),
-            Output::Fence { worker } => {
+            Output::ShutdownRead { worker } => {
                 if let Some(Peer { fd, channel, .. }) = self.peers.get_mut(&worker) {
-                    channel.fence(&mut fd.as_fd());
+                    channel.shutdown_read(&mut fd.as_fd());
                     self.ready.insert(Source::Channel(worker));
                 }
             }
@@ -113,7 +113,7 @@ impl PrimaryDriver {
             | Event::Ready { worker }
             | Event::Silent { worker }
             | Event::NotListening { worker }
-            | Event::Suicide { worker }
+            | Event::Failing { worker }
             | Event::Leaving { worker }
             | Event::Settling { worker, .. }
             | Event::Draining { worker, .. }

@@ -141,7 +141,7 @@ pub(super) fn event(at_ms: u64, event: &Event, pid: Option<i32>) -> Line {
         Event::Ready { worker } | Event::Silent { worker } | Event::NotListening { worker } => {
             line.worker(*worker).with("pid", pid)
         }
-        Event::Suicide { worker } | Event::Leaving { worker } => {
+        Event::Failing { worker } | Event::Leaving { worker } => {
             line.worker(*worker).with("pid", pid)
         }
         Event::Settling { worker, within } | Event::Draining { worker, within } => {
@@ -213,7 +213,7 @@ pub(super) fn words(event: &Event, pid: Option<i32>) -> Option<String> {
              tsx or nodemon do not pass the channel on: run the program itself",
             process(worker)
         ),
-        Event::Suicide { worker } => {
+        Event::Failing { worker } => {
             format!("{} is failing; its replacement takes over", process(worker))
         }
         Event::Killing { worker, class, violation } => match violation {

@@ -37,7 +37,7 @@ impl End for ByteByByte<'_> {
         Ok(bytes.len())
     }
 
-    fn fence(&mut self) {}
+    fn shutdown_read(&mut self) {}
 }
 
 fn config() -> Config {

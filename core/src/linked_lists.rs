@@ -1,4 +1,4 @@
-//! Doubly linked lists over the indexes of a [`Table`](crate::table::Table): moving an entry from
+//! Doubly linked lists over the indexes of a [`Slab`](crate::slab::Slab): moving an entry from
 //! any place to the end of any list costs the same however long the lists are.
 
 use alloc::vec::Vec;
@@ -10,7 +10,7 @@ const NONE: u32 = u32::MAX;
 
 /// Several lists; each index is in at most one of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub(crate) struct Lists {
+pub(crate) struct LinkedLists {
     links: Vec<Link>,
     ends: Vec<Ends>,
 }
@@ -36,7 +36,7 @@ impl Ends {
     const EMPTY: Ends = Ends { first: NONE, last: NONE };
 }
 
-impl Lists {
+impl LinkedLists {
     /// Puts an index at the end of a list, taking it out of the list it was in.
     #[inline(always)]
     pub(crate) fn push_back(&mut self, list: u32, index: u32) {
@@ -110,13 +110,13 @@ impl Lists {
 mod tests {
     use super::*;
 
-    fn all(lists: &Lists, list: u32) -> Vec<u32> {
+    fn all(lists: &LinkedLists, list: u32) -> Vec<u32> {
         lists.iter(list).collect()
     }
 
     #[test]
     fn moves_between_ends_and_middles() {
-        let mut lists = Lists::default();
+        let mut lists = LinkedLists::default();
         for index in [4, 0, 2] {
             lists.push_back(0, index);
         }

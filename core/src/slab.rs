@@ -22,7 +22,7 @@ use crate::id::Id;
         deserialize = "K: Id + Deserialize<'de>, T: Deserialize<'de>"
     )
 )]
-pub(crate) struct Table<K, T> {
+pub(crate) struct Slab<K, T> {
     entries: Vec<Option<(K, T)>>,
     free: Vec<u32>,
     #[serde(skip)]
@@ -36,7 +36,7 @@ struct Parts<K, T> {
     free: Vec<u32>,
 }
 
-impl<K: Id, T> TryFrom<Parts<K, T>> for Table<K, T> {
+impl<K: Id, T> TryFrom<Parts<K, T>> for Slab<K, T> {
     type Error = &'static str;
 
     fn try_from(parts: Parts<K, T>) -> Result<Self, Self::Error> {
@@ -61,13 +61,13 @@ impl<K: Id, T> TryFrom<Parts<K, T>> for Table<K, T> {
         if sorted.len() != vacant || free.len() != vacant || !all_vacant {
             return Err("a table's free list is wrong");
         }
-        Ok(Table { entries, free, index })
+        Ok(Slab { entries, free, index })
     }
 }
 
-impl<K: Id, T> Table<K, T> {
+impl<K: Id, T> Slab<K, T> {
     pub(crate) const fn new() -> Self {
-        Table { entries: Vec::new(), free: Vec::new(), index: IdMap::new() }
+        Slab { entries: Vec::new(), free: Vec::new(), index: IdMap::new() }
     }
 
     /// Puts a value in and tells its index. The id must be new.
@@ -148,15 +148,15 @@ impl<K: Id, T> Table<K, T> {
 }
 
 // The layout of the index depends on history; what a table holds does not.
-impl<K: PartialEq, T: PartialEq> PartialEq for Table<K, T> {
+impl<K: PartialEq, T: PartialEq> PartialEq for Slab<K, T> {
     fn eq(&self, other: &Self) -> bool {
         self.entries == other.entries && self.free == other.free
     }
 }
 
-impl<K: Eq, T: Eq> Eq for Table<K, T> {}
+impl<K: Eq, T: Eq> Eq for Slab<K, T> {}
 
-impl<K: Hash, T: Hash> Hash for Table<K, T> {
+impl<K: Hash, T: Hash> Hash for Slab<K, T> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.entries.hash(state);
         self.free.hash(state);
@@ -286,7 +286,7 @@ mod tests {
     /// The same walk over a table and over a map; a small random walk without a generator.
     #[test]
     fn agrees_with_an_ordered_map() {
-        let mut table = Table::new();
+        let mut table = Slab::new();
         let mut map = BTreeMap::new();
         let mut random = 1_u64;
         for step in 1..20_000_u64 {
@@ -312,7 +312,7 @@ mod tests {
 
     #[test]
     fn an_index_stays_until_removal() {
-        let mut table = Table::new();
+        let mut table = Slab::new();
         let first = table.insert(id(1), 'a');
         let second = table.insert(id(2), 'b');
         table.remove(id(1));
@@ -325,8 +325,8 @@ mod tests {
     fn table(
         entries: Vec<Option<(ConnId, char)>>,
         free: Vec<u32>,
-    ) -> Result<Table<ConnId, char>, &'static str> {
-        Table::try_from(Parts { entries, free })
+    ) -> Result<Slab<ConnId, char>, &'static str> {
+        Slab::try_from(Parts { entries, free })
     }
 
     #[test]
@@ -352,7 +352,7 @@ mod tests {
     /// As snapshots are compared, and states of a search hashed.
     #[test]
     fn what_differs_in_effect_is_not_equal() {
-        let hash = |table: &Table<ConnId, char>| {
+        let hash = |table: &Slab<ConnId, char>| {
             let mut hasher = Fnv(0);
             table.hash(&mut hasher);
             hasher.0

@@ -4,22 +4,22 @@ use alloc::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-/// First in, first out. The first entry stands apart: where there is mostly no other, the ring
+/// First in, first out. The first entry stands apart: where there is mostly no other, the ready_queue
 /// buffer behind it is never touched.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub(crate) struct Fifo<T> {
+pub(crate) struct InlineQueue<T> {
     first: Option<T>,
     /// Empty if there is no first.
     rest: VecDeque<T>,
 }
 
-impl<T> Default for Fifo<T> {
+impl<T> Default for InlineQueue<T> {
     fn default() -> Self {
-        Fifo { first: None, rest: VecDeque::new() }
+        InlineQueue { first: None, rest: VecDeque::new() }
     }
 }
 
-impl<T> Fifo<T> {
+impl<T> InlineQueue<T> {
     #[inline(always)]
     pub(crate) fn push_back(&mut self, entry: T) {
         if self.first.is_none() {
@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn keeps_order_and_finds_by_key() {
-        let mut fifo = Fifo::default();
+        let mut fifo = InlineQueue::default();
         assert_eq!((fifo.pop_front(), fifo.len()), (None, 0));
         for entry in 1..=5 {
             fifo.push_back(entry);

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::lists::Lists;
+use crate::linked_lists::LinkedLists;
 
 /// Workers with credit left, by the table index of their record: one list for each number in
 /// flight, each in the order in which workers came to that number.
@@ -10,11 +10,11 @@ use crate::lists::Lists;
 /// With a window of 1 there is one list, and it rotates: Node's own algorithm. Who is full, not
 /// ready or on its way out is in no list.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub(crate) struct Ring {
-    levels: Lists,
+pub(crate) struct ReadyQueue {
+    levels: LinkedLists,
 }
 
-impl Ring {
+impl ReadyQueue {
     /// Says that a worker's number in flight is now `in_flight`: it enters that level last.
     #[inline(always)]
     pub(crate) fn enter(&mut self, worker: u32, in_flight: u32) {
