@@ -7,7 +7,7 @@ use core::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Primary;
-use super::records::{Listener, SlotRecord, SlotState, Worker};
+use super::records::{ListenerRecord, SlotRecord, SlotState, WorkerRecord};
 use crate::timers::Due;
 use crate::transitions::Life;
 use crate::{ConnId, Deadline, ListenerId, STALLED_AFTER, Slot, Time, WorkerId};
@@ -184,7 +184,7 @@ impl CanonicalView<'_> {
     }
 
     /// The workers of a slot, the oldest one first.
-    fn workers_of(&self, slot: Slot) -> impl Iterator<Item = (WorkerId, &Worker)> {
+    fn workers_of(&self, slot: Slot) -> impl Iterator<Item = (WorkerId, &WorkerRecord)> {
         let known = |&id: &WorkerId| self.primary.workers.get(id).map(|worker| (id, worker));
         self.workers.iter().filter_map(known).filter(move |(_, worker)| worker.slot == slot)
     }
@@ -216,7 +216,7 @@ impl CanonicalView<'_> {
         out.write_u32(which.map_or(0, |id| rank(&self.listeners, &id)));
     }
 
-    fn worker<H: Hasher>(&self, id: WorkerId, worker: &Worker, out: &mut H) {
+    fn worker<H: Hasher>(&self, id: WorkerId, worker: &WorkerRecord, out: &mut H) {
         let (ended, killed) = (worker.exit.is_some(), worker.killed_as.is_some());
         (worker.generation, worker.codec, worker.life).hash(out);
         // How it ended was looked at when it did.
@@ -256,7 +256,7 @@ impl CanonicalView<'_> {
     }
 
     /// What matters for who comes after a worker, and when.
-    fn career<H: Hasher>(&self, worker: &Worker, out: &mut H) {
+    fn career<H: Hasher>(&self, worker: &WorkerRecord, out: &mut H) {
         let primary = self.primary;
         let second = Duration::from_secs(1);
         if let Some(at) = worker.ready_at {
@@ -265,7 +265,7 @@ impl CanonicalView<'_> {
             out.write_u8(u8::from(early && worker.accepted > 0));
         }
         if worker.life == Life::Leaving {
-            let leaves = |w: &Worker| w.life == Life::Leaving && w.exit.is_none();
+            let leaves = |w: &WorkerRecord| w.life == Life::Leaving && w.exit.is_none();
             let earlier = primary
                 .workers
                 .iter()
@@ -275,7 +275,7 @@ impl CanonicalView<'_> {
     }
 
     /// What matters for when it is signalled.
-    fn leave<H: Hasher>(&self, id: WorkerId, worker: &Worker, out: &mut H) {
+    fn leave<H: Hasher>(&self, id: WorkerId, worker: &WorkerRecord, out: &mut H) {
         let config = &self.primary.config;
         let had = worker.had_connections();
         let leave = worker.leave;
@@ -296,7 +296,7 @@ impl CanonicalView<'_> {
         }
     }
 
-    fn in_flight<H: Hasher>(&self, worker: &Worker, out: &mut H) {
+    fn in_flight<H: Hasher>(&self, worker: &WorkerRecord, out: &mut H) {
         out.write_u32(worker.in_flight_count());
         for entry in worker.in_flight.iter() {
             out.write_u32(rank(&self.conns, &entry.conn));
@@ -305,7 +305,7 @@ impl CanonicalView<'_> {
         }
     }
 
-    fn shares<H: Hasher>(&self, id: WorkerId, worker: &Worker, out: &mut H) {
+    fn shares<H: Hasher>(&self, id: WorkerId, worker: &WorkerRecord, out: &mut H) {
         out.write_usize(worker.shares.len());
         for share in &worker.shares {
             out.write_u32(rank(&self.listeners, &share.listener));
@@ -326,7 +326,7 @@ impl CanonicalView<'_> {
         }
     }
 
-    fn listener<H: Hasher>(&self, record: &Listener, out: &mut H) {
+    fn listener<H: Hasher>(&self, record: &ListenerRecord, out: &mut H) {
         (&record.key, &record.sockname, &record.data, record.state).hash(out);
         let told = record.operator && record.told;
         let unused = !record.operator && !record.used;

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use super::Primary;
-use super::records::{ListenerState, SlotState, Worker};
+use super::records::{ListenerState, SlotState, WorkerRecord};
 use crate::timers::Due;
 use crate::transitions::Life;
 use crate::{ConnId, WorkerId};
@@ -93,7 +93,7 @@ impl Primary {
         Ok(())
     }
 
-    fn check_ack_timer(&self, id: WorkerId, worker: &Worker) -> Result<(), Broken> {
+    fn check_ack_timer(&self, id: WorkerId, worker: &WorkerRecord) -> Result<(), Broken> {
         let set = self.timers.is_set(Due::Ack(id));
         let ended = worker.killed_as.is_some() || worker.exit.is_some();
         ensure(ended || set == worker.ack_armed, "an ack timer is set against the record")?;

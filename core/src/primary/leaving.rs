@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use super::Primary;
 use super::output::{Event, Output, Signal};
-use super::records::Worker;
+use super::records::WorkerRecord;
 use crate::timers::Due;
 use crate::transitions::{Life, Step};
 use crate::{Codec, Policy, StopSignal, Time, ToWorker, WorkerId};
@@ -37,7 +37,7 @@ pub(crate) struct Leave {
     pub(crate) disconnected: bool,
 }
 
-impl Worker {
+impl WorkerRecord {
     /// Whether it ever had a connection, as far as anybody knows.
     pub(super) fn had_connections(&self) -> bool {
         self.accepted > 0 || self.declined > 0 || !self.in_flight.is_empty() || self.leave.seen
@@ -180,7 +180,7 @@ impl Primary {
 
     /// Whether a worker's connections are counted: it leaves, and is helped to end when it has
     /// none.
-    fn is_counted(&self, worker: &Worker) -> bool {
+    fn is_counted(&self, worker: &WorkerRecord) -> bool {
         let leaves = worker.life == Life::Leaving || worker.leave.told;
         let lives = worker.exit.is_none() && worker.killed_as.is_none() && worker.pid.is_some();
         let wanted = self.config.linger.is_some() || self.is_untold(worker);
@@ -193,20 +193,20 @@ impl Primary {
     }
 
     /// Whether a worker was told by a signal of its own: then it gets no other one.
-    fn rules_itself(&self, worker: &Worker) -> bool {
+    fn rules_itself(&self, worker: &WorkerRecord) -> bool {
         let told = worker.leave.told && worker.codec == Some(Codec::Node);
         told && self.config.stop_signal.is_some()
     }
 
     /// Whether a program that rules itself has closed its servers: alone it would end now, but for
     /// its channel, which keeps a Node process alive.
-    fn waits_for_its_channel(&self, worker: &Worker) -> bool {
+    fn waits_for_its_channel(&self, worker: &WorkerRecord) -> bool {
         let served = worker.ready_at.is_some() && worker.shares.is_empty();
         served && !worker.channel_closed && !worker.leave.disconnected
     }
 
     /// Whether a worker is to leave and was not told so, since there is no message for it.
-    fn is_untold(&self, worker: &Worker) -> bool {
+    fn is_untold(&self, worker: &WorkerRecord) -> bool {
         self.config.pass_listeners && worker.leave.told && self.config.stop_signal.is_none()
     }
 

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use super::Primary;
 use super::output::{Attach, Event, Output, Verdict};
-use super::records::{Asker, Listener, ListenerState, Share};
+use super::records::{Asker, ListenerRecord, ListenerState, Share};
 use crate::timers::Due;
 use crate::transitions::{Life, Step};
 use crate::{
@@ -32,7 +32,7 @@ impl Primary {
             || self.config.policy == Policy::Shared
             || self.config.pass_listeners;
         self.make_way_for(&key);
-        let mut record = Listener::new(key, operator, shared);
+        let mut record = ListenerRecord::new(key, operator, shared);
         record.state = ListenerState::Waiting { backlog };
         self.listeners.insert(listener, record);
         self.bind_if_free(listener);
@@ -81,7 +81,7 @@ impl Primary {
     }
 
     fn operator_is_open(&self) -> bool {
-        self.operator.iter().all(|&id| self.listeners.get(id).is_some_and(Listener::is_open))
+        self.operator.iter().all(|&id| self.listeners.get(id).is_some_and(ListenerRecord::is_open))
     }
 
     pub(super) fn on_query(
@@ -196,7 +196,7 @@ impl Primary {
                 return Found::Narrower(id);
             }
         }
-        let same = |record: &Listener| !record.operator && record.key == *key;
+        let same = |record: &ListenerRecord| !record.operator && record.key == *key;
         // Listeners are few, queries rare: the first in the order of the ids, for determinism.
         let found = self
             .listeners

@@ -36,7 +36,7 @@ use crate::ready_queue::ReadyQueue;
 use crate::slab::Slab;
 use crate::timers::Timers;
 use crate::{Config, Deadline, FromWorker, ListenerId, Misuse, Slot, Time, WorkerId};
-use records::{Listener, SlotRecord, SlotState, Worker};
+use records::{ListenerRecord, SlotRecord, SlotState, WorkerRecord};
 use shutdown::Stop;
 use stall::Stall;
 
@@ -50,9 +50,9 @@ use stall::Stall;
 pub struct Primary {
     config: Config,
     now: Time,
-    workers: Slab<WorkerId, Worker>,
+    workers: Slab<WorkerId, WorkerRecord>,
     slots: Vec<SlotRecord>,
-    listeners: Slab<ListenerId, Listener>,
+    listeners: Slab<ListenerId, ListenerRecord>,
     /// The operator's listeners, in the order of the configuration.
     operator: Vec<ListenerId>,
     /// Workers with credit, in the order of service.
@@ -211,18 +211,18 @@ impl Primary {
             // `Incoming` looks for itself, to look its listener up only once.
             Input::Wake | Input::Incoming { .. } | Input::Queue { .. } => Ok(()),
             Input::Bound { listener, .. } => match self.listeners.get(*listener) {
-                Some(Listener { state: records::ListenerState::Binding, .. }) => Ok(()),
+                Some(ListenerRecord { state: records::ListenerState::Binding, .. }) => Ok(()),
                 _ => Err(Misuse::NotBinding(*listener)),
             },
             Input::Unbound { listener } => match self.listeners.get(*listener) {
-                Some(Listener { state: records::ListenerState::Closing, .. }) => Ok(()),
+                Some(ListenerRecord { state: records::ListenerState::Closing, .. }) => Ok(()),
                 _ => Err(Misuse::NotUnbinding(*listener)),
             },
             Input::Spawned { worker, .. } | Input::SpawnFailed { worker, .. } => {
                 match self.workers.get(*worker) {
                     // A worker that has spoken runs: a failed start would lose what is in flight
                     // there.
-                    Some(Worker { pid: None, exit: None, codec: None, .. }) => Ok(()),
+                    Some(WorkerRecord { pid: None, exit: None, codec: None, .. }) => Ok(()),
                     _ => Err(Misuse::NotStarting(*worker)),
                 }
             }

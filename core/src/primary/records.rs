@@ -18,7 +18,7 @@ use crate::{
 
 /// A worker: one process and its channel.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub(crate) struct Worker {
+pub(crate) struct WorkerRecord {
     pub(crate) slot: Slot,
     pub(crate) generation: u32,
     pub(crate) pid: Option<i32>,
@@ -64,9 +64,9 @@ pub(crate) struct Worker {
     pub(crate) leave: Leave,
 }
 
-impl Worker {
+impl WorkerRecord {
     pub(crate) fn new(slot: Slot, generation: u32, now: Time) -> Self {
-        Worker {
+        WorkerRecord {
             slot,
             generation,
             pid: None,
@@ -224,7 +224,7 @@ pub struct LastExit {
 
 /// A listener.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub(crate) struct Listener {
+pub(crate) struct ListenerRecord {
     pub(crate) key: ListenKey,
     /// Given by the operator: lives as long as the primary.
     pub(crate) operator: bool,
@@ -276,9 +276,9 @@ pub(crate) struct Pending {
     pub(crate) attempts: u8,
 }
 
-impl Listener {
+impl ListenerRecord {
     pub(crate) fn new(key: ListenKey, operator: bool, shared: bool) -> Self {
-        Listener {
+        ListenerRecord {
             key,
             operator,
             shared,

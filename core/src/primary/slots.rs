@@ -3,7 +3,7 @@
 use super::Primary;
 use super::input::SpawnError;
 use super::output::{Event, ExitClass, Output, Verdict};
-use super::records::{LastExit, SlotRecord, SlotState, Worker};
+use super::records::{LastExit, SlotRecord, SlotState, WorkerRecord};
 use crate::timers::Due;
 use crate::transitions::Life;
 use crate::{Respawn, Seq, Slot, WorkerId};
@@ -24,7 +24,7 @@ impl Primary {
         let worker = self.next_worker;
         self.next_worker = worker.next();
         let generation = 1;
-        self.workers.insert(worker, Worker::new(slot, generation, self.now));
+        self.workers.insert(worker, WorkerRecord::new(slot, generation, self.now));
         if let Some(record) = self.slot_mut(slot) {
             record.state = SlotState::Filled(worker);
         }

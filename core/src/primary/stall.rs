@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Primary;
 use super::output::Event;
-use super::records::Listener;
+use super::records::ListenerRecord;
 use crate::{ConnId, ListenerId, STALLED_AFTER, Time, WorkerId};
 
 /// A listener at which a connection waits although a worker is idle.
@@ -49,7 +49,7 @@ impl Primary {
 
     /// The first worker that has nothing in flight and could take a connection of this listener.
     fn idle_worker_of(&self, listener: ListenerId) -> Option<WorkerId> {
-        if !self.listeners.get(listener).is_some_and(Listener::is_handed_off) {
+        if !self.listeners.get(listener).is_some_and(ListenerRecord::is_handed_off) {
             return None;
         }
         let idle = self.workers.iter().filter(|(_, worker)| {

@@ -73,7 +73,7 @@ impl Hand {
         self.tell(Input::Wake)
     }
 
-    fn worker(&mut self, nth: u64) -> &mut records::Worker {
+    fn worker(&mut self, nth: u64) -> &mut records::WorkerRecord {
         self.core.workers.get_mut(worker(nth)).unwrap()
     }
 

@@ -3,7 +3,7 @@
 
 use super::Primary;
 use super::output::{Event, Output, Refusal};
-use super::records::{Listener, ListenerState, SlotRecord, SlotState, Worker};
+use super::records::{ListenerRecord, ListenerState, SlotRecord, SlotState, WorkerRecord};
 use crate::timers::Due;
 use crate::transitions::Life;
 use crate::{Errno, ListenKey, ListenerId, Slot, WorkerId};
@@ -38,7 +38,7 @@ impl Primary {
     /// Whether a worker is starting or leaving, a slot waits for one, or none lives. One that lives
     /// on without its channel leaves for ever: its replacement is what counts.
     fn somebody_may_come(&self) -> bool {
-        let on_the_way = |(id, worker): (WorkerId, &Worker)| {
+        let on_the_way = |(id, worker): (WorkerId, &WorkerRecord)| {
             let lives_on = worker.channel_closed && worker.replaced;
             !self.has_settled(id, worker) && !lives_on
         };
@@ -52,7 +52,7 @@ impl Primary {
 
     /// Whether a worker has come so far that it asks for what it wants: it is ready, or has asked
     /// for something, or for nothing within the ready timeout.
-    fn has_settled(&self, id: WorkerId, worker: &Worker) -> bool {
+    fn has_settled(&self, id: WorkerId, worker: &WorkerRecord) -> bool {
         match worker.life {
             Life::Ready => true,
             Life::Online => !self.timers.is_set(Due::Silent(id)),
@@ -62,7 +62,7 @@ impl Primary {
 
     /// Whether every slot whose workers had this listener has another worker now, which does not
     /// want it.
-    fn all_came_back_without(&self, record: &Listener) -> bool {
+    fn all_came_back_without(&self, record: &ListenerRecord) -> bool {
         !record.slots.is_empty() && record.slots.iter().all(|&slot| self.is_settled(slot))
     }
 
@@ -107,7 +107,7 @@ impl Primary {
     /// Closes the oldest listener that only former workers of this slot had: the present one is not
     /// to be without for their sake. False if there is none.
     pub(super) fn close_one_left_behind(&mut self, slot: Slot) -> bool {
-        let left = |record: &Listener| {
+        let left = |record: &ListenerRecord| {
             record.is_unheld() && record.slots.len() == 1 && record.slots.contains(&slot)
         };
         let oldest = self.listeners.iter().filter(|(_, it)| left(it)).map(|(id, _)| id).min();
@@ -140,7 +140,7 @@ impl Primary {
     }
 
     /// Whether a listener that is being closed is in the way of this one.
-    pub(super) fn is_blocked(&self, waiting: &Listener) -> bool {
+    pub(super) fn is_blocked(&self, waiting: &ListenerRecord) -> bool {
         self.listeners.iter().any(|(_, other)| {
             other.state == ListenerState::Closing && other.is_in_the_way_of(&waiting.key)
         })

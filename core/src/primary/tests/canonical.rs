@@ -123,12 +123,12 @@ fn who_leaves_first() {
 
 #[test]
 fn what_a_listener_does_and_has() {
-    let listener_of = |hand: &mut Hand, change: fn(&mut Listener)| {
+    let listener_of = |hand: &mut Hand, change: fn(&mut ListenerRecord)| {
         change(hand.core.listeners.get_mut(listener(1)).unwrap());
     };
     let mut queue = busy();
     (4..=7).for_each(|conn| drop(queue.incoming(conn)));
-    let changes: [fn(&mut Listener); 4] = [
+    let changes: [fn(&mut ListenerRecord); 4] = [
         |record| record.accepting = false,
         |record| record.state = records::ListenerState::Closing,
         |record| record.data = None,

@@ -116,7 +116,7 @@ fn of_listeners() {
     let minted = |hand: &mut Hand| hand.core.next_listener = listener(1);
     assert_eq!(broken(minted), "a listener id was never minted");
     let record = |hand: &mut Hand| hand.core.listeners.get_mut(listener(1)).unwrap().clone();
-    let change = |change: fn(&mut Listener)| {
+    let change = |change: fn(&mut ListenerRecord)| {
         move |hand: &mut Hand| {
             let mut changed = record(hand);
             change(&mut changed);

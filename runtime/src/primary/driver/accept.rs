@@ -14,7 +14,7 @@ const MAX_EMPTIED: u32 = 65_536;
 
 /// A listener and what the primary does with it.
 #[derive(Debug)]
-pub(super) struct Door {
+pub(super) struct ListenSocket {
     bound: Bound,
     fd: Arc<OwnedFd>,
     state: DoorState,
@@ -37,7 +37,7 @@ enum DoorState {
     Closing,
 }
 
-impl Door {
+impl ListenSocket {
     pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
@@ -80,7 +80,7 @@ impl PrimaryDriver {
                 self.counter.names.add(&fd);
                 let fd = Arc::new(fd);
                 let state = DoorState::Paused;
-                let door = Door {
+                let socket = ListenSocket {
                     bound,
                     fd,
                     state,
@@ -89,7 +89,7 @@ impl PrimaryDriver {
                     watched: false,
                     visited: false,
                 };
-                self.doors.insert(listener, door);
+                self.sockets.insert(listener, socket);
                 Ok(sockname)
             }
             Err(errno) => Err(Errno(errno as i32)),
@@ -112,9 +112,9 @@ impl PrimaryDriver {
     }
 
     fn set_state(&mut self, listener: ListenerId, from: DoorState, to: DoorState) {
-        let Some(door) = self.doors.get_mut(&listener) else { return };
-        if door.state == from {
-            door.state = to;
+        let Some(socket) = self.sockets.get_mut(&listener) else { return };
+        if socket.state == from {
+            socket.state = to;
             self.watch_door(listener);
             self.ready.insert(Source::Listener(listener));
         }
@@ -123,14 +123,14 @@ impl PrimaryDriver {
     /// Watches a listener while it is accepted from and descriptors are to be had: else each
     /// connection that arrives would wake the primary for nothing.
     fn watch_door(&mut self, listener: ListenerId) {
-        let Some(door) = self.doors.get_mut(&listener) else { return };
-        let watched = door.is_accepting();
-        if std::mem::replace(&mut door.watched, watched) == watched {
+        let Some(socket) = self.sockets.get_mut(&listener) else { return };
+        let watched = socket.is_accepting();
+        if std::mem::replace(&mut socket.watched, watched) == watched {
             return;
         }
         let source = Source::Listener(listener);
         self.changes.push_back(if watched {
-            Change::Watch { source, fd: door.fd.clone(), writable: false }
+            Change::Watch { source, fd: socket.fd.clone(), writable: false }
         } else {
             Change::Unwatch { source }
         });
@@ -141,13 +141,13 @@ impl PrimaryDriver {
         for _ in 0..ACCEPTS_PER_TURN {
             // Between two connections the machine may have said to pause.
             let emptied = self.core.is_emptied(listener);
-            let Some(door) = self.doors.get_mut(&listener) else { return };
-            door.visited = true;
-            match &mut door.state {
+            let Some(socket) = self.sockets.get_mut(&listener) else { return };
+            socket.visited = true;
+            match &mut socket.state {
                 DoorState::Paused => return,
                 DoorState::Closing => return self.close_door(listener),
                 DoorState::Emptying(_) if !emptied => return self.close_door(listener),
-                _ if door.starved => return,
+                _ if socket.starved => return,
                 DoorState::Accepting => {}
                 DoorState::Emptying(_) if self.core.is_full() => {
                     self.crowded.insert(listener);
@@ -162,10 +162,10 @@ impl PrimaryDriver {
             }
             // Shared listeners are the workers' to accept from.
             let is_shared = self.core.is_shared(listener);
-            let accepted = if is_shared { Ok(None) } else { door.accept(&mut self.spare) };
+            let accepted = if is_shared { Ok(None) } else { socket.accept(&mut self.spare) };
             match accepted {
                 Ok(Some(fd)) => {
-                    door.starved_told = false;
+                    socket.starved_told = false;
                     let conn = self.custody.admit(fd);
                     self.input(Input::Incoming { listener, conn });
                     // A pause must come before the next one: it may be for the last descriptors
@@ -173,8 +173,8 @@ impl PrimaryDriver {
                     self.execute_outputs();
                 }
                 Ok(None) => {
-                    let Some(door) = self.doors.get(&listener) else { return };
-                    if matches!(door.state, DoorState::Emptying(_)) {
+                    let Some(socket) = self.sockets.get(&listener) else { return };
+                    if matches!(socket.state, DoorState::Emptying(_)) {
                         self.close_door(listener);
                     }
                     return;
@@ -187,9 +187,9 @@ impl PrimaryDriver {
 
     /// Out of descriptors or memory: waits for the retry instead of spinning.
     fn starve(&mut self, listener: ListenerId, errno: i32) {
-        let Some(door) = self.doors.get_mut(&listener) else { return };
-        door.starved = true;
-        let is_news = !std::mem::replace(&mut door.starved_told, true);
+        let Some(socket) = self.sockets.get_mut(&listener) else { return };
+        socket.starved = true;
+        let is_news = !std::mem::replace(&mut socket.starved_told, true);
         self.watch_door(listener);
         self.retry_later();
         if !is_news {
@@ -205,10 +205,10 @@ impl PrimaryDriver {
 
     pub(super) fn retry_doors(&mut self) {
         let starved: Vec<ListenerId> =
-            self.doors.iter().filter(|(_, door)| door.starved).map(|(id, _)| *id).collect();
+            self.sockets.iter().filter(|(_, socket)| socket.starved).map(|(id, _)| *id).collect();
         for listener in starved {
-            let Some(door) = self.doors.get_mut(&listener) else { continue };
-            door.starved = false;
+            let Some(socket) = self.sockets.get_mut(&listener) else { continue };
+            socket.starved = false;
             self.watch_door(listener);
             self.ready.insert(Source::Listener(listener));
         }
@@ -225,16 +225,16 @@ impl PrimaryDriver {
     /// Closes a listener once the adapter has let go of it too: before that its address is not
     /// free, and what is bound next may want it.
     pub(super) fn close_door(&mut self, listener: ListenerId) {
-        let Some(door) = self.doors.get_mut(&listener) else { return };
-        door.state = DoorState::Closing;
-        if Arc::strong_count(&door.fd) > 1 {
+        let Some(socket) = self.sockets.get_mut(&listener) else { return };
+        socket.state = DoorState::Closing;
+        if Arc::strong_count(&socket.fd) > 1 {
             self.watch_door(listener);
             self.ready.insert(Source::Listener(listener));
             return;
         }
-        if let Some(door) = self.doors.remove(&listener) {
-            door.bound.unlink();
-            drop(door.fd);
+        if let Some(socket) = self.sockets.remove(&listener) {
+            socket.bound.unlink();
+            drop(socket.fd);
             self.input(Input::Unbound { listener });
         }
     }

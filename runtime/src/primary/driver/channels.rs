@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 
 use roundel_core::{Attach, Input, ToWorker, WorkerId};
 
-use super::accept::Door;
+use super::accept::ListenSocket;
 use super::peer::Peer;
 use super::{Change, PrimaryDriver, Source, report};
 use crate::outbox::Flush;
@@ -69,10 +69,10 @@ impl PrimaryDriver {
     fn flush_link(&mut self, id: WorkerId) {
         loop {
             let Some(peer) = self.peers.get_mut(&id) else { return };
-            let (custody, doors) = (&self.custody, &self.doors);
+            let (custody, sockets) = (&self.custody, &self.sockets);
             let flush = peer.channel.flush(&mut peer.fd.as_fd(), |attach| match attach {
                 Attach::Conn(conn) => custody.get(*conn).map(std::os::fd::AsFd::as_fd),
-                Attach::Listener(listener) => doors.get(listener).map(Door::as_fd),
+                Attach::Listener(listener) => sockets.get(listener).map(ListenSocket::as_fd),
             });
             let blocked = match flush {
                 Flush::Done => false,

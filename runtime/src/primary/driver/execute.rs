@@ -54,9 +54,9 @@ impl PrimaryDriver {
                 && let Some(mode) = peer.channel.wished_mode(&msg)
                 // The operator's are bound first, and are the operator's to open.
                 && granted.listener.get() > self.core.config().listeners().len() as u64
-                && let Some(door) = self.doors.get(&granted.listener)
+                && let Some(socket) = self.sockets.get(&granted.listener)
             {
-                door.set_mode(mode);
+                socket.set_mode(mode);
             }
             peer.channel.push(msg, attach);
             self.unsent.insert(worker);

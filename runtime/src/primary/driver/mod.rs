@@ -41,7 +41,7 @@ use crate::unix::process::{ChannelVariables, PerSlot, Program};
 use crate::unix::reserve::Reserve;
 use crate::unix::signals::Signals;
 use crate::unix::socket::Inherited;
-use accept::Door;
+use accept::ListenSocket;
 use count::Counter;
 use machine::Machine;
 use peer::Peer;
@@ -78,7 +78,7 @@ pub struct PrimaryDriver {
     /// Where programs' messages go was said.
     hinted: bool,
     peers: BTreeMap<WorkerId, Peer>,
-    doors: BTreeMap<ListenerId, Door>,
+    sockets: BTreeMap<ListenerId, ListenSocket>,
     /// Listeners that are being emptied, and wait until the machine can hold more.
     crowded: BTreeSet<ListenerId>,
     /// That nothing is to be had for a start was said, and none has succeeded since.

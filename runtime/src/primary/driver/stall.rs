@@ -6,7 +6,7 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use roundel_core::{Input, ListenerId, STALLED_AFTER, Time};
 
-use super::accept::Door;
+use super::accept::ListenSocket;
 use super::{PrimaryDriver, Source};
 
 /// How often the queues are looked at while no connections come.
@@ -15,7 +15,7 @@ const QUIET: Duration = Duration::from_secs(1);
 impl PrimaryDriver {
     /// When the queues are next looked at, while there is a listener to accept from.
     pub(super) fn look_due(&self) -> Option<Time> {
-        self.doors.values().any(Door::is_accepting).then_some(self.look_at)
+        self.sockets.values().any(ListenSocket::is_accepting).then_some(self.look_at)
     }
 
     /// Looks at the queues if it is time. To be called between turns: what a listener in
@@ -25,10 +25,10 @@ impl PrimaryDriver {
             return;
         }
         let (mut idle, mut busy) = (Vec::new(), false);
-        for (&id, door) in &mut self.doors {
-            let visited = door.take_visited();
+        for (&id, socket) in &mut self.sockets {
+            let visited = socket.take_visited();
             busy |= visited;
-            if door.is_accepting() && !visited && !self.ready.contains(&Source::Listener(id)) {
+            if socket.is_accepting() && !visited && !self.ready.contains(&Source::Listener(id)) {
                 idle.push(id);
             }
         }
@@ -45,9 +45,10 @@ impl PrimaryDriver {
 
     /// Those of these listeners that hold a connection, which makes them readable (accept(2)).
     fn with_connections(&self, listeners: &[ListenerId]) -> Vec<ListenerId> {
-        let doors = listeners.iter().filter_map(|id| Some((*id, self.doors.get(id)?)));
-        let (ids, mut fds): (Vec<_>, Vec<_>) =
-            doors.map(|(id, door)| (id, PollFd::new(door.as_fd(), PollFlags::POLLIN))).unzip();
+        let sockets = listeners.iter().filter_map(|id| Some((*id, self.sockets.get(id)?)));
+        let (ids, mut fds): (Vec<_>, Vec<_>) = sockets
+            .map(|(id, socket)| (id, PollFd::new(socket.as_fd(), PollFlags::POLLIN)))
+            .unzip();
         if fds.is_empty() || poll(&mut fds, PollTimeout::ZERO).is_err() {
             return Vec::new();
         }

@@ -110,7 +110,7 @@ impl PrimaryDriver {
             console,
             hinted: false,
             peers: BTreeMap::new(),
-            doors: BTreeMap::new(),
+            sockets: BTreeMap::new(),
             crowded: BTreeSet::new(),
             want_said: false,
             pids: BTreeMap::new(),
