@@ -11,12 +11,12 @@ const NONE: u32 = u32::MAX;
 /// Several lists; each index is in at most one of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct LinkedLists {
-    links: Vec<Link>,
+    entries: Vec<Entry>,
     ends: Vec<Ends>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-struct Link {
+struct Entry {
     before: u32,
     after: u32,
     list: u32,
@@ -28,8 +28,8 @@ struct Ends {
     last: u32,
 }
 
-impl Link {
-    const FREE: Link = Link { before: NONE, after: NONE, list: NONE };
+impl Entry {
+    const FREE: Entry = Entry { before: NONE, after: NONE, list: NONE };
 }
 
 impl Ends {
@@ -41,16 +41,16 @@ impl LinkedLists {
     #[inline(always)]
     pub(crate) fn push_back(&mut self, list: u32, index: u32) {
         self.remove(index);
-        if self.ends.len() <= list as usize || self.links.len() <= index as usize {
+        if self.ends.len() <= list as usize || self.entries.len() <= index as usize {
             self.grow(list, index);
         }
         let Some(ends) = self.ends.get_mut(list as usize) else { return };
         let before = core::mem::replace(&mut ends.last, index);
-        if let Some(link) = self.links.get_mut(index as usize) {
-            *link = Link { before, after: NONE, list };
+        if let Some(entry) = self.entries.get_mut(index as usize) {
+            *entry = Entry { before, after: NONE, list };
         }
-        match self.links.get_mut(before as usize) {
-            Some(link) => link.after = index,
+        match self.entries.get_mut(before as usize) {
+            Some(entry) => entry.after = index,
             None => ends.first = index,
         }
     }
@@ -58,32 +58,32 @@ impl LinkedLists {
     #[cold]
     fn grow(&mut self, list: u32, index: u32) {
         self.ends.resize(self.ends.len().max(list as usize + 1), Ends::EMPTY);
-        self.links.resize(self.links.len().max(index as usize + 1), Link::FREE);
+        self.entries.resize(self.entries.len().max(index as usize + 1), Entry::FREE);
     }
 
     /// Takes an index out of the list it is in, if it is in one.
     #[inline(always)]
     pub(crate) fn remove(&mut self, index: u32) {
-        let Some(link) = self.links.get_mut(index as usize) else { return };
-        let Link { before, after, list } = *link;
+        let Some(entry) = self.entries.get_mut(index as usize) else { return };
+        let Entry { before, after, list } = *entry;
         if list == NONE {
             return;
         }
-        *link = Link::FREE;
+        *entry = Entry::FREE;
         let Some(ends) = self.ends.get_mut(list as usize) else { return };
-        match self.links.get_mut(before as usize) {
-            Some(link) => link.after = after,
+        match self.entries.get_mut(before as usize) {
+            Some(entry) => entry.after = after,
             None => ends.first = after,
         }
-        match self.links.get_mut(after as usize) {
-            Some(link) => link.before = before,
+        match self.entries.get_mut(after as usize) {
+            Some(entry) => entry.before = before,
             None => ends.last = before,
         }
     }
 
     /// The list an index is in.
     pub(crate) fn list_of(&self, index: u32) -> Option<u32> {
-        self.links.get(index as usize).map(|link| link.list).filter(|&list| list != NONE)
+        self.entries.get(index as usize).map(|entry| entry.list).filter(|&list| list != NONE)
     }
 
     pub(crate) fn first(&self, list: u32) -> Option<u32> {
@@ -92,7 +92,7 @@ impl LinkedLists {
 
     /// The index after this one in its list.
     pub(crate) fn after(&self, index: u32) -> Option<u32> {
-        self.links.get(index as usize).map(|link| link.after).filter(|&after| after != NONE)
+        self.entries.get(index as usize).map(|entry| entry.after).filter(|&after| after != NONE)
     }
 
     /// How many lists there are; the highest ones may be empty.
@@ -101,8 +101,9 @@ impl LinkedLists {
     }
 
     pub(crate) fn iter(&self, list: u32) -> impl Iterator<Item = u32> {
-        // Bounded, so that links read from a damaged snapshot can't go round for ever.
-        core::iter::successors(self.first(list), |&index| self.after(index)).take(self.links.len())
+        // Bounded, so that entries read from a damaged snapshot can't go round for ever.
+        core::iter::successors(self.first(list), |&index| self.after(index))
+            .take(self.entries.len())
     }
 }
 

@@ -14,8 +14,8 @@ use nix::unistd::Pid;
 use roundel_tests::optional;
 use roundel_tests::process::rss_kib;
 
+use crate::addresses::Addresses;
 use crate::cells::{on_all, on_both, skip};
-use crate::doors::Doors;
 use crate::harness::*;
 use crate::pair::Pair;
 
@@ -70,7 +70,7 @@ fn fill(writer: &OwnedFd) -> usize {
 struct Muted {
     primary: Started,
     dir: PathBuf,
-    addr: Doors,
+    addr: Addresses,
 }
 
 impl Muted {
@@ -89,7 +89,7 @@ impl Muted {
                 event["address"].as_str()?.parse().ok()
             });
             let bound: Vec<SocketAddr> = bound.collect::<Option<_>>()?;
-            (bound.len() >= on.listeners).then(|| Doors::new(bound[0], bound.get(1).copied()))
+            (bound.len() >= on.listeners).then(|| Addresses::new(bound[0], bound.get(1).copied()))
         });
         Muted { primary, dir, addr }
     }

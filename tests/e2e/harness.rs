@@ -19,7 +19,7 @@ pub(crate) use roundel_tests::process::{
 use roundel_tests::process::{scratch, with_variable};
 use serde_json::Value;
 
-use crate::doors::Doors;
+use crate::addresses::Addresses;
 
 /// A new directory for a test.
 pub(crate) fn temp_dir() -> PathBuf {
@@ -86,7 +86,7 @@ impl Drop for Started {
 pub(crate) struct Cluster {
     child: Child,
     pub(crate) dir: PathBuf,
-    pub(crate) addr: Doors,
+    pub(crate) addr: Addresses,
 }
 
 impl Cluster {
@@ -111,7 +111,7 @@ impl Cluster {
 
     /// A primary that binds so many addresses; the first two are for clients.
     pub(crate) fn adopt_all(child: Child, dir: PathBuf, listeners: usize) -> Cluster {
-        let nowhere = Doors::from(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let nowhere = Addresses::from(SocketAddr::from(([127, 0, 0, 1], 0)));
         let mut cluster = Cluster { child, dir, addr: nowhere };
         let bound = wait_for("the listeners", || {
             let bound = cluster.events_named("bound");
@@ -119,7 +119,7 @@ impl Cluster {
         });
         let mut addresses = bound.iter().map(|event| event["address"].as_str()?.parse().ok());
         let first = addresses.next().flatten().expect("an address");
-        cluster.addr = Doors::new(first, addresses.next().flatten());
+        cluster.addr = Addresses::new(first, addresses.next().flatten());
         cluster
     }
 

@@ -1,10 +1,10 @@
 //! Scenarios over the real binaries: real processes, real sockets, real kills.
 
+mod addresses;
 mod cells;
 mod cli;
 mod console;
 mod control;
-mod doors;
 mod harness;
 mod hostile;
 mod journal;

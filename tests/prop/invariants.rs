@@ -36,7 +36,7 @@ fn damage_is_noticed() {
         ("next listener", |s| s["next_listener"] = json!(1)),
         ("backlog", |s| s["backlog"] = json!([])),
         ("timers", |s| s["timers"] = json!([])),
-        ("pressed", |s| s["pressed"] = json!(true)),
+        ("accept_paused", |s| s["accept_paused"] = json!(true)),
         ("twice", |s| {
             let entries = s["workers"]["entries"].as_array_mut().unwrap();
             let first = entries[0].clone();

@@ -37,7 +37,7 @@ struct Share {
 }
 
 #[derive(Debug, Default)]
-struct Member {
+struct WorkerModel {
     ready: bool,
     /// How many it may have in flight: by what it speaks.
     window: usize,
@@ -58,7 +58,7 @@ struct Member {
 pub struct Model {
     config: Config,
     now: Time,
-    members: BTreeMap<WorkerId, Member>,
+    members: BTreeMap<WorkerId, WorkerModel>,
     queues: BTreeMap<ListenerId, Vec<Waiting>>,
     /// Listeners with something pending: who was served longest ago is first.
     turns: Vec<ListenerId>,
@@ -100,7 +100,7 @@ impl Model {
         self.faults.push((property, what));
     }
 
-    fn eligible(&self, member: &Member, listener: ListenerId) -> bool {
+    fn eligible(&self, member: &WorkerModel, listener: ListenerId) -> bool {
         let Some(share) = member.shares.get(&listener) else { return false };
         let warm = match share.cool {
             None => true,
@@ -294,7 +294,7 @@ impl Model {
     pub fn on_output(&mut self, output: &Output) {
         match output {
             Output::Spawn { worker, .. } => {
-                self.members.insert(*worker, Member::default());
+                self.members.insert(*worker, WorkerModel::default());
             }
             Output::Send { worker, msg, attach } => self.on_send(*worker, msg, *attach),
             Output::Release { conn, end: ConnEnd::Refused(refusal) } => {
@@ -422,7 +422,7 @@ impl Model {
         if !self.is_wake {
             return;
         }
-        let overdue = |m: &&Member| !m.in_flight.is_empty() && !m.killed && !m.exited;
+        let overdue = |m: &&WorkerModel| !m.in_flight.is_empty() && !m.killed && !m.exited;
         let late = self.members.values().filter(overdue).any(|m| {
             let waited = self.now.since(m.silent_since);
             waited >= max

@@ -30,7 +30,7 @@ pub(crate) struct Dealer {
     /// What is handed over, again and again.
     cargo: (OwnedFd, OwnedFd),
     /// Listeners that were granted and of which no close was heard.
-    pub(crate) doors: Vec<ListenerId>,
+    pub(crate) listeners: Vec<ListenerId>,
     granted: u64,
     /// Asks that were heard and not granted yet.
     asks: Vec<Seq>,
@@ -56,7 +56,7 @@ impl Dealer {
             speech,
             is_greeted: codec == Codec::Node,
             cargo: channel::pair().unwrap(),
-            doors: Vec::new(),
+            listeners: Vec::new(),
             granted: 0,
             asks: Vec::new(),
             last: 0,
@@ -91,7 +91,7 @@ impl Dealer {
     pub(crate) fn deal(&mut self, nth: usize) {
         self.last += 1;
         self.in_flight.insert(self.last);
-        let (first_seq, listener) = (Seq::from_raw(self.last).unwrap(), self.doors[nth]);
+        let (first_seq, listener) = (Seq::from_raw(self.last).unwrap(), self.listeners[nth]);
         self.send(&ToWorker::NewConn { first_seq, listener, count: 1 }, true);
     }
 
@@ -127,7 +127,7 @@ impl Dealer {
         let port = u16::try_from(self.granted).unwrap();
         let sockname = SockName::Ip(([127, 0, 0, 1], port).into());
         let granted = Granted { listener, sockname, shared: false, data: b"null".to_vec() };
-        self.doors.push(listener);
+        self.listeners.push(listener);
         self.send(&ToWorker::QueryReply { ack: ask, result: Ok(Box::new(granted)) }, false);
     }
 
@@ -156,7 +156,7 @@ impl Dealer {
                     assert!(self.in_flight.remove(&ack.get()), "{msg:?} answers nothing");
                 }
                 FromWorker::Query { seq, .. } => self.asks.push(*seq),
-                FromWorker::Close { listener } => self.doors.retain(|door| door != listener),
+                FromWorker::Close { listener } => self.listeners.retain(|other| other != listener),
                 FromWorker::ExitedAfterDisconnect { seq } => {
                     self.send(&ToWorker::Ack { ack: *seq }, false);
                 }

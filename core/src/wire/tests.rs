@@ -281,10 +281,10 @@ fn any_to_worker() -> impl Strategy<Value = ToWorker> {
 }
 
 /// Messages with their positions, the error, whether something is left unfinished.
-type Told<M> = (Vec<(M, Range<u64>)>, Option<DecodeError>, bool);
+type Decoded<M> = (Vec<(M, Range<u64>)>, Option<DecodeError>, bool);
 
 /// All that a decoder tells, fed in pieces of these lengths, over and over.
-fn tell<M: Message>(bytes: &[u8], cuts: &[usize]) -> Told<M> {
+fn tell<M: Message>(bytes: &[u8], cuts: &[usize]) -> Decoded<M> {
     let mut decoder = Decoder::new(MAX);
     let mut messages = Vec::new();
     let mut cuts = cuts.iter().cycle();

@@ -42,11 +42,11 @@ fn serve(worker: Worker, listeners: &[Listener]) -> io::Result<ExitCode> {
     for listener in listeners {
         listener.watch_in(&set, WORKER)?;
     }
-    let doors = listeners.iter().map(Listener::incoming).collect();
+    let incoming = listeners.iter().map(Listener::incoming).collect();
     let clients = Clients::new(set);
     let mut demo = Demo {
         worker: &worker,
-        doors,
+        incoming,
         clients,
         ready: Vec::new(),
         held_up: false,
@@ -89,7 +89,7 @@ impl Wake for Woken {
 struct Demo<'a> {
     worker: &'a Worker,
     /// The listeners of which something may come.
-    doors: Vec<Incoming<'a>>,
+    incoming: Vec<Incoming<'a>>,
     clients: Clients<Set>,
     /// Clients that are ready.
     ready: Vec<u64>,
@@ -117,7 +117,7 @@ impl Demo<'_> {
                 // Nobody waits behind those who are yet to be accepted.
                 continue;
             }
-            if self.doors.is_empty() && self.clients.is_empty() {
+            if self.incoming.is_empty() && self.clients.is_empty() {
                 return Ok(());
             }
             // What one listener reads is news for the others, and for the worker.
@@ -163,11 +163,11 @@ impl Demo<'_> {
     /// while this worker is busy goes to another one. False if nothing was there.
     fn accept(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
         let mut found = false;
-        for at in (0..self.doors.len()).rev() {
+        for at in (0..self.incoming.len()).rev() {
             match self.accept_at(at, cx)? {
                 Poll::Pending => continue,
                 Poll::Ready(true) => {}
-                Poll::Ready(false) => drop(self.doors.swap_remove(at)),
+                Poll::Ready(false) => drop(self.incoming.swap_remove(at)),
             }
             found = true;
         }
@@ -176,14 +176,14 @@ impl Demo<'_> {
 
     /// False if nothing will come of this listener any more.
     fn accept_at(&mut self, at: usize, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        let door = &mut self.doors[at];
+        let stream = &mut self.incoming[at];
         if self.clients.is_full() {
-            return door.poll_decline(cx);
+            return stream.poll_decline(cx);
         }
         if self.held_up {
             return Poll::Pending;
         }
-        match ready!(Pin::new(door).poll_next(cx)) {
+        match ready!(Pin::new(stream).poll_next(cx)) {
             Some(Ok(connection)) => {
                 self.clients.admit(connection.into_inner());
                 Poll::Ready(Ok(true))

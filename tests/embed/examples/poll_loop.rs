@@ -33,7 +33,7 @@ struct Embedder {
     now: Time,
     custody: Custody<OwnedFd>,
     /// Listeners, and whether they are accepted from.
-    doors: BTreeMap<ListenerId, (OwnedFd, bool)>,
+    sockets: BTreeMap<ListenerId, (OwnedFd, bool)>,
     channels: BTreeMap<WorkerId, WorkerChannel>,
     pids: BTreeMap<WorkerId, i32>,
     program: Program,
@@ -65,7 +65,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         core: Primary::new(Config::builder().workers(2).listeners(vec![key]).build()?),
         now: clock::now(),
         custody: Custody::new(),
-        doors: BTreeMap::new(),
+        sockets: BTreeMap::new(),
         channels: BTreeMap::new(),
         pids: BTreeMap::new(),
         program,
@@ -86,7 +86,7 @@ impl Embedder {
     fn wait(&self) -> Result<(), Box<dyn Error>> {
         let signals = self.signals.fd()?;
         let mut fds = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
-        let accepting = self.doors.values().filter(|(_, accepts)| *accepts);
+        let accepting = self.sockets.values().filter(|(_, accepts)| *accepts);
         fds.extend(accepting.map(|(fd, _)| PollFd::new(fd.as_fd(), PollFlags::POLLIN)));
         for channel in self.channels.values() {
             let mut flags = PollFlags::POLLIN;
@@ -130,7 +130,7 @@ impl Embedder {
             self.tell(input);
         }
         self.carry_out();
-        for listener in self.doors.keys().copied().collect::<Vec<_>>() {
+        for listener in self.sockets.keys().copied().collect::<Vec<_>>() {
             self.accept(listener);
         }
         self.tell(Input::Wake);
@@ -143,8 +143,8 @@ impl Embedder {
 
     /// Accepts until it would block, or until the machine wants no more.
     fn accept(&mut self, listener: ListenerId) {
-        while let Some((door, true)) = self.doors.get(&listener)
-            && let Ok(Some(fd)) = socket::accept(door.as_fd())
+        while let Some((socket, true)) = self.sockets.get(&listener)
+            && let Ok(Some(fd)) = socket::accept(socket.as_fd())
         {
             let conn = self.custody.admit(fd);
             self.tell(Input::Incoming { listener, conn });
@@ -156,11 +156,11 @@ impl Embedder {
         while let Some(output) = self.core.poll_output() {
             self.execute(output);
         }
-        let (custody, doors) = (&self.custody, &self.doors);
+        let (custody, sockets) = (&self.custody, &self.sockets);
         for channel in self.channels.values_mut() {
             channel.flush(|attach| match attach {
                 Attach::Conn(conn) => custody.get(conn).map(AsFd::as_fd),
-                Attach::Listener(listener) => doors.get(&listener).map(|door| door.0.as_fd()),
+                Attach::Listener(listener) => sockets.get(&listener).map(|socket| socket.0.as_fd()),
             });
         }
     }
@@ -221,7 +221,7 @@ impl Embedder {
                 let bound = socket::bind(&key, backlog, &Inherited::default());
                 let result = bound.map_err(|errno| roundel_core::Errno(errno as i32));
                 let result = result.map(|(fd, bound)| {
-                    self.doors.insert(listener, (fd, false));
+                    self.sockets.insert(listener, (fd, false));
                     bound.sockname
                 });
                 self.tell(Input::Bound { listener, result });
@@ -231,10 +231,10 @@ impl Embedder {
             Output::Unbind { listener } => {
                 self.set_accepts(listener, true);
                 self.accept(listener);
-                self.doors.remove(&listener);
+                self.sockets.remove(&listener);
                 self.tell(Input::Unbound { listener });
             }
-            Output::Close { listener } if self.doors.remove(&listener).is_some() => {
+            Output::Close { listener } if self.sockets.remove(&listener).is_some() => {
                 self.tell(Input::Unbound { listener });
             }
             Output::Event(event) => eprintln!("{event:?}"),
@@ -244,7 +244,7 @@ impl Embedder {
     }
 
     fn set_accepts(&mut self, listener: ListenerId, accepts: bool) {
-        self.doors.entry(listener).and_modify(|door| door.1 = accepts);
+        self.sockets.entry(listener).and_modify(|socket| socket.1 = accepts);
     }
 }
 

@@ -7,7 +7,7 @@ use roundel_core::{Command, Errno, ExitStatus, Input, SockName, SpawnError, Time
 use super::action::Action;
 use super::goals::{Goal, Goals};
 use super::process::{NAP, Process, State, Up};
-use super::world::{Door, World};
+use super::world::{SocketState, World};
 
 /// A deadline after which a worker is punished, or reported, for what it has not done.
 fn is_patience(timer: Timer) -> bool {
@@ -24,13 +24,13 @@ impl World {
         self.pay(action);
         match action {
             Action::Bind(bound) => {
-                self.door = if bound { Door::Open(false) } else { Door::Closed };
+                self.socket = if bound { SocketState::Open(false) } else { SocketState::Closed };
                 let name = SockName::Ip(SocketAddr::from(([127, 0, 0, 1], 80)));
                 let result = if bound { Ok(name) } else { Err(Errno::EADDRINUSE) };
                 self.tell(Input::Bound { listener: self.listener, result });
             }
             Action::Unbind => {
-                self.door = Door::Closed;
+                self.socket = SocketState::Closed;
                 self.left.connections = 0;
                 self.tell(Input::Unbound { listener: self.listener });
             }

@@ -4,7 +4,7 @@ use roundel_core::Codec;
 
 use super::action::Action;
 use super::process::{Down, Process, State, Up};
-use super::world::{Door, World};
+use super::world::{SocketState, World};
 
 impl World {
     /// What goes on by itself: nobody's wish and no fault is needed for it, and no time.
@@ -13,10 +13,10 @@ impl World {
         if self.verdict.is_some() {
             return actions;
         }
-        match self.door {
-            Door::Binding => actions.push(Action::Bind(true)),
-            Door::Closing | Door::Shutting => actions.push(Action::Unbind),
-            Door::Open(_) | Door::Closed => {}
+        match self.socket {
+            SocketState::Binding => actions.push(Action::Bind(true)),
+            SocketState::Closing | SocketState::Shutting => actions.push(Action::Unbind),
+            SocketState::Open(_) | SocketState::Closed => {}
         }
         for process in &self.processes {
             let w = process.id.get() as u8;
@@ -59,7 +59,9 @@ impl World {
         if self.verdict.is_some() {
             return actions;
         }
-        if self.left.connections > 0 && matches!(self.door, Door::Open(true) | Door::Closing) {
+        if self.left.connections > 0
+            && matches!(self.socket, SocketState::Open(true) | SocketState::Closing)
+        {
             actions.push(Action::Arrive);
         }
         if self.left.troubles > 0 {
@@ -77,7 +79,7 @@ impl World {
         };
         if !self.lazy && actions.iter().any(answers) {
             // What comes before the listener is closed comes before the primary is told so.
-            let closing = self.door == Door::Closing;
+            let closing = self.socket == SocketState::Closing;
             actions.retain(|action| answers(action) || (closing && *action == Action::Arrive));
         } else if let Some(only) = self.only_answer() {
             return vec![only];
@@ -109,7 +111,7 @@ impl World {
 
     /// What may go wrong, each for one of the run's troubles.
     fn troubles(&self, actions: &mut Vec<Action>) {
-        if self.door == Door::Binding {
+        if self.socket == SocketState::Binding {
             actions.push(Action::Bind(false));
         }
         for process in &self.processes {
@@ -155,7 +157,7 @@ impl World {
 
     /// Whether the primary was told everything that it could know: only then is it woken.
     fn has_read_all(&self) -> bool {
-        let open = matches!(self.door, Door::Open(_) | Door::Closed);
+        let open = matches!(self.socket, SocketState::Open(_) | SocketState::Closed);
         let told = |p: &Process| p.state != State::Starting && !p.is_readable() && !p.is_reapable();
         open && self.processes.iter().all(told)
     }

@@ -7,7 +7,7 @@ use roundel_core::{
 use super::action::Action;
 use super::goals::Goal;
 use super::process::{Down, Process, State};
-use super::world::{Door, World};
+use super::world::{SocketState, World};
 
 impl World {
     pub(super) fn execute(&mut self, output: &Output) {
@@ -25,12 +25,12 @@ impl World {
             Output::Forget { worker } => self.forget(*worker),
             Output::Bind { listener, .. } => {
                 self.listener = *listener;
-                self.door = Door::Binding;
+                self.socket = SocketState::Binding;
             }
-            Output::Unbind { .. } => self.door = Door::Closing,
-            Output::Close { .. } => self.door = Door::Shutting,
-            Output::ResumeAccept { .. } => self.door = Door::Open(true),
-            Output::PauseAccept { .. } => self.door = Door::Open(false),
+            Output::Unbind { .. } => self.socket = SocketState::Closing,
+            Output::Close { .. } => self.socket = SocketState::Shutting,
+            Output::ResumeAccept { .. } => self.socket = SocketState::Open(true),
+            Output::PauseAccept { .. } => self.socket = SocketState::Open(false),
             Output::Send { worker, msg, attach } => self.send(*worker, msg, *attach),
             Output::Release { conn, end } => self.release(*conn, *end),
             Output::Event(event) => self.on_event(event),

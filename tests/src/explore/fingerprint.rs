@@ -168,7 +168,7 @@ impl World {
 
     fn put_rest(&self, out: &mut Wide) {
         let mut view = View { world: self, out };
-        view.put((self.door, &self.verdict));
+        view.put((self.socket, &self.verdict));
         view.put(self.custody.len());
         view.put(self.reference.pending.len());
         for &(conn, deaths) in &self.reference.pending {

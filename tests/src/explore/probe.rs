@@ -103,7 +103,7 @@ impl World {
         if self.last_conn > 0 {
             inputs.push(Input::Incoming { listener: self.listener, conn: first });
         }
-        if self.door != super::world::Door::Binding {
+        if self.socket != super::world::SocketState::Binding {
             let result = Ok(SockName::Unix(String::new()));
             inputs.push(Input::Bound { listener: self.listener, result });
         }

@@ -9,7 +9,7 @@ use roundel_core::{Codec, ExitStatus, Time};
 
 use super::action::Action;
 use super::process::State;
-use super::world::{Door, World};
+use super::world::{SocketState, World};
 
 /// No run takes as many steps: it goes round in circles.
 const STEPS: usize = 1_000;
@@ -139,7 +139,7 @@ impl World {
                 }
             }
             let mut actions = world.progress().into_iter();
-            let emptying = world.door == Door::Closing;
+            let emptying = world.socket == SocketState::Closing;
             let next = actions.find(|action| match action {
                 Action::Continue(_) => false,
                 Action::Unbind => !emptying,

@@ -17,7 +17,7 @@ use super::reference::Reference;
 
 /// The listener as the embedder has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Door {
+pub enum SocketState {
     /// Being bound.
     Binding,
     /// Open; whether the primary accepts.
@@ -61,7 +61,7 @@ pub struct World {
     /// Virtual time.
     pub now: Time,
     /// The listener.
-    pub door: Door,
+    pub socket: SocketState,
     /// The processes, in the order of their ids.
     pub processes: Vec<Process>,
     /// Every connection that the primary has not released, and the worker that accepted it: its
@@ -113,7 +113,7 @@ impl World {
             primary: Arc::new(Primary::new(told)),
             seen: OnceLock::new(),
             now: Time::from_millis(1_000),
-            door: Door::Closed,
+            socket: SocketState::Closed,
             processes: Vec::new(),
             custody: Vec::new(),
             left,
@@ -297,7 +297,7 @@ impl World {
         self.last_conn += 1;
         let Some(conn) = ConnId::from_raw(self.last_conn) else { return };
         self.custody.push((conn, None));
-        if self.door == Door::Closing {
+        if self.socket == SocketState::Closing {
             self.goals.reach(Goal::LateArrival);
         }
         self.tell(Input::Incoming { listener: self.listener, conn });

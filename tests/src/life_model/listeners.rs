@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use roundel_core::{ListenerId, Policy, Slot, Time, WorkerId};
 
-use super::{LifeModel, Member, Stage};
+use super::{LifeModel, Stage, WorkerModel};
 use crate::fault::Property;
 use crate::plan::is_taken;
 
@@ -87,8 +87,8 @@ impl LifeModel {
         let now = self.now;
         let unheld_timeout = *self.config.unheld_timeout();
         // One that lives on without its channel has its replacement for that.
-        let settled = |m: &Member| m.stage == Stage::Staying && m.asked;
-        let may_come = |m: &Member| !(settled(m) || m.closed && m.replaced);
+        let settled = |m: &WorkerModel| m.stage == Stage::Staying && m.asked;
+        let may_come = |m: &WorkerModel| !(settled(m) || m.closed && m.replaced);
         let back = |slot: &Slot| {
             let newest = self.places.get(slot.0 as usize).and_then(|place| place.newest);
             newest.and_then(|id| self.members.get(&id)).is_some_and(settled)

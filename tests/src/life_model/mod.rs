@@ -25,7 +25,7 @@ enum Stage {
 }
 
 #[derive(Debug)]
-struct Member {
+struct WorkerModel {
     slot: Slot,
     stage: Stage,
     ready_at: Option<Time>,
@@ -57,7 +57,7 @@ pub struct LifeModel {
     config: Config,
     now: Time,
     is_wake: bool,
-    members: BTreeMap<WorkerId, Member>,
+    members: BTreeMap<WorkerId, WorkerModel>,
     places: Vec<Place>,
     listeners: BTreeMap<ListenerId, Listener>,
     stopping: bool,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use roundel_core::{Respawn, Slot, Time, Verdict, WorkerId};
 
-use super::{LifeModel, Member, Stage};
+use super::{LifeModel, Stage, WorkerModel};
 use crate::fault::Property;
 
 #[derive(Debug, Default)]
@@ -42,7 +42,7 @@ impl LifeModel {
         if stopping_fault {
             self.fault(Property::Shutdown, format!("{worker} was started after the end"));
         }
-        let member = Member {
+        let member = WorkerModel {
             slot,
             stage: Stage::Starting,
             ready_at: None,

@@ -5,8 +5,8 @@ use std::time::Duration;
 use roundel_core::{BYTES_PER_TURN, Command, ExitStatus, Input, ListenKey, ListenerId, WorkerId};
 
 use super::Sim;
-use super::doors::Door;
 use super::end::Trouble;
+use super::listen_sockets::ListenSocket;
 use super::process::Process;
 use super::program::Program;
 use crate::coverage::Effect;
@@ -20,10 +20,14 @@ impl Sim {
         self.processes.keys().nth(usize::from(pick) % count).copied()
     }
 
-    fn door(&self, pick: u8) -> Option<ListenerId> {
-        let wanted = |door: &Door| door.at.is_none_or(|at| at.port() != UNWANTED);
-        let open =
-            || self.doors.iter().filter(|(_, door)| door.open && wanted(door)).map(|(id, _)| *id);
+    fn socket(&self, pick: u8) -> Option<ListenerId> {
+        let wanted = |socket: &ListenSocket| socket.at.is_none_or(|at| at.port() != UNWANTED);
+        let open = || {
+            self.sockets
+                .iter()
+                .filter(|(_, socket)| socket.open && wanted(socket))
+                .map(|(id, _)| *id)
+        };
         open().nth(usize::from(pick) % open().count().max(1))
     }
 
@@ -51,12 +55,12 @@ impl Sim {
         let now = self.now;
         match *op {
             Op::Connect(l, n) => {
-                if let Some(door) = self.door(l).and_then(|id| self.doors.get_mut(&id)) {
-                    door.backlog += u32::from(n);
+                if let Some(socket) = self.socket(l).and_then(|id| self.sockets.get_mut(&id)) {
+                    socket.backlog += u32::from(n);
                 }
             }
             Op::Accept(l, n) => {
-                if let Some(listener) = self.door(l) {
+                if let Some(listener) = self.socket(l) {
                     self.accept(listener, n.into());
                 }
             }

@@ -7,8 +7,8 @@ use roundel_core::{
 use roundel_runtime::outbox::Flush;
 
 use super::Sim;
-use super::doors::{Door, Todo, socket_address};
 use super::end::{PipeEnd, Trouble};
+use super::listen_sockets::{ListenSocket, Todo, socket_address};
 use super::process::Process;
 use super::socket::Handle;
 use crate::coverage::Effect;
@@ -48,30 +48,31 @@ impl Sim {
             }
             Output::Bind { listener, key, .. } => {
                 self.look_for_leftovers(&key);
-                let door = Door { at: socket_address(listener, &key), ..Door::default() };
-                self.doors.insert(listener, door);
+                let socket =
+                    ListenSocket { at: socket_address(listener, &key), ..ListenSocket::default() };
+                self.sockets.insert(listener, socket);
                 self.todo.push_back(Todo::Bind(listener));
             }
             Output::Unbind { listener } => {
-                if let Some(door) = self.doors.get_mut(&listener) {
-                    door.accepting = false;
+                if let Some(socket) = self.sockets.get_mut(&listener) {
+                    socket.accepting = false;
                 }
                 self.todo.push_back(Todo::Unbind(listener));
             }
             Output::Close { listener } => {
-                if let Some(door) = self.doors.get_mut(&listener) {
-                    (door.accepting, door.open) = (false, false);
+                if let Some(socket) = self.sockets.get_mut(&listener) {
+                    (socket.accepting, socket.open) = (false, false);
                 }
                 self.todo.push_back(Todo::Close(listener));
             }
             Output::ResumeAccept { listener } => {
-                if let Some(door) = self.doors.get_mut(&listener) {
-                    door.accepting = door.open;
+                if let Some(socket) = self.sockets.get_mut(&listener) {
+                    socket.accepting = socket.open;
                 }
             }
             Output::PauseAccept { listener } => {
-                if let Some(door) = self.doors.get_mut(&listener) {
-                    door.accepting = false;
+                if let Some(socket) = self.sockets.get_mut(&listener) {
+                    socket.accepting = false;
                 }
             }
             Output::CountConnections { workers } => {
@@ -204,7 +205,7 @@ impl Sim {
                 if !process.link.has_unsent() || !process.started || process.ended {
                     continue;
                 }
-                let (custody, doors) = (&self.custody, &self.doors);
+                let (custody, sockets) = (&self.custody, &self.sockets);
                 let trouble = process.trouble;
                 let end = PipeEnd::new(&mut process.channel.up, &mut process.channel.down);
                 let mut end = PipeEnd { trouble: Some(&mut process.trouble), ..end };
@@ -213,7 +214,7 @@ impl Sim {
                         custody.get(*conn).map(|(_, socket)| Handle::Conn(socket.clone()))
                     }
                     Attach::Listener(listener) => {
-                        doors.contains_key(listener).then_some(Handle::Listener(*listener))
+                        sockets.contains_key(listener).then_some(Handle::Listener(*listener))
                     }
                 });
                 match flush {

@@ -3,10 +3,10 @@
 
 mod act;
 mod digest;
-mod doors;
 pub mod end;
 mod execute;
 mod hostile;
+mod listen_sockets;
 pub mod native;
 pub mod node;
 pub mod pipe;
@@ -35,7 +35,7 @@ use crate::mutants::{Mutant, Shim};
 use crate::plan::{Plan, World};
 use crate::token::Token;
 use digest::Digest;
-use doors::{Door, Todo};
+use listen_sockets::{ListenSocket, Todo};
 use process::Process;
 use rng::Rng;
 use socket::Socket;
@@ -79,7 +79,7 @@ pub struct Sim {
     world: World,
     rng: Rng,
     processes: BTreeMap<WorkerId, Process>,
-    doors: BTreeMap<ListenerId, Door>,
+    sockets: BTreeMap<ListenerId, ListenSocket>,
     todo: VecDeque<Todo>,
     custody: Custody<(Token, Socket)>,
     /// By the number of the connection, from 1.
@@ -124,7 +124,7 @@ impl Sim {
             world: plan.world,
             rng: Rng::new(plan.world.seed),
             processes: BTreeMap::new(),
-            doors: BTreeMap::new(),
+            sockets: BTreeMap::new(),
             todo: VecDeque::new(),
             custody: Custody::new(),
             fates: Vec::new(),
@@ -235,7 +235,7 @@ impl Sim {
         }
         // Each input has a few outputs, and two for each listener if accepting stops or goes on at
         // all of them; each worker has a few in its life.
-        self.allowed += 8 + 2 * self.doors.len();
+        self.allowed += 8 + 2 * self.sockets.len();
         if self.emitted > self.allowed + 16 * (self.processes.len() + 8) {
             self.fault(Property::Linear, format!("{} outputs", self.emitted));
         }

@@ -8,7 +8,7 @@ use roundel_core::{
 };
 
 use super::Sim;
-use super::doors::Door;
+use super::listen_sockets::ListenSocket;
 use super::program::Program;
 use crate::coverage::Effect;
 use crate::fault::{Fault, Property};
@@ -69,7 +69,7 @@ impl Sim {
         self.flush_all();
         self.pull_all();
         self.reap_all();
-        let listeners: Vec<ListenerId> = self.doors.keys().copied().collect();
+        let listeners: Vec<ListenerId> = self.sockets.keys().copied().collect();
         for listener in listeners {
             self.accept(listener, 64);
         }
@@ -79,11 +79,11 @@ impl Sim {
 
     /// Everything was accepted that there was, unless somebody forgot it.
     fn look_at_queues(&mut self) {
-        let ids: Vec<ListenerId> = self.doors.keys().copied().collect();
+        let ids: Vec<ListenerId> = self.sockets.keys().copied().collect();
         for listener in ids {
             let forgotten = self.forgets() == Some(listener);
-            let held = |door: &Door| door.accepting && door.backlog > 0;
-            let waiting = forgotten && self.doors.get(&listener).is_some_and(held);
+            let held = |socket: &ListenSocket| socket.accepting && socket.backlog > 0;
+            let waiting = forgotten && self.sockets.get(&listener).is_some_and(held);
             self.input(Input::Queue { listener, waiting });
         }
     }
@@ -119,8 +119,8 @@ impl Sim {
     /// Workers accept for themselves where they share a listener.
     fn accept_shared(&mut self, id: WorkerId) {
         if self.processes.get(&id).is_some_and(|process| process.acts()) {
-            for door in self.doors.values_mut().filter(|door| door.shared) {
-                door.backlog = 0;
+            for socket in self.sockets.values_mut().filter(|socket| socket.shared) {
+                socket.backlog = 0;
             }
         }
     }
@@ -204,7 +204,7 @@ impl Sim {
             self.heal();
             self.round();
             self.round();
-            let backlog: u32 = self.doors.values().map(|door| door.backlog).sum();
+            let backlog: u32 = self.sockets.values().map(|socket| socket.backlog).sum();
             if self.waiting() + backlog == 0 && self.todo.is_empty() {
                 break;
             }

@@ -64,9 +64,9 @@ impl Program {
         let port = 10_000 + dice.roll(50_000);
         let listener = thread::scope(|scope| {
             scope.spawn(|| {
-                let doors = dealer.doors.len();
-                for _ in 0..if doors == 0 { 0 } else { dice.roll(3) } {
-                    dealer.deal(dice.roll(doors));
+                let listeners = dealer.listeners.len();
+                for _ in 0..if listeners == 0 { 0 } else { dice.roll(3) } {
+                    dealer.deal(dice.roll(listeners));
                 }
                 dealer.grant();
             });
@@ -77,11 +77,11 @@ impl Program {
 
     /// Something that the primary does.
     fn meanwhile(&mut self) {
-        let doors = self.dealer.doors.len();
+        let listeners = self.dealer.listeners.len();
         match self.dice.roll(16) {
-            0..8 if doors > 0 && self.dealer.in_flight() < 12 => {
+            0..8 if listeners > 0 && self.dealer.in_flight() < 12 => {
                 for _ in 0..=self.dice.roll(3) {
-                    let nth = self.dice.roll(doors);
+                    let nth = self.dice.roll(listeners);
                     self.dealer.deal(nth);
                 }
             }

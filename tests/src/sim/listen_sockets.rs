@@ -23,7 +23,7 @@ pub(super) enum Todo {
 
 /// A listener as the embedder has it.
 #[derive(Debug, Default)]
-pub(super) struct Door {
+pub(super) struct ListenSocket {
     pub(super) open: bool,
     pub(super) accepting: bool,
     pub(super) shared: bool,
@@ -51,11 +51,11 @@ impl Sim {
             return;
         }
         for _ in 0..at_most {
-            let Some(door) = self.doors.get_mut(&listener) else { return };
-            if !door.accepting || door.backlog == 0 {
+            let Some(socket) = self.sockets.get_mut(&listener) else { return };
+            if !socket.accepting || socket.backlog == 0 {
                 return;
             }
-            door.backlog -= 1;
+            socket.backlog -= 1;
             self.admit(listener);
         }
     }
@@ -63,7 +63,7 @@ impl Sim {
     /// The listener of which this embedder does not hear.
     pub(super) fn forgets(&self) -> Option<ListenerId> {
         let forgets = self.mutant == Some(Mutant::ForgetListener);
-        self.doors.keys().next().copied().filter(|_| forgets)
+        self.sockets.keys().next().copied().filter(|_| forgets)
     }
 
     fn admit(&mut self, listener: ListenerId) {
@@ -81,14 +81,15 @@ impl Sim {
     fn is_in_use(&self, wanted: Option<SocketAddr>) -> bool {
         let Some(wanted) = wanted else { return false };
         let key = ListenKey::stream(Address::Ip(wanted));
-        let mut open = self.doors.values().filter(|door| door.open).filter_map(|door| door.at);
+        let mut open =
+            self.sockets.values().filter(|socket| socket.open).filter_map(|socket| socket.at);
         open.any(|at| is_taken(&key, at))
     }
 
     /// What is about to be bound must not find a listener of ours there that nobody holds.
     pub(super) fn look_for_leftovers(&mut self, key: &ListenKey) {
-        let open = self.doors.iter().filter(|(_, door)| door.open);
-        let taken = open.filter(|(_, door)| door.at.is_some_and(|at| is_taken(key, at)));
+        let open = self.sockets.iter().filter(|(_, socket)| socket.open);
+        let taken = open.filter(|(_, socket)| socket.at.is_some_and(|at| is_taken(key, at)));
         let left: Vec<ListenerId> =
             taken.map(|(id, _)| *id).filter(|id| self.life.is_left_behind(*id)).collect();
         if !left.is_empty() {
@@ -102,7 +103,7 @@ impl Sim {
         match todo {
             Todo::Spawn(id) => self.spawn(id),
             Todo::Bind(listener) => {
-                let at = self.doors.get(&listener).and_then(|door| door.at);
+                let at = self.sockets.get(&listener).and_then(|socket| socket.at);
                 let taken = self.failing_binds > 0 || self.is_in_use(at);
                 self.failing_binds = self.failing_binds.saturating_sub(1);
                 let result = match at {
@@ -111,16 +112,16 @@ impl Sim {
                 };
                 if result.is_ok() {
                     let shared = self.core.core.is_shared(listener);
-                    let door = self.doors.entry(listener).or_default();
-                    (door.open, door.shared) = (true, shared);
+                    let socket = self.sockets.entry(listener).or_default();
+                    (socket.open, socket.shared) = (true, shared);
                 }
                 self.input(Input::Bound { listener, result });
             }
             // It was closed at once meanwhile, or has been emptied by now.
             Todo::Unbind(listener) | Todo::Close(listener)
-                if !self.doors.contains_key(&listener) => {}
+                if !self.sockets.contains_key(&listener) => {}
             Todo::Close(listener) => {
-                self.doors.remove(&listener);
+                self.sockets.remove(&listener);
                 self.input(Input::Unbound { listener });
             }
             Todo::Count(worker) => {
@@ -134,14 +135,14 @@ impl Sim {
             }
             Todo::Unbind(listener) => {
                 // Everything that has come is given in, unless it is the workers' to accept.
-                while let Some(door) = self.doors.get_mut(&listener)
-                    && door.backlog > 0
-                    && !door.shared
+                while let Some(socket) = self.sockets.get_mut(&listener)
+                    && socket.backlog > 0
+                    && !socket.shared
                 {
-                    door.backlog -= 1;
+                    socket.backlog -= 1;
                     self.admit(listener);
                 }
-                self.doors.remove(&listener);
+                self.sockets.remove(&listener);
                 self.input(Input::Unbound { listener });
             }
         }

@@ -7,16 +7,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// One address, or two that clients use in turns.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Doors {
+pub(crate) struct Addresses {
     first: SocketAddr,
     second: Option<SocketAddr>,
     /// How many clients have come. It is never given back: there are few clusters in a test.
     turn: &'static AtomicUsize,
 }
 
-impl Doors {
-    pub(crate) fn new(first: SocketAddr, second: Option<SocketAddr>) -> Doors {
-        Doors { first, second, turn: Box::leak(Box::default()) }
+impl Addresses {
+    pub(crate) fn new(first: SocketAddr, second: Option<SocketAddr>) -> Addresses {
+        Addresses { first, second, turn: Box::leak(Box::default()) }
     }
 
     /// Both, where there are two.
@@ -25,14 +25,14 @@ impl Doors {
     }
 }
 
-impl From<SocketAddr> for Doors {
-    fn from(only: SocketAddr) -> Doors {
-        Doors::new(only, None)
+impl From<SocketAddr> for Addresses {
+    fn from(only: SocketAddr) -> Addresses {
+        Addresses::new(only, None)
     }
 }
 
 /// A client asks for the address: the next one.
-impl ToSocketAddrs for Doors {
+impl ToSocketAddrs for Addresses {
     type Iter = std::option::IntoIter<SocketAddr>;
 
     fn to_socket_addrs(&self) -> io::Result<Self::Iter> {
@@ -41,7 +41,7 @@ impl ToSocketAddrs for Doors {
     }
 }
 
-impl Display for Doors {
+impl Display for Addresses {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         self.first.fmt(f)
     }
