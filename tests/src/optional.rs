@@ -3,6 +3,14 @@
 use std::fs;
 use std::path::PathBuf;
 
+/// Why a cell of the end-to-end scenarios is passed over where the full matrix is not asked for.
+pub const NOT_ON_DIAGONAL: &str = "runs with ROUNDEL_MATRIX=full";
+
+/// Whether every cell of the end-to-end scenarios is to run.
+pub fn full_matrix() -> bool {
+    std::env::var_os("ROUNDEL_MATRIX").is_some_and(|value| value == "full")
+}
+
 /// Says that a test is skipped.
 ///
 /// # Panics

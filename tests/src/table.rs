@@ -82,6 +82,13 @@ impl Table {
         self.rows.entry(scenario).or_default().insert(column, cell);
     }
 
+    /// A cell that was skipped for this reason, if there is one.
+    pub fn skipped_for(&self, reason: &str) -> Option<&str> {
+        let is_it = |cell: &Cell| matches!(cell, Cell::Skipped(why) if why == reason);
+        let found = self.rows.iter().find(|(_, cells)| cells.values().any(is_it));
+        found.map(|(scenario, _)| scenario.as_str())
+    }
+
     /// Why this is no table of a good and whole run, if it is none.
     pub fn fault(&self) -> Option<String> {
         if self.rows.is_empty() {
@@ -262,6 +269,8 @@ mod tests {
         let table = Table::read(&run(&WHOLE, ENDED), why);
         assert_eq!(table.fault(), None);
         assert!(table.to_string().contains("life::dies      | skipped (1)"), "{table}");
+        assert_eq!(table.skipped_for("no teeth"), Some("life::dies"));
+        assert_eq!(table.skipped_for("no nose"), None);
     }
 
     #[test]

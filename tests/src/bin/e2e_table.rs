@@ -1,9 +1,10 @@
 //! `cargo test ... 2>&1 | e2e_table`: the table of the end-to-end scenarios. Fails unless each was
-//! good in every column, or gives a reason why it does not run there.
+//! good in every column, or gives a reason why it does not run there. With `ROUNDEL_MATRIX=full` it
+//! is no reason that the full matrix was not asked for.
 
 use std::process::ExitCode;
 
-use roundel_tests::optional::reason_of_skip;
+use roundel_tests::optional::{NOT_ON_DIAGONAL, full_matrix, reason_of_skip};
 use roundel_tests::table::Table;
 
 fn main() -> ExitCode {
@@ -16,6 +17,12 @@ fn main() -> ExitCode {
     };
     let table = Table::read(&printed, reason_of_skip);
     print!("{table}");
+    if full_matrix()
+        && let Some(scenario) = table.skipped_for(NOT_ON_DIAGONAL)
+    {
+        eprintln!("e2e_table: {scenario} was to run everywhere");
+        return ExitCode::FAILURE;
+    }
     match table.fault() {
         None => ExitCode::SUCCESS,
         Some(fault) => {
