@@ -30,7 +30,7 @@ pub fn difference<'a>(
         .collect()
 }
 
-/// `core/src/ring.rs:44:21: replace < with <=` without the numbers.
+/// `core/src/ready_queue.rs:44:21: replace < with <=` without the numbers.
 fn without_place(name: &str) -> String {
     let mut parts = name.splitn(4, ':');
     let file = parts.next().unwrap_or_default();
