@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use crate::client;
 use crate::command_line::{self, Command, Options};
-use crate::program::{self, Refusal, Resolved, Surroundings};
+use crate::program::{self, Inspect, Refusal, Resolved, Surroundings};
 use crate::replay;
 use roundel_runtime::exit::Exit;
 use roundel_runtime::observe::console::Console;
@@ -49,9 +49,7 @@ pub fn main(adapter: Adapter) -> ExitCode {
     let exit = match command {
         Ok(Command::Run { options, program }) => match prepare(adapter, program) {
             Ok(resolved) => {
-                let mut setup = setup(adapter, &options, resolved.program);
-                let instance_var = options.instance_var.clone();
-                setup.per_slot = program::per_slot(instance_var, resolved.inspect);
+                let mut setup = setup(adapter, &options, resolved.program, resolved.inspect);
                 setup.notes = resolved.notes;
                 run(adapter, setup)
             }
@@ -77,8 +75,7 @@ fn demo(adapter: Adapter, options: &Options) -> Exit {
     };
     let args = vec![OsString::from(DEMO_WORKER), options.bind.len().to_string().into()];
     let program = Program { path: path.into(), args, ..Program::default() };
-    let mut setup = setup(adapter, options, program);
-    setup.per_slot = program::per_slot(options.instance_var.clone(), None);
+    let mut setup = setup(adapter, options, program, None);
     setup.welcome = Some(welcome);
     run(adapter, setup)
 }
@@ -94,13 +91,14 @@ fn prepare(adapter: Adapter, words: Vec<OsString>) -> Result<Resolved, Refusal> 
     Ok(resolved)
 }
 
-fn setup(adapter: Adapter, options: &Options, program: Program) -> Setup {
+fn setup(adapter: Adapter, options: &Options, program: Program, inspect: Option<Inspect>) -> Setup {
     let mut setup = Setup::new(adapter.name, program, options.config());
     setup.control = options.control.clone();
     setup.events = options.events.clone();
     setup.journal = options.journal.clone();
     setup.codec = options.codec;
     setup.prepare = adapter.prepare;
+    setup.per_slot = program::per_slot(options.instance_var.clone(), inspect);
     setup
 }
 

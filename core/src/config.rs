@@ -181,7 +181,7 @@ config! {
     /// How long a begun frame of the native codec may take to complete. Default 10 s. Lines of Node
     /// may take as long as they do: a program that works writes nothing meanwhile.
     frame_timeout: Duration = Duration::from_secs(10);
-    /// How long after SIGKILL the channel of a worker is read_shut. Default 1 s.
+    /// How long after SIGKILL the read side of a worker's channel is shut down. Default 1 s.
     shutdown_read_timeout: Duration = Duration::from_secs(1);
 }
 

@@ -4,7 +4,7 @@ use alloc::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-/// First in, first out. The first entry stands apart: where there is mostly no other, the ready_queue
+/// First in, first out. The first entry stands apart: where there is usually no other, the ring
 /// buffer behind it is never touched.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct InlineQueue<T> {

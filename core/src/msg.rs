@@ -135,6 +135,15 @@ pub struct ListenKey {
 /// The longest path of a unix socket in bytes: `sun_path` without its closing zero (unix(7)).
 pub const MAX_UNIX_PATH: usize = 107;
 
+/// Whether a unix socket can have this name: a path, or a zero byte and an abstract name, which
+/// fills `sun_path` and may hold any byte (unix(7)).
+pub(crate) fn is_unix_name(name: &str) -> bool {
+    match name.strip_prefix('\0') {
+        Some(name) => (1..=MAX_UNIX_PATH).contains(&name.len()),
+        None => (1..=MAX_UNIX_PATH).contains(&name.len()) && !name.contains('\0'),
+    }
+}
+
 impl ListenKey {
     /// The same ask without what makes no difference.
     pub(crate) fn normal(mut self) -> Self {
@@ -150,11 +159,7 @@ impl ListenKey {
     /// Whether a socket can be bound there at all.
     pub(crate) fn is_possible(&self) -> bool {
         match &self.address {
-            Address::Unix(path) => match path.strip_prefix('\0') {
-                // Abstract: the name fills `sun_path`, and may hold any byte (unix(7)).
-                Some(name) => (1..=MAX_UNIX_PATH).contains(&name.len()),
-                None => (1..=MAX_UNIX_PATH).contains(&path.len()) && !path.contains('\0'),
-            },
+            Address::Unix(path) => is_unix_name(path),
             Address::Any { .. } | Address::Ip(_) | Address::Fd(_) | Address::Nth(_) => true,
         }
     }

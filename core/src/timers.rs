@@ -30,7 +30,7 @@ pub enum Timer {
     Terminate,
     /// The connections of leaving workers are counted.
     Count,
-    /// The channel of a killed worker is read_shut.
+    /// The read side of a killed worker's channel is shut down.
     ShutdownRead,
     /// A worker that lost its channel, but lives, is replaced.
     Orphan,

@@ -6,12 +6,9 @@ use std::path::{Component, PathBuf};
 
 use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
-use roundel_core::Address;
+use roundel_core::{Address, MAX_UNIX_PATH};
 
 use crate::text::number;
-
-/// The longest path of a unix socket in bytes: `sun_path` without its closing zero (unix(7)).
-const MAX_UNIX_PATH: usize = 107;
 
 /// An address as the command line writes it: `host:port`, `[::]:port`, `*:port`, `unix:PATH`,
 /// `fd:N`. A host name is looked up, and the first address found is taken.
@@ -52,8 +49,9 @@ fn unix(path: &str) -> Result<Address, String> {
     Ok(Address::Unix(absolute(path).unwrap_or_else(|| path.to_owned())))
 }
 
-/// A path as programs ask for it: Node makes it absolute, and takes `.` and `..` out, before it asks.
-/// `None` if that is too long for a socket; then the primary sees what is asked from its directory.
+/// A path as programs ask for it: Node makes it absolute, and takes `.` and `..` out, before it
+/// asks. `None` if that is too long for a socket; then the primary sees what is asked from its
+/// directory.
 fn absolute(path: &str) -> Option<String> {
     let mut whole = PathBuf::new();
     for part in env::current_dir().ok()?.join(path).components() {

@@ -1,5 +1,5 @@
-//! What every Roundel adapter shares: sockets, channels with SCM_RIGHTS, processes, the drivers of both
-//! machines. Nothing here waits; an adapter brings the event loop.
+//! What every Roundel adapter shares: sockets, channels with SCM_RIGHTS, processes, the drivers of
+//! both machines. Nothing here waits; an adapter brings the event loop.
 
 pub mod address;
 pub mod demo;

@@ -1,5 +1,6 @@
 //! How workers are led out, whatever their API.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
 use std::net::TcpStream;
@@ -37,7 +38,7 @@ fn between(cluster: &Cluster, from: &str, to: &str) -> Duration {
 
 fn a_client_that_waits_before_it_speaks_is_answered(on: Pair) {
     let mut cluster = on.demo(&["-w", "2", "--drain-timeout", "40s", "--drain-settle", "10s"]);
-    cluster.ready(2);
+    let pids = cluster.ready(2);
     let mut clients: Vec<TcpStream> = (0..4)
         .map(|_| {
             let client = TcpStream::connect(cluster.addr).unwrap();
@@ -57,6 +58,9 @@ fn a_client_that_waits_before_it_speaks_is_answered(on: Pair) {
     }
     assert_eq!(cluster.wait(), 0);
     assert!(between(&cluster, "settling", "draining") >= Duration::from_secs(9));
+    let told = cluster.events_named("draining");
+    let told = told.iter().map(|event| event["pid"].as_i64().unwrap() as i32);
+    assert_eq!(told.collect::<BTreeSet<_>>(), pids.into_iter().collect());
     assert_eq!(cluster.events_named("signalled").len(), 0);
 }
 
@@ -90,8 +94,8 @@ fn end_by(mut cluster: Cluster, signal: i32) {
     cluster.expect_nothing_left();
 }
 
-/// Until the deadline of 6 s in its message a worker has its time; `unknown` is how often it is said
-/// that nobody can know what it has.
+/// Until the deadline of 6 s in its message a worker has its time; `unknown` is how often it is
+/// said that nobody can know what it has.
 fn end_at_the_deadline(cluster: Cluster, unknown: usize) {
     cluster.signal(Signal::SIGTERM);
     let after = between(&cluster, "stopping", "killing");

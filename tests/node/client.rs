@@ -120,8 +120,8 @@ pub(crate) fn evenly(pids: &[i32], count: usize) -> BTreeMap<i32, usize> {
     pids.iter().map(|pid| (*pid, count)).collect()
 }
 
-/// So many clients ask, at one address after the other, without a pause until `total` requests are through, or `act`, which is
-/// called again and again meanwhile, wants no more.
+/// So many clients ask, at one address after the other, without a pause until `total` requests are
+/// through, or `act`, which is called again and again meanwhile, wants no more.
 pub(crate) fn load(
     addrs: &[SocketAddr],
     clients: usize,

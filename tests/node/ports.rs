@@ -56,7 +56,7 @@ fn a_narrower_address_on_a_port_that_was_served() {
     listens_elsewhere("::", "127.0.0.1", true);
 }
 
-/// Whatever the options of the sockets are.
+/// The options of the two sockets make no difference.
 #[test]
 fn a_udp_port_that_was_closed() {
     let kinds = [

@@ -97,7 +97,7 @@ fn an_exit_alone_moves_nothing() {
     let moved = |output: &Output| matches!(output, Output::Event(Event::Redispatched { .. }));
     let outputs = one.outputs();
     assert!(!outputs.iter().any(moved));
-    // It may be held by somebody else: the channel is read_shut.
+    // It may be held by somebody else: its read side is shut down.
     assert!(outputs.iter().any(|output| matches!(output, Output::ShutdownRead { .. })));
     assert_eq!((one.primary.in_flight(), one.primary.pending()), (1, 0));
     // The answer that was still in the channel counts.

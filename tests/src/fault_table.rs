@@ -34,7 +34,7 @@ const ROWS: &[Row] = &[
     row("2 no loss", Mutant::LoseRedispatch, Property::NoLoss, QUIET),
     row("2 no loss", Mutant::ForgetAttempts, Property::NoLoss, QUIET),
     row("2 no loss", Mutant::Reorder, Property::NoLoss, QUIET),
-    row("2 no loss", Mutant::NoFence, Property::NoLoss, QUIET),
+    row("2 no loss", Mutant::NoShutdownRead, Property::NoLoss, QUIET),
     row("2 no loss", Mutant::CountAckAgain, Property::NoLoss, QUIET),
     row("2 no loss", Mutant::SwapHandles, Property::NoLoss, QUIET),
     row("3 no double delivery", Mutant::HideAck, Property::NoDouble, Mix::ALL),

@@ -50,8 +50,8 @@ pub enum Mutant {
     Reorder,
     /// The worker's codec gives the handles of one message out in another order.
     SwapHandles,
-    /// Channels are never read_shut.
-    NoFence,
+    /// The read side of channels is never shut down.
+    NoShutdownRead,
     /// Nobody hears that a Node worker holds answers back.
     DropDoubt,
     /// An answer that was given before counts for another connection.

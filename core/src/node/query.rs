@@ -10,10 +10,8 @@ use serde_json::value::RawValue;
 use super::host::Host;
 use super::js;
 use super::parse::Cluster;
+use crate::msg::is_unix_name;
 use crate::{Address, Errno, ListenKey, Transport};
-
-/// The longest path that a unix socket can have (unix(7): 108 bytes with the zero behind it).
-const MAX_PATH: usize = 107;
 
 /// libuv's UV_UDP_REUSEADDR. Its flags to share a port (SO_REUSEPORT) are for sockets that a worker
 /// binds by itself; no query has them.
@@ -201,22 +199,14 @@ pub(crate) fn is_link_local(ip: &Ipv6Addr) -> bool {
     first & 0xFFC0 == 0xFE80
 }
 
-/// Workers make paths absolute. One that is too long for a socket may be short enough as seen from
-/// the primary's directory, as Node's primary sees all of them.
-///
-/// A name that begins with a zero byte is abstract (unix(7)): the directory that Node 24 and later put
-/// before it means nothing. Node 18 and 20 pad such names with zero bytes; here they are as they are.
+/// Workers make paths absolute, abstract names too. What can't be a socket's name so may be one as
+/// seen from the primary's directory, as Node's primary sees all of them: a path that is shorter
+/// there, or a name that begins with a zero byte. (Node 18 and 20 pad such names with zero bytes.)
 fn unix_path(path: String, host: &Host) -> Result<String, Errno> {
-    if let Some(at) = path.find("/\0").map(|at| at + 1).or(path.starts_with('\0').then_some(0)) {
-        let name = alloc::string::String::from(path.get(at..).unwrap_or_default());
-        let fits = (2..=MAX_PATH + 1).contains(&name.len());
-        return if fits { Ok(name) } else { Err(Errno::EINVAL) };
-    }
-    let fits = |path: &String| (1..=MAX_PATH).contains(&path.len()) && !path.contains('\0');
-    if fits(&path) {
+    if is_unix_name(&path) {
         return Ok(path);
     }
-    (host.relative_path)(&path).filter(fits).ok_or(Errno::EINVAL)
+    (host.relative_path)(&path).filter(|path| is_unix_name(path)).ok_or(Errno::EINVAL)
 }
 
 #[cfg(test)]

@@ -107,14 +107,14 @@ impl Primary {
         let mut filed = BTreeMap::new();
         for index in self.ready_queue.iter() {
             let twice = filed.insert(index, self.ready_queue.level_of(index)).is_some();
-            ensure(!twice, "a worker is in the ready_queue twice")?;
-            ensure(self.workers.at(index).is_some(), "the ready_queue has nobody at an index")?;
+            ensure(!twice, "a worker is in the ready queue twice")?;
+            ensure(self.workers.at(index).is_some(), "the ready queue has nobody at an index")?;
         }
         for (id, worker) in self.workers.iter() {
             let index = self.workers.position(id);
             let level = index.and_then(|index| filed.get(&index).copied().flatten());
             let wanted = worker.has_credit().then(|| worker.in_flight_count());
-            ensure(level == wanted, "a worker is filed wrongly in the ready_queue")?;
+            ensure(level == wanted, "a worker is at a wrong place in the ready queue")?;
         }
         Ok(())
     }

@@ -137,7 +137,7 @@ impl Primary {
         self.timers.set(Due::Ack(id), self.now.after(timeout));
     }
 
-    /// Files a worker in the ready_queue by what it has in flight, or takes it out.
+    /// Puts a worker into the ready queue by what it has in flight, or takes it out.
     pub(super) fn requeue(&mut self, index: u32) {
         match self.workers.at(index) {
             Some(worker) if worker.has_credit() => {

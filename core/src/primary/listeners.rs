@@ -118,24 +118,22 @@ impl Primary {
         if !key.is_possible() {
             return self.reply(id, seq, Err(Errno::EINVAL));
         }
-        let found = self.find(&key);
-        let adds = match found {
-            Found::Nowhere => true,
-            Found::Here(listener) => self.would_count(listener, slot),
-            Found::Narrower(_) | Found::No(_) => false,
-        };
-        let full = adds && self.listeners_of(slot) >= self.config.max_listeners_per_worker;
-        if full && !self.close_one_left_behind(slot)
-            || held >= u64::from(self.config.max_listeners_per_worker)
-        {
+        if held >= u64::from(self.config.max_listeners_per_worker) {
             return self.reply(id, seq, Err(Errno::EMFILE));
         }
-        let listener = match found {
+        let listener = match self.find(&key) {
+            Found::Here(found) if self.would_count(found, slot) && !self.make_room(slot) => {
+                return self.reply(id, seq, Err(Errno::EMFILE));
+            }
             Found::Here(found) => found,
             Found::Nowhere if self.stop.is_some() => {
                 return self.reply(id, seq, Err(Errno::ECANCELED));
             }
             Found::Nowhere if self.listeners.len() >= self.config.max_listeners as usize => {
+                return self.reply(id, seq, Err(Errno::EMFILE));
+            }
+            // The last reason to refuse, since it may cost a listener.
+            Found::Nowhere if !self.make_room(slot) => {
                 return self.reply(id, seq, Err(Errno::EMFILE));
             }
             Found::Nowhere => self.bind(key, false, backlog),

@@ -73,7 +73,7 @@ impl Primary {
     }
 
     /// How many listeners a slot's workers have, asked for or left behind.
-    pub(super) fn listeners_of(&self, slot: Slot) -> u32 {
+    fn listeners_of(&self, slot: Slot) -> u32 {
         // Mostly there are too few to matter.
         if self.listeners.len() < self.config.max_listeners_per_worker as usize {
             return 0;
@@ -89,7 +89,7 @@ impl Primary {
     }
 
     /// Whether a listener is there because of this slot.
-    pub(super) fn counts_for(&self, listener: ListenerId, slot: Slot) -> bool {
+    fn counts_for(&self, listener: ListenerId, slot: Slot) -> bool {
         let Some(record) = self.listeners.get(listener) else { return false };
         let of_slot = |id: WorkerId| self.workers.get(id).is_some_and(|it| it.slot == slot);
         if record.operator || record.state == ListenerState::Closing {
@@ -104,9 +104,13 @@ impl Primary {
             && (left_behind || record.holders.iter().any(|&id| of_slot(id)))
     }
 
-    /// Closes the oldest listener that only former workers of this slot had: the present one is not
-    /// to be without for their sake. False if there is none.
-    pub(super) fn close_one_left_behind(&mut self, slot: Slot) -> bool {
+    /// Whether a slot may have another listener. If it has as many as it may, the oldest that only
+    /// former workers of the slot had is closed: the present one is not to be without for their
+    /// sake.
+    pub(super) fn make_room(&mut self, slot: Slot) -> bool {
+        if self.listeners_of(slot) < self.config.max_listeners_per_worker {
+            return true;
+        }
         let left = |record: &ListenerRecord| {
             record.is_unheld() && record.slots.len() == 1 && record.slots.contains(&slot)
         };

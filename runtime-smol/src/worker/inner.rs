@@ -49,7 +49,7 @@ impl Inner {
         Watched::new(Arc::clone(fd), Waker::from(Arc::clone(&self.waiters)))
     }
 
-    /// Has a set watch the channel and the panic_fd under one key, until
+    /// Has a set watch the channel and `panic_fd` under one key, until
     /// [`leave_set`](Inner::leave_set).
     pub(super) fn watch_in(&self, set: &Set, key: u64) -> io::Result<()> {
         if let Some(channel) = self.shared.with(|driver| driver.channel_fd().cloned()) {

@@ -50,7 +50,8 @@ pub trait End {
     /// As that one.
     fn send(&mut self, bytes: &[u8], handles: &[Self::Lent<'_>]) -> Result<usize, Errno>;
 
-    /// As [`shutdown_read`]. It fails only if the other end is closed already, which has the same effect.
+    /// As [`shutdown_read`]. It fails only if the other end is closed already, which has the same
+    /// effect.
     fn shutdown_read(&mut self);
 }
 

@@ -156,8 +156,8 @@ impl WorkerDriver {
         said && heard && !self.wants_write()
     }
 
-    /// Asks to listen; [`answer`](WorkerDriver::answer) tells how it went. Outside a cluster it binds
-    /// at once.
+    /// Asks to listen; [`answer`](WorkerDriver::answer) tells how it went. Outside a cluster it
+    /// binds at once.
     pub fn ask(&mut self, key: ListenKey, backlog: u32, data: Vec<u8>) -> u32 {
         let ask = self.next_ask;
         self.next_ask = ask.wrapping_add(1);
@@ -200,8 +200,8 @@ impl WorkerDriver {
         self.accept_any(std::slice::from_ref(listener)).map(|(_, connection)| connection)
     }
 
-    /// As [`accept`](WorkerDriver::accept), of whichever of these listeners has one, in turns; tells
-    /// which one, by its place in the list.
+    /// As [`accept`](WorkerDriver::accept), of whichever of these listeners has one, in turns;
+    /// tells which one, by its place in the list.
     ///
     /// # Errors
     /// As `accept`.
@@ -232,8 +232,8 @@ impl WorkerDriver {
         Err(failed)
     }
 
-    /// As [`accept`](WorkerDriver::accept), of what was read before: for those who know that there is
-    /// nothing to read.
+    /// As [`accept`](WorkerDriver::accept), of what was read before: for those who know that there
+    /// is nothing to read.
     ///
     /// # Errors
     /// As `accept`.

@@ -26,8 +26,8 @@ pub enum Standing {
     Alone,
 }
 
-/// How far a [`WorkerDriver`] has got. If two values differ, something came in between that anybody who
-/// waits may be waiting for: a connection, an answer, room in the channel, the end.
+/// How far a [`WorkerDriver`] has got. If two values differ, something came in between that anybody
+/// who waits may be waiting for: a connection, an answer, room in the channel, the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct News {
     pub(super) came: u64,

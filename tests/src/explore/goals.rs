@@ -44,7 +44,7 @@ goals! {
     NeverReady = "a worker is killed because it does not get ready";
     Overdue = "a worker is killed because it does not leave";
     Violation = "a worker is killed for what it wrote";
-    ReadShutEnd = "a channel ends only because it was read_shut";
+    ReadShutEnd = "a channel ends only because its read side was shut down";
     HangingBuried = "a process that hangs in the kernel is let go of";
     OrphanReplaced = "a worker that closed its channel and lives on is replaced";
     RespawnDelayed = "a slot waits before its next worker";

@@ -28,7 +28,7 @@ impl Sim {
             Output::Kill { worker, signal } => self.signal(worker, signal),
             Output::ShutdownRead { worker } => {
                 if let Some(process) = self.processes.get_mut(&worker)
-                    && self.mutant != Some(Mutant::NoFence)
+                    && self.mutant != Some(Mutant::NoShutdownRead)
                 {
                     let channel = &mut process.channel;
                     process

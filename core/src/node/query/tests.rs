@@ -49,13 +49,16 @@ fn what_node_writes() {
     assert_eq!((fd.address, fd.transport), (Address::Fd(5), Transport::Datagram));
 }
 
-/// Newer versions make them absolute as if they were paths.
+/// Node makes them absolute as if they were paths.
 #[test]
 fn abstract_names() {
-    for path in [r"\u0000x", r"/some/where/\u0000x"] {
+    let here = format!("/{}/\\u0000x", "d".repeat(120));
+    for path in [r"\u0000x", &here] {
         let fields = format!(r#""address":"{path}","port":-1,"addressType":-1"#);
         assert_eq!(address(&fields).as_deref(), Some("unix:@x"));
     }
+    let elsewhere = r#""address":"/some/where/\u0000x","port":-1,"addressType":-1"#;
+    assert_eq!(address(elsewhere), None, "as under Node's primary");
     let of_length = |length| {
         let name = "x".repeat(length);
         address(&format!(r#""address":"\u0000{name}","port":-1,"addressType":-1"#))

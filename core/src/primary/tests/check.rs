@@ -86,7 +86,7 @@ fn of_timers() {
 #[test]
 fn of_the_order_of_service() {
     let credit = |hand: &mut Hand| hand.worker(1).window = 3;
-    assert_eq!(broken(credit), "a worker is filed wrongly in the ready_queue");
+    assert_eq!(broken(credit), "a worker is at a wrong place in the ready queue");
     let idle = |hand: &mut Hand| {
         hand.worker(1).window = 3;
         let index = hand.core.workers.position(worker(1)).unwrap();
@@ -98,7 +98,7 @@ fn of_the_order_of_service() {
     let turn = |hand: &mut Hand| hand.core.backlog.clear();
     assert_eq!(broken(turn), "a listener's turn is missing or needless");
     let nobody = |hand: &mut Hand| hand.core.ready_queue.enter(2, 0);
-    assert_eq!(broken(nobody), "the ready_queue has nobody at an index");
+    assert_eq!(broken(nobody), "the ready queue has nobody at an index");
 }
 
 #[test]

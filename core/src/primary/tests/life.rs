@@ -15,6 +15,16 @@ fn violation(hand: &mut Hand, nth: u64) -> Vec<Output> {
     hand.tell(Input::Violation { worker: worker(nth), what })
 }
 
+/// The first workers are wanted before the machine has been told any time.
+#[test]
+fn a_worker_is_as_old_as_its_process() {
+    let mut primary = Primary::new(Config::builder().build().unwrap());
+    let started = Time::ZERO.after(100 * SECOND);
+    primary.handle_input(started, Input::Spawned { worker: worker(1), pid: 100 }).unwrap();
+    let ages: Vec<Time> = primary.workers().map(|it| it.spawned_at).collect();
+    assert_eq!(ages, [started]);
+}
+
 #[test]
 fn a_frame_that_has_begun_has_its_time() {
     let mut hand = Hand::serving(Config::builder().frame_timeout(10 * SECOND));

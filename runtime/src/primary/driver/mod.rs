@@ -3,8 +3,8 @@
 //!
 //! An adapter's loop is: take the [`Change`]s of what to watch, stop when
 //! [`finished`](PrimaryDriver::finished) says so, wait for readiness or until the
-//! [`deadline`](PrimaryDriver::deadline), name what is ready with [`on_ready`](PrimaryDriver::on_ready), and call
-//! [`turn`](PrimaryDriver::turn).
+//! [`deadline`](PrimaryDriver::deadline), name what is ready with
+//! [`on_ready`](PrimaryDriver::on_ready), and call [`turn`](PrimaryDriver::turn).
 
 mod accept;
 mod channels;
