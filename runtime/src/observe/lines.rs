@@ -82,6 +82,13 @@ struct State {
     is_closed: bool,
 }
 
+impl State {
+    /// There is something for the writer to take: lines, a gap to tell of, or an output to open.
+    fn is_due(&self) -> bool {
+        !self.waiting.is_empty() || self.dropped > 0 || self.reopen_at.is_some()
+    }
+}
+
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         // What is behind it is consistent after each step.
@@ -130,6 +137,8 @@ impl Lines {
         let mut state = self.shared.state();
         if state.dropped > 0 || state.waiting.len() + len > self.shared.capacity {
             state.dropped += parts.iter().map(|part| count_lines(part.as_bytes())).sum::<u64>();
+            // It sleeps if these were too long for a queue in which nothing waits.
+            self.shared.wake(state);
             return;
         }
         for part in parts {
@@ -146,13 +155,14 @@ impl Lines {
         self.shared.wake(state);
     }
 
-    /// Waits until everything is written; gives up when nothing was for as long as `patience`, and
-    /// after `limit` in any case. True if everything is.
+    /// Waits until everything is written, and the output opened anew if that was asked for; gives
+    /// up when nothing was written for as long as `patience`, and after `limit` in any case. True
+    /// if everything is done.
     pub(crate) fn flush(&self, patience: Duration, limit: Duration) -> bool {
         let begun = Instant::now();
         let mut last = (self.shared.progress.0.load(Ordering::Relaxed), begun);
         let mut state = self.shared.state();
-        while !state.waiting.is_empty() || state.is_writing {
+        while state.is_due() || state.is_writing {
             let (now, made) = (Instant::now(), self.shared.progress.0.load(Ordering::Relaxed));
             if made != last.0 {
                 last = (made, now);
@@ -181,10 +191,10 @@ fn write_all_of(shared: &Shared, mut sink: impl Sink) {
     loop {
         let mut state = shared.state();
         state.is_writing = false;
-        if state.waiting.is_empty() && std::mem::take(&mut state.is_awaited) {
+        if !state.is_due() && std::mem::take(&mut state.is_awaited) {
             shared.idle.notify_all();
         }
-        while state.waiting.is_empty() && state.reopen_at.is_none() {
+        while !state.is_due() {
             if state.is_closed {
                 return;
             }

@@ -101,6 +101,31 @@ fn it_is_opened_anew_between_lines_also_where_the_queue_is_full() {
     assert_eq!(reading.join().unwrap(), [&long, "reopened", "dropped 1"]);
 }
 
+/// Nothing else is queued then: neither lines nor a writer at work show that something is due.
+#[test]
+fn the_end_comes_after_an_opening() {
+    let (lines, mut reader) = on_a_pipe(16);
+    for _ in 0..200 {
+        lines.reopen();
+        assert!(lines.flush(LONG, LONG));
+        let mut fds = [PollFd::new(reader.as_fd(), PollFlags::POLLIN)];
+        assert_eq!(poll(&mut fds, PollTimeout::ZERO), Ok(1));
+        assert_eq!(reader.read(&mut [0; 16]).unwrap(), "reopened\n".len());
+    }
+}
+
+#[test]
+fn what_is_longer_than_the_queue_is_a_gap_and_not_the_end() {
+    let (lines, mut reader) = on_a_pipe(16);
+    lines.push(&["longer than the queue\n"]);
+    assert!(lines.flush(LONG, LONG));
+    lines.push(&["one\n"]);
+    drop(lines);
+    let mut text = String::new();
+    reader.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "dropped 1\none\n");
+}
+
 #[test]
 fn a_pipe_that_another_made_non_blocking_is_waited_for() {
     let (reader, writer) = nix::unistd::pipe().unwrap();
