@@ -4,8 +4,8 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use crate::ConnId;
+use crate::collections::slab::IdMap;
 use crate::id::Id;
-use crate::slab::IdMap;
 
 /// Holds the payload of each connection (an adapter's descriptor, a test's token) from the moment
 /// it is admitted until the machine releases it.

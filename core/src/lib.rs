@@ -287,29 +287,25 @@
 
 extern crate alloc;
 
+mod codec;
+mod collections;
 mod config;
 mod custody;
 mod error;
 mod id;
-mod inbox;
-mod inline_queue;
 pub mod journal;
-mod lean;
-mod linked_lists;
 mod msg;
-pub mod node;
 mod primary;
 mod reach;
-mod ready_queue;
-mod slab;
 mod time;
 mod timers;
 mod transitions;
-pub mod wire;
 #[cfg(test)]
 mod wording;
 mod worker;
 
+pub use codec::inbox::{Inbox, Received};
+pub use codec::{native as wire, node};
 pub use config::{
     ACCEPTS_PER_TURN, BYTES_PER_TURN, Config, ConfigBuilder, ConfigError, MESSAGES_PER_TURN,
     Overflow, Overlap, Policy, READS_PER_TURN, Respawn, STALLED_AFTER, StopSignal,
@@ -317,7 +313,6 @@ pub use config::{
 pub use custody::{ConnRange, Custody, Leftover};
 pub use error::Misuse;
 pub use id::{ConnId, ListenerId, Seq, Slot, WorkerId};
-pub use inbox::{Inbox, Received};
 pub use msg::{
     Address, Errno, FromWorker, Granted, ListenKey, MAX_UNIX_PATH, SockName, ToWorker, Transport,
 };

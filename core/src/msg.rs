@@ -65,7 +65,7 @@ pub enum Address {
     /// One address, or all of one family.
     Ip(SocketAddr),
     /// A unix socket at this path.
-    Unix(#[serde(deserialize_with = "crate::lean::string")] String),
+    Unix(#[serde(deserialize_with = "crate::codec::borrowed::string")] String),
     /// A listening socket that the primary inherited, by its number.
     Fd(i32),
     /// The operator's nth listener, counted from 0. Only a query can say this.
@@ -177,7 +177,7 @@ pub enum SockName {
     /// TCP or UDP.
     Ip(SocketAddr),
     /// A unix socket: its path, or empty.
-    Unix(#[serde(deserialize_with = "crate::lean::string")] String),
+    Unix(#[serde(deserialize_with = "crate::codec::borrowed::string")] String),
 }
 
 impl SockName {
@@ -218,7 +218,7 @@ pub struct Granted {
     /// False: connections come by `NewConn`.
     pub shared: bool,
     /// What the first worker said in its query; goes to all.
-    #[serde(with = "crate::lean::bytes")]
+    #[serde(with = "crate::codec::borrowed::bytes")]
     pub data: Vec<u8>,
 }
 
@@ -237,7 +237,7 @@ pub enum FromWorker {
         /// The wanted backlog of listen(2); 0 means the default. The first worker's wish counts.
         backlog: u32,
         /// Opaque; the first worker's value goes to all.
-        #[serde(with = "crate::lean::bytes")]
+        #[serde(with = "crate::codec::borrowed::bytes")]
         data: Vec<u8>,
     },
     /// My server on this listener is up. The first one makes the worker ready.

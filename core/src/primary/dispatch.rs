@@ -1,7 +1,7 @@
 //! Connections: from pending to in flight to released, and back to pending.
 
 use super::output::{Attach, ConnEnd, Event, Output, Refusal};
-use super::records::{Cool, InFlight, ListenerState, Pending};
+use super::state::{Cool, InFlight, ListenerState, Pending};
 use super::{Primary, shutdown};
 use crate::timers::Due;
 use crate::transitions::Life;

@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use super::Primary;
 use super::output::{Event, Output, Signal};
-use super::records::WorkerRecord;
+use super::state::WorkerRecord;
 use crate::timers::Due;
 use crate::transitions::{Life, Step};
 use crate::{Codec, Policy, StopSignal, Time, ToWorker, WorkerId};

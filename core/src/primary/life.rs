@@ -3,7 +3,7 @@
 use super::Primary;
 use super::input::{ExitStatus, Violation};
 use super::output::{Event, ExitClass, Output, Signal};
-use super::records::LastExit;
+use super::state::LastExit;
 use crate::timers::Due;
 use crate::transitions::{Life, Step};
 use crate::{Codec, WorkerId};

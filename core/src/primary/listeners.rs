@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use super::Primary;
 use super::output::{Attach, Event, Output, Verdict};
-use super::records::{Asker, ListenerRecord, ListenerState, Share};
+use super::state::{Asker, ListenerRecord, ListenerState, Share};
 use crate::timers::Due;
 use crate::transitions::{Life, Step};
 use crate::{

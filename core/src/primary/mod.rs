@@ -1,20 +1,18 @@
 //! The primary: one door in, one door out, one hand on the clock.
 
-mod canonical;
-mod check;
 mod dispatch;
 mod input;
+mod inspect;
 mod leaving;
 mod life;
 mod listeners;
 mod messages;
 mod output;
 mod pressure;
-mod records;
 mod shutdown;
 mod slots;
 mod stall;
-mod status;
+mod state;
 #[cfg(test)]
 mod tests;
 mod unheld;
@@ -24,21 +22,19 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-pub use canonical::{Canonical, CanonicalView};
-pub use check::Broken;
 pub use input::{Command, ExitStatus, Input, SpawnError, Violation};
+pub use inspect::{Broken, Canonical, CanonicalView, ListenerStatus, Totals, WorkerStatus};
 pub use output::{Attach, ConnEnd, Event, ExitClass, Output, Refusal, Signal, Verdict};
-pub use records::LastExit;
-pub use status::{ListenerStatus, Totals, WorkerStatus};
+pub use state::LastExit;
 
-use crate::inline_queue::InlineQueue;
-use crate::ready_queue::ReadyQueue;
-use crate::slab::Slab;
+use crate::collections::inline_queue::InlineQueue;
+use crate::collections::ready_queue::ReadyQueue;
+use crate::collections::slab::Slab;
 use crate::timers::Timers;
 use crate::{Config, Deadline, FromWorker, ListenerId, Misuse, Slot, Time, WorkerId};
-use records::{ListenerRecord, SlotRecord, SlotState, WorkerRecord};
 use shutdown::Stop;
 use stall::Stall;
+use state::{ListenerRecord, SlotRecord, SlotState, WorkerRecord};
 
 /// The primary's protocol and scheduling, as a value.
 ///
@@ -211,11 +207,11 @@ impl Primary {
             // `Incoming` looks for itself, to look its listener up only once.
             Input::Wake | Input::Incoming { .. } | Input::Queue { .. } => Ok(()),
             Input::Bound { listener, .. } => match self.listeners.get(*listener) {
-                Some(ListenerRecord { state: records::ListenerState::Binding, .. }) => Ok(()),
+                Some(ListenerRecord { state: state::ListenerState::Binding, .. }) => Ok(()),
                 _ => Err(Misuse::NotBinding(*listener)),
             },
             Input::Unbound { listener } => match self.listeners.get(*listener) {
-                Some(ListenerRecord { state: records::ListenerState::Closing, .. }) => Ok(()),
+                Some(ListenerRecord { state: state::ListenerState::Closing, .. }) => Ok(()),
                 _ => Err(Misuse::NotUnbinding(*listener)),
             },
             Input::Spawned { worker, .. } | Input::SpawnFailed { worker, .. } => {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::Primary;
 use super::input::Command;
 use super::output::{Event, ExitClass, Output, Refusal, Verdict};
-use super::records::ListenerState;
+use super::state::ListenerState;
 use crate::timers::Due;
 use crate::{Codec, Time, ToWorker};
 

@@ -3,7 +3,7 @@
 use super::Primary;
 use super::input::SpawnError;
 use super::output::{Event, ExitClass, Output, Verdict};
-use super::records::{LastExit, SlotRecord, SlotState, WorkerRecord};
+use super::state::{LastExit, SlotRecord, SlotState, WorkerRecord};
 use crate::timers::Due;
 use crate::transitions::Life;
 use crate::{Respawn, Seq, Slot, WorkerId};
@@ -268,7 +268,7 @@ impl Primary {
 
     /// Ends the primary when no slot will have a worker again.
     fn stop_if_exhausted(&mut self) {
-        let closed = |slot: &super::records::SlotRecord| {
+        let closed = |slot: &super::state::SlotRecord| {
             matches!(slot.state, SlotState::GivenUp | SlotState::Ended)
         };
         if self.stop.is_some() || !self.slots.iter().all(closed) {

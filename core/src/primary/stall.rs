@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Primary;
 use super::output::Event;
-use super::records::ListenerRecord;
+use super::state::ListenerRecord;
 use crate::{ConnId, ListenerId, STALLED_AFTER, Time, WorkerId};
 
 /// A listener at which a connection waits although a worker is idle.

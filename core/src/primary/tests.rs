@@ -73,7 +73,7 @@ impl Hand {
         self.tell(Input::Wake)
     }
 
-    fn worker(&mut self, nth: u64) -> &mut records::WorkerRecord {
+    fn worker(&mut self, nth: u64) -> &mut state::WorkerRecord {
         self.core.workers.get_mut(worker(nth)).unwrap()
     }
 

@@ -3,7 +3,7 @@
 
 use super::Primary;
 use super::output::{Event, Output, Refusal};
-use super::records::{ListenerRecord, ListenerState, SlotRecord, SlotState, WorkerRecord};
+use super::state::{ListenerRecord, ListenerState, SlotRecord, SlotState, WorkerRecord};
 use crate::timers::Due;
 use crate::transitions::Life;
 use crate::{Errno, ListenKey, ListenerId, Slot, WorkerId};

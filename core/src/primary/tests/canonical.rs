@@ -130,7 +130,7 @@ fn what_a_listener_does_and_has() {
     (4..=7).for_each(|conn| drop(queue.incoming(conn)));
     let changes: [fn(&mut ListenerRecord); 4] = [
         |record| record.accepting = false,
-        |record| record.state = records::ListenerState::Closing,
+        |record| record.state = state::ListenerState::Closing,
         |record| record.data = None,
         |record| record.pending[0].attempts += 1,
     ];

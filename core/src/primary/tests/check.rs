@@ -21,7 +21,7 @@ fn broken(act: impl FnOnce(&mut Hand)) -> &'static str {
     hand.core.check().err().map_or("nothing", |broken| broken.0)
 }
 
-fn queue(hand: &mut Hand) -> &mut VecDeque<records::Pending> {
+fn queue(hand: &mut Hand) -> &mut VecDeque<state::Pending> {
     &mut hand.core.listeners.get_mut(listener(1)).unwrap().pending
 }
 
@@ -123,7 +123,7 @@ fn of_listeners() {
             *hand.core.listeners.get_mut(listener(1)).unwrap() = changed;
         }
     };
-    let closed = change(|record| record.state = records::ListenerState::Closing);
+    let closed = change(|record| record.state = state::ListenerState::Closing);
     assert_eq!(broken(closed), "a closed listener accepts");
     let shared = change(|record| record.shared = true);
     assert_eq!(broken(shared), "a shared listener is accepted from");

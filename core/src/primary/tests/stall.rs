@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::STALLED_AFTER;
-use crate::primary::records::Pending;
+use crate::primary::state::Pending;
 
 const HALF: Duration = Duration::from_millis(125);
 

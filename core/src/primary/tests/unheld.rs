@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::Overflow;
-use records::ListenerState;
+use state::ListenerState;
 
 const SECOND: Duration = Duration::from_secs(1);
 

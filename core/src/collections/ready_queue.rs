@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::linked_lists::LinkedLists;
+use crate::collections::linked_lists::LinkedLists;
 
 /// Workers with credit left, by the table index of their record: one list for each number in
 /// flight, each in the order in which workers came to that number.

@@ -4,8 +4,8 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::fmt;
 
-use super::Primary;
-use super::records::{ListenerState, SlotState, WorkerRecord};
+use crate::Primary;
+use crate::primary::state::{ListenerState, SlotState, WorkerRecord};
 use crate::timers::Due;
 use crate::transitions::Life;
 use crate::{ConnId, WorkerId};
@@ -164,7 +164,7 @@ impl Primary {
             }
         }
         for (id, worker) in self.workers.iter() {
-            let held = |share: &super::records::Share| {
+            let held = |share: &crate::primary::state::Share| {
                 let record = self.listeners.get(share.listener);
                 record.is_none_or(|record| record.holders.contains(&id))
             };

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Primary;
-use super::records::LastExit;
+use crate::Primary;
+use crate::primary::state::LastExit;
 use crate::transitions::Life;
 use crate::{Codec, ListenKey, ListenerId, Policy, Slot, SockName, Time, WorkerId};
 
@@ -139,6 +139,6 @@ impl Primary {
 
     /// When the shutdown that has begun ends at the latest.
     pub fn stop_deadline(&self) -> Option<Time> {
-        self.stop.as_ref().map(super::shutdown::Stop::deadline)
+        self.stop.as_ref().map(crate::primary::shutdown::Stop::deadline)
     }
 }

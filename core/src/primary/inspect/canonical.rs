@@ -6,8 +6,8 @@ use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Primary;
-use super::records::{ListenerRecord, SlotRecord, SlotState, WorkerRecord};
+use crate::Primary;
+use crate::primary::state::{ListenerRecord, SlotRecord, SlotState, WorkerRecord};
 use crate::timers::Due;
 use crate::transitions::Life;
 use crate::{ConnId, Deadline, ListenerId, STALLED_AFTER, Slot, Time, WorkerId};

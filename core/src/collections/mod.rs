@@ -1,0 +1,7 @@
+//! Collections that the machines need and `alloc` does not have, each for a reason that its file
+//! tells. They know nothing of workers and connections.
+
+pub(crate) mod inline_queue;
+pub(crate) mod linked_lists;
+pub(crate) mod ready_queue;
+pub(crate) mod slab;

@@ -1,0 +1,50 @@
+//! What the primary knows of a slot: which worker is in it, and how its workers ended.
+
+use alloc::collections::VecDeque;
+use core::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ExitClass, ExitStatus, Seq, Time, WorkerId};
+
+/// A place for a worker.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct SlotRecord {
+    pub(crate) state: SlotState,
+    pub(crate) restarts: u64,
+    /// When its workers failed early, within the period that counts.
+    pub(crate) failures: VecDeque<Time>,
+    /// The delay before the next respawn after an early failure.
+    pub(crate) delay: Duration,
+    /// Its last start failed for want of resources: how long it waits after the next one that does.
+    pub(crate) wanting: Option<Duration>,
+    pub(crate) last_exit: Option<LastExit>,
+}
+
+/// The worker that is, or will be, in a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) enum SlotState {
+    /// Nobody yet: the listeners are being bound.
+    Empty,
+    /// This worker.
+    Filled(WorkerId),
+    /// The next worker, after a delay.
+    Waiting,
+    /// The next worker, once a process has ended: there are twice as many as wanted. Until then
+    /// the failing worker's suicide is not confirmed, so that it waits for its replacement.
+    Crowded { failing: WorkerId, suicide: Option<Seq> },
+    /// Nobody any more: its workers failed too often.
+    GivenUp,
+    /// Nobody any more: it ended and is not respawned.
+    Ended,
+}
+
+/// How the last worker of a slot ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct LastExit {
+    /// How the process ended; `None` if it was never started, or is stuck in the kernel.
+    pub status: Option<ExitStatus>,
+    /// What that means.
+    pub class: ExitClass,
+}

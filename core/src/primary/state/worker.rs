@@ -1,0 +1,175 @@
+//! What the primary knows of a worker: its process, its channel, what is in flight there.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::collections::inline_queue::InlineQueue;
+use crate::primary::leaving::Leave;
+use crate::transitions::Life;
+use crate::{Codec, ConnId, ExitClass, ExitStatus, ListenerId, Seq, Slot, Time};
+
+/// A worker: one process and its channel.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct WorkerRecord {
+    pub(crate) slot: Slot,
+    pub(crate) generation: u32,
+    pub(crate) pid: Option<i32>,
+    pub(crate) codec: Option<Codec>,
+    pub(crate) life: Life,
+    pub(crate) spawned_at: Time,
+    pub(crate) ready_at: Option<Time>,
+    /// When it began to leave; says something only in that state.
+    pub(crate) leaving_since: Time,
+    pub(crate) window: u32,
+    pub(crate) next_seq: Seq,
+    /// What is in flight, in the order of the numbers, which is that of handoff. With a window of
+    /// 1 there is no second one.
+    pub(crate) in_flight: InlineQueue<InFlight>,
+    /// Since when it owes an answer, if anything is in flight.
+    pub(crate) owes_since: Time,
+    /// An ack deadline is set, for when that is too long ago or earlier.
+    pub(crate) ack_armed: bool,
+    /// A frame deadline is set.
+    pub(crate) mid_frame: bool,
+    pub(crate) shares: Vec<Share>,
+    /// Queries whose bind is not done.
+    pub(crate) queries: u32,
+    pub(crate) accepted: u64,
+    pub(crate) declined: u64,
+    /// Stray messages since the last valid ack.
+    pub(crate) strays: u32,
+    /// Pings that it has not answered, the latest few.
+    pub(crate) pings: Vec<Seq>,
+    /// When all its failed queries are forgiven.
+    pub(crate) forgiven_at: Time,
+    /// It announced its leave, or was told to leave: its end is no crash.
+    pub(crate) voluntary: bool,
+    /// Its program said that it is ready.
+    pub(crate) said_ready: bool,
+    /// Why the primary killed it, once it has.
+    pub(crate) killed_as: Option<ExitClass>,
+    /// Its slot has, or waits for, another worker.
+    pub(crate) replaced: bool,
+    pub(crate) read_shut: bool,
+    pub(crate) channel_closed: bool,
+    pub(crate) exit: Option<ExitStatus>,
+    pub(crate) leave: Leave,
+}
+
+impl WorkerRecord {
+    pub(crate) fn new(slot: Slot, generation: u32, now: Time) -> Self {
+        WorkerRecord {
+            slot,
+            generation,
+            pid: None,
+            codec: None,
+            life: Life::Starting,
+            spawned_at: now,
+            ready_at: None,
+            leaving_since: Time::ZERO,
+            window: 1,
+            next_seq: Seq::FIRST,
+            in_flight: InlineQueue::default(),
+            owes_since: Time::ZERO,
+            ack_armed: false,
+            mid_frame: false,
+            shares: Vec::new(),
+            queries: 0,
+            accepted: 0,
+            declined: 0,
+            strays: 0,
+            pings: Vec::new(),
+            forgiven_at: Time::ZERO,
+            voluntary: false,
+            said_ready: false,
+            killed_as: None,
+            replaced: false,
+            read_shut: false,
+            channel_closed: false,
+            exit: None,
+            leave: Leave::default(),
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn in_flight_count(&self) -> u32 {
+        self.in_flight.len() as u32
+    }
+
+    /// Takes out what a number stands for. Answers mostly come in order.
+    #[inline(always)]
+    pub(crate) fn answered(&mut self, seq: Seq) -> Option<InFlight> {
+        self.in_flight.remove_by(&seq, |entry| entry.seq)
+    }
+
+    pub(crate) fn has_credit(&self) -> bool {
+        self.life == Life::Ready && self.in_flight_count() < self.window
+    }
+
+    pub(crate) fn share(&self, listener: ListenerId) -> Option<&Share> {
+        self.shares.iter().find(|share| share.listener == listener)
+    }
+
+    pub(crate) fn share_mut(&mut self, listener: ListenerId) -> Option<&mut Share> {
+        self.shares.iter_mut().find(|share| share.listener == listener)
+    }
+
+    /// Whether a connection of this listener may go to the worker, apart from its credit.
+    pub(crate) fn takes(&self, listener: ListenerId) -> bool {
+        let Some(share) = self.share(listener) else { return false };
+        match share.cool {
+            None => share.listening,
+            Some(Cool { until: Some(_), .. }) => false,
+            // Declined before: one at a time until it accepts.
+            Some(Cool { until: None, .. }) => {
+                share.listening && !self.in_flight.iter().any(|entry| entry.listener == listener)
+            }
+        }
+    }
+
+    /// Ended too early to be a service that crashed: never ready, or no connection in the first
+    /// second of being ready.
+    pub(crate) fn failed_early(&self, now: Time) -> bool {
+        match self.ready_at {
+            None => true,
+            Some(at) => now.since(at) < Duration::from_secs(1) && self.accepted == 0,
+        }
+    }
+
+    pub(crate) fn take_seq(&mut self) -> Seq {
+        let seq = self.next_seq;
+        self.next_seq = seq.next();
+        seq
+    }
+}
+
+/// A connection that was handed off and not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct InFlight {
+    pub(crate) seq: Seq,
+    pub(crate) conn: ConnId,
+    pub(crate) listener: ListenerId,
+    pub(crate) attempts: u8,
+    /// The worker may have served it without our knowing.
+    pub(crate) in_doubt: bool,
+}
+
+/// A worker's part in a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct Share {
+    pub(crate) listener: ListenerId,
+    /// Its server is up: connections may go to it.
+    pub(crate) listening: bool,
+    pub(crate) cool: Option<Cool>,
+}
+
+/// Set by a decline, ended by an accept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct Cool {
+    /// Nothing goes to it until then; `None` once that has passed.
+    pub(crate) until: Option<Time>,
+    /// How long the next decline cools.
+    pub(crate) next: Duration,
+}
