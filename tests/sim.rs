@@ -1,7 +1,7 @@
 //! A slice of the simulation, the seeds that once failed, and what the deliberate faults break.
 
-use roundel_tests::fault_table;
-use roundel_tests::simulate::{Job, Size, Summary, report, run_all, run_seed};
+use roundel_tests::faults::table;
+use roundel_tests::sim::simulate::{Job, Size, Summary, report, run_all, run_seed};
 
 /// As many as take about a minute on two processors.
 const SEEDS: u64 = 12_000;
@@ -52,7 +52,7 @@ fn seeds_that_once_failed_pass() {
 
 #[test]
 fn each_deliberate_fault_breaks_its_guarantee() {
-    let (table, missed) = fault_table::search();
+    let (table, missed) = table::search();
     assert!(missed.is_empty(), "{missed:#?}");
     let page = include_str!("../docs/mutants.md");
     assert!(page.contains(&table), "print it anew with `simulate --mutants`:\n{table}");

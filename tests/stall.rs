@@ -7,7 +7,7 @@ use std::process::{Child, Command};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use roundel_tests::process::{PATIENCE, eventually, scratch};
+use roundel_tests::programs::observe::{PATIENCE, eventually, scratch};
 use serde_json::Value;
 
 struct Started(Child);

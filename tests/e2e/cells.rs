@@ -6,7 +6,7 @@
 
 use std::cell::Cell;
 
-use roundel_tests::optional::{self, remember_skip};
+use roundel_tests::programs::optional::{self, remember_skip};
 
 use crate::pair::{Adapter, Pair};
 

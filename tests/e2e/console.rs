@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use roundel_tests::optional;
-use roundel_tests::process::rss_kib;
+use roundel_tests::programs::observe::rss_kib;
+use roundel_tests::programs::optional;
 
 use crate::addresses::Addresses;
 use crate::cells::{on_all, on_both, skip};

@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-pub(crate) use roundel_tests::process::{
+pub(crate) use roundel_tests::programs::observe::{
     PATIENCE, alone, cpu_time, eventually as wait_for, is_alive as is_running,
 };
-use roundel_tests::process::{scratch, with_variable};
+use roundel_tests::programs::observe::{scratch, with_variable};
 use serde_json::Value;
 
 use crate::addresses::Addresses;

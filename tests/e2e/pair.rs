@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use roundel_tests::optional;
-use roundel_tests::process::{binary, built, unused_address};
-use roundel_tests::test_worker::LISTENERS;
+use roundel_tests::programs::observe::{binary, built, unused_address};
+use roundel_tests::programs::optional;
+use roundel_tests::programs::test_worker::LISTENERS;
 
 use crate::harness::Cluster;
 

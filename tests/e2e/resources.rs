@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use roundel_tests::process::open_fds;
+use roundel_tests::programs::observe::open_fds;
 
 use crate::cells::{on_all, on_both, pass_over, skip};
 use crate::harness::*;

@@ -87,7 +87,8 @@ fn a_program_that_cannot_run_is_named_at_once(on: Pair) {
         (&["node", "-r", "./gone", "-e", "1", "x"], 127, "./gone: no such file"),
     ] {
         // Without Node the line names that.
-        if program.join(" ").contains(".js") && roundel_tests::optional::node().is_none() {
+        if program.join(" ").contains(".js") && roundel_tests::programs::optional::node().is_none()
+        {
             continue;
         }
         let (exit, said) = refusal(on, &dir, program);

@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use roundel_tests::optional;
-pub(crate) use roundel_tests::optional::skip;
-pub(crate) use roundel_tests::process::*;
+pub(crate) use roundel_tests::programs::observe::*;
+use roundel_tests::programs::optional;
+pub(crate) use roundel_tests::programs::optional::skip;
 use serde_json::Value;
 
 /// In the environment of everything that a primary under test starts.

@@ -2,8 +2,8 @@
 //! different for states that behave differently.
 
 use roundel_core::{Canonical, Time};
-use roundel_tests::ops::{Mix, Op};
 use roundel_tests::sim::Sim;
+use roundel_tests::sim::ops::{Mix, Op};
 
 use crate::support::{fails, for_all, small_plan};
 

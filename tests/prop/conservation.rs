@@ -1,8 +1,8 @@
 //! Guarantee 1: every connection is in one place, and is released exactly once.
 
-use roundel_tests::fault::Property;
-use roundel_tests::mutants::Mutant;
-use roundel_tests::ops::Mix;
+use roundel_tests::faults::fault::Property;
+use roundel_tests::faults::mutants::Mutant;
+use roundel_tests::sim::ops::Mix;
 
 use crate::support::{catches, holds};
 

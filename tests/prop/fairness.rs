@@ -9,11 +9,11 @@ use roundel_core::{
     Codec, Config, ConnId, Custody, ExitStatus, FromWorker, Input, ListenerId, Output, Primary,
     Seq, SockName, Time, ToWorker, WorkerId,
 };
-use roundel_tests::fault::Property;
-use roundel_tests::mutants::Mutant;
-use roundel_tests::ops::{Mix, Op};
-use roundel_tests::plan::key;
+use roundel_tests::faults::fault::Property;
+use roundel_tests::faults::mutants::Mutant;
 use roundel_tests::sim::Sim;
+use roundel_tests::sim::ops::{Mix, Op};
+use roundel_tests::sim::plan::key;
 
 use crate::support::{catches, holds, small_plan};
 

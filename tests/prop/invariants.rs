@@ -1,9 +1,9 @@
 //! `Primary::check` holds after every input, and fails for states that can't be.
 
 use roundel_core::{Primary, Time};
-use roundel_tests::fault::Property;
-use roundel_tests::ops::{Mix, Op};
+use roundel_tests::faults::fault::Property;
 use roundel_tests::sim::Sim;
+use roundel_tests::sim::ops::{Mix, Op};
 use serde_json::{Value, json};
 
 use crate::support::{holds, small_plan};

@@ -1,8 +1,8 @@
 //! Outputs grow at most linearly in the inputs.
 
-use roundel_tests::fault::Property;
-use roundel_tests::mutants::Mutant;
-use roundel_tests::ops::Mix;
+use roundel_tests::faults::fault::Property;
+use roundel_tests::faults::mutants::Mutant;
+use roundel_tests::sim::ops::Mix;
 
 use crate::support::{catches, holds};
 

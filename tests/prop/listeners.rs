@@ -2,10 +2,10 @@
 //! holder, not while anybody may come back for them, and at once if they are in the way.
 
 use roundel_core::Time;
-use roundel_tests::fault::Property;
-use roundel_tests::mutants::Mutant;
-use roundel_tests::ops::{Mix, Op};
+use roundel_tests::faults::fault::Property;
+use roundel_tests::faults::mutants::Mutant;
 use roundel_tests::sim::Sim;
+use roundel_tests::sim::ops::{Mix, Op};
 
 use crate::support::{catches, holds, small_plan};
 

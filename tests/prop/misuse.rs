@@ -4,9 +4,9 @@ use roundel_core::{
     Codec, Command, Config, ConnId, Errno, ExitStatus, FromWorker, Input, ListenerId, Misuse,
     Output, Primary, Seq, SockName, SpawnError, Time, Violation, WorkerId,
 };
-use roundel_tests::mutants::{Mutant, Shim};
-use roundel_tests::ops::Mix;
+use roundel_tests::faults::mutants::{Mutant, Shim};
 use roundel_tests::sim::Sim;
+use roundel_tests::sim::ops::Mix;
 use std::net::SocketAddr;
 
 use crate::support::{fails, for_all};

@@ -2,10 +2,10 @@
 //! but a counter, and too many of them end the worker.
 
 use roundel_core::{Event, ExitClass, FromWorker, Input, Output, Primary, Seq, Time, Violation};
-use roundel_tests::fault::Property;
-use roundel_tests::mutants::Mutant;
-use roundel_tests::ops::{Mix, Op};
+use roundel_tests::faults::fault::Property;
+use roundel_tests::faults::mutants::Mutant;
 use roundel_tests::sim::Sim;
+use roundel_tests::sim::ops::{Mix, Op};
 
 use crate::support::{catches, for_all, holds, quiet};
 

@@ -5,9 +5,9 @@ use roundel_core::{Address, Config, Event, ExitStatus, FromWorker, Input, Listen
 use roundel_core::{
     Codec, ConnId, Custody, Errno, Primary, Seq, SockName, Time, ToWorker, WorkerId,
 };
-use roundel_tests::fault::Property;
-use roundel_tests::mutants::Mutant;
-use roundel_tests::ops::Mix;
+use roundel_tests::faults::fault::Property;
+use roundel_tests::faults::mutants::Mutant;
+use roundel_tests::sim::ops::Mix;
 use std::net::SocketAddr;
 
 use crate::support::{catches, holds};

@@ -3,10 +3,10 @@
 
 use roundel_core::journal::{Ending, Recorder, Replay, Step};
 use roundel_core::{Input, Output, Primary, Time};
-use roundel_tests::mutants::{Mutant, Shim};
-use roundel_tests::ops::Mix;
-use roundel_tests::plan::Plan;
+use roundel_tests::faults::mutants::{Mutant, Shim};
 use roundel_tests::sim::Sim;
+use roundel_tests::sim::ops::Mix;
+use roundel_tests::sim::plan::Plan;
 
 use crate::support::{fails, for_all};
 

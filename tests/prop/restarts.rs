@@ -7,11 +7,11 @@ use roundel_core::{
     Codec, Config, Event, ExitStatus, FromWorker, Input, Life, ListenerId, Output, Primary, Seq,
     SockName, Time, Verdict, WorkerId,
 };
-use roundel_tests::fault::Property;
-use roundel_tests::mutants::Mutant;
-use roundel_tests::ops::{Mix, Op};
-use roundel_tests::plan::{Codecs, Plan, World, key};
+use roundel_tests::faults::fault::Property;
+use roundel_tests::faults::mutants::Mutant;
 use roundel_tests::sim::Sim;
+use roundel_tests::sim::ops::{Mix, Op};
+use roundel_tests::sim::plan::{Codecs, Plan, World, key};
 
 use crate::support::{catches, holds, small_plan};
 

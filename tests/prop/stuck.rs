@@ -2,10 +2,10 @@
 //! before.
 
 use roundel_core::{Event, Output, Time};
-use roundel_tests::fault::Property;
-use roundel_tests::mutants::Mutant;
-use roundel_tests::ops::{Mix, Op};
+use roundel_tests::faults::fault::Property;
+use roundel_tests::faults::mutants::Mutant;
 use roundel_tests::sim::Sim;
+use roundel_tests::sim::ops::{Mix, Op};
 
 use crate::support::{catches, holds, small_plan};
 

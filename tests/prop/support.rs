@@ -6,11 +6,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use roundel_core::Config;
-use roundel_tests::fault::Property;
-use roundel_tests::mutants::Mutant;
-use roundel_tests::ops::{Mix, Op};
-use roundel_tests::plan::{Plan, World, key, plan};
+use roundel_tests::faults::fault::Property;
+use roundel_tests::faults::mutants::Mutant;
 use roundel_tests::sim::Sim;
+use roundel_tests::sim::ops::{Mix, Op};
+use roundel_tests::sim::plan::{Plan, World, key, plan};
 
 /// Cases of each property, unless `PROPTEST_CASES` says otherwise.
 const CASES: u32 = 1_500;

@@ -1,8 +1,8 @@
 //! After a wake the next deadline is later: nobody spins.
 
-use roundel_tests::fault::Property;
-use roundel_tests::mutants::Mutant;
-use roundel_tests::ops::Mix;
+use roundel_tests::faults::fault::Property;
+use roundel_tests::faults::mutants::Mutant;
+use roundel_tests::sim::ops::Mix;
 
 use crate::support::{catches, holds};
 

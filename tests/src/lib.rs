@@ -1,23 +1,12 @@
-//! What Roundel's tests share: a simulated cluster around the real core, a naive reference model
-//! beside it, the mutants that prove that the properties can fail, and the programs under test.
+//! What Roundel's tests share, in rooms: a simulated cluster around the real core ([`sim`]), a
+//! search through every state of a small one ([`explore`]), naive references beside both
+//! ([`models`]), deliberate faults that prove that the properties can fail ([`faults`]), and real
+//! programs under test ([`programs`]).
 
 pub mod core_path;
-pub mod coverage;
+pub mod e2e_table;
 pub mod explore;
-pub mod fault;
-pub mod fault_table;
-pub mod life_model;
-pub mod model;
-pub mod mutants;
-pub mod ops;
-pub mod optional;
-pub mod plan;
-pub mod process;
-pub mod program;
+pub mod faults;
+pub mod models;
+pub mod programs;
 pub mod sim;
-pub mod simulate;
-pub mod spread;
-pub mod table;
-pub mod test_worker;
-pub mod token;
-pub mod variants;

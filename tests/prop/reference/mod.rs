@@ -17,8 +17,8 @@ use roundel_core::{
     ListenerId, Output, Overflow, Primary, Refusal, Respawn, Seq, SockName, Time, ToWorker,
     WorkerId,
 };
-use roundel_tests::mutants::{Mutant, Shim};
-use roundel_tests::plan::key;
+use roundel_tests::faults::mutants::{Mutant, Shim};
+use roundel_tests::sim::plan::key;
 
 use model::{COOLDOWN, Fact, Reference, Step};
 

@@ -4,8 +4,8 @@
 
 use std::process::ExitCode;
 
-use roundel_tests::optional::{NOT_ON_DIAGONAL, full_matrix, reason_of_skip};
-use roundel_tests::table::Table;
+use roundel_tests::e2e_table::Table;
+use roundel_tests::programs::optional::{NOT_ON_DIAGONAL, full_matrix, reason_of_skip};
 
 fn main() -> ExitCode {
     let printed = match std::io::read_to_string(std::io::stdin()) {

@@ -10,7 +10,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
-use roundel_tests::process::{cpu_time, rss_kib};
+use roundel_tests::programs::observe::{cpu_time, rss_kib};
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
 const USAGE: &str = "idle_connections BINARY COUNT SECONDS";

@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::process::ExitCode;
 
-use roundel_tests::simulate::{Job, run};
+use roundel_tests::sim::simulate::{Job, run};
 
 const USAGE: &str = "simulate [OPTIONS]: simulated lives of a cluster
 
@@ -23,7 +23,7 @@ fn main() -> ExitCode {
             return mutants();
         }
         if arg == "--fairness" {
-            roundel_tests::spread::print(1_000_000);
+            roundel_tests::sim::spread::print(1_000_000);
             return ExitCode::SUCCESS;
         }
         let value = args.next().unwrap_or_default();
@@ -48,7 +48,7 @@ fn main() -> ExitCode {
 
 /// Prints the table of `docs/mutants.md`.
 fn mutants() -> ExitCode {
-    let (table, missed) = roundel_tests::fault_table::search();
+    let (table, missed) = roundel_tests::faults::table::search();
     print!("{table}");
     missed.iter().for_each(|what| eprintln!("{what}"));
     if missed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }

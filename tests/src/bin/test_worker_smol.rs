@@ -1,11 +1,11 @@
-//! See [`roundel_tests::test_worker`].
+//! See [`roundel_tests::programs::test_worker`].
 
 use std::io;
 use std::net::TcpStream;
 use std::process::ExitCode;
 
 use roundel_smol::{Listener, Worker};
-use roundel_tests::test_worker::{self, Api};
+use roundel_tests::programs::test_worker::{self, Api};
 use smol::{block_on, future};
 
 struct Smol(Worker);

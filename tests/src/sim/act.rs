@@ -9,10 +9,10 @@ use super::end::Trouble;
 use super::listen_sockets::ListenSocket;
 use super::process::Process;
 use super::program::Program;
-use crate::coverage::Effect;
-use crate::mutants::{Mutant, Shim};
-use crate::ops::Op;
-use crate::plan::UNWANTED;
+use crate::faults::mutants::{Mutant, Shim};
+use crate::sim::coverage::Effect;
+use crate::sim::ops::Op;
+use crate::sim::plan::UNWANTED;
 
 impl Sim {
     fn worker(&self, pick: u8) -> Option<WorkerId> {

@@ -11,10 +11,10 @@ use super::end::{PipeEnd, Trouble};
 use super::listen_sockets::{ListenSocket, Todo, socket_address};
 use super::process::Process;
 use super::socket::Handle;
-use crate::coverage::Effect;
-use crate::fault::Property;
-use crate::mutants::Mutant;
-use crate::plan::Codecs;
+use crate::faults::fault::Property;
+use crate::faults::mutants::Mutant;
+use crate::sim::coverage::Effect;
+use crate::sim::plan::Codecs;
 
 impl Sim {
     pub(super) fn execute(&mut self, output: Output) {

@@ -6,10 +6,10 @@ use roundel_core::{Address, ConnId, Input, ListenKey, ListenerId, SockName, Work
 
 use super::socket::Socket;
 use super::{Fate, Sim};
-use crate::fault::Property;
-use crate::mutants::Mutant;
-use crate::plan::is_taken;
-use crate::token::Token;
+use crate::faults::fault::Property;
+use crate::faults::mutants::Mutant;
+use crate::sim::plan::is_taken;
+use crate::sim::token::Token;
 
 /// Something that the embedder will tell the core when its turn comes.
 #[derive(Clone, Debug)]

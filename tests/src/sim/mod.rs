@@ -2,6 +2,7 @@
 //! channels that carry bytes and handles through the real codecs. One plan, one run.
 
 mod act;
+pub mod coverage;
 mod digest;
 pub mod end;
 mod execute;
@@ -9,13 +10,19 @@ mod hostile;
 mod listen_sockets;
 pub mod native;
 pub mod node;
+pub mod ops;
 pub mod pipe;
+pub mod plan;
 mod process;
 pub mod program;
 pub mod rng;
 mod run;
+pub mod simulate;
 pub mod socket;
+pub mod spread;
+pub mod token;
 pub mod trace;
+pub mod variants;
 mod workers;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -27,13 +34,13 @@ use roundel_core::{
     Verdict, WorkerId,
 };
 
-use crate::coverage::{Coverage, Effect};
-use crate::fault::{Fault, Property};
-use crate::life_model::LifeModel;
-use crate::model::Model;
-use crate::mutants::{Mutant, Shim};
-use crate::plan::{Plan, World};
-use crate::token::Token;
+use crate::faults::fault::{Fault, Property};
+use crate::faults::mutants::{Mutant, Shim};
+use crate::models::life::LifeModel;
+use crate::models::rotation::Model;
+use crate::sim::coverage::{Coverage, Effect};
+use crate::sim::plan::{Plan, World};
+use crate::sim::token::Token;
 use digest::Digest;
 use listen_sockets::{ListenSocket, Todo};
 use process::Process;

@@ -5,7 +5,7 @@ use roundel_runtime::primary::worker_channel::WorkerChannel;
 
 use super::end::Trouble;
 use super::program::{Channel, Program};
-use crate::plan::World;
+use crate::sim::plan::World;
 
 /// A worker.
 #[derive(Debug)]

@@ -10,10 +10,10 @@ use roundel_core::{
 use super::Sim;
 use super::listen_sockets::ListenSocket;
 use super::program::Program;
-use crate::coverage::Effect;
-use crate::fault::{Fault, Property};
-use crate::mutants::Mutant;
-use crate::plan::Plan;
+use crate::faults::fault::{Fault, Property};
+use crate::faults::mutants::Mutant;
+use crate::sim::coverage::Effect;
+use crate::sim::plan::Plan;
 
 const START: Time = Time::from_millis(5);
 

@@ -12,10 +12,10 @@ use super::node::Node;
 use super::process::Process;
 use super::program::{Program, Reading};
 use super::rng::Rng;
-use crate::coverage::Effect;
-use crate::fault::Property;
-use crate::mutants::Mutant;
-use crate::plan::Codecs;
+use crate::faults::fault::Property;
+use crate::faults::mutants::Mutant;
+use crate::sim::coverage::Effect;
+use crate::sim::plan::Codecs;
 
 /// How long one read is: everything, or a part by chance.
 fn read_size(chunk: u16, rng: &mut Rng) -> usize {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use roundel_core::{Respawn, Slot, Time, Verdict, WorkerId};
 
 use super::{LifeModel, Stage, WorkerModel};
-use crate::fault::Property;
+use crate::faults::fault::Property;
 
 #[derive(Debug, Default)]
 pub(super) struct Place {

@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use roundel_core::Time;
 
-use crate::coverage::Coverage;
-use crate::fault::Fault;
-use crate::mutants::Mutant;
-use crate::ops::Op;
-use crate::plan::Plan;
+use crate::faults::fault::Fault;
+use crate::faults::mutants::Mutant;
 use crate::sim::Sim;
+use crate::sim::coverage::Coverage;
+use crate::sim::ops::Op;
+use crate::sim::plan::Plan;
 
 /// One seed of so many is run three times: as it is, again, and with all machines written down and
 /// read back in the middle.

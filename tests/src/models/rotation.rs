@@ -13,7 +13,7 @@ use roundel_core::{
     ListenerId, Output, Refusal, Seq, Time, ToWorker, WorkerId,
 };
 
-use crate::fault::Property;
+use crate::faults::fault::Property;
 
 /// A connection, and how many workers have died while it was in flight at them.
 type Waiting = (ConnId, u8);

@@ -10,7 +10,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::ops::{Mix, Op, arms};
+use crate::sim::ops::{Mix, Op, arms};
 use crate::sim::rng::Rng;
 
 /// What workers speak in a run.

@@ -12,7 +12,7 @@ use roundel_core::{
     Signal, Slot, SockName, StopSignal, Time, ToWorker, WorkerId,
 };
 
-use crate::fault::Property;
+use crate::faults::fault::Property;
 use listeners::Listener;
 use restarts::Place;
 

@@ -2,11 +2,11 @@
 
 use std::fmt::Write;
 
-use crate::fault::Property;
-use crate::mutants::Mutant;
-use crate::ops::Mix;
-use crate::plan::Plan;
+use crate::faults::fault::Property;
+use crate::faults::mutants::Mutant;
 use crate::sim::Sim;
+use crate::sim::ops::Mix;
+use crate::sim::plan::Plan;
 
 /// A deliberate fault, what it breaks, and in runs of which mix that shows.
 struct Row {
@@ -63,7 +63,7 @@ fn is_caught(row: &Row) -> bool {
     (0..SEEDS).any(|seed| {
         let plan = Plan::of_seed_in(row.mix, seed, LENGTH);
         if row.property == Property::Determinism {
-            return crate::simulate::parts_when_restored(&plan, row.mutant);
+            return crate::sim::simulate::parts_when_restored(&plan, row.mutant);
         }
         Sim::life(&plan, Some(row.mutant)).iter().any(|fault| fault.property == row.property)
     })

@@ -11,7 +11,7 @@ use nix::sys::socket::{MsgFlags, send};
 use roundel_core::{FromWorker, wire};
 use roundel_runtime::worker;
 
-use crate::program;
+use crate::programs::common;
 
 /// In the environment of the workers: how many of the operator's listeners they serve.
 pub const LISTENERS: &str = "ROUNDEL_TEST_LISTENERS";
@@ -109,11 +109,11 @@ pub fn main<A: Api>() -> io::Result<ExitCode> {
         // A client that is gone is no reason to stop.
         let _ = match mode.as_str() {
             "helper" | "panic-full" => {
-                program::read_request(&mut stream)?;
+                common::read_request(&mut stream)?;
                 let more = if mode == "helper" { helper()? } else { panic_while_full()? };
-                program::respond(stream, &more)
+                common::respond(stream, &more)
             }
-            _ => program::answer(stream),
+            _ => common::answer(stream),
         };
     }
     if mode == "ignore-drain" {

@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use roundel_core::{ListenerId, Policy, Slot, Time, WorkerId};
 
 use super::{LifeModel, Stage, WorkerModel};
-use crate::fault::Property;
-use crate::plan::is_taken;
+use crate::faults::fault::Property;
+use crate::sim::plan::is_taken;
 
 #[derive(Debug, Default)]
 pub(super) struct Listener {

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use roundel_core::{Config, Policy, Time};
 
-use crate::ops::Op;
-use crate::plan::{Codecs, Plan, World, key};
 use crate::sim::Sim;
+use crate::sim::ops::Op;
+use crate::sim::plan::{Codecs, Plan, World, key};
 
 /// Workers of a run.
 const WORKERS: u32 = 4;

@@ -11,7 +11,7 @@ use roundel_core::{
 };
 
 use crate::sim::program::Saw;
-use crate::variants::{index, names};
+use crate::sim::variants::{index, names};
 
 /// What a fault of the surroundings led to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

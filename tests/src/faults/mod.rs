@@ -1,0 +1,5 @@
+//! What can be found wrong, deliberate faults, and which of them breaks which guarantee.
+
+pub mod fault;
+pub mod mutants;
+pub mod table;
