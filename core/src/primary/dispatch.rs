@@ -207,7 +207,7 @@ impl Primary {
             worker.mid_frame = false;
             self.timers.clear(Due::Frame(id));
         }
-        let Some(entry) = worker.answered(ack) else { return self.stray(id) };
+        let Some(entry) = worker.answered(ack) else { return self.on_stray_ack(id) };
         self.in_flight -= 1;
         worker.strays = 0;
         // Any answer gives the worker its whole time again.
@@ -231,6 +231,13 @@ impl Primary {
         if !self.backlog.is_empty() {
             self.serve(index);
         }
+    }
+
+    /// It may have been one too many, which ends the worker.
+    #[cold]
+    fn on_stray_ack(&mut self, id: WorkerId) {
+        self.stray(id);
+        self.settle();
     }
 
     fn on_declined(&mut self, index: u32, id: WorkerId, entry: InFlight) {
@@ -283,7 +290,7 @@ impl Primary {
         self.come_back(index, id, entry, Back::NotSent(errno));
     }
 
-    pub(super) fn on_doubtful(&mut self, id: WorkerId, seq: Seq) {
+    pub(super) fn on_in_doubt(&mut self, id: WorkerId, seq: Seq) {
         let Some(worker) = self.workers.get_mut(id) else { return };
         if let Some(entry) = worker.in_flight.iter_mut().find(|entry| entry.seq == seq) {
             entry.in_doubt = true;

@@ -23,7 +23,6 @@ impl Primary {
             worker.leaving_since = self.now;
         }
         self.requeue(index);
-        self.review_unheld();
         true
     }
 
@@ -112,7 +111,6 @@ impl Primary {
             // on without a channel, and can't serve what the primary accepts.
             self.timers.set(Due::Orphan(id), self.now.after(self.config.shutdown_read_timeout));
         }
-        self.review_unheld();
     }
 
     pub(super) fn on_exited(&mut self, id: WorkerId, status: ExitStatus) {
@@ -140,8 +138,6 @@ impl Primary {
             // A grandchild may hold the other end open for ever.
             self.emit(Output::ShutdownRead { worker: id });
         }
-        self.fill_crowded();
-        self.review_unheld();
     }
 
     /// Process and channel have ended, or the process never will.
@@ -180,6 +176,8 @@ impl Primary {
                 Due::StopWaiting => self.on_stop_due(),
                 Due::Claims => self.on_claims_due(),
             }
+            // What one deadline has brought about may call off the next one.
+            self.settle();
         }
     }
 
@@ -189,7 +187,6 @@ impl Primary {
             Some(Life::Online) => self.event(Event::NotListening { worker: id }),
             _ => {}
         }
-        self.review_unheld();
     }
 
     fn on_ack_due(&mut self, id: WorkerId) {
@@ -240,8 +237,6 @@ impl Primary {
             // Stuck in the kernel: its connections are elsewhere, nothing is left to wait for.
             self.vacate(id, LastExit { status: None, class });
             self.bury(id);
-            self.fill_crowded();
-            self.review_unheld();
         } else if worker.ready_at.is_none() {
             // It can't serve any more, and stands in the place of one that would: a program that
             // closes what it inherits, mostly.

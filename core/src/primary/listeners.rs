@@ -77,7 +77,6 @@ impl Primary {
                 }
             }
         }
-        self.review_unheld();
     }
 
     fn operator_is_open(&self) -> bool {
@@ -85,18 +84,6 @@ impl Primary {
     }
 
     pub(super) fn on_query(
-        &mut self,
-        id: WorkerId,
-        seq: Seq,
-        key: ListenKey,
-        backlog: u32,
-        data: Vec<u8>,
-    ) {
-        self.answer_query(id, seq, key, backlog, data);
-        self.review_unheld();
-    }
-
-    fn answer_query(
         &mut self,
         id: WorkerId,
         seq: Seq,
@@ -373,7 +360,6 @@ impl Primary {
         if !holds_more && !stays {
             self.count_later();
         }
-        self.review_unheld();
     }
 
     /// A worker's channel is gone: it holds nothing any more.

@@ -4,10 +4,10 @@ use core::time::Duration;
 
 use super::Primary;
 use super::input::Violation;
-use super::output::Event;
+use super::output::{Event, Output};
 use crate::timers::Due;
 use crate::transitions::{Life, Step};
-use crate::{FromWorker, Seq, ToWorker, WorkerId};
+use crate::{Codec, FromWorker, Seq, ToWorker, WorkerId};
 
 /// Failed queries at once that are no flood. Each is an event, so without a bound they would fill
 /// the log.
@@ -15,6 +15,9 @@ const MAX_FAILED_QUERIES: u32 = 1_000;
 
 /// How soon one of them is forgiven.
 const FORGIVEN_AFTER: Duration = Duration::from_millis(100);
+
+/// Pings of a worker that are remembered while they have no answer.
+const MAX_PINGS: usize = 16;
 
 impl Primary {
     pub(super) fn on_message(&mut self, id: WorkerId, msg: FromWorker) {
@@ -78,7 +81,6 @@ impl Primary {
                 self.lead_out(id, self.now.after(self.config.drain_timeout));
             }
             self.replace_early(id, Some(seq));
-            self.review_unheld();
         } else {
             self.confirm(id, Some(seq));
         }
@@ -95,7 +97,6 @@ impl Primary {
                 self.lead_out(id, self.now.after(self.config.drain_timeout));
                 self.replace_leaving(id);
             }
-            self.review_unheld();
         }
         self.confirm(id, Some(seq));
     }
@@ -104,8 +105,23 @@ impl Primary {
     pub(super) fn confirm(&mut self, id: WorkerId, seq: Option<Seq>) {
         if let Some(ack) = seq {
             let msg = ToWorker::Ack { ack };
-            self.emit(super::Output::Send { worker: id, msg, attach: None });
+            self.emit(Output::Send { worker: id, msg, attach: None });
         }
+    }
+
+    /// Asks a worker for a sign of life. Node has no such message.
+    pub(super) fn ping(&mut self, id: WorkerId) {
+        let Some(worker) = self.workers.get_mut(id) else { return };
+        let ends = worker.channel_closed || worker.exit.is_some();
+        if worker.codec != Some(Codec::Native) || ends {
+            return;
+        }
+        let seq = worker.take_seq();
+        if worker.pings.len() >= MAX_PINGS {
+            worker.pings.remove(0);
+        }
+        worker.pings.push(seq);
+        self.emit(Output::Send { worker: id, msg: ToWorker::Ping { seq }, attach: None });
     }
 
     fn on_pong(&mut self, id: WorkerId, seq: Seq) {

@@ -3,11 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::Primary;
-use super::input::Command;
 use super::output::{Event, ExitClass, Output, Refusal, Verdict};
 use super::state::ListenerState;
+use crate::Time;
 use crate::timers::Due;
-use crate::{Codec, Time, ToWorker};
 
 /// A shutdown that has begun.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -44,42 +43,13 @@ impl Stop {
     }
 }
 
-/// Pings of a worker that are remembered while they have no answer.
-const MAX_PINGS: usize = 16;
-
 impl Primary {
-    pub(super) fn on_command(&mut self, command: Command) {
-        match command {
-            Command::Stop => self.begin_stop(),
-            Command::StopNow => self.stop_now(Verdict::Stopped),
-            Command::Ping(id) => {
-                let Some(worker) = self.workers.get_mut(id) else { return };
-                // Node has no such message.
-                if worker.codec == Some(Codec::Native)
-                    && !worker.channel_closed
-                    && worker.exit.is_none()
-                {
-                    let seq = worker.take_seq();
-                    if worker.pings.len() >= MAX_PINGS {
-                        worker.pings.remove(0);
-                    }
-                    worker.pings.push(seq);
-                    self.emit(Output::Send {
-                        worker: id,
-                        msg: ToWorker::Ping { seq },
-                        attach: None,
-                    });
-                }
-            }
-        }
-    }
-
     /// Whether workers are no longer started, only ended.
     pub(super) fn is_draining(&self) -> bool {
         self.stop.as_ref().is_some_and(|stop| stop.phase >= Phase::Draining)
     }
 
-    fn begin_stop(&mut self) {
+    pub(super) fn begin_stop(&mut self) {
         if self.stop.is_some() {
             return;
         }

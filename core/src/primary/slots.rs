@@ -66,8 +66,6 @@ impl Primary {
         self.vacate(id, LastExit { status: None, class: ExitClass::SpawnFailed });
         self.timers.clear_worker(id);
         self.workers.remove(id);
-        self.fill_crowded();
-        self.review_unheld();
     }
 
     /// What a start takes was not to be had. That says nothing of the program, so it counts for
@@ -90,8 +88,6 @@ impl Primary {
         if is_news {
             self.event(Event::SpawnFailed { worker: id, slot, cause });
         }
-        self.fill_crowded();
-        self.review_unheld();
     }
 
     /// A start has succeeded.

@@ -16,7 +16,7 @@ impl Primary {
     /// Looks which worker-asked listeners nobody holds. They are kept while somebody may come
     /// back for them.
     pub(super) fn review_unheld(&mut self) {
-        if self.stop.is_some() {
+        if self.stop.is_some() || self.listeners.len() == self.operator.len() {
             return;
         }
         let mut on_the_way = None;
