@@ -5,12 +5,11 @@ use alloc::vec::Vec;
 
 use super::Primary;
 use super::output::{Attach, Event, Output, Verdict};
-use super::state::{Asker, ListenerRecord, ListenerState, Share};
+use super::state::{Asker, ListenerRecord, ListenerState, Share, WorkerKind};
 use crate::timers::Due;
 use crate::transitions::{Life, Step};
 use crate::{
-    Address, Codec, Errno, Granted, ListenKey, ListenerId, Policy, Seq, SockName, ToWorker,
-    Transport, WorkerId,
+    Address, Errno, Granted, ListenKey, ListenerId, Seq, SockName, ToWorker, Transport, WorkerId,
 };
 
 impl Primary {
@@ -29,7 +28,7 @@ impl Primary {
         let listener = self.next_listener;
         self.next_listener = listener.next();
         let shared = key.transport != Transport::Stream
-            || self.config.policy == Policy::Shared
+            || self.config.policy.workers_accept()
             || self.config.pass_listeners;
         self.make_way_for(&key);
         let mut record = ListenerRecord::new(key, operator, shared);
@@ -316,7 +315,7 @@ impl Primary {
     /// Gives the operator's listeners to a worker that will not ask for them.
     pub(super) fn pass_listeners(&mut self, id: WorkerId) {
         let Some(worker) = self.workers.get_mut(id) else { return };
-        worker.codec = Some(Codec::Node);
+        worker.kind = Some(WorkerKind::NodeChild);
         let slot = worker.slot;
         self.expect_ready(id);
         for listener in self.operator.clone() {

@@ -5,9 +5,10 @@ use core::time::Duration;
 use super::Primary;
 use super::input::Violation;
 use super::output::{Event, Output};
+use super::state::WorkerKind;
 use crate::timers::Due;
-use crate::transitions::{Life, Step};
-use crate::{Codec, FromWorker, Seq, ToWorker, WorkerId};
+use crate::transitions::{Channel, Intent, Life, Process, Step};
+use crate::{FromWorker, Seq, ToWorker, WorkerId};
 
 /// Failed queries at once that are no flood. Each is an event, so without a bound they would fill
 /// the log.
@@ -26,12 +27,12 @@ impl Primary {
             self.timers.clear(Due::Frame(id));
         }
         let life = worker.life;
-        if worker.killed_as.is_some() {
+        if worker.intent.is_killed() {
             return;
         }
         // Without cluster nothing says that a program runs, and it may speak before it has taken
         // its listeners.
-        let unheralded = self.config.pass_listeners
+        let unheralded = worker.kind == Some(WorkerKind::NodeChild)
             && matches!(msg, FromWorker::Suicide { .. } | FromWorker::Ready);
         match msg {
             FromWorker::Online => self.on_online(id),
@@ -56,7 +57,7 @@ impl Primary {
         let Some(worker) = self.workers.get(id) else { return };
         match worker.life {
             Life::Starting => {
-                let Some(codec) = worker.codec else {
+                let Some(kind) = worker.kind else {
                     return self.on_violation(id, Violation::UnknownCodec);
                 };
                 self.step(id, Step::Online);
@@ -65,7 +66,7 @@ impl Primary {
                     Some(timeout) => self.timers.set(Due::Silent(id), self.now.after(timeout)),
                     None => self.timers.clear(Due::Silent(id)),
                 }
-                self.event(Event::Online { worker: id, codec });
+                self.event(Event::Online { worker: id, codec: kind.codec() });
             }
             Life::Online | Life::Ready => self.on_violation(id, Violation::UnexpectedMessage),
             // It was told to leave before it could speak.
@@ -90,7 +91,9 @@ impl Primary {
         let Some(worker) = self.workers.get_mut(id) else { return };
         let staying = worker.life.is_staying();
         // A worker that said `suicide` first is failing, even if it says something else later.
-        worker.voluntary |= worker.life != Life::Leaving;
+        if worker.life != Life::Leaving && worker.intent == Intent::Stays {
+            worker.intent = Intent::Leaves;
+        }
         if self.step(id, Step::Leave) {
             self.event(Event::Leaving { worker: id });
             if staying {
@@ -112,8 +115,8 @@ impl Primary {
     /// Asks a worker for a sign of life. Node has no such message.
     pub(super) fn ping(&mut self, id: WorkerId) {
         let Some(worker) = self.workers.get_mut(id) else { return };
-        let ends = worker.channel_closed || worker.exit.is_some();
-        if worker.codec != Some(Codec::Native) || ends {
+        let ends = worker.channel == Channel::Closed || worker.process == Process::Exited;
+        if worker.kind != Some(WorkerKind::Native) || ends {
             return;
         }
         let seq = worker.take_seq();

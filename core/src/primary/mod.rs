@@ -31,6 +31,7 @@ use crate::collections::inline_queue::InlineQueue;
 use crate::collections::ready_queue::ReadyQueue;
 use crate::collections::slab::Slab;
 use crate::timers::Timers;
+use crate::transitions::Process;
 use crate::{Config, Deadline, FromWorker, ListenerId, Misuse, Slot, Time, WorkerId};
 use shutdown::Stop;
 use stall::Stall;
@@ -221,7 +222,7 @@ impl Primary {
     /// lose what is in flight there.
     fn of_starting(&mut self, now: Time, worker: WorkerId) -> Result<&mut Self, Misuse> {
         match self.workers.get(worker) {
-            Some(WorkerRecord { pid: None, exit: None, codec: None, .. }) => Ok(self.at(now)),
+            Some(WorkerRecord { process: Process::Wanted, kind: None, .. }) => Ok(self.at(now)),
             _ => Err(Misuse::NotStarting(worker)),
         }
     }

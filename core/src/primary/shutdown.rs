@@ -49,9 +49,10 @@ impl Primary {
         self.stop.as_ref().is_some_and(|stop| stop.phase >= Phase::Draining)
     }
 
+    /// A second wish to stop means at once: somebody does not want to wait.
     pub(super) fn begin_stop(&mut self) {
         if self.stop.is_some() {
-            return;
+            return self.enter_killing();
         }
         let deadline = self.now.after(self.config.drain_timeout);
         let half = self.now.after(self.config.drain_timeout / 2);

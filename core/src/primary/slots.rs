@@ -3,9 +3,9 @@
 use super::Primary;
 use super::input::SpawnError;
 use super::output::{Event, ExitClass, Output, Verdict};
-use super::state::{LastExit, SlotRecord, SlotState, WorkerRecord};
+use super::state::{LastExit, SlotRecord, SlotState, WorkerKind, WorkerRecord};
 use crate::timers::Due;
-use crate::transitions::Life;
+use crate::transitions::{Life, Process};
 use crate::{Respawn, Seq, Slot, WorkerId};
 
 /// How soon at the latest a start is tried again that failed for want of resources: as nothing but
@@ -192,7 +192,7 @@ impl Primary {
         let now = self.now;
         let barred = self.is_draining() || self.config.respawn == Respawn::Never;
         let Some(worker) = self.workers.get(id) else { return };
-        let (slot, ready) = (worker.slot, worker.ready_at.is_some());
+        let (slot, kind, ready) = (worker.slot, worker.kind, worker.ready_at.is_some());
         let (replaced, early) = (worker.replaced, worker.failed_early(now));
         if barred || replaced {
             return self.confirm(id, suicide);
@@ -200,7 +200,7 @@ impl Primary {
         // A worker that fails at once would else be replaced at once, again and again. Where
         // workers accept for themselves nobody knows whether one has served: it is taken at its
         // word, as long as the slot's budget lasts.
-        let unseen = self.config.pass_listeners && ready && suicide.is_some();
+        let unseen = kind == Some(WorkerKind::NodeChild) && ready && suicide.is_some();
         if early && !(unseen && self.count_failure(slot) <= self.config.restart_intensity) {
             return self.confirm(id, suicide);
         }
@@ -220,8 +220,7 @@ impl Primary {
             self.slots.iter().any(crowded)
         };
         let leaving = self.workers.iter().filter(|(other, worker)| {
-            let may_end = worker.exit.is_none() && worker.killed_as.is_none();
-            *other != id && worker.life == Life::Leaving && may_end
+            *other != id && worker.life == Life::Leaving && worker.may_end()
         });
         let oldest = leaving
             .map(|(other, worker)| (waits(other), worker.leaving_since, other))
@@ -259,7 +258,8 @@ impl Primary {
     /// their places are taken.
     fn processes(&self) -> usize {
         let waiting = self.slots.iter().filter(|slot| slot.state == SlotState::Waiting).count();
-        self.workers.iter().filter(|(_, worker)| worker.exit.is_none()).count() + waiting
+        self.workers.iter().filter(|(_, worker)| worker.process != Process::Exited).count()
+            + waiting
     }
 
     /// Ends the primary when no slot will have a worker again.
