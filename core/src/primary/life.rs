@@ -2,6 +2,7 @@
 
 use super::Primary;
 use super::input::{ExitStatus, Violation};
+use super::invariants::{WORKER, broken};
 use super::output::{Event, ExitClass, Output, Signal};
 use super::state::{LastExit, WorkerKind};
 use crate::timers::Due;
@@ -156,7 +157,7 @@ impl Primary {
     }
 
     fn shut_read(&mut self, id: WorkerId) {
-        let Some(worker) = self.workers.get_mut(id) else { return };
+        let Some(worker) = self.workers.get_mut(id) else { return broken(WORKER) };
         worker.channel.enter(Channel::ReadShut);
         self.emit(Output::ShutdownRead { worker: id });
     }

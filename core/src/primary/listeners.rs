@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::Primary;
+use super::invariants::{POSITION, broken};
 use super::output::{Attach, Event, Output, Verdict};
 use super::state::{Asker, ListenerRecord, ListenerState, Share, WorkerKind};
 use crate::timers::Due;
@@ -208,7 +209,9 @@ impl Primary {
         let stays =
             self.workers.get(id).is_some_and(|w| w.life.is_staying()) && !self.is_draining();
         let Some(record) = self.listeners.get_mut(listener) else { return };
-        let Some(sockname) = record.sockname.clone() else { return };
+        let Some(sockname) = record.sockname.clone() else {
+            return broken("an open listener has a name");
+        };
         if !stays {
             return self.reply(id, seq, Err(Errno::ECANCELED));
         }
@@ -256,7 +259,7 @@ impl Primary {
 
     pub(super) fn on_listening(&mut self, id: WorkerId, listener: ListenerId) {
         let Some(index) = self.workers.position(id) else { return };
-        let Some(worker) = self.workers.at_mut(index) else { return };
+        let Some(worker) = self.workers.at_mut(index) else { return broken(POSITION) };
         let Some(share) = worker.share_mut(listener) else { return self.stray(id) };
         share.listening = true;
         if worker.life == Life::Online && self.is_private(id, listener) {
@@ -285,7 +288,7 @@ impl Primary {
 
     pub(super) fn on_said_ready(&mut self, id: WorkerId) {
         let Some(index) = self.workers.position(id) else { return };
-        let Some(worker) = self.workers.at_mut(index) else { return };
+        let Some(worker) = self.workers.at_mut(index) else { return broken(POSITION) };
         worker.said_ready = true;
         let listening = worker.shares.iter().filter(|share| share.listening);
         let listeners: Vec<ListenerId> = listening.map(|share| share.listener).collect();

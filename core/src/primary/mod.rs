@@ -3,6 +3,7 @@
 mod dispatch;
 mod input;
 mod inspect;
+mod invariants;
 mod leaving;
 mod life;
 mod listeners;

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Primary;
+use super::invariants::broken;
 use super::output::{Event, ExitClass, Output, Refusal, Verdict};
 use super::state::ListenerState;
 use crate::Time;
@@ -98,7 +99,7 @@ impl Primary {
     }
 
     fn enter_draining(&mut self) {
-        let Some(stop) = &mut self.stop else { return };
+        let Some(stop) = &mut self.stop else { return broken("a shutdown has begun") };
         stop.phase = Phase::Draining;
         let deadline = stop.deadline;
         self.timers.set(Due::StopWaiting, deadline);
@@ -110,7 +111,7 @@ impl Primary {
     }
 
     fn enter_killing(&mut self) {
-        let Some(stop) = &mut self.stop else { return };
+        let Some(stop) = &mut self.stop else { return broken("a shutdown has begun") };
         if stop.phase >= Phase::Killing {
             return;
         }
@@ -146,7 +147,7 @@ impl Primary {
     }
 
     fn finish_stop(&mut self) {
-        let Some(stop) = &mut self.stop else { return };
+        let Some(stop) = &mut self.stop else { return broken("a shutdown has begun") };
         if stop.phase == Phase::Over {
             return;
         }

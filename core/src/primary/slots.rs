@@ -2,6 +2,7 @@
 
 use super::Primary;
 use super::input::SpawnError;
+use super::invariants::{SLOT, broken};
 use super::output::{Event, ExitClass, Output, Verdict};
 use super::state::{LastExit, SlotRecord, SlotState, WorkerKind, WorkerRecord};
 use crate::timers::Due;
@@ -78,7 +79,7 @@ impl Primary {
         self.timers.clear_worker(id);
         self.workers.remove(id);
         let stays_empty = replaced || self.is_draining();
-        let Some(record) = self.slot_mut(slot) else { return };
+        let Some(record) = self.slot_mut(slot) else { return broken(SLOT) };
         let delay = record.wanting.unwrap_or(first);
         let is_news = record.wanting.replace((delay * 2).min(most)).is_none();
         if !stays_empty {
@@ -107,7 +108,7 @@ impl Primary {
         // A worker that was ready for as long as the budget looks back has shown that it works.
         let proven = worker.ready_at.is_some_and(|at| now.since(at) >= self.config.restart_period);
         let delay = self.config.respawn_delay;
-        let Some(record) = self.slot_mut(slot) else { return };
+        let Some(record) = self.slot_mut(slot) else { return broken(SLOT) };
         record.last_exit = Some(last_exit);
         if proven {
             record.delay = delay;
@@ -172,7 +173,7 @@ impl Primary {
         if failures > self.config.restart_intensity {
             return self.give_up(slot, failures);
         }
-        let Some(record) = self.slot_mut(slot) else { return };
+        let Some(record) = self.slot_mut(slot) else { return broken(SLOT) };
         let delay = record.delay;
         record.delay = (delay * 2).min(max);
         record.state = SlotState::Waiting;

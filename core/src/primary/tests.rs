@@ -15,8 +15,8 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::*;
-use crate::transitions::{Channel, Intent};
 use crate::config::ConfigBuilder;
+use crate::transitions::{Channel, Intent};
 use crate::{Address, Codec, ConnId, Errno, ListenKey, Seq, SockName, ToWorker};
 
 struct Hand {

@@ -1,8 +1,8 @@
 //! What the canonical view tells apart, and what not.
 
 use super::*;
-use crate::transitions::Life;
 use crate::Slot;
+use crate::transitions::Life;
 
 /// Three workers: all have one connection of two that they may have.
 fn busy() -> Hand {

@@ -1,9 +1,9 @@
 //! Each invariant is noticed when it does not hold.
 
 use super::*;
+use crate::Slot;
 use crate::timers::Due;
 use crate::transitions::Life;
-use crate::Slot;
 
 /// Two workers with two connections in flight each, and two that are pending.
 fn busy() -> Hand {
