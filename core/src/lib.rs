@@ -287,6 +287,7 @@
 
 extern crate alloc;
 
+mod channel;
 mod codec;
 mod collections;
 mod config;
@@ -304,8 +305,9 @@ mod transitions;
 mod wording;
 mod worker;
 
+pub use channel::{Outbox, PrimaryChannel, Transmit, WorkerChannel};
 pub use codec::inbox::{Inbox, Received};
-pub use codec::{native as wire, node};
+pub use codec::{ChannelEvent, native as wire, node};
 pub use config::{
     ACCEPTS_PER_TURN, BYTES_PER_TURN, Config, ConfigBuilder, ConfigError, MESSAGES_PER_TURN,
     Overflow, Overlap, Policy, READS_PER_TURN, Respawn, STALLED_AFTER, StopSignal,

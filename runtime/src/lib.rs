@@ -5,7 +5,6 @@ pub mod address;
 pub mod demo;
 pub mod exit;
 pub mod observe;
-pub mod outbox;
 pub mod primary;
 pub mod text;
 pub mod unix;

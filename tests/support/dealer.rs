@@ -7,7 +7,8 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use roundel_core::node::{PrimaryEvent, PrimarySide};
+use roundel_core::ChannelEvent;
+use roundel_core::node::PrimarySide;
 use roundel_core::wire::{self, Decoder};
 use roundel_core::{Codec, FromWorker, Granted, ListenerId, Seq, SockName, ToWorker};
 use roundel_runtime::unix::channel;
@@ -175,8 +176,8 @@ impl Dealer {
             Speech::Node(side) => {
                 while let Some(event) = side.poll().unwrap() {
                     match event {
-                        PrimaryEvent::Message(msg) => heard.push(msg),
-                        PrimaryEvent::InDoubt { .. } => {}
+                        ChannelEvent::Message(msg) => heard.push(msg),
+                        ChannelEvent::InDoubt { .. } => {}
                         event => panic!("{event:?} behind {heard:?}"),
                     }
                 }

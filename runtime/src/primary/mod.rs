@@ -3,10 +3,10 @@
 //!
 //! Nothing here decides about scheduling, acknowledgements or the life of workers: that is core's.
 
+pub mod channel_io;
 pub mod driver;
 mod host;
 mod own;
 pub mod setup;
-pub mod worker_channel;
 
 pub use own::{EventLoop, Primary, is_primary};

@@ -15,4 +15,5 @@ pub mod signals;
 pub mod sock_diag;
 pub mod socket;
 pub(crate) mod sys;
+pub mod transmit;
 pub(crate) mod unix_path;

@@ -9,18 +9,18 @@ use roundel_core::{
     Codec, Custody, ListenKey, ListenerId, SockName, Time, Worker, WorkerInput, WorkerOutput,
 };
 
+use super::channel_io::ChannelIo;
 use super::listener::{From, Listener};
 use super::news::{News, Standing};
-use super::primary_channel::PrimaryChannel;
 use super::{Connection, environment};
-use crate::outbox::Flush;
+use crate::unix::transmit::Flush;
 use crate::unix::{clock, socket};
 
 /// A process that listens: as a worker of a cluster, or by itself where there is none.
 #[derive(Debug)]
 pub struct WorkerDriver {
     core: Worker,
-    channel: Option<PrimaryChannel>,
+    channel: Option<ChannelIo>,
     custody: Custody<OwnedFd>,
     /// Acknowledged, and not given to the program yet.
     delivered: VecDeque<(ListenerId, Connection)>,
@@ -56,7 +56,7 @@ impl WorkerDriver {
 
     /// A driver on this channel; without one it stands alone.
     pub fn new(channel: Option<(OwnedFd, Codec)>) -> WorkerDriver {
-        let channel = channel.map(|(fd, codec)| PrimaryChannel::new(fd, codec));
+        let channel = channel.map(|(fd, codec)| ChannelIo::new(fd, codec));
         let mut driver = WorkerDriver {
             core: Worker::new(),
             channel,
@@ -87,12 +87,12 @@ impl WorkerDriver {
     /// The channel, to be watched for readiness to read, and to write while
     /// [`wants_write`](WorkerDriver::wants_write).
     pub fn channel_fd(&self) -> Option<&Arc<OwnedFd>> {
-        self.channel.as_ref().map(PrimaryChannel::fd)
+        self.channel.as_ref().map(ChannelIo::fd)
     }
 
     /// Whether something waits for readiness to write.
     pub fn wants_write(&self) -> bool {
-        self.channel.as_ref().is_some_and(PrimaryChannel::has_unsent)
+        self.channel.as_ref().is_some_and(ChannelIo::has_unsent)
     }
 
     /// How far it has got: where several wait for different things, a call that changes this has
@@ -134,7 +134,7 @@ impl WorkerDriver {
     /// Whether a primary of Node has not confirmed yet that this worker leaves. Until then it may
     /// still send connections, and would lose those that are not answered.
     fn awaits_farewell(&self) -> bool {
-        self.channel.as_ref().is_some_and(PrimaryChannel::is_node) && self.core.awaits_leave_ack()
+        self.channel.as_ref().is_some_and(ChannelIo::is_node) && self.core.awaits_leave_ack()
     }
 
     /// Whether a suicide was said that the primary has not confirmed yet.
@@ -327,7 +327,7 @@ impl WorkerDriver {
         data: Vec<u8>,
     ) -> io::Result<Listener> {
         let mut sockname = told;
-        if self.channel.as_ref().is_some_and(PrimaryChannel::is_node) {
+        if self.channel.as_ref().is_some_and(ChannelIo::is_node) {
             sockname = socket::take_over(&fd)?;
         }
         let from = From::Own(Arc::new(fd), Some(listener));
@@ -384,7 +384,7 @@ impl WorkerDriver {
             }
             let more = self.flush();
             // Some of what is said to a primary of Node is answered on the spot.
-            if self.channel.as_ref().is_some_and(PrimaryChannel::is_node) {
+            if self.channel.as_ref().is_some_and(ChannelIo::is_node) {
                 self.decode();
             }
             if !more && !self.core.has_output() {

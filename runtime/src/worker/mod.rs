@@ -1,11 +1,11 @@
 //! The worker's side, as both adapters' worker APIs share it: never waits.
 
+mod channel_io;
 mod connection;
 mod driver;
 mod environment;
 mod listener;
 mod news;
-mod primary_channel;
 mod shared;
 #[cfg(test)]
 mod tests;

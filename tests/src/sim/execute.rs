@@ -1,10 +1,11 @@
 //! What the core says, done at once and without waiting.
 
 use roundel_core::{
-    Attach, ConnEnd, ConnId, DecodeError, Errno, Event, ExitStatus, Input, Output, Refusal, Signal,
-    ToWorker, Violation, WorkerId,
+    Attach, ConnEnd, ConnId, DecodeError, Event, ExitStatus, Output, Refusal, Signal, ToWorker,
+    Violation, WorkerId,
 };
-use roundel_runtime::outbox::Flush;
+use roundel_runtime::primary::channel_io;
+use roundel_runtime::unix::transmit::Flush;
 
 use super::Sim;
 use super::end::{PipeEnd, Trouble};
@@ -31,9 +32,8 @@ impl Sim {
                     && self.mutant != Some(Mutant::NoShutdownRead)
                 {
                     let channel = &mut process.channel;
-                    process
-                        .link
-                        .shutdown_read(&mut PipeEnd::new(&mut channel.up, &mut channel.down));
+                    let mut end = PipeEnd::new(&mut channel.up, &mut channel.down);
+                    channel_io::shutdown_read(&mut process.link, &mut end);
                     if !process.channel.up.is_empty() {
                         self.reached(Effect::FencedWithSomethingUnread);
                     }
@@ -200,7 +200,7 @@ impl Sim {
     /// Sends to every worker what waits for it.
     pub(super) fn flush_all(&mut self) {
         loop {
-            let mut failed = None;
+            let mut unsent = Vec::new();
             for process in self.processes.values_mut() {
                 if !process.link.has_unsent() || !process.started || process.ended {
                     continue;
@@ -209,14 +209,21 @@ impl Sim {
                 let trouble = process.trouble;
                 let end = PipeEnd::new(&mut process.channel.up, &mut process.channel.down);
                 let mut end = PipeEnd { trouble: Some(&mut process.trouble), ..end };
-                let flush = process.link.flush(&mut end, |attach| match attach {
+                let resolve = |attach: &Attach| match attach {
                     Attach::Conn(conn) => {
                         custody.get(*conn).map(|(_, socket)| Handle::Conn(socket.clone()))
                     }
                     Attach::Listener(listener) => {
                         sockets.contains_key(listener).then_some(Handle::Listener(*listener))
                     }
+                };
+                let before = unsent.len();
+                let flush = channel_io::flush(&mut process.link, &mut end, resolve, |event| {
+                    unsent.extend(event.into_input(process.id));
                 });
+                if unsent.len() > before && trouble != Some(Trouble::Fails) {
+                    self.coverage.reached(Effect::NothingToSend);
+                }
                 match flush {
                     Flush::Done => {}
                     Flush::Blocked if end.is_cut => {
@@ -225,22 +232,12 @@ impl Sim {
                     Flush::Blocked => self.coverage.reached(Effect::ChannelFull),
                     Flush::TooManyRefs => self.coverage.reached(Effect::TooManyRefs),
                     Flush::Closed => self.coverage.reached(Effect::BrokenPipe),
-                    Flush::Failed { msg, .. } => {
-                        if trouble != Some(Trouble::Fails) {
-                            self.coverage.reached(Effect::NothingToSend);
-                        }
-                        failed = Some((process.id, msg));
-                        break;
-                    }
                 }
             }
-            let Some((worker, msg)) = failed else { return };
-            if let ToWorker::NewConn { first_seq, count, .. } = msg {
-                for seq in first_seq.following(count) {
-                    let errno = Errno(24);
-                    self.input(Input::HandoffFailed { worker, seq, errno });
-                }
+            if unsent.is_empty() {
+                return;
             }
+            unsent.into_iter().for_each(|input| self.input(input));
         }
     }
 }

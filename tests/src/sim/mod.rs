@@ -105,7 +105,7 @@ pub struct Sim {
     /// How many outputs the inputs so far may have.
     allowed: usize,
     digest: Digest,
-    heard: Vec<roundel_runtime::primary::worker_channel::Heard>,
+    heard: Vec<roundel_core::ChannelEvent>,
     /// What a read fills.
     buffer: Vec<u8>,
 }

@@ -6,10 +6,10 @@ use std::convert::Infallible;
 
 use roundel_core::wire;
 use roundel_core::{
-    Custody, FromWorker, Inbox, ListenKey, ListenerId, Seq, Time, ToWorker, Worker, WorkerInput,
-    WorkerOutput,
+    Custody, FromWorker, Inbox, ListenKey, ListenerId, Outbox, Seq, Time, ToWorker, Worker,
+    WorkerInput, WorkerOutput,
 };
-use roundel_runtime::outbox::{Flush, Outbox};
+use roundel_runtime::unix::transmit::{Sent, transmit};
 
 use super::end::PipeEnd;
 use super::pipe::Read;
@@ -162,16 +162,21 @@ impl Native {
         if !self.connected {
             return false;
         }
-        let mut sent = 0;
         let mut end = PipeEnd::new(&mut channel.down, &mut channel.up);
-        let flush = self.outbox.flush(
-            &mut end,
-            |msg, bytes| {
+        let is_gone = loop {
+            let encode = |msg: &FromWorker, bytes: &mut Vec<u8>| {
                 let _ = wire::encode(msg, u32::MAX, bytes);
-            },
-            |never| match *never {},
-            |count| sent += count,
-        );
+            };
+            let unsendable = self.outbox.prepare(encode);
+            debug_assert!(unsendable.is_none(), "no message has handles");
+            let Some(next) = self.outbox.transmit() else { break false };
+            match transmit(&mut end, &next, |never| match *never {}) {
+                Sent::Bytes(count) => self.outbox.sent(count),
+                Sent::Blocked | Sent::TooManyRefs => break false,
+                Sent::Closed | Sent::Never(_) => break true,
+            }
+        };
+        let sent = self.outbox.take_finished();
         if end.is_cut {
             self.saw.short_writes += 1;
         }
@@ -180,7 +185,7 @@ impl Native {
         for _ in 0..sent {
             self.feed(WorkerInput::Sent);
         }
-        let closed = matches!(flush, Flush::Closed) || all_said;
+        let closed = is_gone || all_said;
         if closed {
             self.channel_closed(channel);
         }

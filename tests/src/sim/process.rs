@@ -1,7 +1,8 @@
 //! A worker in a simulation: its process, both ends of its channel, and what is wrong with it.
 
+use roundel_core::WorkerChannel;
 use roundel_core::{Config, ExitStatus, Slot, WorkerId};
-use roundel_runtime::primary::worker_channel::WorkerChannel;
+use roundel_runtime::primary::channel_io;
 
 use super::end::Trouble;
 use super::program::{Channel, Program};
@@ -57,7 +58,7 @@ impl Process {
         Process {
             id,
             slot,
-            link: WorkerChannel::new(None, config),
+            link: channel_io::new(None, config),
             channel: Channel::new(world.down, world.up),
             program: None,
             started: false,

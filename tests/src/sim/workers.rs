@@ -1,9 +1,10 @@
 //! What workers do, and what the primary hears of it.
 
 use roundel_core::{
-    BYTES_PER_TURN, Codec, Errno, ExitStatus, FromWorker, Input, ListenKey, SpawnError, WorkerId,
+    BYTES_PER_TURN, ChannelEvent, Codec, Errno, ExitStatus, FromWorker, Input, ListenKey,
+    SpawnError, WorkerId,
 };
-use roundel_runtime::primary::worker_channel::{Heard, ReadState};
+use roundel_runtime::primary::channel_io::{self, ReadState};
 
 use super::Sim;
 use super::end::PipeEnd;
@@ -150,7 +151,8 @@ impl Sim {
         let mut size = || read_size(chunk, rng);
         let end = PipeEnd::new(&mut process.channel.up, &mut process.channel.down);
         let mut end = PipeEnd { size: Some(&mut size), budget, ..end };
-        let state = process.link.read(&mut end, &mut self.buffer, |it| heard.push(it));
+        let state =
+            channel_io::read(&mut process.link, &mut end, &mut self.buffer, |it| heard.push(it));
         let is_held = state == ReadState::Wait && end.budget > 0 && end.from.is_ready();
         process.more = state == ReadState::More;
         match state {
@@ -166,9 +168,9 @@ impl Sim {
         state
     }
 
-    fn hear(&mut self, worker: WorkerId, heard: Heard, exited: bool) {
+    fn hear(&mut self, worker: WorkerId, heard: ChannelEvent, exited: bool) {
         match &heard {
-            Heard::Message(msg) => {
+            ChannelEvent::Message(msg) => {
                 let process = self.processes.get(&worker);
                 let node = process.is_some_and(|p| p.link.codec() == Some(Codec::Node));
                 self.coverage.heard(node, msg);
@@ -176,10 +178,10 @@ impl Sim {
                     self.reached(Effect::AnswerAfterExit);
                 }
             }
-            Heard::FrameBegun => self.reached(Effect::SplitFrame),
-            Heard::NotArrived(_) => self.reached(Effect::NotArrived),
-            Heard::Skipped { .. } => self.reached(Effect::MessageSkipped),
-            Heard::User { .. } => self.reached(Effect::UserMessage),
+            ChannelEvent::FrameBegun => self.reached(Effect::SplitFrame),
+            ChannelEvent::NotArrived { .. } => self.reached(Effect::NotArrived),
+            ChannelEvent::Skipped { .. } => self.reached(Effect::MessageSkipped),
+            ChannelEvent::User { .. } => self.reached(Effect::UserMessage),
             _ => {}
         }
         if let Some(input) = heard.into_input(worker) {

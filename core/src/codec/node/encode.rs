@@ -2,82 +2,97 @@
 
 use alloc::vec::Vec;
 
+use super::host::Host;
 use super::parse::{self, HandleKind};
-use super::primary_side::{PrimarySide, SUICIDE};
 use super::write;
-use crate::{Errno, Granted, Seq, ToWorker, Transport};
+use crate::{Errno, Granted, ListenerId, Seq, ToWorker, Transport};
 
-impl<T> PrimarySide<T> {
-    /// Appends the line for a message; nothing for one that Node has no form for.
-    pub fn encode(&self, msg: &ToWorker, bytes: &mut Vec<u8>) {
-        match msg {
-            ToWorker::NewConn { first_seq, listener, .. } => {
-                let seq = handoff_number(*first_seq);
-                let msg = format_args!(
-                    r#"{{"cmd":"NODE_CLUSTER","act":"newconn","key":"{}","seq":{seq}}}"#,
-                    listener.get()
-                );
-                write::laden(bytes, HandleKind::NetNative, msg);
-            }
-            ToWorker::QueryReply { ack, result: Ok(granted) } => {
-                self.encode_grant(*ack, granted, bytes);
-            }
-            ToWorker::QueryReply { ack, result: Err(errno) } => {
-                let (ack, seq, errno) = (parse::wire_seq(*ack), odd(*ack), as_libuv(*errno));
-                write::line(
-                    bytes,
-                    format_args!(
-                        r#"{{"cmd":"NODE_CLUSTER","errno":-{errno},"key":"-{ack}","ack":{ack},"data":null,"seq":{seq}}}"#
-                    ),
-                );
-            }
-            ToWorker::Ack { ack } if *ack == SUICIDE => {}
-            ToWorker::Ack { ack } => {
-                let (ack, seq) = (parse::wire_seq(*ack), odd(*ack));
-                write::line(
-                    bytes,
-                    format_args!(r#"{{"cmd":"NODE_CLUSTER","ack":{ack},"seq":{seq}}}"#),
-                );
-            }
-            ToWorker::Disconnect | ToWorker::Drain { .. } => {
-                write::line(
-                    bytes,
-                    format_args!(r#"{{"cmd":"NODE_CLUSTER","act":"disconnect","seq":1}}"#),
-                );
-            }
-            ToWorker::PassListener { .. } => {
-                write::laden(bytes, HandleKind::NetServer, format_args!("\"server\""));
-            }
-            ToWorker::Shutdown => write::line(bytes, format_args!("\"shutdown\"")),
-            ToWorker::Ping { .. } => {}
-        }
-    }
+/// The suicide of a Node worker is a message of its program, which has no number and wants no
+/// answer.
+pub(super) const SUICIDE: Seq = match Seq::from_raw(u64::MAX) {
+    Some(seq) => seq,
+    None => Seq::FIRST,
+};
 
-    fn encode_grant(&self, ack: Seq, granted: &Granted, bytes: &mut Vec<u8>) {
-        let seq = odd(ack);
-        let ack = parse::wire_seq(ack);
-        let key = granted.listener.get();
-        // A native worker's data may be anything.
-        let data = write::one_line(&granted.data);
-        let data = data.as_deref().unwrap_or("null");
-        if granted.shared {
-            let kind = match self.transport_of(granted.listener) {
-                Some(Transport::Datagram | Transport::DatagramReuse) => HandleKind::DgramNative,
-                Some(Transport::Stream) | None => HandleKind::NetNative,
-            };
+/// Appends the line for a message; nothing for one that Node has no form for. `transport_of`
+/// tells what a listener carries.
+pub(super) fn message(
+    msg: &ToWorker,
+    transport_of: impl Fn(ListenerId) -> Option<Transport>,
+    host: &Host,
+    bytes: &mut Vec<u8>,
+) {
+    match msg {
+        ToWorker::NewConn { first_seq, listener, .. } => {
+            let seq = handoff_number(*first_seq);
             let msg = format_args!(
-                r#"{{"cmd":"NODE_CLUSTER","errno":0,"key":"{key}","ack":{ack},"data":{data},"seq":{seq}}}"#
+                r#"{{"cmd":"NODE_CLUSTER","act":"newconn","key":"{}","seq":{seq}}}"#,
+                listener.get()
             );
-            write::laden(bytes, kind, msg);
-        } else {
-            let sockname = write::sockname(&granted.sockname, self.host());
+            write::laden(bytes, HandleKind::NetNative, msg);
+        }
+        ToWorker::QueryReply { ack, result: Ok(granted) } => {
+            let transport = transport_of(granted.listener);
+            grant(*ack, granted, transport, host, bytes);
+        }
+        ToWorker::QueryReply { ack, result: Err(errno) } => {
+            let (ack, seq, errno) = (parse::wire_seq(*ack), odd(*ack), as_libuv(*errno));
             write::line(
                 bytes,
                 format_args!(
-                    r#"{{"cmd":"NODE_CLUSTER","errno":null,"key":"{key}","ack":{ack},"data":{data}{sockname},"seq":{seq}}}"#
+                    r#"{{"cmd":"NODE_CLUSTER","errno":-{errno},"key":"-{ack}","ack":{ack},"data":null,"seq":{seq}}}"#
                 ),
             );
         }
+        ToWorker::Ack { ack } if *ack == SUICIDE => {}
+        ToWorker::Ack { ack } => {
+            let (ack, seq) = (parse::wire_seq(*ack), odd(*ack));
+            write::line(bytes, format_args!(r#"{{"cmd":"NODE_CLUSTER","ack":{ack},"seq":{seq}}}"#));
+        }
+        ToWorker::Disconnect | ToWorker::Drain { .. } => {
+            write::line(
+                bytes,
+                format_args!(r#"{{"cmd":"NODE_CLUSTER","act":"disconnect","seq":1}}"#),
+            );
+        }
+        ToWorker::PassListener { .. } => {
+            write::laden(bytes, HandleKind::NetServer, format_args!("\"server\""));
+        }
+        ToWorker::Shutdown => write::line(bytes, format_args!("\"shutdown\"")),
+        ToWorker::Ping { .. } => {}
+    }
+}
+
+fn grant(
+    ack: Seq,
+    granted: &Granted,
+    transport: Option<Transport>,
+    host: &Host,
+    bytes: &mut Vec<u8>,
+) {
+    let seq = odd(ack);
+    let ack = parse::wire_seq(ack);
+    let key = granted.listener.get();
+    // A native worker's data may be anything.
+    let data = write::one_line(&granted.data);
+    let data = data.as_deref().unwrap_or("null");
+    if granted.shared {
+        let kind = match transport {
+            Some(Transport::Datagram | Transport::DatagramReuse) => HandleKind::DgramNative,
+            Some(Transport::Stream) | None => HandleKind::NetNative,
+        };
+        let msg = format_args!(
+            r#"{{"cmd":"NODE_CLUSTER","errno":0,"key":"{key}","ack":{ack},"data":{data},"seq":{seq}}}"#
+        );
+        write::laden(bytes, kind, msg);
+    } else {
+        let sockname = write::sockname(&granted.sockname, host);
+        write::line(
+            bytes,
+            format_args!(
+                r#"{{"cmd":"NODE_CLUSTER","errno":null,"key":"{key}","ack":{ack},"data":{data}{sockname},"seq":{seq}}}"#
+            ),
+        );
     }
 }
 

@@ -57,7 +57,7 @@ mod tests;
 
 pub use host::Host;
 pub use parse::HandleKind;
-pub use primary_side::{PrimaryEvent, PrimarySide};
+pub use primary_side::PrimarySide;
 pub use skipped::Skipped;
 pub use worker_side::{WorkerEvent, WorkerSide};
 

@@ -2,77 +2,19 @@
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
-use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::encode::handoff_of;
+use super::encode::{self, SUICIDE, handoff_of};
 use super::handles::{Full, Refused, Unacked};
 use super::host::Host;
 use super::lines::{Cut, Lines};
 use super::meaning::{self, Meant, Said};
 use super::parse::{self, HandleKind};
 use super::query::{Query, Server};
-use super::skipped::Skipped;
 use super::{HANDLE_ACK, HANDLE_NACK, MAX_UNACKED, write};
 use crate::{
-    Attach, DecodeError, Errno, FromWorker, Granted, ListenerId, Seq, ToWorker, Transport,
-};
-
-/// What a Node worker brought about.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum PrimaryEvent<T> {
-    /// It said this: an input for the [`Primary`](crate::Primary).
-    Message(FromWorker),
-    /// Send this before anything that has not begun to be sent.
-    Answer(Vec<u8>),
-    /// The program said this (`process.send`), in JSON.
-    User {
-        /// What it said.
-        json: String,
-        /// What came along.
-        handle: Option<(HandleKind, T)>,
-    },
-    /// The program said something that is passed over.
-    Skipped {
-        /// Why.
-        reason: Skipped,
-        /// How long its line is, in bytes.
-        length: u64,
-        /// Whether a handle came along, which is dropped.
-        with_handle: bool,
-    },
-    /// A shared listener did not arrive: send it again, behind everything else, without a
-    /// [`note`](PrimarySide::note).
-    Resend {
-        /// The message.
-        msg: ToWorker,
-        /// Its handle.
-        attach: Attach,
-    },
-    /// A connection did not arrive: [`Input::HandoffFailed`](crate::Input::HandoffFailed).
-    NotArrived {
-        /// The number of its handoff.
-        seq: Seq,
-    },
-    /// The worker has this connection, but may hold its answer back:
-    /// [`Input::InDoubt`](crate::Input::InDoubt).
-    InDoubt {
-        /// The number of its handoff.
-        seq: Seq,
-    },
-    /// The oldest handle of a [`user_line`](PrimarySide::user_line) that was not answered yet did
-    /// not arrive, nor did its message.
-    UserNotArrived,
-    /// It answered nothing, or named nothing: [`Input::Stray`](crate::Input::Stray).
-    Stray,
-}
-
-/// The suicide of a Node worker is a message of its program, which has no number and wants no
-/// answer.
-pub(super) const SUICIDE: Seq = match Seq::from_raw(u64::MAX) {
-    Some(seq) => seq,
-    None => Seq::FIRST,
+    Attach, ChannelEvent, DecodeError, Errno, FromWorker, Granted, ListenerId, Seq, ToWorker,
+    Transport,
 };
 
 /// Lines from a Node worker, and lines to it.
@@ -84,7 +26,7 @@ pub(super) const SUICIDE: Seq = match Seq::from_raw(u64::MAX) {
 pub struct PrimarySide<T> {
     host: Host,
     lines: Lines<T>,
-    events: VecDeque<PrimaryEvent<T>>,
+    events: VecDeque<ChannelEvent<T>>,
     /// Queries that were not answered yet.
     asked: Vec<(Seq, Server, Transport)>,
     granted: Vec<Grant>,
@@ -139,10 +81,6 @@ impl<T> PrimarySide<T> {
         self
     }
 
-    pub(super) const fn host(&self) -> &Host {
-        &self.host
-    }
-
     /// Takes in what one read brought. Poll until nothing comes before feeding more.
     pub fn feed(&mut self, bytes: &[u8], handle: Option<T>) {
         self.lines.feed(bytes, handle);
@@ -152,7 +90,7 @@ impl<T> PrimarySide<T> {
     ///
     /// # Errors
     /// [`DecodeError`], for good.
-    pub fn poll(&mut self) -> Result<Option<PrimaryEvent<T>>, DecodeError> {
+    pub fn poll(&mut self) -> Result<Option<ChannelEvent<T>>, DecodeError> {
         loop {
             if let Some(event) = self.events.pop_front() {
                 return Ok(Some(event));
@@ -240,6 +178,11 @@ impl<T> PrimarySide<T> {
         }
     }
 
+    /// Appends the line for a message; nothing for one that Node has no form for.
+    pub fn encode(&self, msg: &ToWorker, bytes: &mut Vec<u8>) {
+        encode::message(msg, |listener| self.transport_of(listener), &self.host, bytes);
+    }
+
     fn hear(&mut self, said: Said, handle: Option<T>, length: u64) {
         let (kind, msg) = match said {
             Said::Acked => return self.on_acked(),
@@ -256,23 +199,23 @@ impl<T> PrimarySide<T> {
         };
         match msg {
             Meant::Nothing => self.ignored += 1,
-            Meant::Stray => self.emit(PrimaryEvent::Stray),
+            Meant::Stray => self.emit(ChannelEvent::Stray),
             Meant::Skipped(reason) => {
                 let with_handle = handle.is_some();
-                self.emit(PrimaryEvent::Skipped { reason, length, with_handle });
+                self.emit(ChannelEvent::Skipped { reason, length, with_handle });
             }
-            Meant::Answer(line) => self.emit(PrimaryEvent::Answer(line)),
+            Meant::Answer(line) => self.emit(ChannelEvent::Answer(line)),
             Meant::User(json) => {
                 let (suicide, ready) = (parse::is_suicide(&json), json.trim() == "\"ready\"");
                 let handle = kind.zip(handle);
-                self.emit(PrimaryEvent::User { json, handle });
+                self.emit(ChannelEvent::User { json, handle });
                 if suicide {
-                    self.emit(PrimaryEvent::Message(FromWorker::Suicide { seq: SUICIDE }));
+                    self.emit(ChannelEvent::Message(FromWorker::Suicide { seq: SUICIDE }));
                 } else if ready {
-                    self.emit(PrimaryEvent::Message(FromWorker::Ready));
+                    self.emit(ChannelEvent::Message(FromWorker::Ready));
                 }
             }
-            Meant::Say(msg) => self.emit(PrimaryEvent::Message(msg)),
+            Meant::Say(msg) => self.emit(ChannelEvent::Message(msg)),
             Meant::Answered { ack, accepted } => self.on_answered(ack, accepted),
             Meant::Listening(server) => self.on_listening(&server),
             Meant::Close(key) => self.on_close(key),
@@ -285,26 +228,26 @@ impl<T> PrimarySide<T> {
     fn on_handle(&mut self, answer: &[u8]) {
         self.holds_back = true;
         for seq in core::mem::take(&mut self.arrived) {
-            self.emit(PrimaryEvent::InDoubt { seq });
+            self.emit(ChannelEvent::InDoubt { seq });
         }
-        self.emit(PrimaryEvent::Answer(answer.to_vec()));
+        self.emit(ChannelEvent::Answer(answer.to_vec()));
     }
 
     /// What a listener that the worker holds was asked to carry.
-    pub(super) fn transport_of(&self, listener: ListenerId) -> Option<Transport> {
+    fn transport_of(&self, listener: ListenerId) -> Option<Transport> {
         let grant = self.granted.iter().find(|grant| grant.listener == listener);
         grant.map(|grant| grant.transport)
     }
 
-    fn emit(&mut self, event: PrimaryEvent<T>) {
+    fn emit(&mut self, event: ChannelEvent<T>) {
         self.events.push_back(event);
     }
 
     fn on_acked(&mut self) {
         match self.unacked.acked() {
-            None => self.emit(PrimaryEvent::Stray),
+            None => self.emit(ChannelEvent::Stray),
             Some(Cargo::Handoff(seq)) if self.holds_back => {
-                self.emit(PrimaryEvent::InDoubt { seq });
+                self.emit(ChannelEvent::InDoubt { seq });
             }
             // A worker that answers connections before they arrive leaves them here for good.
             Some(Cargo::Handoff(_)) if self.arrived.len() >= MAX_UNACKED => {
@@ -314,29 +257,29 @@ impl<T> PrimarySide<T> {
             Some(Cargo::Grant { .. } | Cargo::User) => {}
             Some(Cargo::Passed(listener)) => {
                 // Without cluster a worker says nothing of itself; now it can serve.
-                self.emit(PrimaryEvent::Message(FromWorker::Online));
-                self.emit(PrimaryEvent::Message(FromWorker::Listening { listener }));
+                self.emit(ChannelEvent::Message(FromWorker::Online));
+                self.emit(ChannelEvent::Message(FromWorker::Listening { listener }));
             }
         }
     }
 
     fn on_refused(&mut self) {
         match self.unacked.refused() {
-            Refused::Stray => self.emit(PrimaryEvent::Stray),
+            Refused::Stray => self.emit(ChannelEvent::Stray),
             Refused::Again(Cargo::Handoff(seq)) | Refused::GivenUp(Cargo::Handoff(seq)) => {
-                self.emit(PrimaryEvent::NotArrived { seq });
+                self.emit(ChannelEvent::NotArrived { seq });
             }
             Refused::Again(Cargo::User) | Refused::GivenUp(Cargo::User) => {
-                self.emit(PrimaryEvent::UserNotArrived);
+                self.emit(ChannelEvent::UserNotArrived);
             }
             Refused::Again(Cargo::Grant { ack, granted }) => {
                 let attach = Attach::Listener(granted.listener);
                 let msg = ToWorker::QueryReply { ack, result: Ok(granted) };
-                self.emit(PrimaryEvent::Resend { msg, attach });
+                self.emit(ChannelEvent::Resend { msg, attach });
             }
             Refused::Again(Cargo::Passed(listener)) => {
                 let attach = Attach::Listener(listener);
-                self.emit(PrimaryEvent::Resend {
+                self.emit(ChannelEvent::Resend {
                     msg: ToWorker::PassListener { listener },
                     attach,
                 });
@@ -345,7 +288,7 @@ impl<T> PrimarySide<T> {
                 // It holds nothing, and its query has no answer yet.
                 let listener = granted.listener;
                 self.granted.retain(|grant| grant.listener != listener);
-                self.emit(PrimaryEvent::Message(FromWorker::Close { listener }));
+                self.emit(ChannelEvent::Message(FromWorker::Close { listener }));
                 self.refuse(ack, Errno::EMFILE);
             }
             // It can't serve, and has nothing else to say.
@@ -362,9 +305,9 @@ impl<T> PrimarySide<T> {
                 if let Some(at) = self.arrived.iter().position(|seq| *seq == ack) {
                     self.arrived.remove(at);
                 }
-                self.emit(PrimaryEvent::Message(FromWorker::Ack { ack, accepted }));
+                self.emit(ChannelEvent::Message(FromWorker::Ack { ack, accepted }));
             }
-            None => self.emit(PrimaryEvent::Stray),
+            None => self.emit(ChannelEvent::Stray),
         }
     }
 
@@ -374,17 +317,17 @@ impl<T> PrimarySide<T> {
             Err(errno) => return self.refuse(seq, errno),
         };
         if self.asked.iter().any(|(other, ..)| *other == seq) {
-            return self.emit(PrimaryEvent::Stray);
+            return self.emit(ChannelEvent::Stray);
         }
         self.asked.push((seq, server, key.transport));
         let key = Box::new(key);
-        self.emit(PrimaryEvent::Message(FromWorker::Query { seq, key, backlog, data }));
+        self.emit(ChannelEvent::Message(FromWorker::Query { seq, key, backlog, data }));
     }
 
     fn refuse(&mut self, ack: Seq, errno: Errno) {
         let mut bytes = Vec::new();
         self.encode(&ToWorker::QueryReply { ack, result: Err(errno) }, &mut bytes);
-        self.emit(PrimaryEvent::Answer(bytes));
+        self.emit(ChannelEvent::Answer(bytes));
     }
 
     fn on_listening(&mut self, server: &Server) {
@@ -398,9 +341,9 @@ impl<T> PrimarySide<T> {
             Some(grant) => {
                 grant.listening = true;
                 let listener = grant.listener;
-                self.emit(PrimaryEvent::Message(FromWorker::Listening { listener }));
+                self.emit(ChannelEvent::Message(FromWorker::Listening { listener }));
             }
-            None => self.emit(PrimaryEvent::Stray),
+            None => self.emit(ChannelEvent::Stray),
         }
     }
 
@@ -408,9 +351,9 @@ impl<T> PrimarySide<T> {
         match self.granted.iter().position(|grant| Some(grant.listener) == key) {
             Some(at) => {
                 let listener = self.granted.swap_remove(at).listener;
-                self.emit(PrimaryEvent::Message(FromWorker::Close { listener }));
+                self.emit(ChannelEvent::Message(FromWorker::Close { listener }));
             }
-            None => self.emit(PrimaryEvent::Stray),
+            None => self.emit(ChannelEvent::Stray),
         }
     }
 }

@@ -2,13 +2,13 @@
 
 use std::os::fd::AsFd;
 
-use roundel_core::{Attach, Input, ToWorker, WorkerId};
+use roundel_core::{Attach, ChannelEvent, WorkerId};
 
 use super::accept::ListenSocket;
 use super::peer::Peer;
 use super::{Change, PrimaryDriver, Source, report};
-use crate::outbox::Flush;
-use crate::primary::worker_channel::{Heard, ReadState};
+use crate::primary::channel_io::{self, ReadState};
+use crate::unix::transmit::Flush;
 
 impl PrimaryDriver {
     pub(super) fn read_channel(&mut self, id: WorkerId) {
@@ -17,11 +17,11 @@ impl PrimaryDriver {
         let (core, now, events) = (&mut self.core, self.now, &mut self.events);
         let mut unheard = false;
         let skipped = &mut self.skipped;
-        let state = channel.read(&mut fd.as_fd(), &mut self.read_buffer, |heard| {
-            if let Heard::User { json, with_handle } = &heard {
+        let state = channel_io::read(channel, &mut fd.as_fd(), &mut self.read_buffer, |event| {
+            if let ChannelEvent::User { json, handle } = &event {
                 match &mut *events {
                     Some(events) => {
-                        let line = report::user_message(at_ms, id, json, *with_handle);
+                        let line = report::user_message(at_ms, id, json, handle.is_some());
                         events.write(&line.finish());
                     }
                     // That is what it is asked for.
@@ -29,7 +29,7 @@ impl PrimaryDriver {
                     None => unheard = true,
                 }
             }
-            if let Heard::Skipped { reason, length, with_handle } = heard {
+            if let ChannelEvent::Skipped { reason, length, with_handle } = event {
                 *skipped += 1;
                 if let Some(events) = &mut *events
                     && let Some(untold) = skips.next(at_ms)
@@ -38,7 +38,7 @@ impl PrimaryDriver {
                     events.write(&line.with("untold", untold).finish());
                 }
             }
-            if let Some(input) = heard.into_input(id) {
+            if let Some(input) = event.into_input(id) {
                 core.input(now, input);
             }
         });
@@ -67,47 +67,31 @@ impl PrimaryDriver {
     }
 
     fn flush_link(&mut self, id: WorkerId) {
-        loop {
-            let Some(peer) = self.peers.get_mut(&id) else { return };
-            let (custody, sockets) = (&self.custody, &self.sockets);
-            let flush = peer.channel.flush(&mut peer.fd.as_fd(), |attach| match attach {
-                Attach::Conn(conn) => custody.get(*conn).map(std::os::fd::AsFd::as_fd),
-                Attach::Listener(listener) => sockets.get(listener).map(ListenSocket::as_fd),
-            });
-            let blocked = match flush {
-                Flush::Done => false,
-                Flush::Blocked => true,
-                Flush::TooManyRefs => {
-                    // No readiness tells when it is over; an ack of any worker may.
-                    self.retry_later();
-                    false
-                }
-                Flush::Closed => {
-                    // End of file, and acks before it, are still to be read.
-                    self.ready.insert(Source::Channel(id));
-                    false
-                }
-                Flush::Failed { errno, msg, .. } => {
-                    self.on_send_failed(id, &msg, errno);
-                    continue;
-                }
-            };
-            let Some(peer) = self.peers.get_mut(&id) else { return };
-            if peer.watched_for_write != blocked {
-                peer.watched_for_write = blocked;
-                let source = Source::Channel(id);
-                self.changes.push_back(Change::Rewatch { source, writable: blocked });
+        let Some(Peer { fd, channel, .. }) = self.peers.get_mut(&id) else { return };
+        let (custody, sockets) = (&self.custody, &self.sockets);
+        let resolve = |attach: &Attach| match attach {
+            Attach::Conn(conn) => custody.get(*conn).map(std::os::fd::AsFd::as_fd),
+            Attach::Listener(listener) => sockets.get(listener).map(ListenSocket::as_fd),
+        };
+        let (core, now) = (&mut self.core, self.now);
+        let flush = channel_io::flush(channel, &mut fd.as_fd(), resolve, |event| {
+            if let Some(input) = event.into_input(id) {
+                core.input(now, input);
             }
-            return;
+        });
+        match flush {
+            Flush::Done | Flush::Blocked => {}
+            // No readiness tells when it is over; an ack of any worker may.
+            Flush::TooManyRefs => self.retry_later(),
+            // End of file, and acks before it, are still to be read.
+            Flush::Closed => drop(self.ready.insert(Source::Channel(id))),
         }
-    }
-
-    fn on_send_failed(&mut self, worker: WorkerId, msg: &ToWorker, errno: i32) {
-        let errno = roundel_core::Errno(errno);
-        if let ToWorker::NewConn { first_seq, count, .. } = msg {
-            for seq in first_seq.following(*count) {
-                self.input(Input::HandoffFailed { worker, seq, errno });
-            }
+        let blocked = flush == Flush::Blocked;
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        if peer.watched_for_write != blocked {
+            peer.watched_for_write = blocked;
+            let source = Source::Channel(id);
+            self.changes.push_back(Change::Rewatch { source, writable: blocked });
         }
     }
 

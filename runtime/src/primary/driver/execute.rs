@@ -7,7 +7,7 @@ use roundel_core::{Attach, Event, Input, Output, Signal, Slot, ToWorker, WorkerI
 
 use super::peer::{Peer, Skips};
 use super::{PrimaryDriver, Source, report};
-use crate::primary::worker_channel::WorkerChannel;
+use crate::primary::channel_io;
 use crate::unix::process::{self, SpawnError};
 
 impl PrimaryDriver {
@@ -24,7 +24,7 @@ impl PrimaryDriver {
             Output::Kill { worker, signal } => self.kill(worker, signal),
             Output::ShutdownRead { worker } => {
                 if let Some(Peer { fd, channel, .. }) = self.peers.get_mut(&worker) {
-                    channel.shutdown_read(&mut fd.as_fd());
+                    channel_io::shutdown_read(channel, &mut fd.as_fd());
                     self.ready.insert(Source::Channel(worker));
                 }
             }
@@ -71,7 +71,7 @@ impl PrimaryDriver {
             Ok(process::Spawned { pid, channel }) => {
                 let fd = Arc::new(channel);
                 self.watch(Source::Channel(worker), fd.clone());
-                let channel = WorkerChannel::new(self.codec, self.core.config());
+                let channel = channel_io::new(self.codec, self.core.config());
                 let skips = Skips::default();
                 self.peers.insert(worker, Peer { fd, channel, watched_for_write: false, skips });
                 self.pids.insert(worker, pid);

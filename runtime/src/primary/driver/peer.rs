@@ -1,9 +1,8 @@
 //! A worker's channel with its socket.
 
+use roundel_core::WorkerChannel;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-
-use crate::primary::worker_channel::WorkerChannel;
 
 #[derive(Debug)]
 pub(super) struct Peer {

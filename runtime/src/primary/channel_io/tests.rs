@@ -2,6 +2,8 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
+use roundel_core::{DecodeError, FromWorker, Seq, ToWorker, Violation, wire};
+
 use super::*;
 use crate::unix::channel;
 
@@ -44,9 +46,9 @@ fn config() -> Config {
     Config::builder().build().unwrap()
 }
 
-fn turn(channel: &mut WorkerChannel, end: &mut impl End) -> (ReadState, Vec<Heard>) {
+fn turn(channel: &mut WorkerChannel, end: &mut impl End) -> (ReadState, Vec<ChannelEvent>) {
     let mut heard = Vec::new();
-    let state = channel.read(end, &mut [0; 1024], |it| heard.push(it));
+    let state = read(channel, end, &mut [0; 1024], |it| heard.push(it));
     (state, heard)
 }
 
@@ -57,7 +59,7 @@ fn a_turn_has_so_many_reads_and_no_more() {
     wire::encode(&FromWorker::Ready, 1 << 10, &mut native).unwrap();
     for bytes in [&native, &b"{\"cmd\":\"NODE_CLUSTER\",\"act\":\"online\",\"seq\":0}\n".to_vec()] {
         let mut end = ByteByByte { bytes: bytes.iter().cycle(), handles: 0, reads: 0 };
-        let mut channel = WorkerChannel::new(None, &config());
+        let mut channel = new(None, &config());
         for turns in 1..4 {
             let (state, _) = turn(&mut channel, &mut end);
             assert_eq!((state, end.reads), (ReadState::More, turns * READS_PER_TURN));
@@ -69,9 +71,9 @@ fn a_turn_has_so_many_reads_and_no_more() {
 fn a_second_handle_on_a_line_ends_it() {
     for handles in [1, 9] {
         let mut end = ByteByByte { bytes: b" ".iter().cycle(), handles, reads: 0 };
-        let mut channel = WorkerChannel::new(Some(Codec::Node), &config());
+        let mut channel = new(Some(Codec::Node), &config());
         let (_, heard) = turn(&mut channel, &mut end);
-        let [Heard::Hello(Codec::Node), Heard::Violation(what)] = &heard[..] else {
+        let [ChannelEvent::Hello(Codec::Node), ChannelEvent::Violation(what)] = &heard[..] else {
             panic!("{heard:?}")
         };
         assert_eq!(*what, Violation::Decode(DecodeError::TooManyHandles));
@@ -84,7 +86,7 @@ fn a_second_handle_on_a_line_ends_it() {
 /// A node worker's channel that has said `online`.
 fn online() -> (WorkerChannel, OwnedFd, OwnedFd) {
     let (ours, theirs) = channel::pair().unwrap();
-    let mut channel = WorkerChannel::new(None, &config());
+    let mut channel = new(None, &config());
     let line = b"{\"cmd\":\"NODE_CLUSTER\",\"act\":\"online\",\"seq\":0}\n";
     channel::send(theirs.as_fd(), line, &[]).unwrap();
     let (_, heard) = turn(&mut channel, &mut ours.as_fd());
@@ -115,7 +117,7 @@ fn the_handle_of_a_begun_line_is_closed_already() {
     assert_eq!(nix::poll::poll(&mut fds, nix::poll::PollTimeout::from(10_000_u16)), Ok(1));
     channel::send(theirs.as_fd(), end, &[]).unwrap();
     let (_, heard) = turn(&mut channel, &mut ours.as_fd());
-    assert!(matches!(&heard[..], [Heard::User { json, with_handle: true }] if json == "1"));
+    assert!(matches!(&heard[..], [ChannelEvent::User { json, handle: Some(_) }] if json == "1"));
 }
 
 /// What is to be sent to a worker is bounded in bytes too: it is not read while much waits.
@@ -128,14 +130,14 @@ fn who_is_owed_much_is_not_read() {
 
     let (ours, mut worker) = UnixStream::pair().unwrap();
     ours.set_nonblocking(true).unwrap();
-    let mut channel: WorkerChannel = WorkerChannel::new(None, &Config::builder().build().unwrap());
+    let mut channel = new(None, &config());
     let mut bytes = Vec::new();
     wire::encode_hello(&mut bytes);
     wire::encode(&FromWorker::Online, 1 << 20, &mut bytes).unwrap();
     worker.write_all(&bytes).unwrap();
     let heard = |channel: &mut WorkerChannel| {
         let mut count = 0;
-        channel.read(&mut ours.as_fd(), &mut [0; 4096], |_| count += 1);
+        read(channel, &mut ours.as_fd(), &mut [0; 4096], |_| count += 1);
         count
     };
     for seq in 1..=3 {
@@ -149,6 +151,6 @@ fn who_is_owed_much_is_not_read() {
         channel.push(ToWorker::QueryReply { ack, result: Ok(Box::new(granted)) }, None);
     }
     assert_eq!(heard(&mut channel), 0);
-    channel.outbox.clear();
+    channel.hung_up();
     assert_eq!(heard(&mut channel), 2);
 }

@@ -1,0 +1,98 @@
+//! What a read of a worker's channel brought, whichever codec it speaks.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::node::{HandleKind, Skipped};
+use crate::{Attach, Codec, Errno, FromWorker, Input, Seq, ToWorker, Violation, WorkerId};
+
+/// What happened on the channel to a worker. `T` stands for a handle that a Node program sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ChannelEvent<T = ()> {
+    /// The first byte told the codec.
+    Hello(Codec),
+    /// The worker said this.
+    Message(FromWorker),
+    /// What came is no message: nothing more of it is read.
+    Violation(Violation),
+    /// An unfinished frame is left over, which must complete in time.
+    FrameBegun,
+    /// A connection did not arrive at the worker.
+    NotArrived {
+        /// The number of its handoff.
+        seq: Seq,
+    },
+    /// A connection could not be sent at all.
+    NotSent {
+        /// The number of its handoff.
+        seq: Seq,
+        /// Why.
+        errno: Errno,
+    },
+    /// The worker has this connection, but may hold its answer back.
+    InDoubt {
+        /// The number of its handoff.
+        seq: Seq,
+    },
+    /// It answered nothing, or named nothing.
+    Stray,
+    /// The worker's program said this (`process.send`), in JSON.
+    User {
+        /// What it said.
+        json: String,
+        /// What came along.
+        handle: Option<(HandleKind, T)>,
+    },
+    /// The worker's program said something that is passed over.
+    Skipped {
+        /// Why.
+        reason: Skipped,
+        /// How long its line is, in bytes.
+        length: u64,
+        /// Whether a handle came along, which is dropped.
+        with_handle: bool,
+    },
+    /// The oldest handle of a [`user_line`](crate::node::PrimarySide::user_line) that was not
+    /// answered yet did not arrive, nor did its message.
+    UserNotArrived,
+    /// The channel was read to its end.
+    Closed,
+    /// Send this before anything that has not begun to be sent. A
+    /// [`WorkerChannel`](crate::WorkerChannel) does that itself.
+    Answer(Vec<u8>),
+    /// A shared listener did not arrive: send it again, behind everything else, without a
+    /// [`note`](crate::node::PrimarySide::note). A [`WorkerChannel`](crate::WorkerChannel) does
+    /// that itself.
+    Resend {
+        /// The message.
+        msg: ToWorker,
+        /// Its handle.
+        attach: Attach,
+    },
+}
+
+impl<T> ChannelEvent<T> {
+    /// What it is to the primary's machine; `None` for what programs say, and for what only the
+    /// channel is concerned with.
+    pub fn into_input(self, worker: WorkerId) -> Option<Input> {
+        Some(match self {
+            ChannelEvent::Hello(codec) => Input::Hello { worker, codec },
+            ChannelEvent::Message(msg) => Input::Message { worker, msg },
+            ChannelEvent::Violation(what) => Input::Violation { worker, what },
+            ChannelEvent::FrameBegun => Input::FrameBegun { worker },
+            ChannelEvent::NotArrived { seq } => {
+                Input::HandoffFailed { worker, seq, errno: Errno::EMFILE }
+            }
+            ChannelEvent::NotSent { seq, errno } => Input::HandoffFailed { worker, seq, errno },
+            ChannelEvent::InDoubt { seq } => Input::InDoubt { worker, seq },
+            ChannelEvent::Stray => Input::Stray { worker },
+            ChannelEvent::Closed => Input::ChannelClosed { worker },
+            ChannelEvent::User { .. }
+            | ChannelEvent::Skipped { .. }
+            | ChannelEvent::UserNotArrived
+            | ChannelEvent::Answer(_)
+            | ChannelEvent::Resend { .. } => return None,
+        })
+    }
+}

@@ -1,0 +1,128 @@
+//! A worker's channel and its socket: what a turn reads and sends.
+
+use std::io;
+
+use roundel_core::{
+    Attach, BYTES_PER_TURN, ChannelEvent, Codec, Config, Errno, MESSAGES_PER_TURN, READS_PER_TURN,
+    WorkerChannel,
+};
+
+use crate::primary::host;
+use crate::unix::channel::{End, NODE_ROOM};
+use crate::unix::transmit::{Flush, Sent, transmit};
+
+/// Whether a channel was read to would-block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadState {
+    /// Nothing more is there, or it is of no use to go on before something was sent: either way,
+    /// readiness will tell.
+    Wait,
+    /// The budget ran out.
+    More,
+    /// The channel has ended.
+    Closed,
+}
+
+/// The end of a new channel on this machine; `wanted` is the codec that the worker must speak, if
+/// not any.
+pub fn new(wanted: Option<Codec>, config: &Config) -> WorkerChannel {
+    WorkerChannel::new(wanted, config, host::HOST)
+}
+
+/// Reads within the budget of a turn and tells what happened, in order.
+pub fn read(
+    channel: &mut WorkerChannel,
+    end: &mut impl End,
+    buffer: &mut [u8],
+    mut tell: impl FnMut(ChannelEvent),
+) -> ReadState {
+    let (mut messages, mut bytes, mut reads) = (0, 0, 0);
+    loop {
+        while messages < MESSAGES_PER_TURN
+            && let Some(event) = channel.poll()
+        {
+            messages += u32::from(!matches!(event, ChannelEvent::Hello(_)));
+            tell(event);
+        }
+        if messages >= MESSAGES_PER_TURN {
+            return ReadState::More;
+        }
+        if !channel.wants_read() {
+            return ReadState::Wait;
+        }
+        if bytes >= BYTES_PER_TURN || reads >= READS_PER_TURN {
+            return ReadState::More;
+        }
+        reads += 1;
+        match receive(channel, end, buffer) {
+            Ok(0) => return end_of_file(channel, tell),
+            Ok(count) => bytes += count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                channel.would_block();
+                channel.poll().into_iter().for_each(tell);
+                return ReadState::Wait;
+            }
+            // The other end died with something unread: end of file comes next (unix(7)).
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
+            Err(_) => return end_of_file(channel, tell),
+        }
+    }
+}
+
+fn end_of_file(channel: &mut WorkerChannel, mut tell: impl FnMut(ChannelEvent)) -> ReadState {
+    channel.end();
+    while let Some(event) = channel.poll() {
+        tell(event);
+    }
+    ReadState::Closed
+}
+
+/// One read; handles that come along are closed at once.
+fn receive(
+    channel: &mut WorkerChannel,
+    end: &mut impl End,
+    buffer: &mut [u8],
+) -> io::Result<usize> {
+    let mut handles = Vec::new();
+    let count = match channel.wants_handles() {
+        true => end.recv_handles(buffer, NODE_ROOM, &mut handles)?,
+        false => end.recv(buffer)?,
+    };
+    channel.feed(&buffer[..count], handles.len());
+    Ok(count)
+}
+
+/// Sends what can be sent now, and tells what never can be.
+pub fn flush<'a, E: End>(
+    channel: &mut WorkerChannel,
+    end: &mut E,
+    mut resolve: impl FnMut(&Attach) -> Option<E::Lent<'a>>,
+    mut tell: impl FnMut(ChannelEvent),
+) -> Flush {
+    let flush = loop {
+        let Some(next) = channel.poll_transmit() else { break Flush::Done };
+        match transmit(end, &next, &mut resolve) {
+            Sent::Bytes(count) => channel.sent(count),
+            Sent::Blocked => break Flush::Blocked,
+            Sent::TooManyRefs => break Flush::TooManyRefs,
+            Sent::Closed => {
+                channel.hung_up();
+                break Flush::Closed;
+            }
+            Sent::Never(errno) => channel.not_sent(Errno(errno as i32)),
+        }
+    };
+    while let Some(event) = channel.poll_unsent() {
+        tell(event);
+    }
+    flush
+}
+
+/// Shuts down the receiving side: only what the worker wrote before is read, then end of file.
+pub fn shutdown_read(channel: &mut WorkerChannel, end: &mut impl End) {
+    channel.read_was_shut();
+    end.shutdown_read();
+}
+
+#[cfg(test)]
+mod tests;
