@@ -1,7 +1,10 @@
 //! The life of a worker as a table: the code follows it, the docs print it.
 
+#[cfg(feature = "inspect")]
 use alloc::string::String;
-use core::fmt::{self, Write};
+use core::fmt;
+#[cfg(feature = "inspect")]
+use core::fmt::Write;
 
 use serde::{Deserialize, Serialize};
 
@@ -70,6 +73,7 @@ pub(crate) enum Step {
 }
 
 impl Step {
+    #[cfg(feature = "inspect")]
     const fn label(self) -> &'static str {
         match self {
             Step::Online => "online",
@@ -95,6 +99,7 @@ const TRANSITIONS: &[(Life, Step, Life)] = &[
 ];
 
 /// The table as a Mermaid state diagram.
+#[cfg(feature = "inspect")]
 pub fn life_diagram() -> String {
     let mut text = String::from("stateDiagram-v2\n    [*] --> starting\n");
     for (from, step, to) in TRANSITIONS {

@@ -4,4 +4,5 @@
 pub(crate) mod borrowed;
 pub(crate) mod inbox;
 pub mod native;
+#[cfg(feature = "node")]
 pub mod node;

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 
 use nix::sys::socket::{Shutdown, shutdown};
+#[cfg(feature = "node")]
 use roundel_core::node::{WorkerEvent, WorkerSide};
 use roundel_core::wire;
 use roundel_core::{Codec, Config, ConnRange, Custody, DecodeError, FromWorker, Inbox, ToWorker};
@@ -26,21 +27,25 @@ pub(super) struct PrimaryChannel {
 #[derive(Debug)]
 enum Speech {
     Native(Inbox<OwnedFd>),
+    #[cfg(feature = "node")]
     Node(Box<WorkerSide<OwnedFd>>),
 }
 
 impl PrimaryChannel {
     pub(super) fn new(fd: OwnedFd, codec: Codec) -> PrimaryChannel {
         let mut outbox = Outbox::new();
-        let (max_frame, max_line) = Config::builder()
-            .build()
-            .map_or((1 << 20, 8 << 20), |config| (*config.max_frame(), *config.max_line()));
+        let config = Config::builder().build();
         let speech = match codec {
-            Codec::Node => Speech::Node(Box::new(WorkerSide::new(max_line))),
+            #[cfg(feature = "node")]
+            Codec::Node => {
+                let max_line = config.map_or(8 << 20, |config| *config.max_line());
+                Speech::Node(Box::new(WorkerSide::new(max_line)))
+            }
             _ => {
                 let mut hello = Vec::new();
                 wire::encode_hello(&mut hello);
                 outbox.interject(&hello);
+                let max_frame = config.map_or(1 << 20, |config| *config.max_frame());
                 Speech::Native(Inbox::new(max_frame))
             }
         };
@@ -49,7 +54,11 @@ impl PrimaryChannel {
     }
 
     pub(super) fn is_node(&self) -> bool {
-        matches!(self.speech, Speech::Node(_))
+        match self.speech {
+            Speech::Native(_) => false,
+            #[cfg(feature = "node")]
+            Speech::Node(_) => true,
+        }
     }
 
     pub(super) fn fd(&self) -> &Arc<OwnedFd> {
@@ -78,7 +87,9 @@ impl PrimaryChannel {
         match &mut self.speech {
             Speech::Native(inbox) => inbox.feed(bytes, handles),
             // Node sends one a message; others would belong to nothing.
+            #[cfg(feature = "node")]
             Speech::Node(_) if handles.len() > 1 => return Ok(false),
+            #[cfg(feature = "node")]
             Speech::Node(side) => side.feed(bytes, handles.pop()),
         }
         Ok(len > 0)
@@ -97,6 +108,7 @@ impl PrimaryChannel {
                 let fds = (0..received.handles).map_while(|_| inbox.take_handle());
                 (received.msg, custody.admit_all(fds))
             })),
+            #[cfg(feature = "node")]
             Speech::Node(side) => loop {
                 match side.poll()? {
                     Some(WorkerEvent::Message { msg, handle }) => {
@@ -121,6 +133,7 @@ impl PrimaryChannel {
                     // Only a query's data could be too long, which `ask` leaves to the primary.
                     let _ = wire::encode(msg, u32::MAX, bytes);
                 }
+                #[cfg(feature = "node")]
                 Speech::Node(side) => side.encode(msg, bytes),
             },
             |never| match *never {},
