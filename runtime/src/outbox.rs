@@ -195,7 +195,8 @@ impl<M, H> Outbox<M, H> {
                 self.begun = 1;
                 Ok(())
             }
-            Err(errno) => {
+            Err(error) => {
+                let errno = Errno::from_raw(error.0);
                 // Not one byte went: the message stays whole, to be encoded again.
                 self.bytes.clear();
                 Err(stopped_by(errno).unwrap_or_else(|| self.fail(errno)))
@@ -208,7 +209,9 @@ impl<M, H> Outbox<M, H> {
             match end.send(&self.bytes[self.sent..], &[]) {
                 Ok(count) => self.sent += count,
                 // Bytes alone fail for no other reason than that the channel is gone.
-                Err(errno) => return Err(stopped_by(errno).unwrap_or(Flush::Closed)),
+                Err(error) => {
+                    return Err(stopped_by(Errno::from_raw(error.0)).unwrap_or(Flush::Closed));
+                }
             }
         }
         Ok(())

@@ -178,7 +178,8 @@ impl WorkerDriver {
     }
 
     fn bind(&mut self, key: &ListenKey, backlog: u32, data: Vec<u8>) -> io::Result<Listener> {
-        let (fd, bound) = socket::bind(key, backlog, &socket::Inherited::default())?;
+        let (fd, bound) = socket::bind(key, backlog, &socket::Inherited::default())
+            .map_err(|errno| io::Error::from_raw_os_error(errno.0))?;
         let sockname = bound.sockname.clone();
         self.bound.push(bound);
         Ok(Listener { from: From::Own(Arc::new(fd), None), sockname, data })
