@@ -53,3 +53,7 @@ pub use worker::{Incoming, Listener, Worker};
 /// A primary whose workers run this same executable: see [`roundel_runtime::primary::Primary`].
 #[cfg(feature = "primary")]
 pub type Primary = roundel_runtime::primary::Primary<reactor::Reactor>;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
