@@ -282,8 +282,19 @@
 //! flight a worker, listeners, frames, restarts. Outputs grow at most linearly in the inputs since
 //! the last drain. Nothing panics, and nothing is allocated on the path of a connection once the
 //! tables have grown to their size.
+//!
+//! # Features
+//!
+//! None is on by default: both machines and the native codec are always there.
+//!
+//! | feature | adds |
+//! |---|---|
+//! | `node` | [`node`], the codec of Node's `cluster`; compiles serde_json |
+//! | `journal` | [`journal`], recorded runs and their replay |
+//! | `inspect` | [`Primary::check`], [`held`](Primary::held), [`canonical`](Primary::canonical), [`view`](Primary::view) and [`deadline`](Primary::deadline), [`Worker::check`] and [`held`](Worker::held), [`life_diagram`]: for tests, searches, and reading snapshots |
 #![no_std]
 #![forbid(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 extern crate alloc;
 
@@ -294,6 +305,7 @@ mod config;
 mod custody;
 mod error;
 mod id;
+#[cfg(feature = "journal")]
 pub mod journal;
 mod msg;
 mod primary;
@@ -319,12 +331,15 @@ pub use msg::{
     Address, Errno, FromWorker, Granted, ListenKey, MAX_UNIX_PATH, SockName, ToWorker, Transport,
 };
 pub use primary::{
-    Attach, Broken, Canonical, CanonicalView, Command, ConnEnd, Event, ExitClass, ExitStatus,
-    Input, LastExit, ListenerStatus, Output, Primary, Refusal, Signal, SpawnError, Totals, Verdict,
-    Violation, WorkerStatus,
+    Attach, Command, ConnEnd, Event, ExitClass, ExitStatus, Input, LastExit, ListenerStatus,
+    Output, Primary, Refusal, Signal, SpawnError, Totals, Verdict, Violation, WorkerStatus,
 };
+#[cfg(feature = "inspect")]
+pub use primary::{Broken, Canonical, CanonicalView};
 pub use time::Time;
 pub use timers::{Deadline, Timer};
-pub use transitions::{Life, life_diagram};
+pub use transitions::Life;
+#[cfg(feature = "inspect")]
+pub use transitions::life_diagram;
 pub use wire::{Codec, DecodeError};
 pub use worker::{Worker, WorkerInput, WorkerOutput};

@@ -1,7 +1,10 @@
 //! The life of a worker as tables: the code follows them, the docs print them.
 
+#[cfg(feature = "inspect")]
 use alloc::string::String;
-use core::fmt::{self, Write};
+use core::fmt;
+#[cfg(feature = "inspect")]
+use core::fmt::Write;
 
 use serde::{Deserialize, Serialize};
 
@@ -72,6 +75,7 @@ pub(crate) enum Step {
 }
 
 impl Step {
+    #[cfg(feature = "inspect")]
     const fn label(self) -> &'static str {
         match self {
             Step::Online => "online",
@@ -163,6 +167,7 @@ impl Intent {
 }
 
 /// The tables as a Mermaid state diagram.
+#[cfg(feature = "inspect")]
 pub fn life_diagram() -> String {
     let mut text = String::from("stateDiagram-v2\n    state worker {\n        [*] --> starting\n");
     for (from, step, to) in TRANSITIONS {
@@ -185,6 +190,7 @@ pub fn life_diagram() -> String {
 }
 
 /// A region of the diagram, which is in some state at any time like the others.
+#[cfg(feature = "inspect")]
 fn part<P: Part>(text: &mut String, what: &str, name: fn(P) -> &'static str) {
     text.push_str("        --\n");
     for (from, why, to) in P::MOVES {

@@ -1,7 +1,7 @@
 //! Roundel on mio: the primary's event loop, and the worker API for programs that wait by
 //! themselves or with mio.
 //!
-//! A program that is its own worker:
+//! A program that is its own worker, and its own primary with the feature `primary`:
 //!
 //! ```no_run
 //! use std::io::Write;
@@ -19,15 +19,33 @@
 //!     Ok(worker.finish())
 //! }
 //! ```
+//!
+//! None of these features is on by default: the worker API is always there.
+//!
+//! | feature | adds |
+//! |---|---|
+//! | `primary` | [`Primary`], [`is_primary`] and the [`reactor`]; compiles serde_json |
+//! | `node` | workers under a primary of Node; without it [`Worker::join`] fails there; compiles serde_json |
+//! | `demo` | [`demo`]; compiles httparse |
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "demo")]
 pub mod demo;
+#[cfg(feature = "primary")]
 pub mod reactor;
 mod worker;
 
+#[cfg(feature = "primary")]
 pub use roundel_runtime::exit::Exit;
+#[cfg(feature = "primary")]
 pub use roundel_runtime::primary::is_primary;
 pub use roundel_runtime::worker::{Connection, Listener, Standing, command, slot, worker_id};
 pub use worker::Worker;
 
 /// A primary whose workers run this same executable: see [`roundel_runtime::primary::Primary`].
+#[cfg(feature = "primary")]
 pub type Primary = roundel_runtime::primary::Primary<reactor::Reactor>;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -95,7 +95,8 @@ impl Worker {
     /// before inherit the channel.
     ///
     /// # Errors
-    /// If the environment names a channel that is none, or for want of descriptors.
+    /// If the environment names a channel that is none, or for want of descriptors; `Unsupported`
+    /// under a primary of Node, without the feature `node`.
     pub fn join() -> io::Result<Worker> {
         Worker::over(WorkerDriver::join()?)
     }

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use async_io::Async;
+use futures_lite::io::{AsyncRead, AsyncWrite};
 use roundel_core::SockName;
 use roundel_runtime::worker;
-use smol::io::{AsyncRead, AsyncWrite};
 
 type Watch = Async<Arc<worker::Connection>>;
 

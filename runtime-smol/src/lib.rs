@@ -1,6 +1,6 @@
 //! Roundel on smol: the primary's event loop on async-io, and the worker API for async programs.
 //!
-//! A program that is its own worker:
+//! A program that is its own worker, and its own primary with the feature `primary`:
 //!
 //! ```no_run
 //! use std::process::ExitCode;
@@ -21,20 +21,39 @@
 //!     })
 //! }
 //! ```
+//!
+//! None of these features is on by default: the worker API is always there.
+//!
+//! | feature | adds |
+//! |---|---|
+//! | `primary` | [`Primary`], [`is_primary`] and the [`reactor`]; compiles serde_json |
+//! | `node` | workers under a primary of Node; without it [`Worker::join`] fails there; compiles serde_json |
+//! | `demo` | [`demo`]; compiles httparse |
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod connection;
+#[cfg(feature = "demo")]
 pub mod demo;
 mod driver;
+#[cfg(feature = "primary")]
 pub mod reactor;
+#[cfg(any(feature = "demo", feature = "primary"))]
 mod set;
 mod watch;
 mod worker;
 
 pub use connection::Connection;
+#[cfg(feature = "primary")]
 pub use roundel_runtime::exit::Exit;
+#[cfg(feature = "primary")]
 pub use roundel_runtime::primary::is_primary;
 pub use roundel_runtime::worker::{Standing, command, slot, worker_id};
 pub use worker::{Incoming, Listener, Worker};
 
 /// A primary whose workers run this same executable: see [`roundel_runtime::primary::Primary`].
+#[cfg(feature = "primary")]
 pub type Primary = roundel_runtime::primary::Primary<reactor::Reactor>;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,5 +1,6 @@
 //! Text on its way to people and from them.
 
+#[cfg(feature = "observe")]
 use std::fmt::Write;
 
 /// A whole number of the command line or an address. Digits only: what `u32::from_str` takes beyond
@@ -17,6 +18,7 @@ pub fn number(text: &str, min: u32, max: u32) -> Result<u32, String> {
 
 /// What may be shown on a line of a terminal: line breaks, control characters (escape sequences
 /// begin with one) and invisible ones that turn text around are written as `\n` and `\u{1b}`.
+#[cfg(feature = "observe")]
 pub(crate) fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
@@ -30,6 +32,7 @@ pub(crate) fn printable(text: &str) -> String {
 }
 
 /// At most about `max` bytes of a text; what was left out is told by its length.
+#[cfg(feature = "observe")]
 pub(crate) fn cut(mut text: String, max: usize) -> String {
     let len = text.len();
     if len > max {

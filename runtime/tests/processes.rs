@@ -11,11 +11,11 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::path::PathBuf;
 use std::process::Command;
 
-use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal as Raw, raise};
-use roundel_core::{Address, ExitStatus, ListenKey, Slot, Transport, WorkerId};
+use roundel_core::{Address, Errno, ExitStatus, ListenKey, Slot, Transport, WorkerId};
 use roundel_runtime::unix::channel;
 use roundel_runtime::unix::limits::{self, OpenFiles};
 use roundel_runtime::unix::process::{self, Program, SpawnError, Spawned};
@@ -185,7 +185,7 @@ fn a_worker_that_cannot_start_leaves_nothing() {
         let missing = spawn("no-program-has-this-name", &[], &[]);
         assert_eq!(missing.unwrap_err(), SpawnError::NotFound);
         let forbidden = spawn(path.to_str().unwrap(), &[], &[]);
-        assert_eq!(forbidden.unwrap_err(), SpawnError::NotExecutable(Errno::EACCES as i32));
+        assert_eq!(forbidden.unwrap_err(), SpawnError::NotExecutable(libc::EACCES));
     }
     fs::remove_file(&path).unwrap();
     assert_eq!(reaped(), []);
@@ -257,10 +257,10 @@ fn acks_of_a_killed_worker_are_read_before_its_end() {
     wait_for_end(worker.pid);
     let mut buffer = [0; 64];
     let fd = worker.channel.as_fd();
-    assert_eq!(channel::send(fd, b"more", &[]), Err(Errno::EPIPE));
+    assert_eq!(channel::send(fd, b"more", &[]), Err(Errno(libc::EPIPE)));
     assert_eq!(channel::recv(fd, &mut buffer).unwrap(), 3);
     let error = channel::recv(fd, &mut buffer).unwrap_err();
-    assert_eq!(error.raw_os_error(), Some(Errno::ECONNRESET as i32));
+    assert_eq!(error.raw_os_error(), Some(libc::ECONNRESET));
     assert_eq!(channel::recv(fd, &mut buffer).unwrap(), 0);
     // What it never took is still whole here.
     channel::send(cargo.as_fd(), b"alive", &[]).unwrap();

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::convert::Infallible;
 
 use super::outbox::{Outbox, Transmit};
-use crate::node::{WorkerEvent, WorkerSide};
+use crate::node::{self, WorkerEvent, WorkerSide};
 use crate::{Codec, ConnRange, Custody, DecodeError, FromWorker, Inbox, ToWorker, wire};
 
 /// A worker's end of the channel to its primary, whichever codec that speaks. `T` stands for a
@@ -35,11 +35,12 @@ enum Speech<T> {
 }
 
 impl<T> PrimaryChannel<T> {
-    /// A channel at its start. A frame or line may have so many bytes.
-    pub fn new(codec: Codec, max_frame: u32, max_line: u32) -> Self {
+    /// A channel at its start. A frame or line may have so many bytes. `None` for a primary of
+    /// Node if the feature `node` is off.
+    pub fn new(codec: Codec, max_frame: u32, max_line: u32) -> Option<Self> {
         let mut outbox = Outbox::new();
         let speech = match codec {
-            Codec::Node => Speech::Node(Box::new(WorkerSide::new(max_line))),
+            Codec::Node => Speech::Node(Box::new(node::worker_side(max_line)?)),
             Codec::Native => {
                 let mut hello = Vec::new();
                 wire::encode_hello(&mut hello);
@@ -47,7 +48,7 @@ impl<T> PrimaryChannel<T> {
                 Speech::Native(Inbox::new(max_frame))
             }
         };
-        PrimaryChannel { speech, outbox }
+        Some(PrimaryChannel { speech, outbox })
     }
 
     /// Whether it is Node's primary.

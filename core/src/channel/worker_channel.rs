@@ -5,7 +5,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use super::outbox::{Outbox, Transmit};
-use crate::node::{Host, PrimarySide};
+use crate::node::{self, Host, PrimarySide};
 use crate::wire::{self, Decoder};
 use crate::{
     Attach, ChannelEvent, Codec, Config, DecodeError, Errno, FromWorker, ToWorker, Violation,
@@ -62,7 +62,8 @@ enum Speech {
 
 impl WorkerChannel {
     /// A channel at its start; `wanted` is the codec that the worker must speak, if not any, and
-    /// `host` the machine's errors and sockets as Node workers need to know them.
+    /// `host` what a Node worker's asks may be about. Without the feature `node` Node workers are
+    /// ended with [`Violation::UnknownCodec`].
     pub fn new(wanted: Option<Codec>, config: &Config, host: Host) -> Self {
         let max_line = *config.max_line();
         let mut channel = WorkerChannel {
@@ -79,13 +80,14 @@ impl WorkerChannel {
         };
         if *config.pass_listeners() {
             // The primary speaks first, so there is nothing to find out.
-            channel.speech = channel.node();
+            channel.speech = channel.node().unwrap_or(Speech::Discarding);
         }
         channel
     }
 
-    fn node(&self) -> Speech {
-        Speech::Node(Box::new(PrimarySide::new(self.max_line).on(self.host)))
+    fn node(&self) -> Option<Speech> {
+        let side = node::primary_side(self.max_line, self.host)?;
+        Some(Speech::Node(Box::new(side)))
     }
 
     /// Whether to read: nothing is read from a worker to which much waits to be sent, unless
@@ -125,16 +127,20 @@ impl WorkerChannel {
 
     fn find_codec(&mut self, first: u8) {
         let codec = Codec::detect(first).filter(|codec| self.wanted.is_none_or(|w| w == *codec));
-        let Some(codec) = codec else { return self.give_up(Violation::UnknownCodec) };
-        self.speech = match codec {
-            Codec::Native => {
-                let mut hello = Vec::new();
-                wire::encode_hello(&mut hello);
-                self.outbox.interject(&hello);
-                Speech::Native(Decoder::new(self.max_frame))
-            }
-            Codec::Node => self.node(),
+        let speech = match codec {
+            Some(Codec::Native) => Some(Speech::Native(Decoder::new(self.max_frame))),
+            Some(Codec::Node) => self.node(),
+            None => None,
         };
+        let (Some(codec), Some(speech)) = (codec, speech) else {
+            return self.give_up(Violation::UnknownCodec);
+        };
+        if codec == Codec::Native {
+            let mut hello = Vec::new();
+            wire::encode_hello(&mut hello);
+            self.outbox.interject(&hello);
+        }
+        self.speech = speech;
         self.events.push_back(ChannelEvent::Hello(codec));
     }
 

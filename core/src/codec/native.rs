@@ -123,6 +123,7 @@ pub(crate) fn encode_frame(
 }
 
 /// Shows the encoding of a value to `sink`, piece by piece.
+#[cfg(feature = "journal")]
 pub(crate) fn encoding(value: &impl Serialize, sink: impl FnMut(&[u8])) {
     // It fails only for types without an encoding, of which there are none here.
     let _ = bincode::serde::encode_into_writer(value, Sink(sink), BODY);
@@ -137,8 +138,10 @@ impl bincode::enc::write::Writer for Appender<'_> {
     }
 }
 
+#[cfg(feature = "journal")]
 struct Sink<F>(F);
 
+#[cfg(feature = "journal")]
 impl<F: FnMut(&[u8])> bincode::enc::write::Writer for Sink<F> {
     fn write(&mut self, bytes: &[u8]) -> Result<(), bincode::error::EncodeError> {
         (self.0)(bytes);

@@ -100,6 +100,7 @@ impl LinkedLists {
         self.ends.len() as u32
     }
 
+    #[cfg(feature = "inspect")]
     pub(crate) fn iter(&self, list: u32) -> impl Iterator<Item = u32> {
         // Bounded, so that entries read from a damaged snapshot can't go round for ever.
         core::iter::successors(self.first(list), |&index| self.after(index))

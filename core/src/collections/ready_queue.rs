@@ -31,6 +31,7 @@ impl ReadyQueue {
     }
 
     /// The number in flight under which a worker is filed.
+    #[cfg(feature = "inspect")]
     pub(crate) fn level_of(&self, worker: u32) -> Option<u32> {
         self.levels.list_of(worker)
     }
@@ -55,6 +56,7 @@ impl ReadyQueue {
     }
 
     /// All workers in the order of service.
+    #[cfg(feature = "inspect")]
     pub(crate) fn iter(&self) -> impl Iterator<Item = u32> {
         (0..self.levels.count()).flat_map(|level| self.levels.iter(level))
     }

@@ -109,6 +109,7 @@ impl<K: Id, T> Slab<K, T> {
         self.entries.get_mut(at as usize)?.as_mut().map(|(_, value)| value)
     }
 
+    #[cfg(feature = "inspect")]
     pub(crate) fn key_at(&self, at: u32) -> Option<K> {
         self.entries.get(at as usize)?.as_ref().map(|(key, _)| *key)
     }

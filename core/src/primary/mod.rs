@@ -24,7 +24,9 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 pub use input::{Command, ExitStatus, Input, SpawnError, Violation};
-pub use inspect::{Broken, Canonical, CanonicalView, ListenerStatus, Totals, WorkerStatus};
+#[cfg(feature = "inspect")]
+pub use inspect::{Broken, Canonical, CanonicalView};
+pub use inspect::{ListenerStatus, Totals, WorkerStatus};
 pub use output::{Attach, ConnEnd, Event, ExitClass, Output, Refusal, Signal, Verdict};
 pub use state::LastExit;
 

@@ -39,6 +39,7 @@ impl Stop {
     }
 
     /// What it is apart from its deadline.
+    #[cfg(feature = "inspect")]
     pub(super) fn without_time(&self) -> impl core::hash::Hash {
         (self.phase, &self.verdict)
     }

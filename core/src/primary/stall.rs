@@ -20,6 +20,7 @@ pub(crate) struct Stall {
 
 impl Stall {
     /// What it is apart from the clock and from names.
+    #[cfg(feature = "inspect")]
     pub(super) fn facts(&self) -> (Time, bool, bool) {
         (self.since, self.front.is_some(), self.reported)
     }

@@ -1,5 +1,6 @@
 //! The worker's side: one door in, one door out, the same as the primary's.
 
+#[cfg(feature = "inspect")]
 mod check;
 mod conns;
 mod input;

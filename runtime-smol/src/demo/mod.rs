@@ -11,9 +11,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker, ready};
 
+use futures_lite::stream::Stream;
 use roundel_runtime::demo::{self, Clients, Watcher};
 use roundel_runtime::worker::Standing;
-use smol::stream::Stream;
 
 use crate::set::Set;
 use crate::{Incoming, Listener, Worker};

@@ -11,6 +11,7 @@ use roundel_core::ListenKey;
 use roundel_runtime::worker::{Listener, Shared, WorkerDriver};
 
 use super::waiters::{Waiter, Waiters};
+#[cfg(feature = "demo")]
 use crate::set::Set;
 use crate::watch::Watched;
 
@@ -51,6 +52,7 @@ impl Inner {
 
     /// Has a set watch the channel and `panic_fd` under one key, until
     /// [`leave_set`](Inner::leave_set).
+    #[cfg(feature = "demo")]
     pub(super) fn watch_in(&self, set: &Set, key: u64) -> io::Result<()> {
         if let Some(channel) = self.shared.with(|driver| driver.channel_fd().cloned()) {
             set.add(channel, key, false)?;

@@ -6,13 +6,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use futures_lite::stream::Stream;
 use roundel_core::SockName;
 use roundel_runtime::worker::{self, Standing, WorkerDriver};
-use smol::stream::Stream;
 
 use super::inner::Inner;
 use super::waiters::Waiter;
 use crate::Connection;
+#[cfg(feature = "demo")]
 use crate::set::Set;
 use crate::watch::Watched;
 
@@ -75,6 +76,7 @@ impl Listener {
     }
 
     /// Has a set watch it, where this process accepts by itself.
+    #[cfg(feature = "demo")]
     pub(crate) fn watch_in(&self, set: &Set, key: u64) -> io::Result<()> {
         self.listener.own_fd().map_or(Ok(()), |fd| set.add(fd, key, false))
     }
@@ -137,6 +139,7 @@ pub struct Incoming<'a> {
 
 impl Incoming<'_> {
     /// See [`Listener::decline`].
+    #[cfg(feature = "demo")]
     pub(crate) fn poll_decline(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         self.listener.poll_decline(&self.who, cx)
     }

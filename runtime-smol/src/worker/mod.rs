@@ -12,11 +12,12 @@ pub(crate) mod tests;
 mod waiters;
 
 use async_io::Timer;
+use futures_lite::future;
 use roundel_core::{Address, ListenKey};
 use roundel_runtime::address;
 use roundel_runtime::worker::{Standing, WorkerDriver};
-use smol::future;
 
+#[cfg(feature = "demo")]
 use crate::set::Set;
 use inner::Inner;
 pub use listener::{Incoming, Listener};
@@ -62,7 +63,8 @@ impl Worker {
     ///
     /// # Errors
     /// If the environment names a channel that is none, or for want of descriptors
-    /// or of a thread, which async-io has for itself.
+    /// or of a thread, which async-io has for itself; `Unsupported` under a primary of Node,
+    /// without the feature `node`.
     pub fn join() -> io::Result<Worker> {
         Worker::over(WorkerDriver::join()?)
     }
@@ -152,22 +154,26 @@ impl Worker {
     /// [`finish`](Worker::finish)es. When the key is named, [`turn`](Worker::turn) is to be called,
     /// which wakes those who wait. A listener that this process accepts from by itself is watched
     /// [likewise](Listener::watch_in).
+    #[cfg(feature = "demo")]
     pub(crate) fn watch_in(&self, set: &Set, key: u64) -> io::Result<()> {
         self.inner.watch_in(set, key)
     }
 
     /// Has the set watch for room in the channel too, or no longer.
+    #[cfg(feature = "demo")]
     pub(crate) fn rewatch_in(&self, set: &Set, key: u64, writable: bool) -> io::Result<()> {
         let channel = self.inner.shared.with(|driver| driver.channel_fd().cloned());
         channel.map_or(Ok(()), |channel| set.renew(channel, key, writable))
     }
 
     /// Whether there is something that the channel has no room for yet.
+    #[cfg(feature = "demo")]
     pub(crate) fn wants_write(&self) -> bool {
         self.inner.shared.with(|driver| driver.wants_write())
     }
 
     /// Reads and writes what is possible now.
+    #[cfg(feature = "demo")]
     pub(crate) fn turn(&self) {
         self.inner.with(None, WorkerDriver::turn);
     }

@@ -41,6 +41,7 @@ impl Console {
     }
 
     /// With what each line begins.
+    #[cfg(feature = "primary")]
     pub(crate) fn name(&self) -> &'static str {
         self.name
     }
@@ -59,6 +60,7 @@ impl Console {
     }
 
     /// Shows lines as they are, each with its line end.
+    #[cfg(feature = "primary")]
     pub(crate) fn show(&self, text: &str) {
         if let Some(lines) = &self.lines {
             lines.push(&[text]);

@@ -7,6 +7,7 @@
 pub mod console;
 pub mod control;
 pub mod eventlog;
+#[cfg(feature = "primary")]
 pub mod journal;
 mod lines;
 pub mod status;

@@ -3,7 +3,7 @@
 use std::io;
 
 use roundel_core::{
-    Attach, BYTES_PER_TURN, ChannelEvent, Codec, Config, Errno, MESSAGES_PER_TURN, READS_PER_TURN,
+    Attach, BYTES_PER_TURN, ChannelEvent, Codec, Config, MESSAGES_PER_TURN, READS_PER_TURN,
     WorkerChannel,
 };
 
@@ -109,7 +109,7 @@ pub fn flush<'a, E: End>(
                 channel.hung_up();
                 break Flush::Closed;
             }
-            Sent::Never(errno) => channel.not_sent(Errno(errno as i32)),
+            Sent::Never(errno) => channel.not_sent(errno),
         }
     };
     while let Some(event) = channel.poll_unsent() {

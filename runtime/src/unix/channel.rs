@@ -48,7 +48,11 @@ pub trait End {
     ///
     /// # Errors
     /// As that one.
-    fn send(&mut self, bytes: &[u8], handles: &[Self::Lent<'_>]) -> Result<usize, Errno>;
+    fn send(
+        &mut self,
+        bytes: &[u8],
+        handles: &[Self::Lent<'_>],
+    ) -> Result<usize, roundel_core::Errno>;
 
     /// As [`shutdown_read`]. It fails only if the other end is closed already, which has the same
     /// effect.
@@ -72,7 +76,11 @@ impl End for BorrowedFd<'_> {
         Ok(recv_some_handles(*self, buffer, room, handles)?.len)
     }
 
-    fn send(&mut self, bytes: &[u8], handles: &[BorrowedFd<'_>]) -> Result<usize, Errno> {
+    fn send(
+        &mut self,
+        bytes: &[u8],
+        handles: &[BorrowedFd<'_>],
+    ) -> Result<usize, roundel_core::Errno> {
         send(*self, bytes, handles)
     }
 
@@ -141,11 +149,15 @@ pub fn recv_some_handles(
 ///
 /// # Errors
 /// As sendmsg(2): EAGAIN when the channel is full; EINVAL for more than 253 descriptors.
-pub fn send(fd: BorrowedFd<'_>, bytes: &[u8], handles: &[BorrowedFd<'_>]) -> Result<usize, Errno> {
+pub fn send(
+    fd: BorrowedFd<'_>,
+    bytes: &[u8],
+    handles: &[BorrowedFd<'_>],
+) -> Result<usize, roundel_core::Errno> {
     loop {
         match crate::unix::sys::send_handles(fd, bytes, handles) {
             Err(Errno::EINTR) => {}
-            other => return other,
+            other => return other.map_err(|errno| roundel_core::Errno(errno as i32)),
         }
     }
 }
@@ -224,7 +236,10 @@ mod tests {
         let (ours, theirs) = pair().unwrap();
         send(theirs.as_fd(), b"before", &[]).unwrap();
         shutdown_read(ours.as_fd()).unwrap();
-        assert_eq!(send(theirs.as_fd(), b"after", &[]), Err(Errno::EPIPE));
+        assert_eq!(
+            send(theirs.as_fd(), b"after", &[]),
+            Err(roundel_core::Errno(Errno::EPIPE as i32))
+        );
         let mut buffer = [0; 64];
         assert_eq!(recv(ours.as_fd(), &mut buffer).unwrap(), 6);
         assert_eq!(recv(ours.as_fd(), &mut buffer).unwrap(), 0);
@@ -237,7 +252,7 @@ mod tests {
         send(theirs.as_fd(), b"ack", &[]).unwrap();
         drop(theirs);
         let mut buffer = [0; 64];
-        assert_eq!(send(ours.as_fd(), b"more", &[]), Err(Errno::EPIPE));
+        assert_eq!(send(ours.as_fd(), b"more", &[]), Err(roundel_core::Errno(Errno::EPIPE as i32)));
         assert_eq!(recv(ours.as_fd(), &mut buffer).unwrap(), 3);
         let error = recv(ours.as_fd(), &mut buffer).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);

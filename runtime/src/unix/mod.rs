@@ -6,14 +6,24 @@
 
 pub mod channel;
 pub mod clock;
+#[cfg(feature = "primary")]
 pub mod group;
+#[cfg(feature = "primary")]
 pub mod limits;
+#[cfg(feature = "primary")]
 pub mod process;
+#[cfg(feature = "primary")]
 pub(crate) mod reserve;
+#[cfg(feature = "primary")]
 pub(crate) mod same_file;
+#[cfg(feature = "primary")]
 pub mod signals;
+#[cfg(feature = "primary")]
 pub mod sock_diag;
+#[cfg_attr(not(feature = "primary"), expect(dead_code, reason = "some of it only primaries call"))]
 pub mod socket;
+#[cfg_attr(not(feature = "primary"), expect(dead_code, reason = "some of it only primaries call"))]
 pub(crate) mod sys;
 pub mod transmit;
 pub(crate) mod unix_path;
+pub mod variables;

@@ -110,8 +110,9 @@ pub fn bind(
     key: &ListenKey,
     backlog: u32,
     inherited: &Inherited,
-) -> Result<(OwnedFd, Bound), Errno> {
-    bind_or_replace(key, backlog, inherited, true)
+) -> Result<(OwnedFd, Bound), roundel_core::Errno> {
+    let bound = bind_or_replace(key, backlog, inherited, true);
+    bound.map_err(|errno| roundel_core::Errno(errno as i32))
 }
 
 /// The same, but leaves any path that exists alone, as bind(2) does: for an ask of somebody who may
@@ -123,8 +124,9 @@ pub fn bind_new(
     key: &ListenKey,
     backlog: u32,
     inherited: &Inherited,
-) -> Result<(OwnedFd, Bound), Errno> {
-    bind_or_replace(key, backlog, inherited, false)
+) -> Result<(OwnedFd, Bound), roundel_core::Errno> {
+    let bound = bind_or_replace(key, backlog, inherited, false);
+    bound.map_err(|errno| roundel_core::Errno(errno as i32))
 }
 
 fn bind_or_replace(
@@ -292,7 +294,7 @@ fn take_inherited(number: RawFd, kind: SockType, inherited: &Inherited) -> Resul
 ///
 /// # Errors
 /// The errno of the call; EAFNOSUPPORT for an address that is neither IP nor unix.
-pub fn sockname(fd: &OwnedFd) -> Result<SockName, Errno> {
+pub(crate) fn sockname(fd: &OwnedFd) -> Result<SockName, Errno> {
     name_of(&getsockname(fd.as_raw_fd())?).ok_or(Errno::EAFNOSUPPORT)
 }
 
@@ -353,7 +355,7 @@ mod tests {
 
     use super::*;
 
-    fn bind_at(address: Address) -> Result<(OwnedFd, Bound), Errno> {
+    fn bind_at(address: Address) -> Result<(OwnedFd, Bound), roundel_core::Errno> {
         bind(&ListenKey::stream(address), 0, &Inherited::default())
     }
 
@@ -380,7 +382,7 @@ mod tests {
     fn a_port_in_use_is_told() {
         let (_fd, bound) = bind_at(Address::Ip("127.0.0.1:0".parse().unwrap())).unwrap();
         let SockName::Ip(addr) = bound.sockname else { panic!("not an IP address") };
-        assert_eq!(bind_at(Address::Ip(addr)).unwrap_err(), Errno::EADDRINUSE);
+        assert_eq!(bind_at(Address::Ip(addr)).unwrap_err(), roundel_core::Errno::EADDRINUSE);
     }
 
     #[test]
@@ -391,7 +393,7 @@ mod tests {
         let (fd, bound) = bind_at(address.clone()).unwrap();
         let _client = UnixStream::connect(&path).unwrap();
         assert!(accept(fd.as_fd()).unwrap().is_some());
-        assert_eq!(bind_at(address).unwrap_err(), Errno::EADDRINUSE);
+        assert_eq!(bind_at(address).unwrap_err(), roundel_core::Errno::EADDRINUSE);
         bound.unlink();
         assert!(!path.exists());
     }
@@ -402,7 +404,7 @@ mod tests {
         drop(UnixListener::bind(&path).unwrap());
         let key = ListenKey::stream(Address::Unix(path.to_str().unwrap().to_owned()));
         let refused = bind_new(&key, 0, &Inherited::default()).unwrap_err();
-        assert_eq!(refused, Errno::EADDRINUSE);
+        assert_eq!(refused, roundel_core::Errno::EADDRINUSE);
         assert!(path.exists());
         fs::remove_file(&path).unwrap();
         let (_fd, bound) = bind_new(&key, 0, &Inherited::default()).unwrap();
@@ -414,7 +416,7 @@ mod tests {
         let path = path("file");
         fs::write(&path, "kept").unwrap();
         let address = Address::Unix(path.to_str().unwrap().to_owned());
-        assert_eq!(bind_at(address.clone()).unwrap_err(), Errno::EADDRINUSE);
+        assert_eq!(bind_at(address.clone()).unwrap_err(), roundel_core::Errno::EADDRINUSE);
         assert_eq!(fs::read(&path).unwrap(), b"kept");
         fs::remove_file(&path).unwrap();
         let (_fd, bound) = bind_at(address).unwrap();
@@ -429,7 +431,7 @@ mod tests {
     fn only_inherited_descriptors_can_be_named() {
         let (fd, _) = bind_at(Address::Ip("127.0.0.1:0".parse().unwrap())).unwrap();
         let number = fd.as_raw_fd();
-        assert_eq!(bind_at(Address::Fd(number)).unwrap_err(), Errno::EBADF);
+        assert_eq!(bind_at(Address::Fd(number)).unwrap_err(), roundel_core::Errno::EBADF);
         let key = ListenKey::stream(Address::Fd(number));
         let (copy, bound) = bind(&key, 0, &Inherited(vec![number])).unwrap();
         assert_ne!(copy.as_raw_fd(), number);

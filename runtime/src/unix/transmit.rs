@@ -18,7 +18,7 @@ pub enum Sent {
     /// The other end is closed.
     Closed,
     /// This can never go, and none of its bytes went.
-    Never(Errno),
+    Never(roundel_core::Errno),
 }
 
 /// How the sending of everything that waited ended.
@@ -44,27 +44,30 @@ pub fn transmit<'a, H, E: End>(
         return outcome(end.send(transmit.bytes, &[]));
     };
     if transmit.handles.len() > MAX_HANDLES {
-        return Sent::Never(Errno::EINVAL);
+        return Sent::Never(roundel_core::Errno::EINVAL);
     }
-    let Some(first) = resolve(first) else { return Sent::Never(Errno::EBADF) };
+    let Some(first) = resolve(first) else { return Sent::Never(roundel_core::Errno::EBADF) };
     // A place for each, so that nothing is allocated.
     let mut places: [E::Lent<'a>; MAX_HANDLES] = std::array::from_fn(|_| first.clone());
     for (place, handle) in places.iter_mut().skip(1).zip(others) {
         match resolve(handle) {
             Some(resolved) => *place = resolved,
-            None => return Sent::Never(Errno::EBADF),
+            None => return Sent::Never(roundel_core::Errno::EBADF),
         }
     }
     outcome(end.send(transmit.bytes, &places[..transmit.handles.len()]))
 }
 
-fn outcome(sent: Result<usize, Errno>) -> Sent {
-    match sent {
-        Ok(count) => Sent::Bytes(count),
-        Err(Errno::EAGAIN) => Sent::Blocked,
-        Err(Errno::ETOOMANYREFS | Errno::ENOBUFS | Errno::ENOMEM) => Sent::TooManyRefs,
-        Err(Errno::EPIPE | Errno::ECONNRESET | Errno::ENOTCONN) => Sent::Closed,
-        Err(errno) => Sent::Never(errno),
+fn outcome(sent: Result<usize, roundel_core::Errno>) -> Sent {
+    let error = match sent {
+        Ok(count) => return Sent::Bytes(count),
+        Err(error) => error,
+    };
+    match Errno::from_raw(error.0) {
+        Errno::EAGAIN => Sent::Blocked,
+        Errno::ETOOMANYREFS | Errno::ENOBUFS | Errno::ENOMEM => Sent::TooManyRefs,
+        Errno::EPIPE | Errno::ECONNRESET | Errno::ENOTCONN => Sent::Closed,
+        _ => Sent::Never(error),
     }
 }
 

@@ -21,13 +21,13 @@ pub(super) struct ChannelIo {
 }
 
 impl ChannelIo {
-    pub(super) fn new(fd: OwnedFd, codec: Codec) -> ChannelIo {
+    pub(super) fn new(fd: OwnedFd, codec: Codec) -> Option<ChannelIo> {
         let (max_frame, max_line) = Config::builder()
             .build()
             .map_or((1 << 20, 8 << 20), |config| (*config.max_frame(), *config.max_line()));
-        let channel = PrimaryChannel::new(codec, max_frame, max_line);
+        let channel = PrimaryChannel::new(codec, max_frame, max_line)?;
         let buffer = vec![0; 16 * 1024].into_boxed_slice();
-        ChannelIo { fd: Arc::new(fd), channel, buffer }
+        Some(ChannelIo { fd: Arc::new(fd), channel, buffer })
     }
 
     pub(super) fn is_node(&self) -> bool {

@@ -54,9 +54,10 @@ impl WorkerDriver {
         Ok(WorkerDriver::new(environment::take_channel()?))
     }
 
-    /// A driver on this channel; without one it stands alone.
+    /// A driver on this channel; without one it stands alone, as it does on a channel of Node if the
+    /// feature `node` is off.
     pub fn new(channel: Option<(OwnedFd, Codec)>) -> WorkerDriver {
-        let channel = channel.map(|(fd, codec)| ChannelIo::new(fd, codec));
+        let channel = channel.and_then(|(fd, codec)| ChannelIo::new(fd, codec));
         let mut driver = WorkerDriver {
             core: Worker::new(),
             channel,
@@ -178,7 +179,8 @@ impl WorkerDriver {
     }
 
     fn bind(&mut self, key: &ListenKey, backlog: u32, data: Vec<u8>) -> io::Result<Listener> {
-        let (fd, bound) = socket::bind(key, backlog, &socket::Inherited::default())?;
+        let (fd, bound) = socket::bind(key, backlog, &socket::Inherited::default())
+            .map_err(|errno| io::Error::from_raw_os_error(errno.0))?;
         let sockname = bound.sockname.clone();
         self.bound.push(bound);
         Ok(Listener { from: From::Own(Arc::new(fd), None), sockname, data })

@@ -22,7 +22,7 @@ use nix::sys::socket::{
 use roundel_core::Codec;
 
 use crate::unix::channel::set_nonblocking;
-use crate::unix::process::{
+use crate::unix::variables::{
     CHANNEL_VAR, NODE_CHANNEL_VAR, NODE_FORMAT_VAR, NODE_WORKER_VAR, SLOT_VAR, VARIABLES,
     WORKER_VAR,
 };
@@ -71,7 +71,8 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
 ///
 /// # Errors
 /// `InvalidInput` if the variable names no open stream socket, or if a primary of Node wants a
-/// format other than JSON; `AlreadyExists` if the channel was taken before.
+/// format other than JSON; `Unsupported` under a primary of Node without the feature `node`;
+/// `AlreadyExists` if the channel was taken before.
 pub(super) fn take_channel() -> io::Result<Option<(OwnedFd, Codec)>> {
     static TAKEN: OnceLock<()> = OnceLock::new();
     let Some((name, codec)) = channel_variable() else { return Ok(None) };
@@ -82,6 +83,11 @@ pub(super) fn take_channel() -> io::Result<Option<(OwnedFd, Codec)>> {
     };
     let number = value.to_str().and_then(|text| text.parse::<i32>().ok());
     let number = number.ok_or_else(|| invalid("is no descriptor"))?;
+    if codec == Codec::Node && cfg!(not(feature = "node")) {
+        let words = "this program was built without roundel's feature `node`, and its primary is \
+            one of Node";
+        return Err(io::Error::new(io::ErrorKind::Unsupported, words));
+    }
     if codec == Codec::Node
         && let Some(format) = std::env::var_os(NODE_FORMAT_VAR)
         && format != "json"

@@ -219,8 +219,7 @@ impl Embedder {
             Output::Forget { worker } => drop(self.channels.remove(&worker)),
             Output::Bind { listener, key, backlog } => {
                 let bound = socket::bind(&key, backlog, &Inherited::default());
-                let result = bound.map_err(|errno| roundel_core::Errno(errno as i32));
-                let result = result.map(|(fd, bound)| {
+                let result = bound.map(|(fd, bound)| {
                     self.sockets.insert(listener, (fd, false));
                     bound.sockname
                 });

@@ -97,7 +97,7 @@ impl Tree {
 
     /// Where the core does not compile: file, first and last line, and whether arms are missing.
     fn errors(&self) -> Result<Vec<(PathBuf, Blame)>> {
-        let said = self.cargo(&["check", "-p", "roundel-core"])?;
+        let said = self.cargo(&["check", "-p", "roundel-core", "--all-features"])?;
         let mut errors = Vec::new();
         for message in said.iter().filter(|m| m["message"]["level"] == "error") {
             let text = message["message"]["message"].as_str().unwrap_or_default();

@@ -4,7 +4,8 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 
-use roundel_core::{Address, FromWorker, ListenKey, ListenerId, Seq, ToWorker, wire};
+use nix::libc;
+use roundel_core::{Address, Errno, FromWorker, ListenKey, ListenerId, Seq, ToWorker, wire};
 use roundel_runtime::unix::channel;
 
 fn main() {
@@ -78,7 +79,7 @@ fn misbehave(mode: &str) -> (OwnedFd, File) {
             let null = File::open("/dev/null").expect("/dev/null");
             let handles = [null.as_fd(); 250];
             for _ in 0..20 {
-                while channel::send(fd.as_fd(), &[0], &handles) == Err(nix::errno::Errno::EAGAIN) {
+                while channel::send(fd.as_fd(), &[0], &handles) == Err(Errno::EAGAIN) {
                     std::thread::yield_now();
                 }
             }
@@ -118,7 +119,7 @@ fn misbehave(mode: &str) -> (OwnedFd, File) {
             for byte in load.iter().cycle() {
                 let sent = loop {
                     match channel::send(fd.as_fd(), &[*byte], &[null.as_fd()]) {
-                        Err(nix::errno::Errno::EAGAIN) => std::thread::yield_now(),
+                        Err(Errno::EAGAIN) => std::thread::yield_now(),
                         sent => break sent,
                     }
                 };
@@ -133,7 +134,7 @@ fn misbehave(mode: &str) -> (OwnedFd, File) {
             let load = message(&FromWorker::Load { open: 1 });
             for _ in 0..2_000 {
                 let handles = [null.as_fd(); 10];
-                while channel::send(fd.as_fd(), &load, &handles) == Err(nix::errno::Errno::EAGAIN) {
+                while channel::send(fd.as_fd(), &load, &handles) == Err(Errno::EAGAIN) {
                     std::thread::yield_now();
                 }
             }
@@ -196,7 +197,7 @@ fn misbehave_as_node(mode: &str, fd: &OwnedFd, write: impl Fn(&[u8]) -> bool) {
             online(b"");
             while !matches!(
                 channel::send(fd.as_fd(), b" ", &[null.as_fd()]),
-                Err(nix::errno::Errno::EPIPE | nix::errno::Errno::ECONNRESET)
+                Err(Errno(libc::EPIPE | libc::ECONNRESET))
             ) {}
         }
         "node-deep" => {
@@ -212,7 +213,7 @@ fn misbehave_as_node(mode: &str, fd: &OwnedFd, write: impl Fn(&[u8]) -> bool) {
             // The first read takes no handles, so it may take a few.
             loop {
                 let sent = channel::send(fd.as_fd(), b"\"here\"\n", &[null.as_fd()]);
-                if !matches!(sent, Ok(_) | Err(nix::errno::Errno::EAGAIN)) {
+                if !matches!(sent, Ok(_) | Err(Errno::EAGAIN)) {
                     break;
                 }
                 std::thread::yield_now();
@@ -223,7 +224,7 @@ fn misbehave_as_node(mode: &str, fd: &OwnedFd, write: impl Fn(&[u8]) -> bool) {
             let line = b"{\"cmd\":\"NODE_HANDLE\",\"type\":\"net.Socket\",\"msg\":1}\n";
             loop {
                 let sent = channel::send(fd.as_fd(), line, &[null.as_fd(), null.as_fd()]);
-                if !matches!(sent, Ok(_) | Err(nix::errno::Errno::EAGAIN)) {
+                if !matches!(sent, Ok(_) | Err(Errno::EAGAIN)) {
                     break;
                 }
                 std::thread::yield_now();

@@ -2,7 +2,8 @@
 
 use std::io;
 
-use nix::errno::Errno;
+use nix::libc;
+use roundel_core::Errno;
 use roundel_runtime::unix::channel::End;
 
 use super::pipe::{Pipe, Read, Unwritten};
@@ -84,7 +85,7 @@ impl End for PipeEnd<'_> {
         if !handles.is_empty() {
             match self.trouble.as_mut().and_then(|trouble| trouble.take()) {
                 None => {}
-                Some(Trouble::TooManyRefs) => return Err(Errno::ETOOMANYREFS),
+                Some(Trouble::TooManyRefs) => return Err(Errno(libc::ETOOMANYREFS)),
                 Some(Trouble::Fails) => return Err(Errno::EINVAL),
             }
         }
@@ -94,7 +95,7 @@ impl End for PipeEnd<'_> {
                 Ok(count)
             }
             Err(Unwritten::Full) => Err(Errno::EAGAIN),
-            Err(Unwritten::Broken) => Err(Errno::EPIPE),
+            Err(Unwritten::Broken) => Err(Errno(libc::EPIPE)),
         }
     }
 

@@ -2,8 +2,9 @@
 
 use alloc::vec::Vec;
 
+use super::handle_kind::HandleKind;
 use super::host::Host;
-use super::parse::{self, HandleKind};
+use super::parse;
 use super::write;
 use crate::{Errno, Granted, ListenerId, Seq, ToWorker, Transport};
 

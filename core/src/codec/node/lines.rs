@@ -4,7 +4,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use super::skipped::Opening;
+use super::opening::Opening;
 use crate::DecodeError;
 
 /// What stays allocated for the next lines.

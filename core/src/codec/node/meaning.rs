@@ -6,9 +6,10 @@ use alloc::vec::Vec;
 
 use serde_json::value::RawValue;
 
+use super::handle_kind::HandleKind;
 use super::host::Host;
 use super::lines::Piece;
-use super::parse::{self, Cluster, HandleKind, Line, Message};
+use super::parse::{self, Cluster, Line, Message};
 use super::query::{Query, Server};
 use super::skipped::Skipped;
 use super::{js, write};

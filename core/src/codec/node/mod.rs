@@ -39,27 +39,49 @@
 //! first byte; and at most [`MAX_UNACKED`] handles may wait for their inner acknowledgement. Past
 //! a limit comes a [`DecodeError`](crate::DecodeError), for good.
 
+#[cfg(not(feature = "node"))]
+mod absent;
+#[cfg(feature = "node")]
 mod encode;
+mod handle_kind;
+#[cfg(feature = "node")]
 mod handles;
 mod host;
+#[cfg(feature = "node")]
 mod js;
+#[cfg(feature = "node")]
 mod lines;
+#[cfg(feature = "node")]
 mod meaning;
+#[cfg(feature = "node")]
+mod opening;
+#[cfg(feature = "node")]
 mod parse;
+#[cfg(feature = "node")]
 mod primary_side;
+#[cfg(feature = "node")]
 mod query;
 mod skipped;
+mod worker_event;
+#[cfg(feature = "node")]
 mod worker_side;
+#[cfg(feature = "node")]
 mod write;
 
 #[cfg(test)]
+#[cfg(feature = "node")]
 mod tests;
 
+#[cfg(not(feature = "node"))]
+pub(crate) use absent::{PrimarySide, WorkerSide, primary_side, worker_side};
+pub use handle_kind::HandleKind;
 pub use host::Host;
-pub use parse::HandleKind;
+#[cfg(feature = "node")]
 pub use primary_side::PrimarySide;
 pub use skipped::Skipped;
-pub use worker_side::{WorkerEvent, WorkerSide};
+pub use worker_event::WorkerEvent;
+#[cfg(feature = "node")]
+pub use worker_side::WorkerSide;
 
 /// How deep arrays and objects may be nested.
 pub const MAX_NESTING: usize = 128;
@@ -69,6 +91,7 @@ pub const MAX_UNACKED: usize = 2_048;
 
 /// The longest key of a server whose connections a program sent. Node's are made of an address
 /// and a port.
+#[cfg(feature = "node")]
 const MAX_SOCKET_KEY: usize = 4_096;
 
 /// The line that says that a handle has come.
@@ -76,3 +99,15 @@ pub const HANDLE_ACK: &[u8] = b"{\"cmd\":\"NODE_HANDLE_ACK\"}\n";
 
 /// The line that says that a `NODE_HANDLE` came without its handle.
 pub const HANDLE_NACK: &[u8] = b"{\"cmd\":\"NODE_HANDLE_NACK\"}\n";
+
+/// The start of a channel to a Node worker; `None` if the codec is not compiled in.
+#[cfg(feature = "node")]
+pub(crate) fn primary_side(max_line: u32, host: Host) -> Option<PrimarySide<()>> {
+    Some(PrimarySide::new(max_line).on(host))
+}
+
+/// The start of a channel to a primary of Node; `None` if the codec is not compiled in.
+#[cfg(feature = "node")]
+pub(crate) fn worker_side<T>(max_line: u32) -> Option<WorkerSide<T>> {
+    Some(WorkerSide::new(max_line))
+}

@@ -5,11 +5,12 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use super::encode::{self, SUICIDE, handoff_of};
+use super::handle_kind::HandleKind;
 use super::handles::{Full, Refused, Unacked};
 use super::host::Host;
 use super::lines::{Cut, Lines};
 use super::meaning::{self, Meant, Said};
-use super::parse::{self, HandleKind};
+use super::parse;
 use super::query::{Query, Server};
 use super::{HANDLE_ACK, HANDLE_NACK, MAX_UNACKED, write};
 use crate::{

@@ -7,48 +7,18 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
+use super::handle_kind::HandleKind;
 use super::handles::{Full, Refused, Unacked};
 use super::lines::{Cut, Lines};
-use super::parse::{self, Cluster, HandleKind, Line, Message};
+use super::parse::{self, Cluster, Line, Message};
 use super::query::UDP_REUSEADDR;
 use super::skipped::Skipped;
+use super::worker_event::WorkerEvent;
 use super::{HANDLE_ACK, HANDLE_NACK, js, write};
 use crate::{
     Address, DecodeError, Errno, FromWorker, Granted, ListenKey, ListenerId, Seq, SockName,
     ToWorker, Transport,
 };
-
-/// What a primary of Node brought about.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum WorkerEvent<T> {
-    /// It said this: an input for the [`Worker`](crate::Worker).
-    Message {
-        /// What.
-        msg: ToWorker,
-        /// The handle that came along.
-        handle: Option<T>,
-    },
-    /// Send this before anything that has not begun to be sent.
-    Answer(Vec<u8>),
-    /// The oldest handle of a [`user_line`](WorkerSide::user_line) that was not answered yet did
-    /// not arrive, nor did its message.
-    UserNotArrived,
-    /// The primary's program said this (`worker.send`), in JSON.
-    User {
-        /// What it said.
-        json: String,
-        /// What came along.
-        handle: Option<(HandleKind, T)>,
-    },
-    /// The primary's program said something that is passed over.
-    Skipped {
-        /// Why.
-        reason: Skipped,
-        /// How long its line is, in bytes.
-        length: u64,
-    },
-}
 
 /// Lines from a primary of Node, and lines to it.
 ///

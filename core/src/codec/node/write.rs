@@ -7,7 +7,7 @@ use core::net::SocketAddr;
 
 use serde_json::value::RawValue;
 
-use super::HandleKind;
+use super::handle_kind::HandleKind;
 use super::host::Host;
 use super::query::is_link_local;
 use crate::{DecodeError, SockName};

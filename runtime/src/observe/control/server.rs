@@ -67,6 +67,7 @@ impl ControlServer {
     }
 
     /// Has fewer clients at the same time: descriptors are kept free for so many.
+    #[cfg(feature = "primary")]
     pub(crate) fn limit_clients(&mut self, count: usize) {
         self.max_clients = count.min(MAX_CLIENTS);
     }

@@ -35,7 +35,7 @@ impl End for ByteByByte<'_> {
         self.recv(buffer)
     }
 
-    fn send(&mut self, bytes: &[u8], _: &[()]) -> Result<usize, nix::errno::Errno> {
+    fn send(&mut self, bytes: &[u8], _: &[()]) -> Result<usize, roundel_core::Errno> {
         Ok(bytes.len())
     }
 

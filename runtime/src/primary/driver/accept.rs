@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use roundel_core::{ACCEPTS_PER_TURN, Errno, Input, ListenKey, ListenerId};
+use roundel_core::{ACCEPTS_PER_TURN, Input, ListenKey, ListenerId};
 
 use super::{Change, PrimaryDriver, Source};
 use crate::unix::reserve::Reserve;
@@ -92,7 +92,7 @@ impl PrimaryDriver {
                 self.sockets.insert(listener, socket);
                 Ok(sockname)
             }
-            Err(errno) => Err(Errno(errno as i32)),
+            Err(errno) => Err(errno),
         };
         self.input(Input::Bound { listener, result });
     }

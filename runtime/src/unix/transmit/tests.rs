@@ -2,9 +2,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::sys::socket::{setsockopt, sockopt};
 
-use roundel_core::Outbox;
+use roundel_core::{Errno, Outbox};
 
 use super::*;
+
 use crate::unix::channel;
 
 /// A message of `len` bytes, all of them `byte`.
