@@ -291,6 +291,8 @@ mod codec;
 mod collections;
 mod config;
 mod custody;
+pub mod docs;
+pub mod environment;
 mod error;
 mod id;
 pub mod journal;
