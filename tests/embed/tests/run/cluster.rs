@@ -1,22 +1,26 @@
 //! Primaries under test, and clients of theirs.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::FromRawFd;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use roundel_tests::programs::observe::{PATIENCE, eventually, target_dir};
+use roundel_tests::programs::observe::{PATIENCE, binary, eventually, target_dir};
 
 /// One of the examples of this package.
 pub(crate) fn example(name: &str) -> PathBuf {
     let path = target_dir().join("examples").join(name);
-    assert!(path.exists(), "{} is missing: run all tests of this package", path.display());
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name);
+    let age = |path: &Path| fs::metadata(path).and_then(|it| it.modified()).ok();
+    let is_built = age(&path).is_some_and(|made| Some(made) >= age(&source.with_extension("rs")));
+    assert!(is_built, "{} is missing or stale: run all tests of this package", path.display());
     path
 }
 
@@ -38,16 +42,12 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// Starts a primary that says on its standard error what happens.
+    /// Starts a primary that says what happens.
     pub(crate) fn start(command: &mut Command) -> Cluster {
-        let mut primary = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-        let stderr = BufReader::new(primary.stderr.take().unwrap());
+        let mut primary = command.stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let (says, lines) = channel();
-        thread::spawn(move || {
-            for line in stderr.lines().map_while(Result::ok) {
-                let _ = says.send(line);
-            }
-        });
+        tell(primary.stderr.take().unwrap(), says.clone());
+        tell(primary.stdout.take().unwrap(), says);
         Cluster { primary, lines }
     }
 
@@ -66,6 +66,19 @@ impl Cluster {
         (cluster, addr)
     }
 
+    /// The shipped primary with two workers of this example, once they are ready, and where it
+    /// listens. It tells workers to leave as soon as nothing is in flight.
+    pub(crate) fn roundel(worker: &str) -> (Cluster, SocketAddr) {
+        let mut command = Command::new(binary("roundel"));
+        command.args(["run", "-w", "2", "-b", "127.0.0.1:0", "--control", "off", "--events", "-"]);
+        let cluster = Cluster::start(command.args(["--drain-settle", "0"]).arg(example(worker)));
+        let addr = address_in(&cluster.expect("\"bound\""));
+        for _ in 0..2 {
+            cluster.expect("\"ready\"");
+        }
+        (cluster, addr)
+    }
+
     pub(crate) fn pid(&self) -> i32 {
         self.primary.id() as i32
     }
@@ -76,9 +89,14 @@ impl Cluster {
 
     /// Waits for a line that has these words.
     pub(crate) fn expect(&self, words: &str) -> String {
+        self.expect_all(&[words])
+    }
+
+    /// Waits for a line that has all of these words.
+    pub(crate) fn expect_all(&self, words: &[&str]) -> String {
         loop {
-            let line = self.lines.recv_timeout(PATIENCE).expect(words);
-            if line.contains(words) {
+            let line = self.lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("{words:?}"));
+            if words.iter().all(|words| line.contains(words)) {
                 return line;
             }
         }
@@ -96,6 +114,14 @@ impl Drop for Cluster {
         let _ = self.primary.kill();
         let _ = self.primary.wait();
     }
+}
+
+fn tell(output: impl Read + Send + 'static, says: Sender<String>) {
+    thread::spawn(move || {
+        for line in BufReader::new(output).lines().map_while(Result::ok) {
+            let _ = says.send(line);
+        }
+    });
 }
 
 /// The address in a line.

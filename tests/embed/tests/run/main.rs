@@ -2,4 +2,6 @@
 
 mod cluster;
 mod deaf_worker;
+mod http;
 mod poll_loop;
+mod tokio_worker;
