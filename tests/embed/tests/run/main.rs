@@ -1,7 +1,9 @@
 //! The examples run together, with the shipped primary, and with the shipped workers.
 
 mod cluster;
-mod deaf_worker;
+
 mod http;
+mod kernel;
+mod odd_workers;
 mod poll_loop;
 mod tokio_worker;

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use roundel_tests::programs::observe::alone;
+use roundel_tests::programs::observe::{alone, eventually};
 
 use crate::cluster::Cluster;
 use crate::http::Client;
@@ -83,9 +83,9 @@ fn a_stop_leaves_no_request_without_an_answer() {
 fn a_worker_that_leaves_under_load_leaves_no_request_without_an_answer() {
     let _alone = alone();
     let (cluster, addr) = Cluster::roundel("tokio_worker");
-    let over = Arc::new(AtomicBool::new(false));
+    let (over, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
     let clients = (0..8_u32).map(|n| {
-        let over = Arc::clone(&over);
+        let (over, answered) = (Arc::clone(&over), Arc::clone(&answered));
         thread::spawn(move || {
             let mut count = Count::default();
             let mut round = n;
@@ -98,6 +98,7 @@ fn a_worker_that_leaves_under_load_leaves_no_request_without_an_answer() {
                     if count.add(client.ask()).is_none_or(|answer| answer.closes) {
                         break;
                     }
+                    answered.fetch_add(1, Ordering::Relaxed);
                 }
             }
             count
@@ -105,11 +106,13 @@ fn a_worker_that_leaves_under_load_leaves_no_request_without_an_answer() {
     });
     let clients: Vec<JoinHandle<Count>> = clients.collect();
     for _ in 0..6 {
+        let enough = answered.load(Ordering::Relaxed) + 40;
+        eventually("load", || (answered.load(Ordering::Relaxed) >= enough).then_some(()));
         let pid = Client::new(addr).ask().unwrap().pid;
         kill(Pid::from_raw(pid), Signal::SIGTERM).unwrap();
         let exited = cluster.expect_all(&["\"exited\"", &format!("\"pid\":{pid},")]);
         assert!(exited.contains("voluntary"), "{exited}");
     }
     over.store(true, Ordering::Relaxed);
-    assert!(all(clients) > 100);
+    assert!(all(clients) > 240);
 }
