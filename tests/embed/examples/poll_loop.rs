@@ -109,7 +109,8 @@ impl Embedder {
         let listeners = self.listeners.values().filter(|it| it.1 && self.retry_at.is_none());
         fds.extend(listeners.map(|(socket, _)| readable(socket.as_fd())));
         fds.extend(self.channels.values().map(|channel| {
-            let mut flags = PollFlags::POLLIN;
+            let mut flags = PollFlags::empty();
+            flags.set(PollFlags::POLLIN, channel.wants_read());
             flags.set(PollFlags::POLLOUT, channel.sending() == Sending::Full);
             PollFd::new(channel.as_fd(), flags)
         }));
@@ -233,7 +234,7 @@ impl Embedder {
             },
             Output::Kill { worker, signal } => self.kill(worker, signal),
             Output::ShutdownRead { worker } => {
-                let _ = self.channels.get(&worker).map(WorkerChannel::shutdown_read);
+                let _ = self.channels.get_mut(&worker).map(WorkerChannel::shutdown_read);
             }
             Output::Forget { worker } => drop(self.channels.remove(&worker)),
             Output::Bind { listener, key, backlog } => {

@@ -15,6 +15,10 @@ use roundel_core::{
 
 const MAX_FRAME: u32 = 1 << 20;
 
+/// While more messages wait to be sent to a worker, nothing is read from it: one that asks and never
+/// reads the answers is slowed down, and what waits stays bounded.
+const MAX_UNSENT: usize = 256;
+
 /// A worker's channel.
 pub(crate) struct WorkerChannel {
     socket: UnixStream,
@@ -26,6 +30,8 @@ pub(crate) struct WorkerChannel {
     encoded: Vec<u8>,
     sent: usize,
     sending: Sending,
+    /// Only what was written before is still to be read.
+    read_shut: bool,
 }
 
 /// What the last send came to.
@@ -51,11 +57,17 @@ impl WorkerChannel {
             encoded: Vec::new(),
             sent: 0,
             sending: Sending::Fine,
+            read_shut: false,
         }
     }
 
     pub(crate) fn sending(&self) -> Sending {
         self.sending
+    }
+
+    /// Whether it is to be read from.
+    pub(crate) fn wants_read(&self) -> bool {
+        self.unsent.len() <= MAX_UNSENT || self.read_shut
     }
 
     /// Queues a message.
@@ -66,7 +78,8 @@ impl WorkerChannel {
     }
 
     /// From here on only what the worker wrote before is read, then end of file.
-    pub(crate) fn shutdown_read(&self) {
+    pub(crate) fn shutdown_read(&mut self) {
+        self.read_shut = true;
         // It fails only if the other end is closed, which has the same effect.
         let _ = self.socket.shutdown(Shutdown::Read);
     }
@@ -75,7 +88,8 @@ impl WorkerChannel {
     /// channel.
     pub(crate) fn read(&mut self, worker: WorkerId, inputs: &mut Vec<Input>) -> bool {
         let mut buffer = [0; 4096];
-        for _ in 0..READS_PER_TURN {
+        let reads = if self.wants_read() { READS_PER_TURN } else { 0 };
+        for _ in 0..reads {
             // read(2) has no room for descriptors: the kernel closes those that nobody asked for.
             let count = match self.socket.read(&mut buffer) {
                 Ok(count @ 1..) => count,
@@ -102,7 +116,8 @@ impl WorkerChannel {
                 match decoder.poll() {
                     Ok(Some((msg, _))) => inputs.push(Input::Message { worker, msg }),
                     Ok(None) => break,
-                    // Told once or often; what comes after it is read to its end and thrown away.
+                    // The machine heeds the first one. What comes after it is read to the end of the
+                    // channel, and the decoder throws it away.
                     Err(error) => {
                         let what = Violation::Decode(error);
                         inputs.push(Input::Violation { worker, what });
@@ -124,7 +139,10 @@ impl WorkerChannel {
             if begins {
                 self.encoded.clear();
                 self.sent = 0;
-                let Some((msg, attach)) = self.unsent.front() else { break };
+                let Some((msg, attach)) = self.unsent.front() else {
+                    self.sending = Sending::Fine;
+                    return;
+                };
                 if let Some(Attach::Conn(conn)) = attach {
                     handle = stream_of(*conn).map(AsFd::as_fd);
                     if handle.is_none() {
@@ -150,16 +168,14 @@ impl WorkerChannel {
                     self.sending = match errno {
                         Errno::EAGAIN | Errno::EINTR => Sending::Full,
                         Errno::ETOOMANYREFS | Errno::ENOBUFS | Errno::ENOMEM => Sending::Later,
-                        _ => Sending::Deaf,
+                        _ => {
+                            self.unsent.clear();
+                            Sending::Deaf
+                        }
                     };
                     return;
                 }
             }
-        }
-        if self.sending == Sending::Deaf {
-            self.unsent.clear()
-        } else {
-            self.sending = Sending::Fine
         }
     }
 }
