@@ -5,14 +5,15 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::FromRawFd;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-use roundel_tests::programs::observe::{PATIENCE, binary, eventually, target_dir};
+use nix::unistd::{Pid, geteuid};
+use roundel_tests::programs::observe::{PATIENCE, eventually, target_dir};
 
 /// One of the examples of this package.
 pub(crate) fn example(name: &str) -> PathBuf {
@@ -20,7 +21,11 @@ pub(crate) fn example(name: &str) -> PathBuf {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name);
     let age = |path: &Path| fs::metadata(path).and_then(|it| it.modified()).ok();
     let is_built = age(&path).is_some_and(|made| Some(made) >= age(&source.with_extension("rs")));
-    assert!(is_built, "{} is missing or stale: run all tests of this package", path.display());
+    assert!(
+        is_built,
+        "{} is missing or stale: `cargo test -p roundel-embed -- NAME` builds it",
+        path.display()
+    );
     path
 }
 
@@ -33,6 +38,11 @@ pub(crate) fn path_of(path: PathBuf) -> String {
 pub(crate) fn role(name: &str) -> Vec<String> {
     let path = path_of(std::env::current_exe().unwrap());
     [path.as_str(), name, "--exact", "--ignored", "--nocapture"].map(String::from).into()
+}
+
+/// Has a command run by somebody whose limits count: whoever may set limits is exempt from some.
+pub(crate) fn unprivileged(command: &mut Command) -> &mut Command {
+    if geteuid().is_root() { command.uid(65_534).gid(65_534) } else { command }
 }
 
 /// A primary, and the lines that it says.
@@ -69,7 +79,7 @@ impl Cluster {
     /// The shipped primary with two workers of this example, once they are ready, and where it
     /// listens. It tells workers to leave as soon as nothing is in flight.
     pub(crate) fn roundel(worker: &str) -> (Cluster, SocketAddr) {
-        let mut command = Command::new(binary("roundel"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_shipped-primary"));
         command.args(["run", "-w", "2", "-b", "127.0.0.1:0", "--control", "off", "--events", "-"]);
         let cluster = Cluster::start(command.args(["--drain-settle", "0"]).arg(example(worker)));
         let addr = address_in(&cluster.expect("\"bound\""));

@@ -15,17 +15,17 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
-use nix::unistd::{dup, geteuid};
+use nix::unistd::dup;
 use roundel_tests::programs::observe::PATIENCE;
 use rustix::net::{RecvAncillaryBuffer, RecvFlags, ReturnFlags, recvmsg};
 
-use crate::cluster::role;
+use crate::cluster::{role, unprivileged};
 
 /// In the environment of a process that plays a role here.
 const PLAYS: &str = "ROUNDEL_EMBED_PLAYS";
 
 /// Plays a role in a process of its own, since it changes limits.
-fn play(name: &str, change: impl FnOnce(&mut Command)) {
+fn play(name: &str, change: fn(&mut Command)) {
     let role = role(name);
     let mut command = Command::new(&role[0]);
     command.args(&role[1..]).env(PLAYS, "1");
@@ -38,7 +38,8 @@ fn plays() -> bool {
     std::env::var_os(PLAYS).is_some()
 }
 
-fn send(socket: &UnixStream, bytes: &[u8], handles: &[i32]) -> Result<usize, Errno> {
+/// sendmsg(2) without waiting.
+pub(crate) fn send(socket: &UnixStream, bytes: &[u8], handles: &[i32]) -> Result<usize, Errno> {
     let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
     let rights = [ControlMessage::ScmRights(handles)];
     sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(bytes)], &rights, flags, None)
@@ -101,10 +102,7 @@ fn a_send_that_would_block_takes_no_descriptor() {
 #[test]
 fn too_many_descriptors_under_way_are_told_by_no_readiness() {
     play("kernel::sender_of_too_many", |command| {
-        if geteuid().is_root() {
-            // Who may set limits is exempt.
-            command.uid(65_534).gid(65_534);
-        }
+        unprivileged(command);
     });
 }
 
@@ -118,7 +116,7 @@ fn sender_of_too_many() {
     setrlimit(Resource::RLIMIT_NOFILE, limit, limit).unwrap();
     let (ours, theirs) = UnixStream::pair().unwrap();
     let (cargo, _peer) = UnixStream::pair().unwrap();
-    let mut sent = 0;
+    let mut sent: u64 = 0;
     let errno = loop {
         match send(&ours, b"x", &[cargo.as_raw_fd()]) {
             Ok(_) => sent += 1,

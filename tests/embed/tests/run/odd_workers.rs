@@ -1,10 +1,10 @@
-//! What a primary can't do now, and workers that never stop: `poll_loop` neither burns a processor
-//! over it nor forgets the others.
+//! What a primary can't do now: `poll_loop` burns no processor over it, and does it later.
 
-use std::io::{Read, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::Shutdown;
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,13 +12,20 @@ use nix::sys::signal::Signal;
 use roundel_core::{Address, FromWorker, ListenKey, Seq, ToWorker, wire};
 use roundel_tests::programs::observe::{alone, cpu_time, eventually, open_fds};
 
-use crate::cluster::{Cluster, channel_of_this_worker, connect, example, role};
+use crate::cluster::{Cluster, channel_of_this_worker, connect, example, role, unprivileged};
+use crate::kernel::send;
 
 const MAX_FRAME: u32 = 1 << 20;
 
-/// Joins, and says that it listens; the channel.
-fn join(before_it_listens: impl FnOnce(&UnixStream)) -> Option<UnixStream> {
-    let mut channel = channel_of_this_worker()?;
+fn encode(msg: &FromWorker, bytes: &mut Vec<u8>) {
+    wire::encode(msg, MAX_FRAME, bytes).unwrap();
+}
+
+/// Joins, stops to read, says that it listens, and never answers anything.
+#[test]
+#[ignore = "a worker of other tests"]
+fn deaf_worker() {
+    let Some(mut channel) = channel_of_this_worker() else { return };
     let mut bytes = Vec::new();
     wire::encode_hello(&mut bytes);
     let key = Box::new(ListenKey::stream(Address::Nth(0)));
@@ -35,36 +42,14 @@ fn join(before_it_listens: impl FnOnce(&UnixStream)) -> Option<UnixStream> {
             break result.unwrap().listener;
         }
     };
-    before_it_listens(&channel);
-    let mut bytes = Vec::new();
+    channel.shutdown(Shutdown::Read).unwrap();
+    bytes.clear();
     encode(&FromWorker::Listening { listener }, &mut bytes);
     channel.write_all(&bytes).unwrap();
-    Some(channel)
-}
-
-fn encode(msg: &FromWorker, bytes: &mut Vec<u8>) {
-    wire::encode(msg, MAX_FRAME, bytes).unwrap();
-}
-
-#[test]
-#[ignore = "a worker of other tests"]
-fn deaf_worker() {
-    let channel = join(|channel| channel.shutdown(Shutdown::Read).unwrap());
     // It is for the primary to end this.
-    while channel.is_some() {
+    loop {
         thread::park();
     }
-}
-
-#[test]
-#[ignore = "a worker of another test"]
-fn flooding_worker() {
-    let Some(mut channel) = join(|_| {}) else { return };
-    let mut bytes = Vec::new();
-    for open in 0..10_000 {
-        encode(&FromWorker::Load { open }, &mut bytes);
-    }
-    while channel.write_all(&bytes).is_ok() {}
 }
 
 /// How much processor time a process uses in a second.
@@ -112,9 +97,52 @@ fn an_accept_that_fails_is_not_tried_over_and_over() {
     end_at_once(cluster);
 }
 
+/// As many as `poll_loop` may have under way in the test below, and some.
+const TOO_MANY: usize = 64;
+
 #[test]
-fn a_worker_that_never_stops_holds_up_no_end() {
+#[ignore = "plays a role in another test"]
+fn holder_of_many() {
+    if std::env::var_os(HOLDS).is_none() {
+        return;
+    }
+    let (ours, _theirs) = UnixStream::pair().unwrap();
+    for _ in 0..TOO_MANY {
+        send(&ours, b"x", &[ours.as_raw_fd()]).unwrap();
+    }
+    println!("held");
+    // Until the test closes its end.
+    let _ = io::stdin().read(&mut [0]);
+}
+
+/// In the environment of that role.
+const HOLDS: &str = "ROUNDEL_EMBED_HOLDS";
+
+#[test]
+fn too_many_descriptors_under_way_are_waited_for_and_not_spun_on() {
     let _alone = alone();
-    let (cluster, _) = Cluster::poll_loop(&role("odd_workers::flooding_worker"));
-    end_at_once(cluster);
+    let role = role("odd_workers::holder_of_many");
+    let mut holder = Command::new(&role[0]);
+    holder.args(&role[1..]).env(HOLDS, "1").stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut holder = unprivileged(&mut holder).spawn().unwrap();
+    let mut lines = BufReader::new(holder.stdout.take().unwrap()).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.ends_with("held")));
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 32 && exec \"$@\"", "sh"]);
+    command.arg(example("poll_loop")).arg("127.0.0.1:0").arg(example("poll_worker"));
+    let (mut cluster, addr) = Cluster::ready(unprivileged(&mut command));
+    let mut client = connect(addr);
+    client.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    assert_idle(&cluster);
+    client.set_nonblocking(true).unwrap();
+    assert_eq!(client.read(&mut [0; 8]).unwrap_err().kind(), ErrorKind::WouldBlock);
+    client.set_nonblocking(false).unwrap();
+    drop(holder.stdin.take());
+    lines.for_each(drop);
+    holder.wait().unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    assert!(answer.contains("pid"), "{answer}");
+    cluster.signal(Signal::SIGTERM);
+    assert_eq!(cluster.end(), Some(0));
 }
