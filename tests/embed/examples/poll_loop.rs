@@ -299,11 +299,15 @@ impl Embedder {
     fn kill(&mut self, worker: WorkerId, signal: Signal) {
         let Some(child) = self.children.get(&worker) else { return };
         let pid = Pid::from_raw(child.id().cast_signed());
-        let _ = match signal {
-            Signal::Kill => killpg(pid, Sent::SIGKILL).and(kill(pid, Sent::SIGKILL)),
-            // The others are for workers of Node.
-            _ => kill(pid, Sent::SIGTERM),
-        };
+        // One that has ended meanwhile is no error.
+        if signal == Signal::Kill {
+            // Its helpers too; and the worker itself, which may have left its group.
+            let _ = killpg(pid, Sent::SIGKILL);
+            let _ = kill(pid, Sent::SIGKILL);
+        } else {
+            // What there is besides SIGTERM is for workers of Node.
+            let _ = kill(pid, Sent::SIGTERM);
+        }
     }
 }
 
