@@ -22,6 +22,17 @@ pub enum Policy {
 }
 
 impl Policy {
+    /// All there are.
+    pub const ALL: [Policy; 2] = [Policy::RoundRobin, Policy::Shared];
+
+    /// Whether workers accept themselves: then the primary sees no connections.
+    pub const fn workers_accept(self) -> bool {
+        match self {
+            Policy::RoundRobin => false,
+            Policy::Shared => true,
+        }
+    }
+
     /// As the command line and `status` write it.
     pub const fn name(self) -> &'static str {
         match self {

@@ -1,9 +1,11 @@
-//! The life of a worker as a table: the code follows it, the docs print it.
+//! The life of a worker as tables: the code follows them, the docs print them.
 
 use alloc::string::String;
 use core::fmt::{self, Write};
 
 use serde::{Deserialize, Serialize};
+
+use crate::ExitClass;
 
 /// Where a worker is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -94,15 +96,100 @@ const TRANSITIONS: &[(Life, Step, Life)] = &[
     (Life::Leaving, Step::Bury, Life::Dead),
 ];
 
-/// The table as a Mermaid state diagram.
+/// A part of what a worker is, beside its [`Life`], with the moves that it can make.
+pub(crate) trait Part: Copy + PartialEq + 'static {
+    /// From, by what, to.
+    const MOVES: &'static [(Self, &'static str, Self)];
+
+    /// Moves on, as the table has it.
+    fn enter(&mut self, next: Self) {
+        let moves = || Self::MOVES.iter();
+        debug_assert!(moves().any(|(from, _, to)| from == self && *to == next), "not in the table");
+        *self = next;
+    }
+}
+
+/// The primary's end of a worker's channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub(crate) enum Channel {
+    Open,
+    /// Its receiving side was shut down: what the worker wrote before is still to be read.
+    ReadShut,
+    /// It was read to its end.
+    Closed,
+}
+
+impl Part for Channel {
+    const MOVES: &'static [(Self, &'static str, Self)] = &[
+        (Channel::Open, "the process ended, or was killed and hangs", Channel::ReadShut),
+        (Channel::Open, "end of file", Channel::Closed),
+        (Channel::ReadShut, "end of file", Channel::Closed),
+    ];
+}
+
+/// A worker's process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub(crate) enum Process {
+    /// It was asked for.
+    Wanted,
+    Running,
+    Exited,
+}
+
+impl Part for Process {
+    const MOVES: &'static [(Self, &'static str, Self)] = &[
+        (Process::Wanted, "spawned", Process::Running),
+        (Process::Running, "reaped", Process::Exited),
+        // An embedder may leave out that it was spawned.
+        (Process::Wanted, "reaped", Process::Exited),
+    ];
+}
+
+/// What a worker's end is taken for, should it come now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) enum Intent {
+    /// Nobody wants it to end: it would be a crash, or clean with code 0.
+    Stays,
+    /// It said that it leaves, or was told to.
+    Leaves,
+    /// The primary killed it for this.
+    Killed(ExitClass),
+}
+
+impl Intent {
+    pub(crate) const fn is_killed(self) -> bool {
+        matches!(self, Intent::Killed(_))
+    }
+}
+
+/// The tables as a Mermaid state diagram.
 pub fn life_diagram() -> String {
-    let mut text = String::from("stateDiagram-v2\n    [*] --> starting\n");
+    let mut text = String::from("stateDiagram-v2\n    state worker {\n        [*] --> starting\n");
     for (from, step, to) in TRANSITIONS {
         // Writing to a string can't fail.
-        let _ = writeln!(text, "    {from} --> {to}: {}", step.label());
+        let _ = writeln!(text, "        {from} --> {to}: {}", step.label());
     }
-    text.push_str("    dead --> [*]\n");
+    text.push_str("        dead --> [*]\n");
+    part(&mut text, "channel", |channel| match channel {
+        Channel::Open => "open",
+        Channel::ReadShut => "read_shut",
+        Channel::Closed => "closed",
+    });
+    part(&mut text, "process", |process| match process {
+        Process::Wanted => "wanted",
+        Process::Running => "running",
+        Process::Exited => "exited",
+    });
+    text.push_str("    }\n");
     text
+}
+
+/// A region of the diagram, which is in some state at any time like the others.
+fn part<P: Part>(text: &mut String, what: &str, name: fn(P) -> &'static str) {
+    text.push_str("        --\n");
+    for (from, why, to) in P::MOVES {
+        let _ = writeln!(text, "        {what}_{} --> {what}_{}: {why}", name(*from), name(*to));
+    }
 }
 
 #[cfg(test)]

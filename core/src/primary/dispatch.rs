@@ -1,5 +1,6 @@
 //! Connections: from pending to in flight to released, and back to pending.
 
+use super::invariants::{POSITION, TURN, broken};
 use super::output::{Attach, ConnEnd, Event, Output, Refusal};
 use super::state::{Cool, InFlight, ListenerState, Pending};
 use super::{Primary, shutdown};
@@ -91,7 +92,7 @@ impl Primary {
     }
 
     fn enqueue(&mut self, index: u32, listener: ListenerId, entry: Pending) {
-        let Some(record) = self.listeners.at_mut(index) else { return };
+        let Some(record) = self.listeners.at_mut(index) else { return broken(POSITION) };
         if record.pending.is_empty() {
             self.backlog.push_back(listener);
         }
@@ -107,7 +108,7 @@ impl Primary {
 
     #[inline(always)]
     fn hand_off(&mut self, index: u32, listener: ListenerId, entry: Pending) {
-        let Some((id, worker)) = self.workers.entry_mut(index) else { return };
+        let Some((id, worker)) = self.workers.entry_mut(index) else { return broken(POSITION) };
         let seq = worker.take_seq();
         let Pending { conn, attempts } = entry;
         worker.in_flight.push_back(InFlight { seq, conn, listener, attempts, in_doubt: false });
@@ -150,12 +151,12 @@ impl Primary {
     /// Hands a worker what it may take: the listeners with pending connections take turns.
     pub(super) fn serve(&mut self, index: u32) {
         while self.ready_queue.contains(index) {
-            let Some(worker) = self.workers.at(index) else { return };
+            let Some(worker) = self.workers.at(index) else { return broken(POSITION) };
             let Some(turn) = self.backlog.iter().position(|&listener| worker.takes(listener))
             else {
                 return;
             };
-            let Some((listener, entry)) = self.take_turn(turn) else { return };
+            let Some((listener, entry)) = self.take_turn(turn) else { return broken(TURN) };
             self.hand_off(index, listener, entry);
         }
     }
@@ -168,9 +169,8 @@ impl Primary {
             // A connection that nobody could take before, nobody can after a handoff.
             match self.pick(listener) {
                 Some(index) => {
-                    if let Some((listener, entry)) = self.take_turn(turn) {
-                        self.hand_off(index, listener, entry);
-                    }
+                    let Some((listener, entry)) = self.take_turn(turn) else { return broken(TURN) };
+                    self.hand_off(index, listener, entry);
                 }
                 None => turn += 1,
             }
@@ -202,12 +202,12 @@ impl Primary {
     #[inline(always)]
     pub(super) fn on_ack(&mut self, id: WorkerId, ack: Seq, accepted: bool) {
         let Some(index) = self.workers.position(id) else { return };
-        let Some(worker) = self.workers.at_mut(index) else { return };
+        let Some(worker) = self.workers.at_mut(index) else { return broken(POSITION) };
         if worker.mid_frame {
             worker.mid_frame = false;
             self.timers.clear(Due::Frame(id));
         }
-        let Some(entry) = worker.answered(ack) else { return self.stray(id) };
+        let Some(entry) = worker.answered(ack) else { return self.on_stray_ack(id) };
         self.in_flight -= 1;
         worker.strays = 0;
         // Any answer gives the worker its whole time again.
@@ -231,6 +231,13 @@ impl Primary {
         if !self.backlog.is_empty() {
             self.serve(index);
         }
+    }
+
+    /// It may have been one too many, which ends the worker.
+    #[cold]
+    fn on_stray_ack(&mut self, id: WorkerId) {
+        self.stray(id);
+        self.settle();
     }
 
     fn on_declined(&mut self, index: u32, id: WorkerId, entry: InFlight) {
@@ -276,14 +283,14 @@ impl Primary {
 
     pub(super) fn on_handoff_failed(&mut self, id: WorkerId, seq: Seq, errno: Errno) {
         let Some(index) = self.workers.position(id) else { return };
-        let Some(worker) = self.workers.at_mut(index) else { return };
+        let Some(worker) = self.workers.at_mut(index) else { return broken(POSITION) };
         // It answered nothing, so its time goes on.
         let Some(entry) = worker.answered(seq) else { return };
         self.in_flight -= 1;
         self.come_back(index, id, entry, Back::NotSent(errno));
     }
 
-    pub(super) fn on_doubtful(&mut self, id: WorkerId, seq: Seq) {
+    pub(super) fn on_in_doubt(&mut self, id: WorkerId, seq: Seq) {
         let Some(worker) = self.workers.get_mut(id) else { return };
         if let Some(entry) = worker.in_flight.iter_mut().find(|entry| entry.seq == seq) {
             entry.in_doubt = true;
@@ -294,7 +301,7 @@ impl Primary {
     pub(super) fn take_back_all(&mut self, id: WorkerId) {
         let Some(index) = self.workers.position(id) else { return };
         self.ready_queue.leave(index);
-        let Some(worker) = self.workers.at_mut(index) else { return };
+        let Some(worker) = self.workers.at_mut(index) else { return broken(POSITION) };
         for &entry in core::mem::take(&mut worker.in_flight).iter() {
             self.in_flight -= 1;
             self.take_back(id, entry, Back::Died);

@@ -141,7 +141,7 @@ pub enum Input {
 #[non_exhaustive]
 pub enum Command {
     /// Shut down gracefully: serve what has been accepted, drain the workers, end within the
-    /// drain timeout.
+    /// drain timeout. While the primary shuts down already, for whatever reason: as `StopNow`.
     Stop,
     /// Shut down at once: close what is held, kill the workers.
     StopNow,

@@ -6,10 +6,10 @@ use core::time::Duration;
 
 use super::Primary;
 use super::output::{Event, Output, Signal};
-use super::state::WorkerRecord;
+use super::state::{WorkerKind, WorkerRecord};
 use crate::timers::Due;
-use crate::transitions::{Life, Step};
-use crate::{Codec, Policy, StopSignal, Time, ToWorker, WorkerId};
+use crate::transitions::{Channel, Intent, Life, Process, Step};
+use crate::{StopSignal, Time, ToWorker, WorkerId};
 
 /// How long before its deadline a leaving worker gets SIGTERM.
 const TERMINATE_BEFORE: Duration = Duration::from_secs(2);
@@ -52,7 +52,7 @@ impl Primary {
             return self.hasten(id, deadline);
         }
         let Some(worker) = self.workers.get_mut(id) else { return };
-        worker.voluntary = true;
+        worker.intent = Intent::Leaves;
         self.timers.clear(Due::Ready(id));
         self.lead_out(id, deadline);
         let until = self.settles_until(id, deadline);
@@ -73,7 +73,8 @@ impl Primary {
         let quarter = self.config.drain_timeout / 4;
         let settle = self.config.drain_settle.min(quarter);
         // What workers accept by themselves has no last handoff.
-        let counted = self.config.policy != Policy::Shared && !self.config.pass_listeners;
+        let counted =
+            !self.config.policy.workers_accept() && worker.kind != Some(WorkerKind::NodeChild);
         if settle.is_zero() || !counted || !worker.had_connections() {
             return None;
         }
@@ -101,11 +102,11 @@ impl Primary {
         let Some(worker) = self.workers.get_mut(id) else { return };
         worker.leave.told = true;
         let within = deadline.since(now);
-        let codec = worker.codec;
+        let kind = worker.kind;
         self.event(Event::Draining { worker: id, within });
-        match (codec, self.config.stop_signal) {
-            (Some(Codec::Native), _) => self.tell_deadline(id, deadline),
-            (Some(Codec::Node), Some(StopSignal::Message)) => {
+        match (kind, self.config.stop_signal) {
+            (Some(WorkerKind::Native), _) => self.tell_deadline(id, deadline),
+            (Some(WorkerKind::NodeCluster | WorkerKind::NodeChild), Some(StopSignal::Message)) => {
                 self.emit(Output::Send { worker: id, msg: ToWorker::Shutdown, attach: None });
             }
             (_, Some(StopSignal::Signal(signal))) => self.signal(id, signal),
@@ -113,12 +114,12 @@ impl Primary {
             (None, _) => self.signal(id, Signal::Term),
             // A program without cluster knows no message that means this: it gets SIGTERM once
             // that cuts nobody off.
-            (Some(Codec::Node), None) if self.config.pass_listeners => {
+            (Some(WorkerKind::NodeChild), None) => {
                 return self.timers.set(Due::Count, now);
             }
-            (Some(Codec::Node), None) => self.tell_deadline(id, deadline),
+            (Some(WorkerKind::NodeCluster), None) => self.tell_deadline(id, deadline),
         }
-        if codec.is_some() {
+        if kind.is_some() {
             self.count_later();
         }
     }
@@ -136,7 +137,7 @@ impl Primary {
         self.timers.set(Due::Drain(id), deadline);
         let Some(worker) = self.workers.get(id) else { return };
         // A native worker is told its deadline, and may rely on it.
-        if worker.codec != Some(Codec::Native) {
+        if worker.kind != Some(WorkerKind::Native) {
             let timeout = self.config.drain_timeout;
             let before = if timeout < LONG { timeout / 4 } else { TERMINATE_BEFORE };
             self.timers.set(Due::Terminate(id), deadline.before(before));
@@ -147,7 +148,7 @@ impl Primary {
     /// A worker that leaves by itself is to be gone by `deadline` too.
     fn hasten(&mut self, id: WorkerId, deadline: Time) {
         let Some(worker) = self.workers.get_mut(id) else { return };
-        if worker.exit.is_some() || worker.killed_as.is_some() {
+        if !worker.may_end() {
             return;
         }
         // One that can't serve any more is ended soon.
@@ -155,7 +156,9 @@ impl Primary {
             return;
         }
         let own = self.timers.when(Due::Drain(id));
-        worker.voluntary |= worker.channel_closed && own.is_none();
+        if worker.channel == Channel::Closed && own.is_none() {
+            worker.intent = Intent::Leaves;
+        }
         if own.is_none_or(|own| own > deadline) {
             self.lead_out(id, deadline);
         }
@@ -164,7 +167,7 @@ impl Primary {
     /// Sends a signal, and says so.
     fn signal(&mut self, id: WorkerId, signal: Signal) {
         let Some(worker) = self.workers.get_mut(id) else { return };
-        if worker.exit.is_none() {
+        if worker.process != Process::Exited {
             worker.leave.terminated |= signal == Signal::Term;
             self.event(Event::Signalled { worker: id, signal });
             self.emit(Output::Kill { worker: id, signal });
@@ -182,7 +185,7 @@ impl Primary {
     /// none.
     fn is_counted(&self, worker: &WorkerRecord) -> bool {
         let leaves = worker.life == Life::Leaving || worker.leave.told;
-        let lives = worker.exit.is_none() && worker.killed_as.is_none() && worker.pid.is_some();
+        let lives = worker.process == Process::Running && !worker.intent.is_killed();
         let wanted = self.config.linger.is_some() || self.is_untold(worker);
         let helped = if self.rules_itself(worker) {
             self.waits_for_its_channel(worker)
@@ -194,20 +197,21 @@ impl Primary {
 
     /// Whether a worker was told by a signal of its own: then it gets no other one.
     fn rules_itself(&self, worker: &WorkerRecord) -> bool {
-        let told = worker.leave.told && worker.codec == Some(Codec::Node);
-        told && self.config.stop_signal.is_some()
+        let is_node = worker.kind.is_some_and(|kind| kind != WorkerKind::Native);
+        worker.leave.told && is_node && self.config.stop_signal.is_some()
     }
 
     /// Whether a program that rules itself has closed its servers: alone it would end now, but for
     /// its channel, which keeps a Node process alive.
     fn waits_for_its_channel(&self, worker: &WorkerRecord) -> bool {
         let served = worker.ready_at.is_some() && worker.shares.is_empty();
-        served && !worker.channel_closed && !worker.leave.disconnected
+        served && worker.channel != Channel::Closed && !worker.leave.disconnected
     }
 
     /// Whether a worker is to leave and was not told so, since there is no message for it.
     fn is_untold(&self, worker: &WorkerRecord) -> bool {
-        self.config.pass_listeners && worker.leave.told && self.config.stop_signal.is_none()
+        let is_child = worker.kind == Some(WorkerKind::NodeChild);
+        is_child && worker.leave.told && self.config.stop_signal.is_none()
     }
 
     pub(super) fn count_later(&mut self) {

@@ -2,10 +2,11 @@
 
 use super::Primary;
 use super::input::{ExitStatus, Violation};
+use super::invariants::{WORKER, broken};
 use super::output::{Event, ExitClass, Output, Signal};
-use super::state::LastExit;
+use super::state::{LastExit, WorkerKind};
 use crate::timers::Due;
-use crate::transitions::{Life, Step};
+use crate::transitions::{Channel, Intent, Life, Part, Process, Step};
 use crate::{Codec, WorkerId};
 
 /// How late an answer to a deadline may be before it means that the primary was stopped, or that
@@ -23,13 +24,13 @@ impl Primary {
             worker.leaving_since = self.now;
         }
         self.requeue(index);
-        self.review_unheld();
         true
     }
 
     pub(super) fn on_spawned(&mut self, id: WorkerId, pid: i32) {
         let Some(worker) = self.workers.get_mut(id) else { return };
         worker.pid = Some(pid);
+        worker.process.enter(Process::Running);
         worker.spawned_at = self.now;
         let (slot, generation) = (worker.slot, worker.generation);
         let staying = worker.life.is_staying();
@@ -47,10 +48,14 @@ impl Primary {
         let Some(worker) = self.workers.get_mut(id) else { return };
         // A channel has one first byte: with another window it would have more in flight than it
         // may.
-        if worker.codec.is_some() {
+        if worker.kind.is_some() {
             return;
         }
-        worker.codec = Some(codec);
+        worker.kind = Some(match codec {
+            Codec::Native => WorkerKind::Native,
+            Codec::Node if self.config.pass_listeners => WorkerKind::NodeChild,
+            Codec::Node => WorkerKind::NodeCluster,
+        });
         worker.window = match codec {
             Codec::Native => self.config.window,
             Codec::Node => self.config.node_window,
@@ -72,13 +77,14 @@ impl Primary {
     /// its end: an ack may still be in it.
     pub(super) fn kill(&mut self, id: WorkerId, class: ExitClass, violation: Option<Violation>) {
         let Some(worker) = self.workers.get_mut(id) else { return };
-        if worker.killed_as.is_some() || worker.exit.is_some() {
+        if !worker.may_end() {
             return;
         }
-        worker.killed_as = Some(class);
-        let running = worker.pid.is_some();
-        // Without a channel there is nothing to fence: only the exit is awaited.
-        let due = if worker.channel_closed { Due::Orphan(id) } else { Due::ShutdownRead(id) };
+        worker.intent = Intent::Killed(class);
+        let running = worker.process == Process::Running;
+        // Without a channel there is nothing to read: only the exit is awaited.
+        let due =
+            if worker.channel == Channel::Closed { Due::Orphan(id) } else { Due::ShutdownRead(id) };
         self.step(id, Step::Leave);
         self.timers.clear_worker(id);
         self.timers.set(due, self.now.after(self.config.shutdown_read_timeout));
@@ -90,14 +96,13 @@ impl Primary {
 
     pub(super) fn on_channel_closed(&mut self, id: WorkerId) {
         let Some(worker) = self.workers.get_mut(id) else { return };
-        if worker.channel_closed {
+        if worker.channel == Channel::Closed {
             return;
         }
-        worker.channel_closed = true;
+        worker.channel.enter(Channel::Closed);
         worker.queries = 0;
         let in_flight = worker.in_flight_count();
-        let killed = worker.killed_as.is_some();
-        let (voluntary, exited) = (worker.voluntary, worker.exit.is_some());
+        let (intent, exited) = (worker.intent, worker.process == Process::Exited);
         self.timers.clear(Due::ShutdownRead(id));
         self.timers.clear(Due::Frame(id));
         self.timers.clear(Due::Ready(id));
@@ -107,41 +112,37 @@ impl Primary {
         self.take_back_all(id);
         if exited {
             self.bury(id);
-        } else if killed || !voluntary {
+        } else if intent != Intent::Leaves {
             // Mostly the exit follows at once. If not, the process hangs in the kernel, or lives
             // on without a channel, and can't serve what the primary accepts.
             self.timers.set(Due::Orphan(id), self.now.after(self.config.shutdown_read_timeout));
         }
-        self.review_unheld();
     }
 
     pub(super) fn on_exited(&mut self, id: WorkerId, status: ExitStatus) {
         let Some(worker) = self.workers.get_mut(id) else { return };
-        if worker.exit.is_some() {
+        if worker.process == Process::Exited {
             return;
         }
-        worker.exit = Some(status);
-        let class = match (worker.killed_as, worker.voluntary, status) {
-            (Some(class), ..) => class,
-            (None, true, _) => ExitClass::Voluntary,
-            (None, false, ExitStatus::Code(0)) => ExitClass::Clean,
-            (None, false, ExitStatus::Code(_)) => ExitClass::Crashed,
-            (None, false, ExitStatus::Signal(_)) => ExitClass::Killed,
+        worker.process.enter(Process::Exited);
+        let class = match (worker.intent, status) {
+            (Intent::Killed(class), _) => class,
+            (Intent::Leaves, _) => ExitClass::Voluntary,
+            (Intent::Stays, ExitStatus::Code(0)) => ExitClass::Clean,
+            (Intent::Stays, ExitStatus::Code(_)) => ExitClass::Crashed,
+            (Intent::Stays, ExitStatus::Signal(_)) => ExitClass::Killed,
         };
-        let (slot, closed, read_shut) = (worker.slot, worker.channel_closed, worker.read_shut);
-        worker.read_shut = true;
+        let (slot, channel) = (worker.slot, worker.channel);
         self.timers.clear_worker(id);
         self.step(id, Step::Leave);
         self.event(Event::Exited { worker: id, slot, status, class });
         self.vacate(id, LastExit { status: Some(status), class });
-        if closed {
-            self.bury(id);
-        } else if !read_shut {
+        match channel {
+            Channel::Closed => self.bury(id),
             // A grandchild may hold the other end open for ever.
-            self.emit(Output::ShutdownRead { worker: id });
+            Channel::Open => self.shut_read(id),
+            Channel::ReadShut => {}
         }
-        self.fill_crowded();
-        self.review_unheld();
     }
 
     /// Process and channel have ended, or the process never will.
@@ -153,6 +154,12 @@ impl Primary {
         }
         self.workers.remove(id);
         self.emit(Output::Forget { worker: id });
+    }
+
+    fn shut_read(&mut self, id: WorkerId) {
+        let Some(worker) = self.workers.get_mut(id) else { return broken(WORKER) };
+        worker.channel.enter(Channel::ReadShut);
+        self.emit(Output::ShutdownRead { worker: id });
     }
 
     pub(super) fn on_wake(&mut self) {
@@ -180,6 +187,8 @@ impl Primary {
                 Due::StopWaiting => self.on_stop_due(),
                 Due::Claims => self.on_claims_due(),
             }
+            // What one deadline has brought about may call off the next one.
+            self.settle();
         }
     }
 
@@ -189,7 +198,6 @@ impl Primary {
             Some(Life::Online) => self.event(Event::NotListening { worker: id }),
             _ => {}
         }
-        self.review_unheld();
     }
 
     fn on_ack_due(&mut self, id: WorkerId) {
@@ -229,19 +237,17 @@ impl Primary {
 
     /// Killed, and its channel has not ended yet: when it does, the timer goes.
     fn on_shutdown_read_due(&mut self, id: WorkerId) {
-        let Some(worker) = self.workers.get_mut(id) else { return };
-        worker.read_shut = true;
-        self.emit(Output::ShutdownRead { worker: id });
+        if self.workers.get(id).is_some_and(|worker| worker.channel == Channel::Open) {
+            self.shut_read(id);
+        }
     }
 
     fn on_orphan_due(&mut self, id: WorkerId) {
         let Some(worker) = self.workers.get(id) else { return };
-        if let Some(class) = worker.killed_as {
+        if let Intent::Killed(class) = worker.intent {
             // Stuck in the kernel: its connections are elsewhere, nothing is left to wait for.
             self.vacate(id, LastExit { status: None, class });
             self.bury(id);
-            self.fill_crowded();
-            self.review_unheld();
         } else if worker.ready_at.is_none() {
             // It can't serve any more, and stands in the place of one that would: a program that
             // closes what it inherits, mostly.

@@ -4,13 +4,13 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::Primary;
+use super::invariants::{POSITION, broken};
 use super::output::{Attach, Event, Output, Verdict};
-use super::state::{Asker, ListenerRecord, ListenerState, Share};
+use super::state::{Asker, ListenerRecord, ListenerState, Share, WorkerKind};
 use crate::timers::Due;
 use crate::transitions::{Life, Step};
 use crate::{
-    Address, Codec, Errno, Granted, ListenKey, ListenerId, Policy, Seq, SockName, ToWorker,
-    Transport, WorkerId,
+    Address, Errno, Granted, ListenKey, ListenerId, Seq, SockName, ToWorker, Transport, WorkerId,
 };
 
 impl Primary {
@@ -29,7 +29,7 @@ impl Primary {
         let listener = self.next_listener;
         self.next_listener = listener.next();
         let shared = key.transport != Transport::Stream
-            || self.config.policy == Policy::Shared
+            || self.config.policy.workers_accept()
             || self.config.pass_listeners;
         self.make_way_for(&key);
         let mut record = ListenerRecord::new(key, operator, shared);
@@ -77,7 +77,6 @@ impl Primary {
                 }
             }
         }
-        self.review_unheld();
     }
 
     fn operator_is_open(&self) -> bool {
@@ -85,18 +84,6 @@ impl Primary {
     }
 
     pub(super) fn on_query(
-        &mut self,
-        id: WorkerId,
-        seq: Seq,
-        key: ListenKey,
-        backlog: u32,
-        data: Vec<u8>,
-    ) {
-        self.answer_query(id, seq, key, backlog, data);
-        self.review_unheld();
-    }
-
-    fn answer_query(
         &mut self,
         id: WorkerId,
         seq: Seq,
@@ -222,7 +209,9 @@ impl Primary {
         let stays =
             self.workers.get(id).is_some_and(|w| w.life.is_staying()) && !self.is_draining();
         let Some(record) = self.listeners.get_mut(listener) else { return };
-        let Some(sockname) = record.sockname.clone() else { return };
+        let Some(sockname) = record.sockname.clone() else {
+            return broken("an open listener has a name");
+        };
         if !stays {
             return self.reply(id, seq, Err(Errno::ECANCELED));
         }
@@ -270,7 +259,7 @@ impl Primary {
 
     pub(super) fn on_listening(&mut self, id: WorkerId, listener: ListenerId) {
         let Some(index) = self.workers.position(id) else { return };
-        let Some(worker) = self.workers.at_mut(index) else { return };
+        let Some(worker) = self.workers.at_mut(index) else { return broken(POSITION) };
         let Some(share) = worker.share_mut(listener) else { return self.stray(id) };
         share.listening = true;
         if worker.life == Life::Online && self.is_private(id, listener) {
@@ -299,7 +288,7 @@ impl Primary {
 
     pub(super) fn on_said_ready(&mut self, id: WorkerId) {
         let Some(index) = self.workers.position(id) else { return };
-        let Some(worker) = self.workers.at_mut(index) else { return };
+        let Some(worker) = self.workers.at_mut(index) else { return broken(POSITION) };
         worker.said_ready = true;
         let listening = worker.shares.iter().filter(|share| share.listening);
         let listeners: Vec<ListenerId> = listening.map(|share| share.listener).collect();
@@ -329,7 +318,7 @@ impl Primary {
     /// Gives the operator's listeners to a worker that will not ask for them.
     pub(super) fn pass_listeners(&mut self, id: WorkerId) {
         let Some(worker) = self.workers.get_mut(id) else { return };
-        worker.codec = Some(Codec::Node);
+        worker.kind = Some(WorkerKind::NodeChild);
         let slot = worker.slot;
         self.expect_ready(id);
         for listener in self.operator.clone() {
@@ -373,7 +362,6 @@ impl Primary {
         if !holds_more && !stays {
             self.count_later();
         }
-        self.review_unheld();
     }
 
     /// A worker's channel is gone: it holds nothing any more.

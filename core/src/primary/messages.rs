@@ -4,9 +4,10 @@ use core::time::Duration;
 
 use super::Primary;
 use super::input::Violation;
-use super::output::Event;
+use super::output::{Event, Output};
+use super::state::WorkerKind;
 use crate::timers::Due;
-use crate::transitions::{Life, Step};
+use crate::transitions::{Channel, Intent, Life, Process, Step};
 use crate::{FromWorker, Seq, ToWorker, WorkerId};
 
 /// Failed queries at once that are no flood. Each is an event, so without a bound they would fill
@@ -16,6 +17,9 @@ const MAX_FAILED_QUERIES: u32 = 1_000;
 /// How soon one of them is forgiven.
 const FORGIVEN_AFTER: Duration = Duration::from_millis(100);
 
+/// Pings of a worker that are remembered while they have no answer.
+const MAX_PINGS: usize = 16;
+
 impl Primary {
     pub(super) fn on_message(&mut self, id: WorkerId, msg: FromWorker) {
         let Some(worker) = self.workers.get_mut(id) else { return };
@@ -23,12 +27,12 @@ impl Primary {
             self.timers.clear(Due::Frame(id));
         }
         let life = worker.life;
-        if worker.killed_as.is_some() {
+        if worker.intent.is_killed() {
             return;
         }
         // Without cluster nothing says that a program runs, and it may speak before it has taken
         // its listeners.
-        let unheralded = self.config.pass_listeners
+        let unheralded = worker.kind == Some(WorkerKind::NodeChild)
             && matches!(msg, FromWorker::Suicide { .. } | FromWorker::Ready);
         match msg {
             FromWorker::Online => self.on_online(id),
@@ -53,7 +57,7 @@ impl Primary {
         let Some(worker) = self.workers.get(id) else { return };
         match worker.life {
             Life::Starting => {
-                let Some(codec) = worker.codec else {
+                let Some(kind) = worker.kind else {
                     return self.on_violation(id, Violation::UnknownCodec);
                 };
                 self.step(id, Step::Online);
@@ -62,7 +66,7 @@ impl Primary {
                     Some(timeout) => self.timers.set(Due::Silent(id), self.now.after(timeout)),
                     None => self.timers.clear(Due::Silent(id)),
                 }
-                self.event(Event::Online { worker: id, codec });
+                self.event(Event::Online { worker: id, codec: kind.codec() });
             }
             Life::Online | Life::Ready => self.on_violation(id, Violation::UnexpectedMessage),
             // It was told to leave before it could speak.
@@ -78,7 +82,6 @@ impl Primary {
                 self.lead_out(id, self.now.after(self.config.drain_timeout));
             }
             self.replace_early(id, Some(seq));
-            self.review_unheld();
         } else {
             self.confirm(id, Some(seq));
         }
@@ -88,14 +91,15 @@ impl Primary {
         let Some(worker) = self.workers.get_mut(id) else { return };
         let staying = worker.life.is_staying();
         // A worker that said `suicide` first is failing, even if it says something else later.
-        worker.voluntary |= worker.life != Life::Leaving;
+        if worker.life != Life::Leaving && worker.intent == Intent::Stays {
+            worker.intent = Intent::Leaves;
+        }
         if self.step(id, Step::Leave) {
             self.event(Event::Leaving { worker: id });
             if staying {
                 self.lead_out(id, self.now.after(self.config.drain_timeout));
                 self.replace_leaving(id);
             }
-            self.review_unheld();
         }
         self.confirm(id, Some(seq));
     }
@@ -104,8 +108,23 @@ impl Primary {
     pub(super) fn confirm(&mut self, id: WorkerId, seq: Option<Seq>) {
         if let Some(ack) = seq {
             let msg = ToWorker::Ack { ack };
-            self.emit(super::Output::Send { worker: id, msg, attach: None });
+            self.emit(Output::Send { worker: id, msg, attach: None });
         }
+    }
+
+    /// Asks a worker for a sign of life. Node has no such message.
+    pub(super) fn ping(&mut self, id: WorkerId) {
+        let Some(worker) = self.workers.get_mut(id) else { return };
+        let ends = worker.channel == Channel::Closed || worker.process == Process::Exited;
+        if worker.kind != Some(WorkerKind::Native) || ends {
+            return;
+        }
+        let seq = worker.take_seq();
+        if worker.pings.len() >= MAX_PINGS {
+            worker.pings.remove(0);
+        }
+        worker.pings.push(seq);
+        self.emit(Output::Send { worker: id, msg: ToWorker::Ping { seq }, attach: None });
     }
 
     fn on_pong(&mut self, id: WorkerId, seq: Seq) {

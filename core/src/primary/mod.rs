@@ -3,6 +3,7 @@
 mod dispatch;
 mod input;
 mod inspect;
+mod invariants;
 mod leaving;
 mod life;
 mod listeners;
@@ -31,10 +32,11 @@ use crate::collections::inline_queue::InlineQueue;
 use crate::collections::ready_queue::ReadyQueue;
 use crate::collections::slab::Slab;
 use crate::timers::Timers;
+use crate::transitions::Process;
 use crate::{Config, Deadline, FromWorker, ListenerId, Misuse, Slot, Time, WorkerId};
 use shutdown::Stop;
 use stall::Stall;
-use state::{ListenerRecord, SlotRecord, SlotState, WorkerRecord};
+use state::{ListenerRecord, ListenerState, SlotRecord, SlotState, WorkerRecord};
 
 /// The primary's protocol and scheduling, as a value.
 ///
@@ -122,58 +124,122 @@ impl Primary {
     /// # Errors
     /// [`Misuse`] if the embedder said what can't be; the state is then unchanged.
     #[inline(always)]
-    #[expect(clippy::wildcard_enum_match_arm, reason = "the other match names them all")]
     pub fn handle_input(&mut self, now: Time, input: Input) -> Result<(), Misuse> {
-        // The two inputs of every connection's path stand apart, which keeps that path short.
         match input {
-            Input::Incoming { listener, conn } => self.on_incoming(now, listener, conn)?,
-            Input::Message { worker, msg: FromWorker::Ack { ack, accepted } } => {
-                self.permit_worker(worker)?;
-                self.advance_clock(now);
-                self.on_ack(worker, ack, accepted);
+            // The path of every connection: short, and nothing that `settle` looks at changes
+            // there, a shutdown apart.
+            Input::Incoming { listener, conn } => {
+                self.on_incoming(now, listener, conn)?;
+                return self.settle_stop();
             }
-            other => self.handle_rare_input(now, other)?,
+            Input::Message { worker, msg: FromWorker::Ack { ack, accepted } } => {
+                self.of_worker(now, worker)?.on_ack(worker, ack, accepted);
+                return self.settle_stop();
+            }
+            Input::InDoubt { worker, seq } => {
+                self.of_worker(now, worker)?.on_in_doubt(worker, seq);
+                return Ok(());
+            }
+            Input::Message { worker, msg } => self.of_worker(now, worker)?.on_message(worker, msg),
+            Input::Wake => self.at(now).on_wake(),
+            Input::Spawned { worker, pid } => {
+                self.of_starting(now, worker)?.on_spawned(worker, pid);
+            }
+            Input::SpawnFailed { worker, cause } => {
+                self.of_starting(now, worker)?.on_spawn_failed(worker, cause);
+            }
+            Input::Hello { worker, codec } => self.of_worker(now, worker)?.on_hello(worker, codec),
+            Input::FrameBegun { worker } => self.of_worker(now, worker)?.on_frame_begun(worker),
+            Input::Violation { worker, what } => {
+                self.of_worker(now, worker)?.on_violation(worker, what);
+            }
+            Input::ChannelClosed { worker } => {
+                self.of_worker(now, worker)?.on_channel_closed(worker);
+            }
+            Input::Exited { worker, status } => {
+                self.of_worker(now, worker)?.on_exited(worker, status);
+            }
+            Input::HandoffFailed { worker, seq, errno } => {
+                self.of_worker(now, worker)?.on_handoff_failed(worker, seq, errno);
+            }
+            Input::Stray { worker } => self.of_worker(now, worker)?.stray(worker),
+            Input::Connections { worker, open } => {
+                self.of_worker(now, worker)?.on_connections(worker, open);
+            }
+            Input::Bound { listener, result } => {
+                self.of_listener(now, listener, ListenerState::Binding, Misuse::NotBinding)?
+                    .on_bound(listener, result);
+            }
+            Input::Unbound { listener } => {
+                self.of_listener(now, listener, ListenerState::Closing, Misuse::NotUnbinding)?
+                    .on_unbound(listener);
+            }
+            Input::Queue { listener, waiting } => self.at(now).on_queue(listener, waiting),
+            Input::Command(Command::Stop) => self.at(now).begin_stop(),
+            Input::Command(Command::StopNow) => self.at(now).stop_now(Verdict::Stopped),
+            Input::Command(Command::Ping(worker)) => self.of_worker(now, worker)?.ping(worker),
         }
+        self.settle();
+        Ok(())
+    }
+
+    /// The end of each input, and of each deadline: what follows from the state alone, however it
+    /// came about.
+    #[inline(never)]
+    fn settle(&mut self) {
+        self.fill_crowded();
+        self.fit_room();
+        self.review_unheld();
+        self.advance_stop();
+    }
+
+    /// The end of an input on the path of a connection.
+    #[inline(always)]
+    fn settle_stop(&mut self) -> Result<(), Misuse> {
         if self.stop.is_some() {
             self.advance_stop();
         }
         Ok(())
     }
 
-    #[inline(never)]
-    fn handle_rare_input(&mut self, now: Time, input: Input) -> Result<(), Misuse> {
-        self.permit(&input)?;
-        self.advance_clock(now);
-        match input {
-            Input::Wake => self.on_wake(),
-            Input::Message { worker, msg } => self.on_message(worker, msg),
-            Input::Spawned { worker, pid } => self.on_spawned(worker, pid),
-            Input::SpawnFailed { worker, cause } => self.on_spawn_failed(worker, cause),
-            Input::Hello { worker, codec } => self.on_hello(worker, codec),
-            Input::FrameBegun { worker } => self.on_frame_begun(worker),
-            Input::Violation { worker, what } => self.on_violation(worker, what),
-            Input::ChannelClosed { worker } => self.on_channel_closed(worker),
-            Input::Exited { worker, status } => self.on_exited(worker, status),
-            Input::Bound { listener, result } => self.on_bound(listener, result),
-            Input::Unbound { listener } => self.on_unbound(listener),
-            Input::HandoffFailed { worker, seq, errno } => {
-                self.on_handoff_failed(worker, seq, errno);
-            }
-            Input::InDoubt { worker, seq } => self.on_doubtful(worker, seq),
-            Input::Stray { worker } => self.stray(worker),
-            Input::Queue { listener, waiting } => self.on_queue(listener, waiting),
-            Input::Connections { worker, open } => self.on_connections(worker, open),
-            Input::Command(command) => self.on_command(command),
-            // See `handle_input`.
-            Input::Incoming { .. } => {}
-        }
-        self.fit_room();
-        Ok(())
+    /// A clock that goes back is read as one that stands still.
+    #[inline(always)]
+    fn at(&mut self, now: Time) -> &mut Self {
+        self.now = self.now.max(now);
+        self
     }
 
-    /// A clock that goes back is read as one that stands still.
-    fn advance_clock(&mut self, now: Time) {
-        self.now = self.now.max(now);
+    /// Refuses a worker that never was. One that is gone by now is no misuse: reports may be late.
+    #[inline(always)]
+    fn of_worker(&mut self, now: Time, worker: WorkerId) -> Result<&mut Self, Misuse> {
+        if worker < self.next_worker {
+            Ok(self.at(now))
+        } else {
+            Err(Misuse::UnknownWorker(worker))
+        }
+    }
+
+    /// Refuses a worker that was started already. One that has spoken runs: a failed start would
+    /// lose what is in flight there.
+    fn of_starting(&mut self, now: Time, worker: WorkerId) -> Result<&mut Self, Misuse> {
+        match self.workers.get(worker) {
+            Some(WorkerRecord { process: Process::Wanted, kind: None, .. }) => Ok(self.at(now)),
+            _ => Err(Misuse::NotStarting(worker)),
+        }
+    }
+
+    /// Refuses a listener that is not in this state.
+    fn of_listener(
+        &mut self,
+        now: Time,
+        listener: ListenerId,
+        state: ListenerState,
+        misuse: fn(ListenerId) -> Misuse,
+    ) -> Result<&mut Self, Misuse> {
+        match self.listeners.get(listener) {
+            Some(record) if record.state == state => Ok(self.at(now)),
+            _ => Err(misuse(listener)),
+        }
     }
 
     /// The next thing to do; first in, first out.
@@ -199,46 +265,6 @@ impl Primary {
     /// The configuration it was made with.
     pub fn config(&self) -> &Config {
         &self.config
-    }
-
-    /// Refuses what can't be, before anything has changed.
-    fn permit(&self, input: &Input) -> Result<(), Misuse> {
-        match input {
-            // `Incoming` looks for itself, to look its listener up only once.
-            Input::Wake | Input::Incoming { .. } | Input::Queue { .. } => Ok(()),
-            Input::Bound { listener, .. } => match self.listeners.get(*listener) {
-                Some(ListenerRecord { state: state::ListenerState::Binding, .. }) => Ok(()),
-                _ => Err(Misuse::NotBinding(*listener)),
-            },
-            Input::Unbound { listener } => match self.listeners.get(*listener) {
-                Some(ListenerRecord { state: state::ListenerState::Closing, .. }) => Ok(()),
-                _ => Err(Misuse::NotUnbinding(*listener)),
-            },
-            Input::Spawned { worker, .. } | Input::SpawnFailed { worker, .. } => {
-                match self.workers.get(*worker) {
-                    // A worker that has spoken runs: a failed start would lose what is in flight
-                    // there.
-                    Some(WorkerRecord { pid: None, exit: None, codec: None, .. }) => Ok(()),
-                    _ => Err(Misuse::NotStarting(*worker)),
-                }
-            }
-            Input::Hello { worker, .. }
-            | Input::Message { worker, .. }
-            | Input::FrameBegun { worker }
-            | Input::Violation { worker, .. }
-            | Input::ChannelClosed { worker }
-            | Input::Exited { worker, .. }
-            | Input::HandoffFailed { worker, .. }
-            | Input::InDoubt { worker, .. }
-            | Input::Stray { worker }
-            | Input::Connections { worker, .. }
-            | Input::Command(Command::Ping(worker)) => self.permit_worker(*worker),
-            Input::Command(Command::Stop | Command::StopNow) => Ok(()),
-        }
-    }
-
-    fn permit_worker(&self, worker: WorkerId) -> Result<(), Misuse> {
-        if worker < self.next_worker { Ok(()) } else { Err(Misuse::UnknownWorker(worker)) }
     }
 
     #[inline(always)]

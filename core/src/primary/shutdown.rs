@@ -3,11 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::Primary;
-use super::input::Command;
+use super::invariants::broken;
 use super::output::{Event, ExitClass, Output, Refusal, Verdict};
 use super::state::ListenerState;
+use crate::Time;
 use crate::timers::Due;
-use crate::{Codec, Time, ToWorker};
 
 /// A shutdown that has begun.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -44,44 +44,16 @@ impl Stop {
     }
 }
 
-/// Pings of a worker that are remembered while they have no answer.
-const MAX_PINGS: usize = 16;
-
 impl Primary {
-    pub(super) fn on_command(&mut self, command: Command) {
-        match command {
-            Command::Stop => self.begin_stop(),
-            Command::StopNow => self.stop_now(Verdict::Stopped),
-            Command::Ping(id) => {
-                let Some(worker) = self.workers.get_mut(id) else { return };
-                // Node has no such message.
-                if worker.codec == Some(Codec::Native)
-                    && !worker.channel_closed
-                    && worker.exit.is_none()
-                {
-                    let seq = worker.take_seq();
-                    if worker.pings.len() >= MAX_PINGS {
-                        worker.pings.remove(0);
-                    }
-                    worker.pings.push(seq);
-                    self.emit(Output::Send {
-                        worker: id,
-                        msg: ToWorker::Ping { seq },
-                        attach: None,
-                    });
-                }
-            }
-        }
-    }
-
     /// Whether workers are no longer started, only ended.
     pub(super) fn is_draining(&self) -> bool {
         self.stop.as_ref().is_some_and(|stop| stop.phase >= Phase::Draining)
     }
 
-    fn begin_stop(&mut self) {
+    /// A second wish to stop means at once: somebody does not want to wait.
+    pub(super) fn begin_stop(&mut self) {
         if self.stop.is_some() {
-            return;
+            return self.enter_killing();
         }
         let deadline = self.now.after(self.config.drain_timeout);
         let half = self.now.after(self.config.drain_timeout / 2);
@@ -127,7 +99,7 @@ impl Primary {
     }
 
     fn enter_draining(&mut self) {
-        let Some(stop) = &mut self.stop else { return };
+        let Some(stop) = &mut self.stop else { return broken("a shutdown has begun") };
         stop.phase = Phase::Draining;
         let deadline = stop.deadline;
         self.timers.set(Due::StopWaiting, deadline);
@@ -139,7 +111,7 @@ impl Primary {
     }
 
     fn enter_killing(&mut self) {
-        let Some(stop) = &mut self.stop else { return };
+        let Some(stop) = &mut self.stop else { return broken("a shutdown has begun") };
         if stop.phase >= Phase::Killing {
             return;
         }
@@ -175,7 +147,7 @@ impl Primary {
     }
 
     fn finish_stop(&mut self) {
-        let Some(stop) = &mut self.stop else { return };
+        let Some(stop) = &mut self.stop else { return broken("a shutdown has begun") };
         if stop.phase == Phase::Over {
             return;
         }

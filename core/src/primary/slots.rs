@@ -2,10 +2,11 @@
 
 use super::Primary;
 use super::input::SpawnError;
+use super::invariants::{SLOT, broken};
 use super::output::{Event, ExitClass, Output, Verdict};
-use super::state::{LastExit, SlotRecord, SlotState, WorkerRecord};
+use super::state::{LastExit, SlotRecord, SlotState, WorkerKind, WorkerRecord};
 use crate::timers::Due;
-use crate::transitions::Life;
+use crate::transitions::{Life, Process};
 use crate::{Respawn, Seq, Slot, WorkerId};
 
 /// How soon at the latest a start is tried again that failed for want of resources: as nothing but
@@ -66,8 +67,6 @@ impl Primary {
         self.vacate(id, LastExit { status: None, class: ExitClass::SpawnFailed });
         self.timers.clear_worker(id);
         self.workers.remove(id);
-        self.fill_crowded();
-        self.review_unheld();
     }
 
     /// What a start takes was not to be had. That says nothing of the program, so it counts for
@@ -80,7 +79,7 @@ impl Primary {
         self.timers.clear_worker(id);
         self.workers.remove(id);
         let stays_empty = replaced || self.is_draining();
-        let Some(record) = self.slot_mut(slot) else { return };
+        let Some(record) = self.slot_mut(slot) else { return broken(SLOT) };
         let delay = record.wanting.unwrap_or(first);
         let is_news = record.wanting.replace((delay * 2).min(most)).is_none();
         if !stays_empty {
@@ -90,8 +89,6 @@ impl Primary {
         if is_news {
             self.event(Event::SpawnFailed { worker: id, slot, cause });
         }
-        self.fill_crowded();
-        self.review_unheld();
     }
 
     /// A start has succeeded.
@@ -111,7 +108,7 @@ impl Primary {
         // A worker that was ready for as long as the budget looks back has shown that it works.
         let proven = worker.ready_at.is_some_and(|at| now.since(at) >= self.config.restart_period);
         let delay = self.config.respawn_delay;
-        let Some(record) = self.slot_mut(slot) else { return };
+        let Some(record) = self.slot_mut(slot) else { return broken(SLOT) };
         record.last_exit = Some(last_exit);
         if proven {
             record.delay = delay;
@@ -176,7 +173,7 @@ impl Primary {
         if failures > self.config.restart_intensity {
             return self.give_up(slot, failures);
         }
-        let Some(record) = self.slot_mut(slot) else { return };
+        let Some(record) = self.slot_mut(slot) else { return broken(SLOT) };
         let delay = record.delay;
         record.delay = (delay * 2).min(max);
         record.state = SlotState::Waiting;
@@ -196,7 +193,7 @@ impl Primary {
         let now = self.now;
         let barred = self.is_draining() || self.config.respawn == Respawn::Never;
         let Some(worker) = self.workers.get(id) else { return };
-        let (slot, ready) = (worker.slot, worker.ready_at.is_some());
+        let (slot, kind, ready) = (worker.slot, worker.kind, worker.ready_at.is_some());
         let (replaced, early) = (worker.replaced, worker.failed_early(now));
         if barred || replaced {
             return self.confirm(id, suicide);
@@ -204,7 +201,7 @@ impl Primary {
         // A worker that fails at once would else be replaced at once, again and again. Where
         // workers accept for themselves nobody knows whether one has served: it is taken at its
         // word, as long as the slot's budget lasts.
-        let unseen = self.config.pass_listeners && ready && suicide.is_some();
+        let unseen = kind == Some(WorkerKind::NodeChild) && ready && suicide.is_some();
         if early && !(unseen && self.count_failure(slot) <= self.config.restart_intensity) {
             return self.confirm(id, suicide);
         }
@@ -224,8 +221,7 @@ impl Primary {
             self.slots.iter().any(crowded)
         };
         let leaving = self.workers.iter().filter(|(other, worker)| {
-            let may_end = worker.exit.is_none() && worker.killed_as.is_none();
-            *other != id && worker.life == Life::Leaving && may_end
+            *other != id && worker.life == Life::Leaving && worker.may_end()
         });
         let oldest = leaving
             .map(|(other, worker)| (waits(other), worker.leaving_since, other))
@@ -263,7 +259,8 @@ impl Primary {
     /// their places are taken.
     fn processes(&self) -> usize {
         let waiting = self.slots.iter().filter(|slot| slot.state == SlotState::Waiting).count();
-        self.workers.iter().filter(|(_, worker)| worker.exit.is_none()).count() + waiting
+        self.workers.iter().filter(|(_, worker)| worker.process != Process::Exited).count()
+            + waiting
     }
 
     /// Ends the primary when no slot will have a worker again.

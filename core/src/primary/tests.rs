@@ -16,6 +16,7 @@ use core::time::Duration;
 
 use super::*;
 use crate::config::ConfigBuilder;
+use crate::transitions::{Channel, Intent};
 use crate::{Address, Codec, ConnId, Errno, ListenKey, Seq, SockName, ToWorker};
 
 struct Hand {

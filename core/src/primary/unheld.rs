@@ -5,7 +5,7 @@ use super::Primary;
 use super::output::{Event, Output, Refusal};
 use super::state::{ListenerRecord, ListenerState, SlotRecord, SlotState, WorkerRecord};
 use crate::timers::Due;
-use crate::transitions::Life;
+use crate::transitions::{Channel, Life};
 use crate::{Errno, ListenKey, ListenerId, Slot, WorkerId};
 
 /// How long after the last worker has become ready the operator's listeners may be asked for
@@ -16,7 +16,7 @@ impl Primary {
     /// Looks which worker-asked listeners nobody holds. They are kept while somebody may come
     /// back for them.
     pub(super) fn review_unheld(&mut self) {
-        if self.stop.is_some() {
+        if self.stop.is_some() || self.listeners.len() == self.operator.len() {
             return;
         }
         let mut on_the_way = None;
@@ -39,7 +39,7 @@ impl Primary {
     /// on without its channel leaves for ever: its replacement is what counts.
     fn somebody_may_come(&self) -> bool {
         let on_the_way = |(id, worker): (WorkerId, &WorkerRecord)| {
-            let lives_on = worker.channel_closed && worker.replaced;
+            let lives_on = worker.channel == Channel::Closed && worker.replaced;
             !self.has_settled(id, worker) && !lives_on
         };
         self.workers.is_empty()

@@ -175,10 +175,11 @@ impl ser::Serializer for Index {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use roundel_core::{Command, Refusal, WorkerId};
+    use roundel_core::{Command, Policy, Refusal, WorkerId};
 
     #[test]
     fn variants_have_names_and_numbers() {
+        assert_eq!(names::<Policy>().len(), Policy::ALL.len());
         assert_eq!(names::<Command>(), ["Stop", "StopNow", "Ping"]);
         let worker = WorkerId::from_raw(1).unwrap();
         assert_eq!(index(&Command::Ping(worker)), 2);

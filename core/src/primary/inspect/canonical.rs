@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::Primary;
 use crate::primary::state::{ListenerRecord, SlotRecord, SlotState, WorkerRecord};
 use crate::timers::Due;
-use crate::transitions::Life;
+use crate::transitions::{Life, Process};
 use crate::{ConnId, Deadline, ListenerId, STALLED_AFTER, Slot, Time, WorkerId};
 
 /// A [`Primary`] with its ids renamed in order, its times relative to now, and its counters left
@@ -217,16 +217,13 @@ impl CanonicalView<'_> {
     }
 
     fn worker<H: Hasher>(&self, id: WorkerId, worker: &WorkerRecord, out: &mut H) {
-        let (ended, killed) = (worker.exit.is_some(), worker.killed_as.is_some());
-        (worker.generation, worker.codec, worker.life).hash(out);
+        let ended = worker.process == Process::Exited;
+        let killed = worker.intent.is_killed();
+        (worker.generation, worker.kind, worker.life).hash(out);
+        (worker.channel, worker.process).hash(out);
         // How it ended was looked at when it did.
-        worker.killed_as.filter(|_| !ended).hash(out);
+        Some(worker.intent).filter(|_| !ended).hash(out);
         out.write_u32(flags([
-            ended,
-            worker.channel_closed,
-            worker.read_shut && !worker.channel_closed,
-            worker.pid.is_some() && !ended,
-            worker.voluntary && !ended && !killed,
             worker.replaced && !self.draining,
             worker.said_ready,
             worker.mid_frame,
@@ -265,7 +262,7 @@ impl CanonicalView<'_> {
             out.write_u8(u8::from(early && worker.accepted > 0));
         }
         if worker.life == Life::Leaving {
-            let leaves = |w: &WorkerRecord| w.life == Life::Leaving && w.exit.is_none();
+            let leaves = |w: &WorkerRecord| w.life == Life::Leaving && w.process != Process::Exited;
             let earlier = primary
                 .workers
                 .iter()

@@ -7,7 +7,7 @@ use core::fmt;
 use crate::Primary;
 use crate::primary::state::{ListenerState, SlotState, WorkerRecord};
 use crate::timers::Due;
-use crate::transitions::Life;
+use crate::transitions::{Channel, Life, Process};
 use crate::{ConnId, WorkerId};
 
 /// An invariant that does not hold.
@@ -79,14 +79,15 @@ impl Primary {
             let numbered = worker.in_flight.iter().last().is_none_or(|e| e.seq < worker.next_seq);
             ensure(numbered, "a number in flight was never given out")?;
             ensure(
-                !worker.channel_closed || (worker.in_flight.is_empty() && worker.shares.is_empty()),
+                worker.channel != Channel::Closed
+                    || (worker.in_flight.is_empty() && worker.shares.is_empty()),
                 "a worker without a channel holds something",
             )?;
             ensure(
-                !(worker.channel_closed && worker.exit.is_some()),
+                !(worker.channel == Channel::Closed && worker.process == Process::Exited),
                 "a worker that has ended is kept",
             )?;
-            let gone = worker.exit.is_some() || worker.channel_closed;
+            let gone = worker.process == Process::Exited || worker.channel == Channel::Closed;
             ensure(!gone || worker.life == Life::Leaving, "a worker that is gone is not leaving")?;
             self.check_ack_timer(id, worker)?;
         }
@@ -95,7 +96,7 @@ impl Primary {
 
     fn check_ack_timer(&self, id: WorkerId, worker: &WorkerRecord) -> Result<(), Broken> {
         let set = self.timers.is_set(Due::Ack(id));
-        let ended = worker.killed_as.is_some() || worker.exit.is_some();
+        let ended = !worker.may_end();
         ensure(ended || set == worker.ack_armed, "an ack timer is set against the record")?;
         let wanted = !worker.in_flight.is_empty() && !ended && self.config.ack_timeout.is_some();
         ensure(set || !wanted, "connections are in flight without an ack timer")?;

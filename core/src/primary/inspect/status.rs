@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::Primary;
-use crate::primary::state::LastExit;
+use crate::primary::state::{LastExit, WorkerKind};
 use crate::transitions::Life;
 use crate::{Codec, ListenKey, ListenerId, Policy, Slot, SockName, Time, WorkerId};
 
@@ -106,7 +106,7 @@ impl Primary {
             generation: worker.generation,
             pid: worker.pid,
             life: worker.life,
-            codec: worker.codec,
+            codec: worker.kind.map(WorkerKind::codec),
             in_flight: worker.in_flight_count(),
             accepted: worker.accepted,
             declined: worker.declined,

@@ -8,4 +8,4 @@ mod worker;
 pub(crate) use listener::{Asker, ListenerRecord, ListenerState, Pending};
 pub use slot::LastExit;
 pub(crate) use slot::{SlotRecord, SlotState};
-pub(crate) use worker::{Cool, InFlight, Share, WorkerRecord};
+pub(crate) use worker::{Cool, InFlight, Share, WorkerKind, WorkerRecord};

@@ -7,8 +7,29 @@ use serde::{Deserialize, Serialize};
 
 use crate::collections::inline_queue::InlineQueue;
 use crate::primary::leaving::Leave;
-use crate::transitions::Life;
-use crate::{Codec, ConnId, ExitClass, ExitStatus, ListenerId, Seq, Slot, Time};
+use crate::transitions::{Channel, Intent, Life, Process};
+use crate::{Codec, ConnId, ListenerId, Seq, Slot, Time};
+
+/// Which messages a worker understands, and what it is for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub(crate) enum WorkerKind {
+    /// It links this crate.
+    Native,
+    /// A worker of Node's `cluster`.
+    NodeCluster,
+    /// A child of Node's `child_process`, which knows nothing of `cluster`: the operator's
+    /// listeners are passed to it, and whether it serves can't be seen.
+    NodeChild,
+}
+
+impl WorkerKind {
+    pub(crate) const fn codec(self) -> Codec {
+        match self {
+            WorkerKind::Native => Codec::Native,
+            WorkerKind::NodeCluster | WorkerKind::NodeChild => Codec::Node,
+        }
+    }
+}
 
 /// A worker: one process and its channel.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -16,8 +37,12 @@ pub(crate) struct WorkerRecord {
     pub(crate) slot: Slot,
     pub(crate) generation: u32,
     pub(crate) pid: Option<i32>,
-    pub(crate) codec: Option<Codec>,
+    /// What it speaks, once that is known.
+    pub(crate) kind: Option<WorkerKind>,
     pub(crate) life: Life,
+    pub(crate) channel: Channel,
+    pub(crate) process: Process,
+    pub(crate) intent: Intent,
     pub(crate) spawned_at: Time,
     pub(crate) ready_at: Option<Time>,
     /// When it began to leave; says something only in that state.
@@ -44,17 +69,10 @@ pub(crate) struct WorkerRecord {
     pub(crate) pings: Vec<Seq>,
     /// When all its failed queries are forgiven.
     pub(crate) forgiven_at: Time,
-    /// It announced its leave, or was told to leave: its end is no crash.
-    pub(crate) voluntary: bool,
     /// Its program said that it is ready.
     pub(crate) said_ready: bool,
-    /// Why the primary killed it, once it has.
-    pub(crate) killed_as: Option<ExitClass>,
     /// Its slot has, or waits for, another worker.
     pub(crate) replaced: bool,
-    pub(crate) read_shut: bool,
-    pub(crate) channel_closed: bool,
-    pub(crate) exit: Option<ExitStatus>,
     pub(crate) leave: Leave,
 }
 
@@ -64,8 +82,11 @@ impl WorkerRecord {
             slot,
             generation,
             pid: None,
-            codec: None,
+            kind: None,
             life: Life::Starting,
+            channel: Channel::Open,
+            process: Process::Wanted,
+            intent: Intent::Stays,
             spawned_at: now,
             ready_at: None,
             leaving_since: Time::ZERO,
@@ -82,15 +103,15 @@ impl WorkerRecord {
             strays: 0,
             pings: Vec::new(),
             forgiven_at: Time::ZERO,
-            voluntary: false,
             said_ready: false,
-            killed_as: None,
             replaced: false,
-            read_shut: false,
-            channel_closed: false,
-            exit: None,
             leave: Leave::default(),
         }
+    }
+
+    /// Its process has not ended, and the primary has not ended it.
+    pub(crate) fn may_end(&self) -> bool {
+        self.process != Process::Exited && !self.intent.is_killed()
     }
 
     #[inline(always)]

@@ -1,8 +1,8 @@
 //! What the canonical view tells apart, and what not.
 
 use super::*;
+use crate::Slot;
 use crate::transitions::Life;
-use crate::{ExitStatus, Slot};
 
 /// Three workers: all have one connection of two that they may have.
 fn busy() -> Hand {
@@ -82,12 +82,14 @@ fn who_is_in_which_slot_among_equals() {
 
 #[test]
 fn what_a_channel_or_process_that_has_ended_makes_needless() {
-    let read_shut: Act = |hand| hand.worker(1).read_shut = true;
+    let read_shut: Act = |hand| hand.worker(1).channel = Channel::ReadShut;
     assert!(!looks_alike(|_| (), read_shut));
-    assert!(looks_alike(|hand| hand.worker(1).channel_closed = true, read_shut));
-    let started: Act = |hand| hand.worker(1).pid = None;
+    let started: Act = |hand| hand.worker(1).process = Process::Wanted;
     assert!(!looks_alike(|_| (), started));
-    assert!(looks_alike(|hand| hand.worker(1).exit = Some(ExitStatus::Code(0)), started));
+    // How it ended was looked at when it did.
+    let left: Act = |hand| hand.worker(1).intent = Intent::Leaves;
+    assert!(!looks_alike(|_| (), left));
+    assert!(looks_alike(|hand| hand.worker(1).process = Process::Exited, left));
 }
 
 /// The longest on its way out is the first whose end makes room.
@@ -115,7 +117,7 @@ fn who_leaves_first() {
         hand.worker(2).life = Life::Leaving;
         hand.worker(2).leaving_since = Time::from_millis(12);
         hand.worker(1).life = Life::Leaving;
-        hand.worker(1).exit = Some(ExitStatus::Code(0));
+        hand.worker(1).process = Process::Exited;
         hand.worker(1).leaving_since = Time::from_millis(11);
     };
     assert!(looks_alike(one_ended, later));

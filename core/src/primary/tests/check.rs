@@ -1,9 +1,9 @@
 //! Each invariant is noticed when it does not hold.
 
 use super::*;
+use crate::Slot;
 use crate::timers::Due;
 use crate::transitions::Life;
-use crate::{ExitStatus, Slot};
 
 /// Two workers with two connections in flight each, and two that are pending.
 fn busy() -> Hand {
@@ -51,22 +51,22 @@ fn of_workers() {
     assert_eq!(broken(order), "a worker's numbers are not in order");
     let number = |hand: &mut Hand| hand.worker(1).next_seq = Seq::from_raw(2).unwrap();
     assert_eq!(broken(number), "a number in flight was never given out");
-    let closed = |hand: &mut Hand| hand.worker(1).channel_closed = true;
+    let closed = |hand: &mut Hand| hand.worker(1).channel = Channel::Closed;
     assert_eq!(broken(closed), "a worker without a channel holds something");
     // Either of both is enough.
     let shares = |hand: &mut Hand| {
         let in_flight = core::mem::take(&mut hand.worker(1).in_flight);
         hand.core.in_flight -= in_flight.len() as u32;
-        hand.worker(1).channel_closed = true;
+        hand.worker(1).channel = Channel::Closed;
     };
     assert_eq!(broken(shares), "a worker without a channel holds something");
     let ended = |hand: &mut Hand| {
         shares(hand);
         hand.worker(1).shares.clear();
-        hand.worker(1).exit = Some(ExitStatus::Code(0));
+        hand.worker(1).process = Process::Exited;
     };
     assert_eq!(broken(ended), "a worker that has ended is kept");
-    let stays = |hand: &mut Hand| hand.worker(1).exit = Some(ExitStatus::Code(0));
+    let stays = |hand: &mut Hand| hand.worker(1).process = Process::Exited;
     assert_eq!(broken(stays), "a worker that is gone is not leaving");
 }
 

@@ -165,7 +165,7 @@ fn who_was_killed_is_not_led_out_too() {
     hand.tell(Input::Unbound { listener: listener(1) });
     assert!(hand.core.timers.is_set(Due::Drain(worker(2))));
     assert!(!hand.core.timers.is_set(Due::Drain(worker(1))));
-    assert!(!hand.worker(1).voluntary);
+    assert!(hand.worker(1).intent.is_killed());
 }
 
 #[test]
@@ -196,7 +196,7 @@ fn only_who_can_answer_is_asked_for_a_sign_of_life() {
     };
     let mut hand = Hand::serving(Config::builder());
     assert!(ping(&mut hand));
-    hand.worker(1).codec = Some(Codec::Node);
+    hand.worker(1).kind = Some(state::WorkerKind::NodeCluster);
     assert!(!ping(&mut hand), "Node knows no such message");
     let mut hand = Hand::serving(Config::builder());
     hand.tell(Input::ChannelClosed { worker: worker(1) });

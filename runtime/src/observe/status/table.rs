@@ -64,10 +64,11 @@ const LISTENER_COLUMNS: [Column; 4] =
     [("LISTENER", false), ("POLICY", false), ("PENDING", true), ("ACCEPTING", false)];
 
 fn listener_cells(row: &ListenerRow) -> [String; 4] {
-    let accepting = match row.accepting {
-        true => "yes",
-        false if row.policy == Policy::Shared.name() => "workers",
-        false => "no",
+    let policy = Policy::ALL.into_iter().find(|policy| policy.name() == row.policy);
+    let accepting = match (row.accepting, policy.is_some_and(Policy::workers_accept)) {
+        (true, _) => "yes",
+        (false, true) => "workers",
+        (false, false) => "no",
     };
     [printable(&row.address), printable(&row.policy), row.pending.to_string(), accepting.into()]
 }

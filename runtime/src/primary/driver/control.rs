@@ -66,8 +66,10 @@ impl PrimaryDriver {
                 }
                 Some(Request::Stop) => {
                     self.reply(id, &Stopping::YES);
-                    self.stop_asked = true;
-                    self.input(Input::Command(Command::Stop));
+                    // Clients that ask for the same have it already; none is in a hurry.
+                    if !std::mem::replace(&mut self.stop_asked, true) {
+                        self.input(Input::Command(Command::Stop));
+                    }
                 }
                 None => return self.rewatch_control(id, before),
             }

@@ -14,7 +14,10 @@ impl PrimaryDriver {
             let Some(signal) = self.signals.read() else { return };
             match signal {
                 Signal::Child => self.reap(),
-                Signal::Terminate | Signal::Interrupt => self.ask_to_stop(),
+                Signal::Terminate | Signal::Interrupt => {
+                    self.stop_asked = true;
+                    self.input(Input::Command(Command::Stop));
+                }
                 Signal::ReopenLogs => {
                     if let Some(events) = &mut self.events {
                         events.reopen();
@@ -37,10 +40,5 @@ impl PrimaryDriver {
         }
         // The descriptor is ready still, which nobody tells again.
         self.ready.insert(Source::Signals);
-    }
-
-    fn ask_to_stop(&mut self) {
-        let again = std::mem::replace(&mut self.stop_asked, true);
-        self.input(Input::Command(if again { Command::StopNow } else { Command::Stop }));
     }
 }

@@ -166,7 +166,7 @@ impl LifeModel {
                 self.must_stop_by = Some(now.after(*self.config.drain_timeout()));
                 self.stop_deadline = self.must_stop_by;
             }
-            Input::Command(Command::StopNow) => {
+            Input::Command(Command::Stop | Command::StopNow) => {
                 let by = self.must_stop_by.unwrap_or(now);
                 self.must_stop_by = Some(by.min(now));
             }
