@@ -153,13 +153,10 @@ impl Embedder {
 
     fn hear_signals(&mut self) {
         let [stop, child] = &mut self.signals;
-        for _ in 0..stop.read(&mut [0; 16]).unwrap_or(0) {
-            let again = self.core.stop_deadline().is_some();
-            let command = if again { Command::StopNow } else { Command::Stop };
-            self.core.handle_input(self.now, Input::Command(command)).expect("a command");
-        }
+        // A second stop ends at once.
+        let stops = stop.read(&mut [0; 16]).unwrap_or(0);
+        let mut inputs = vec![Input::Command(Command::Stop); stops];
         if child.read(&mut [0; 16]).is_ok() {
-            let mut inputs = Vec::new();
             self.children.retain(|&worker, child| {
                 let Ok(Some(status)) = child.try_wait() else { return true };
                 let status = match status.signal() {
@@ -169,9 +166,9 @@ impl Embedder {
                 inputs.push(Input::Exited { worker, status });
                 false
             });
-            for input in inputs {
-                self.tell(input);
-            }
+        }
+        for input in inputs {
+            self.tell(input);
         }
     }
 
