@@ -44,6 +44,10 @@
 //! | `Event` | log it | |
 //! | `Stopped` | leave the loop | |
 //!
+//! What a process is started with, `Spawn`, is in [`docs::starting_workers`]. What a send that fails
+//! means, what is still read after a violation, an exit or `ShutdownRead`, and in which order a turn
+//! does things is in [`docs::embedding`].
+//!
 //! And from a worker's channel: `Hello` when its first byte has told the codec ([`Codec::detect`]),
 //! a `Message` for each one that [`wire::Decoder`] yields, `Violation` for what it refuses,
 //! `FrameBegun` while an unfinished frame is left over, `ChannelClosed` at the end of file.
@@ -270,11 +274,16 @@
 //!
 //! # From here to real sockets
 //!
-//! Two examples in the repository do all of this with the system's own calls, and a test runs them:
-//! `tests/embed/examples/poll_loop.rs` is a primary around poll(2) in one file, and
-//! `tests/embed/examples/tokio_worker.rs` serves HTTP on tokio with connections that come through
-//! [`Worker`]. To record what an embedder's primary does, put a [`journal::Recorder`] in front of
-//! it.
+//! Two pages say what the system does and what it asks for: [`docs::starting_workers`] and
+//! [`docs::embedding`]; the names of the variables are in [`environment`]. Three examples in the
+//! repository do all of this with the system's own calls, and tests run them:
+//!
+//! - `tests/embed/examples/poll_loop.rs` is a primary around poll(2), from this crate alone;
+//! - `tests/embed/examples/poll_worker.rs` is a worker of the same kind;
+//! - `tests/embed/examples/tokio_worker.rs` serves HTTP on tokio, with connections that come through
+//!   [`Worker`], and loses no request when it leaves.
+//!
+//! To record what an embedder's primary does, put a [`journal::Recorder`] in front of it.
 //!
 //! # Bounds
 //!
@@ -303,6 +312,8 @@ mod codec;
 mod collections;
 mod config;
 mod custody;
+pub mod docs;
+pub mod environment;
 mod error;
 mod id;
 #[cfg(feature = "journal")]

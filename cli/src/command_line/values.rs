@@ -30,7 +30,7 @@ pub(super) fn variable(text: &str) -> Result<String, String> {
     if !crate::program::is_name(text) {
         return Err("is no name of a variable: letters, digits and _, no digit first".into());
     }
-    if roundel_runtime::unix::variables::VARIABLES.contains(&text)
+    if roundel_core::environment::VARIABLES.contains(&text)
         || text == "PATH"
         || text == "NODE_OPTIONS"
     {

@@ -50,7 +50,8 @@ pub enum Input {
         /// The worker.
         worker: WorkerId,
     },
-    /// What a worker sent, or did, is outside the protocol.
+    /// What a worker sent, or did, is outside the protocol. Its channel is
+    /// [read to the end](crate::docs::embedding#reading-to-the-end) all the same.
     Violation {
         /// The worker.
         worker: WorkerId,

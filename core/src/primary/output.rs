@@ -18,7 +18,8 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Output {
-    /// Start a worker process with a channel. Answer: `Spawned` or `SpawnFailed`.
+    /// Start a worker process with a channel: see
+    /// [what it is started with](crate::docs::starting_workers). Answer: `Spawned` or `SpawnFailed`.
     Spawn {
         /// Its id.
         worker: WorkerId,
@@ -73,7 +74,8 @@ pub enum Output {
         /// Which one.
         listener: ListenerId,
     },
-    /// Send a message, behind everything that was sent to this worker before.
+    /// Send a message, behind everything that was sent to this worker before: see
+    /// [what a send that fails means](crate::docs::embedding#when-a-send-fails).
     Send {
         /// To whom.
         worker: WorkerId,

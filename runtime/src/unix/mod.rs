@@ -26,4 +26,3 @@ pub mod socket;
 pub(crate) mod sys;
 pub mod transmit;
 pub(crate) mod unix_path;
-pub mod variables;

@@ -13,14 +13,14 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
+use roundel_core::environment::{
+    CHANNEL_VAR, NODE_CHANNEL_VAR, NODE_FORMAT_VAR, NODE_WORKER_VAR, SLOT_VAR, VARIABLES,
+    WORKER_VAR,
+};
 use roundel_core::{Address, ExitStatus, ListenKey, Slot, WorkerId};
 
 use crate::unix::channel;
 use crate::unix::limits::OpenFiles;
-use crate::unix::variables::{
-    CHANNEL_VAR, NODE_CHANNEL_VAR, NODE_FORMAT_VAR, NODE_WORKER_VAR, SLOT_VAR, VARIABLES,
-    WORKER_VAR,
-};
 
 /// By which variables a worker is told of its channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

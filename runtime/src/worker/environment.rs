@@ -1,13 +1,4 @@
-//! What a worker finds in its environment.
-//!
-//! | variable | |
-//! |---|---|
-//! | `ROUNDEL_CHANNEL_FD` | the number of the channel's descriptor |
-//! | `ROUNDEL_WORKER_ID` | the worker's id, counting from 1, never reused |
-//! | `ROUNDEL_SLOT` | the worker's slot, counting from 0; a respawn has the same one |
-//! | `NODE_CHANNEL_FD` | under a primary of Node, the channel's descriptor |
-//! | `NODE_CHANNEL_SERIALIZATION_MODE` | how messages are written there; only `json` is spoken here |
-//! | `NODE_UNIQUE_ID` | under a primary of Node, the worker's id |
+//! What a worker finds in its environment: see [`roundel_core::environment`].
 
 use std::ffi::OsStr;
 use std::io;
@@ -20,12 +11,12 @@ use nix::sys::socket::{
 };
 
 use roundel_core::Codec;
-
-use crate::unix::channel::set_nonblocking;
-use crate::unix::variables::{
+use roundel_core::environment::{
     CHANNEL_VAR, NODE_CHANNEL_VAR, NODE_FORMAT_VAR, NODE_WORKER_VAR, SLOT_VAR, VARIABLES,
     WORKER_VAR,
 };
+
+use crate::unix::channel::set_nonblocking;
 
 /// Whether this process was started as a worker.
 pub fn is_worker() -> bool {

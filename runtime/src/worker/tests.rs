@@ -379,6 +379,6 @@ fn a_shared_listener_is_given_up_too() {
 fn helpers_do_not_take_themselves_for_workers() {
     let command = command("true");
     let removed: Vec<_> = command.get_envs().filter(|(_, value)| value.is_none()).collect();
-    assert_eq!(removed.len(), crate::unix::variables::VARIABLES.len());
-    assert!(removed.iter().any(|(name, _)| *name == crate::unix::variables::CHANNEL_VAR));
+    assert_eq!(removed.len(), roundel_core::environment::VARIABLES.len());
+    assert!(removed.iter().any(|(name, _)| *name == roundel_core::environment::CHANNEL_VAR));
 }

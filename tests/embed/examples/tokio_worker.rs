@@ -2,6 +2,12 @@
 //! and an `AsyncFd` that does.
 //!
 //! `roundel run -b 127.0.0.1:8080 target/debug/examples/tokio_worker`
+//!
+//! When it leaves, whether the primary or a SIGTERM says so, every connection that it has taken
+//! still gets the answer to its next request, and is told with it that this was the last one. Only
+//! one on which nothing comes for [`PATIENCE`] is closed unasked. Hyper's graceful shutdown alone
+//! closes connections that are idle at once, those that have yet to send their first request among
+//! them, and the client loses a request that is on its way.
 
 use std::convert::Infallible;
 use std::io;
@@ -12,18 +18,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
+use hyper::Response;
+use hyper::body::Bytes;
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
 use roundel_core::{Address, ListenKey};
-use roundel_runtime::worker::{Listener, Shared, WorkerDriver, worker_id};
+use roundel_runtime::unix::clock;
+use roundel_runtime::worker::{Listener, Shared, Standing, WorkerDriver, worker_id};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Notify, watch};
+
+/// How long a connection that says nothing is kept when the worker leaves; at most half of the time
+/// that the primary gives.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 #[expect(deprecated, reason = "it is for descriptors that may be closed meanwhile: not this one")]
 fn watch(fd: Arc<OwnedFd>, interest: Interest) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
@@ -74,16 +86,18 @@ impl Worker {
             // Waits from here on: what comes between the look and the wait is not missed.
             let mut told = pin!(self.news.notified());
             told.as_mut().enable();
-            let (found, wants_write) = self.with(|driver| (look(driver), driver.wants_write()));
-            if let Some(found) = found {
+            if let Some(found) = self.with(&mut look) {
                 return Ok(found);
             }
+            // A channel that has ended is ready for ever: tokio never clears that.
+            let (is_open, wants_write) =
+                self.with(|driver| (driver.channel_fd().is_some(), driver.wants_write()));
             let mut interest = Interest::READABLE;
             if wants_write {
                 interest |= Interest::WRITABLE;
             }
             tokio::select! {
-                ready = self.channel.ready(interest) => {
+                ready = self.channel.ready(interest), if is_open => {
                     let mut ready = ready?;
                     // Reads and writes until it would block.
                     self.with(WorkerDriver::turn);
@@ -115,6 +129,22 @@ impl Worker {
         TcpStream::from_std(stream).map(Some)
     }
 
+    /// Goes on with the channel until that is over: what is still handed over is declined there.
+    async fn until(&self, over: impl Future<Output = ()>) -> io::Result<()> {
+        tokio::select! {
+            () = over => Ok(()),
+            ended = self.wait_for(|_| None) => ended,
+        }
+    }
+
+    /// How long a connection that says nothing is kept from here on.
+    fn patience(&self) -> Duration {
+        match self.with(|driver| driver.standing()) {
+            Standing::Draining { deadline: Some(at) } => PATIENCE.min(at.since(clock::now()) / 2),
+            _ => PATIENCE,
+        }
+    }
+
     /// The end: what is left to be said, and after a panic the start of the replacement.
     async fn finish(&self) -> ExitCode {
         let is_failing = self.shared.is_failing();
@@ -130,19 +160,50 @@ impl Worker {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> io::Result<ExitCode> {
     let worker = Worker::join()?;
+    let mut terminate = signal(SignalKind::terminate())?;
     let listener = worker.listen().await?;
-    let graceful = GracefulShutdown::new();
-    while let Some(stream) = worker.accept(&listener).await? {
-        let serving = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .serve_connection(TokioIo::new(stream), service_fn(hello));
-        tokio::spawn(graceful.watch(serving));
+    // Each connection holds a receiver, and is told by it that the worker leaves.
+    let (leaving, _) = watch::channel(None);
+    loop {
+        tokio::select! {
+            taken = worker.accept(&listener) => match taken? {
+                Some(stream) => drop(tokio::spawn(serve(stream, leaving.subscribe()))),
+                None => break,
+            },
+            _ = terminate.recv() => worker.with(WorkerDriver::leave),
+        }
     }
-    graceful.shutdown().await;
+    leaving.send_replace(Some(worker.patience()));
+    worker.until(leaving.closed()).await?;
     Ok(worker.finish().await)
 }
 
-async fn hello(_: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+/// Answers requests until the client or the worker leaves.
+async fn serve(stream: TcpStream, mut leaving: watch::Receiver<Option<Duration>>) {
+    let told = leaving.clone();
+    let hello = service_fn(move |_| std::future::ready(hello(told.borrow().is_some())));
+    let serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .serve_connection(TokioIo::new(stream), hello);
+    let mut serving = pin!(serving);
+    let silence = async {
+        let patience = leaving.wait_for(Option::is_some).await.map_or(None, |it| *it);
+        tokio::time::sleep(patience.unwrap_or(PATIENCE)).await;
+    };
+    tokio::select! {
+        _ = serving.as_mut() => return,
+        () = silence => serving.as_mut().graceful_shutdown(),
+    }
+    // A client that has left is no reason to stop.
+    let _ = serving.await;
+}
+
+fn hello(is_last: bool) -> Result<Response<Full<Bytes>>, Infallible> {
     let words = format!("worker {} pid {}\n", worker_id().unwrap_or(0), std::process::id());
-    Ok(Response::new(Full::new(Bytes::from(words))))
+    let mut response = Response::new(Full::new(Bytes::from(words)));
+    if is_last {
+        // Hyper closes behind it.
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response)
 }
