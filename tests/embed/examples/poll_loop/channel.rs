@@ -70,23 +70,26 @@ impl ChannelSocket {
                 return true;
             }
             // read(2) has no room for descriptors: the kernel closes those that nobody asked for.
-            let read = self.socket.read(&mut buffer);
-            match &read {
-                Ok(count @ 1..) => self.channel.feed(&buffer[..*count], 0),
+            let (mut is_dry, mut is_open) = (false, true);
+            match self.socket.read(&mut buffer) {
+                Ok(count @ 1..) => self.channel.feed(&buffer[..count], 0),
                 // The other end died with something unread: end of file comes next (unix(7)).
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => self.channel.would_block(),
-                Ok(0) | Err(_) => self.channel.end(),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.channel.would_block();
+                    is_dry = true;
+                }
+                Ok(0) | Err(_) => {
+                    self.channel.end();
+                    is_open = false;
+                }
             }
             while let Some(event) = self.channel.poll() {
                 inputs.extend(event.into_input(worker));
             }
-            if matches!(inputs.last(), Some(Input::ChannelClosed { .. })) {
-                return false;
-            }
-            if read.is_err_and(|error| error.kind() == ErrorKind::WouldBlock) {
-                return true;
+            if is_dry || !is_open {
+                return is_open;
             }
         }
         true
