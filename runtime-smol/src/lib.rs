@@ -15,7 +15,8 @@
 //!     smol::block_on(async {
 //!         let web = worker.listen("127.0.0.1:8080").await?;
 //!         while let Some(mut connection) = web.accept().await? {
-//!             connection.write_all(b"hello\n").await?;
+//!             // A client that has left is no reason to stop.
+//!             let _ = connection.write_all(b"hello\n").await;
 //!         }
 //!         Ok(worker.finish().await)
 //!     })
@@ -23,7 +24,6 @@
 //! ```
 
 mod connection;
-pub mod demo;
 mod driver;
 pub mod reactor;
 mod set;
@@ -31,6 +31,7 @@ mod watch;
 mod worker;
 
 pub use connection::Connection;
+pub use roundel_core::{Address, ConfigBuilder, ListenKey, SockName};
 pub use roundel_runtime::exit::Exit;
 pub use roundel_runtime::primary::is_primary;
 pub use roundel_runtime::worker::{Standing, command, slot, worker_id};

@@ -2,7 +2,6 @@
 //! both machines. Nothing here waits; an adapter brings the event loop.
 
 pub mod address;
-pub mod demo;
 pub mod exit;
 pub mod observe;
 pub mod outbox;

@@ -3,6 +3,11 @@
 //! ([`models`]), deliberate faults that prove that the properties can fail ([`faults`]), and real
 //! programs under test ([`programs`]).
 
+/// The programs that the README shows.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;
+
 pub mod core_path;
 pub mod e2e_table;
 pub mod explore;

@@ -105,7 +105,7 @@ impl Worker {
     async fn accept(&self, listener: &Listener) -> io::Result<Option<TcpStream>> {
         let taken = self.wait_for(|driver| match driver.accept(listener) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                driver.is_dry().then_some(Ok(None))
+                driver.is_drained().then_some(Ok(None))
             }
             taken => Some(taken.map(Some)),
         });
