@@ -40,6 +40,7 @@ on_both! {
     clients_that_stay_after_their_last_answer_are_let_go,
     with_no_room_to_acknowledge_in_it_serves_when_there_is_some,
     a_drain_finishes_what_was_begun,
+    a_drain_without_clients_ends_at_once,
     clients_that_stay_silent_do_not_hold_a_drain_up,
     without_its_primary_it_finishes_and_ends,
 }
@@ -344,6 +345,12 @@ fn a_drain_finishes_what_was_begun(binary: &str) {
     let answer = busy.answer();
     assert_eq!((answer.status, answer.keeps), (200, false));
     drop((idle, busy, fresh, late));
+    assert_eq!(demo.ends(), Some(0));
+}
+
+fn a_drain_without_clients_ends_at_once(binary: &str) {
+    let mut demo = Demo::start(binary);
+    demo.primary().send(&ToWorker::Drain { deadline_ms: 60_000 }, &[]);
     assert_eq!(demo.ends(), Some(0));
 }
 

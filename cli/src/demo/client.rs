@@ -53,9 +53,10 @@ impl Client {
         Client { input, body: 0, is_fresh: true, request: None, output, then: Then::Next, until }
     }
 
-    /// Whether it waits to write rather than to read.
-    pub(super) fn wants_write(&self) -> bool {
-        !self.output.is_empty()
+    /// What it waits for: to read and to write; neither while its answer takes time.
+    pub(super) fn waits_for(&self) -> (bool, bool) {
+        let writes = !self.output.is_empty();
+        (!writes && self.request.is_none(), writes)
     }
 
     /// Goes on until it would block. True if there is more to do, after the others; false when it

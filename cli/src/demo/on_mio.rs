@@ -32,7 +32,7 @@ pub fn run(count: u32) -> io::Result<ExitCode> {
     let mut clients: HashMap<Token, (Client, Connection)> = HashMap::new();
     let (mut last, mut ready, mut deadline) = (WORKER, vec![WORKER], Instant::now());
     let mut was_leaving = false;
-    while !was_leaving || !clients.is_empty() || !worker.is_drained() {
+    loop {
         let (now, is_leaving) = (Instant::now(), worker.standing() != Standing::Serving);
         if now >= deadline || is_leaving != was_leaving {
             let due = clients.iter().filter(|(_, (it, _))| it.until <= now || is_leaving);
@@ -70,6 +70,9 @@ pub fn run(count: u32) -> io::Result<ExitCode> {
                 clients.insert(token, (client, connection));
             }
         }
+        if is_leaving && clients.is_empty() && worker.is_drained() {
+            return Ok(worker.finish());
+        }
         let timeout = deadline.saturating_duration_since(Instant::now());
         let timeout = if ready.is_empty() { timeout } else { Duration::ZERO };
         match poll.poll(&mut events, Some(timeout)) {
@@ -77,5 +80,4 @@ pub fn run(count: u32) -> io::Result<ExitCode> {
             _ => ready.extend(events.iter().map(|event| event.token())),
         }
     }
-    Ok(worker.finish())
 }

@@ -73,9 +73,10 @@ async fn serve(mut connection: Connection, leaves: Receiver<()>) {
             timer.set_at(set_for);
         }
         let ready = async {
-            let _ = match client.wants_write() {
-                true => connection.writable().await,
-                false => connection.readable().await,
+            let _ = match client.waits_for() {
+                (true, _) => connection.readable().await,
+                (_, true) => connection.writable().await,
+                _ => future::pending().await,
             };
         };
         let is_late = async { _ = (&mut timer).await };
