@@ -1,6 +1,7 @@
 //! The demo worker in tasks: one for each listener and each client.
 
 use std::io::{self, ErrorKind};
+use std::pin::pin;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -56,6 +57,7 @@ async fn accept(listener: Listener, tasks: Tasks, leaves: Receiver<()>) {
 async fn serve(mut connection: Connection, leaves: Receiver<()>) {
     let mut client = Client::new();
     let (mut timer, mut set_for) = (Timer::at(client.until), client.until);
+    let mut left = pin!(leaves.recv());
     loop {
         let is_leaving = leaves.is_closed();
         match client.advance(&connection, is_leaving) {
@@ -80,12 +82,12 @@ async fn serve(mut connection: Connection, leaves: Receiver<()>) {
             };
         };
         let is_late = async { _ = (&mut timer).await };
-        let left = async {
+        let is_sent_off = async {
             if is_leaving {
                 future::pending().await
             }
-            let _ = leaves.recv().await;
+            let _ = left.as_mut().await;
         };
-        ready.or(is_late).or(left).await;
+        ready.or(is_late).or(is_sent_off).await;
     }
 }

@@ -184,14 +184,18 @@ fn many_tasks_may_wait() {
     }));
 }
 
+/// What a task of any executor may be.
+fn spawnable<F: Future + Send + 'static>(future: F) -> F {
+    future
+}
+
 /// One reads, without waiting, what the other one waits for.
 #[test]
 fn whoever_reads_tells_the_others() {
     let (mut primary, worker, web) = serving();
     let (waits, is_waiting) = std::sync::mpsc::channel();
     let waiting = thread::spawn(move || {
-        // It lives as long as a task may want it.
-        let leaving = worker.leaving();
+        let leaving = spawnable(worker.leaving());
         block_on(async {
             let mut leaving = pin!(leaving);
             assert!(future::poll_once(leaving.as_mut()).await.is_none());
