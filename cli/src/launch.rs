@@ -37,7 +37,7 @@ pub fn main(adapter: Adapter) -> ExitCode {
     if args.next().is_some_and(|first| first == DEMO_WORKER) {
         let count = args.next().and_then(|count| count.to_str()?.parse().ok());
         return (adapter.demo_worker)(count.unwrap_or(1)).unwrap_or_else(|error| {
-            let _ = writeln!(io::stderr(), "{} demo worker: {error}", adapter.name);
+            let _ = writeln!(io::stderr(), "roundel demo worker: {error}");
             ExitCode::FAILURE
         });
     }

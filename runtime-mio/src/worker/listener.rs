@@ -61,7 +61,8 @@ impl Listener {
         Ok(Some(Connection::new(connection)))
     }
 
-    /// Takes the next connection if it is there; reads and writes of it do not wait.
+    /// Takes the next connection if it is there; reads and writes of it do not wait. Its request
+    /// may not have come yet: see [`accept`](Listener::accept).
     ///
     /// # Errors
     /// `WouldBlock` if none is there now. Otherwise as accept(2), where this process accepts by

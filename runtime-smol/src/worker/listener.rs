@@ -60,7 +60,8 @@ impl Listener {
         Incoming { listener: self, who: self.inner.waiter() }
     }
 
-    /// Takes the next connection if it is there.
+    /// Takes the next connection if it is there. Its request may not have come yet: see
+    /// [`accept`](Listener::accept).
     ///
     /// # Errors
     /// `WouldBlock` if none is there now. As accept(2), where this process accepts by itself.
