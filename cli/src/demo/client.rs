@@ -3,12 +3,16 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::panic::catch_unwind;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use httparse::{EMPTY_HEADER, Error::TooManyHeaders, Status::Complete, Status::Partial};
 use nix::sys::socket::{Shutdown, shutdown};
 use roundel_runtime::worker::worker_id;
 
+/// Who answers.
+static HELLO: LazyLock<String> =
+    LazyLock::new(|| format!("worker {} pid {}", worker_id().unwrap_or(0), std::process::id()));
 /// The longest request head in bytes.
 const MAX_HEAD: usize = 16 << 10;
 /// How long a client may take for its next request, for the rest of one, or for an answer.
@@ -124,11 +128,11 @@ impl Client {
         self.then = if is_leaving && then == Then::Next { Then::Linger } else { then };
         self.until = now + if self.then == Then::Linger { GRACE } else { IDLE };
         let connection = if self.then == Then::Next { "keep-alive" } else { "close" };
-        let hello = format!("worker {} pid {}\n", worker_id().unwrap_or(0), std::process::id());
-        let body = if status == "200 OK" { hello } else { format!("{status}\n") };
-        let (length, body) = (body.len(), if has_body { &body } else { "" });
-        let head = format!("HTTP/1.1 {status}\r\nContent-Type: text/plain\r\n");
-        let rest = format!("Content-Length: {length}\r\nConnection: {connection}\r\n\r\n{body}");
+        let body = if status == "200 OK" { &*HELLO } else { status };
+        let (length, body) = (body.len() + 1, if has_body { [body, "\n"] } else { ["", ""] });
+        let head =
+            format!("HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {length}");
+        let rest = format!("\r\nConnection: {connection}\r\n\r\n{}{}", body[0], body[1]);
         self.output = (head + &rest).into_bytes();
     }
 }
