@@ -28,7 +28,7 @@ pub struct Adapter {
     /// Runs a primary to its end.
     pub run: fn(PrimaryDriver) -> io::Result<Exit>,
     /// Is a demo worker that listens on so many listeners of the operator.
-    pub demo_worker: fn(u32) -> ExitCode,
+    pub demo_worker: fn(u32) -> io::Result<ExitCode>,
 }
 
 /// The whole of a binary: reads the command line and does what it says.
@@ -36,7 +36,10 @@ pub fn main(adapter: Adapter) -> ExitCode {
     let mut args = std::env::args_os().skip(1);
     if args.next().is_some_and(|first| first == DEMO_WORKER) {
         let count = args.next().and_then(|count| count.to_str()?.parse().ok());
-        return (adapter.demo_worker)(count.unwrap_or(1));
+        return (adapter.demo_worker)(count.unwrap_or(1)).unwrap_or_else(|error| {
+            let _ = writeln!(io::stderr(), "roundel demo worker: {error}");
+            ExitCode::FAILURE
+        });
     }
     // Before anything else: until then a signal ends what is to be a primary by its default action.
     let mask = signals::block();

@@ -2,6 +2,7 @@
 
 mod client;
 mod command_line;
+pub mod demo;
 pub mod launch;
 mod program;
 mod replay;

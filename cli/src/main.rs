@@ -9,6 +9,6 @@ fn main() -> ExitCode {
         name: "roundel",
         prepare: || Ok(()),
         run: roundel_mio::reactor::run,
-        demo_worker: roundel_mio::demo::run,
+        demo_worker: roundel_cli::demo::on_mio::run,
     })
 }

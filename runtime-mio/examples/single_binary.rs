@@ -13,13 +13,13 @@ fn main() -> std::io::Result<ExitCode> {
     if roundel_mio::is_primary() && std::env::var_os("ALONE").is_none() {
         return Ok(Primary::new()?.workers(2).run()?.into());
     }
-    let mut worker = Worker::join()?;
+    let worker = Worker::join()?;
     worker.replace_on_panic();
     let listener = worker.listen(&address)?;
     if !worker.is_in_cluster() {
         println!("listening on {}", listener.sockname());
     }
-    while let Some(mut connection) = worker.accept(&listener)? {
+    while let Some(mut connection) = listener.accept()? {
         let who = roundel_mio::worker_id().unwrap_or(0);
         // A client that has left already is no reason to stop.
         let _ = writeln!(connection, "worker {who} pid {}", std::process::id());

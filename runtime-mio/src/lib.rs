@@ -11,10 +11,11 @@
 //!     if roundel_mio::is_primary() {
 //!         return Ok(roundel_mio::Primary::new()?.workers(4).run()?.into());
 //!     }
-//!     let mut worker = roundel_mio::Worker::join()?;
+//!     let worker = roundel_mio::Worker::join()?;
 //!     let web = worker.listen("127.0.0.1:8080")?;
-//!     while let Some(mut connection) = worker.accept(&web)? {
-//!         connection.write_all(b"hello\n")?;
+//!     while let Some(mut connection) = web.accept()? {
+//!         // A client that has left is no reason to stop.
+//!         let _ = connection.write_all(b"hello\n");
 //!     }
 //!     Ok(worker.finish())
 //! }
@@ -26,21 +27,21 @@
 //! |---|---|
 //! | `primary` | [`Primary`], [`is_primary`] and the [`reactor`]; compiles serde_json |
 //! | `node` | workers under a primary of Node; without it [`Worker::join`] fails there; compiles serde_json |
-//! | `demo` | [`demo`]; compiles httparse |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-#[cfg(feature = "demo")]
-pub mod demo;
+mod connection;
 #[cfg(feature = "primary")]
 pub mod reactor;
 mod worker;
 
+pub use connection::Connection;
+pub use roundel_core::{Address, ConfigBuilder, ListenKey, SockName};
 #[cfg(feature = "primary")]
 pub use roundel_runtime::exit::Exit;
 #[cfg(feature = "primary")]
 pub use roundel_runtime::primary::is_primary;
-pub use roundel_runtime::worker::{Connection, Listener, Standing, command, slot, worker_id};
-pub use worker::Worker;
+pub use roundel_runtime::worker::{Standing, command, slot, worker_id};
+pub use worker::{Listener, Worker};
 
 /// A primary whose workers run this same executable: see [`roundel_runtime::primary::Primary`].
 #[cfg(feature = "primary")]

@@ -32,7 +32,7 @@ impl Connection {
         Connection { watch: None, connection: Arc::new(connection) }
     }
 
-    /// The client's address; a unix client mostly has an empty path.
+    /// The client's address; a unix client usually has an empty path.
     ///
     /// # Errors
     /// As getpeername(2): ENOTCONN if the client has left.
@@ -56,6 +56,23 @@ impl Connection {
         Async::new(self.into_inner().into_unix_stream()?)
     }
 
+    /// Waits until a read may not block: for a program that reads without waiting, from
+    /// `&Connection`.
+    ///
+    /// # Errors
+    /// If it can't be watched, for want of memory.
+    pub async fn readable(&mut self) -> io::Result<()> {
+        self.watch()?.readable().await
+    }
+
+    /// Waits until a write may not block.
+    ///
+    /// # Errors
+    /// As [`readable`](Connection::readable).
+    pub async fn writable(&mut self) -> io::Result<()> {
+        self.watch()?.writable().await
+    }
+
     /// Shuts down reading, writing, or both.
     ///
     /// # Errors
@@ -65,7 +82,7 @@ impl Connection {
     }
 
     #[expect(clippy::expect_used, reason = "the only other holder is dropped before")]
-    pub(crate) fn into_inner(self) -> worker::Connection {
+    fn into_inner(self) -> worker::Connection {
         let Connection { watch, connection } = self;
         drop(watch);
         Arc::into_inner(connection).expect("nobody else has the connection")
@@ -109,6 +126,24 @@ impl AsFd for Connection {
 impl From<Connection> for OwnedFd {
     fn from(connection: Connection) -> OwnedFd {
         connection.into_inner().into()
+    }
+}
+
+/// Without waiting: `WouldBlock` if nothing is there.
+impl Read for &Connection {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        (&*self.connection).read(buffer)
+    }
+}
+
+/// Without waiting: `WouldBlock` if there is no room.
+impl Write for &Connection {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        (&*self.connection).write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

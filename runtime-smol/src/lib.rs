@@ -15,7 +15,8 @@
 //!     smol::block_on(async {
 //!         let web = worker.listen("127.0.0.1:8080").await?;
 //!         while let Some(mut connection) = web.accept().await? {
-//!             connection.write_all(b"hello\n").await?;
+//!             // A client that has left is no reason to stop.
+//!             let _ = connection.write_all(b"hello\n").await;
 //!         }
 //!         Ok(worker.finish().await)
 //!     })
@@ -28,21 +29,19 @@
 //! |---|---|
 //! | `primary` | [`Primary`], [`is_primary`] and the [`reactor`]; compiles serde_json |
 //! | `node` | workers under a primary of Node; without it [`Worker::join`] fails there; compiles serde_json |
-//! | `demo` | [`demo`]; compiles httparse |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod connection;
-#[cfg(feature = "demo")]
-pub mod demo;
 mod driver;
 #[cfg(feature = "primary")]
 pub mod reactor;
-#[cfg(any(feature = "demo", feature = "primary"))]
+#[cfg(feature = "primary")]
 mod set;
 mod watch;
 mod worker;
 
 pub use connection::Connection;
+pub use roundel_core::{Address, ConfigBuilder, ListenKey, SockName};
 #[cfg(feature = "primary")]
 pub use roundel_runtime::exit::Exit;
 #[cfg(feature = "primary")]

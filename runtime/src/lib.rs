@@ -8,12 +8,9 @@
 //! | `node` | workers under a primary of Node; compiles serde_json |
 //! | `observe` | [`observe`]: console, event log, control socket and its client, status; compiles serde_json |
 //! | `primary` | [`primary`], the driver of a primary for workers of either codec, and its journal; turns on `observe` |
-//! | `demo` | [`demo`]; compiles httparse |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod address;
-#[cfg(feature = "demo")]
-pub mod demo;
 #[cfg(feature = "primary")]
 pub mod exit;
 #[cfg(feature = "observe")]

@@ -175,6 +175,15 @@ impl Pair {
         built("examples/hyper_server", &["runtime-smol"])
     }
 
+    /// An example that waits with the adapter of the primary: in an event loop of its own, or in
+    /// tasks.
+    pub(crate) fn echo_server(self) -> PathBuf {
+        match self.primary {
+            Adapter::Smol => built("examples/tasks", &["runtime-smol"]),
+            _ => built("examples/event_loop", &["runtime-mio"]),
+        }
+    }
+
     /// An example that is its own primary.
     pub(crate) fn single_binary(self) -> PathBuf {
         match self.primary {

@@ -24,6 +24,11 @@ on_both! {
     a_server_of_a_library_drains_under_load,
 }
 
+on_both! {
+    "the examples are programs of ours", one listener "they have one":
+    the_examples_survive_their_clients_and_wait_for_those_they_have,
+}
+
 fn helpers_know_nothing_of_the_cluster(on: Pair) {
     let cluster = on.run(&["-w", "1"], &on.test_worker(&["helper"]));
     cluster.ready(1);
@@ -88,6 +93,46 @@ fn a_server_of_a_library_drains_under_load(on: Pair) {
     let exits = cluster.events_named("exited");
     assert!(exits.iter().all(|exit| exit["class"] == "voluntary"), "{exits:?}");
     cluster.expect_nothing_left();
+}
+
+fn the_examples_survive_their_clients_and_wait_for_those_they_have(on: Pair) {
+    let server = on.echo_server();
+    let mut cluster = on.run(&["-w", "2"], &[server.to_str().unwrap().to_owned()]);
+    let pids = cluster.ready(2);
+    let open = || {
+        let stream = TcpStream::connect(cluster.addr).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+    };
+    // What it leaves unread resets its connection.
+    for _ in 0..4 {
+        let mut rude = open();
+        rude.write_all(&[b'x'; 100_000]).unwrap();
+        rude.read_exact(&mut [0]).unwrap();
+    }
+    let echo = |mut stream: TcpStream| {
+        let sent = b"hello".repeat(200_000);
+        let mut writer = stream.try_clone().unwrap();
+        let mut back = Vec::new();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                writer.write_all(&sent).unwrap();
+                writer.shutdown(Shutdown::Write).unwrap();
+            });
+            stream.read_to_end(&mut back).unwrap();
+        });
+        assert!(back == sent, "{} of {} bytes", back.len(), sent.len());
+    };
+    (0..4).for_each(|_| echo(open()));
+    let fresh = [open(), open()];
+    wait_for("them to be taken", || (cluster.total("accepted_total") == 10).then_some(()));
+    cluster.signal(Signal::SIGTERM);
+    wait_for("the drain", || (cluster.events_named("draining").len() == 2).then_some(()));
+    fresh.into_iter().for_each(echo);
+    assert_eq!(cluster.wait(), 0);
+    let exits = cluster.events_named("exited");
+    assert!(exits.iter().all(|exit| exit["class"] == "voluntary"), "{exits:?}");
+    assert!(exits.iter().all(|exit| pids.contains(&(exit["pid"].as_i64().unwrap() as i32))));
 }
 
 /// What they send, and that they have closed their side, is there to be read all the time.

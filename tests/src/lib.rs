@@ -3,6 +3,16 @@
 //! ([`models`]), deliberate faults that prove that the properties can fail ([`faults`]), and real
 //! programs under test ([`programs`]).
 
+/// The programs that the README shows.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;
+
+/// The programs of the page on workers.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/workers.md")]
+pub struct WorkersPage;
+
 pub mod core_path;
 pub mod e2e_table;
 pub mod explore;

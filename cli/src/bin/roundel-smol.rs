@@ -9,6 +9,6 @@ fn main() -> ExitCode {
         name: "roundel-smol",
         prepare: roundel_smol::reactor::prepare,
         run: roundel_smol::reactor::run,
-        demo_worker: roundel_smol::demo::run,
+        demo_worker: roundel_cli::demo::on_smol::run,
     })
 }

@@ -1,28 +1,22 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread;
 
+use mio::{Events, Poll};
 use roundel_core::{FromWorker, SockName, ToWorker};
-use roundel_runtime::unix::channel;
+use roundel_test_support::{FakePrimary, SOON, connection, seq, soon};
 
 use super::*;
 
-#[path = "../../../tests/support/fake_primary.rs"]
-pub(crate) mod fake_primary;
-
-#[path = "../../../tests/support/dealer.rs"]
-mod dealer;
 mod orders;
-
-use fake_primary::{FakePrimary, SOON, connection, seq, soon};
+mod threads;
 
 /// A worker that listens, and says nothing more by itself.
 fn serving() -> (FakePrimary, Worker, Listener) {
     let (mut primary, driver) = FakePrimary::new();
-    let mut worker = Worker::over(driver).unwrap();
+    let worker = Worker::over(driver).unwrap();
     let granting = thread::spawn(move || {
         primary.grant_first();
         primary
@@ -33,10 +27,10 @@ fn serving() -> (FakePrimary, Worker, Listener) {
 
 #[test]
 fn accept_waits_and_ends_with_the_drain() {
-    let (mut primary, mut worker, web) = serving();
+    let (mut primary, worker, web) = serving();
     let served = thread::spawn(move || {
         let mut count = 0;
-        while let Some(mut connection) = worker.accept(&web).unwrap() {
+        while let Some(mut connection) = web.accept().unwrap() {
             connection.write_all(b"hello").unwrap();
             count += 1;
         }
@@ -58,28 +52,26 @@ fn accept_waits_and_ends_with_the_drain() {
 
 #[test]
 fn accept_ends_with_the_primary() {
-    let (primary, mut worker, web) = serving();
-    let ended = thread::spawn(move || worker.accept(&web).unwrap().is_none());
+    let (primary, _worker, web) = serving();
+    let ended = thread::spawn(move || web.accept().unwrap().is_none());
     drop(primary);
     assert!(soon(|| ended.join().unwrap()));
 }
 
 #[test]
 fn a_panic_on_another_thread_with_the_channel_full_ends_the_waiting() {
-    let (primary, mut worker, web) = serving();
+    let (primary, worker, web) = serving();
     worker.replace_on_panic();
-    let channel = worker.shared.with(|driver| driver.channel_fd().unwrap().clone());
-    while channel::send(channel.as_fd(), &[b'#'; 4096], &[]).is_ok() {}
-    while channel::send(channel.as_fd(), b"#", &[]).is_ok() {}
+    primary.clog();
     let (waits, is_waiting) = mpsc::channel();
     let ended = thread::spawn(move || {
         waits.send(()).unwrap();
-        (worker.accept(&web).unwrap().is_none(), worker)
+        (web.accept().unwrap().is_none(), web, worker)
     });
     is_waiting.recv().unwrap();
     assert!(thread::spawn(|| panic!("a test's panic")).join().is_err());
-    let (is_over, worker) = soon(|| ended.join().unwrap());
-    assert!(is_over && worker.is_failing() && worker.wants_write());
+    let (is_over, _web, worker) = soon(|| ended.join().unwrap());
+    assert!(is_over && worker.is_failing());
     // The end of the process tells what did not fit.
     drop(primary);
     assert_eq!(soon(|| worker.finish()), ExitCode::from(101));
@@ -87,7 +79,7 @@ fn a_panic_on_another_thread_with_the_channel_full_ends_the_waiting() {
 
 #[test]
 fn the_end_waits_for_the_replacement() {
-    let (mut primary, mut worker, _web) = serving();
+    let (mut primary, worker, _web) = serving();
     worker.request_replacement();
     let confirmed = Arc::new(AtomicBool::new(false));
     let confirms = Arc::clone(&confirmed);
@@ -108,13 +100,13 @@ fn an_event_loop_is_told_of_connections() {
     let mut poll = Poll::new().unwrap();
     let mut events = Events::with_capacity(8);
     poll.registry().register(&mut worker, Token(7), Interest::READABLE).unwrap();
-    assert!(worker.try_accept(&web).is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock));
+    assert!(web.try_accept().is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock));
     let (_client, ours) = connection();
     primary.hand_over(1, &[&ours, &ours]);
     poll.poll(&mut events, Some(SOON)).unwrap();
     assert!(events.iter().all(|event| event.token() == Token(7)) && !events.is_empty());
-    assert!(worker.try_accept(&web).is_ok());
-    assert!(worker.decline(&web) && !worker.decline(&web));
+    assert!(web.try_accept().is_ok());
+    assert!(web.try_decline() && !web.try_decline());
     assert_eq!(primary.hear(), FromWorker::Ack { ack: seq(1), accepted: true });
     assert_eq!(primary.hear(), FromWorker::Ack { ack: seq(2), accepted: false });
     poll.registry().deregister(&mut worker).unwrap();
@@ -122,7 +114,7 @@ fn an_event_loop_is_told_of_connections() {
 
 #[test]
 fn outside_a_cluster_it_serves_by_itself() {
-    let mut worker = Worker::over(WorkerDriver::new(None)).unwrap();
+    let worker = Worker::over(WorkerDriver::new(None)).unwrap();
     let web = worker.listen("127.0.0.1:0").unwrap();
     let SockName::Ip(address) = *web.sockname() else { panic!("no IP address") };
     let client = thread::spawn(move || {
@@ -130,13 +122,13 @@ fn outside_a_cluster_it_serves_by_itself() {
         TcpStream::connect(address).unwrap().read_to_string(&mut answer).unwrap();
         answer
     });
-    let mut connection = worker.accept(&web).unwrap().unwrap();
+    let mut connection = web.accept().unwrap().unwrap();
     assert!(connection.peer_addr().is_ok());
     connection.write_all(b"alone").unwrap();
     drop(connection);
     assert_eq!(soon(|| client.join().unwrap()), "alone");
     assert!(worker.listen("nonsense").is_err_and(|e| e.kind() == io::ErrorKind::InvalidInput));
-    worker.close(web);
+    drop(web);
     assert!(TcpStream::connect(address).is_err(), "it was closed");
     assert_eq!(worker.finish(), ExitCode::SUCCESS);
 }

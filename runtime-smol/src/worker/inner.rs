@@ -3,7 +3,6 @@
 use std::future::poll_fn;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -11,8 +10,6 @@ use roundel_core::ListenKey;
 use roundel_runtime::worker::{Listener, Shared, WorkerDriver};
 
 use super::waiters::{Waiter, Waiters};
-#[cfg(feature = "demo")]
-use crate::set::Set;
 use crate::watch::Watched;
 
 #[derive(Debug)]
@@ -21,8 +18,6 @@ pub(super) struct Inner {
     channel: Option<Watched>,
     /// See [`Shared::panic_fd`].
     panic_fd: Watched,
-    /// Whether a set watches these in place of async-io.
-    is_in_set: AtomicBool,
     waiters: Arc<Waiters>,
     /// Asks that nobody waits for any more.
     abandoned: Mutex<Vec<u32>>,
@@ -36,9 +31,8 @@ impl Inner {
         let channel = channel.map(|fd| Watched::new(fd, waker())).transpose()?;
         let shared = Shared::new(driver)?;
         let panic_fd = Watched::new(Arc::clone(shared.panic_fd()), waker())?;
-        let is_in_set = AtomicBool::new(false);
         let abandoned = Mutex::default();
-        Ok(Arc::new(Inner { shared, channel, panic_fd, is_in_set, waiters, abandoned }))
+        Ok(Arc::new(Inner { shared, channel, panic_fd, waiters, abandoned }))
     }
 
     pub(super) fn waiter(&self) -> Waiter {
@@ -48,26 +42,6 @@ impl Inner {
     /// Watches the listener of a program that accepts by itself.
     pub(super) fn watch(&self, fd: &Arc<OwnedFd>) -> io::Result<Watched> {
         Watched::new(Arc::clone(fd), Waker::from(Arc::clone(&self.waiters)))
-    }
-
-    /// Has a set watch the channel and `panic_fd` under one key, until
-    /// [`leave_set`](Inner::leave_set).
-    #[cfg(feature = "demo")]
-    pub(super) fn watch_in(&self, set: &Set, key: u64) -> io::Result<()> {
-        if let Some(channel) = self.shared.with(|driver| driver.channel_fd().cloned()) {
-            set.add(channel, key, false)?;
-        }
-        set.add(self.shared.panic_fd(), key, false)?;
-        self.is_in_set.store(true, Ordering::Relaxed);
-        Ok(())
-    }
-
-    pub(super) fn leave_set(&self) {
-        self.is_in_set.store(false, Ordering::Relaxed);
-    }
-
-    pub(super) fn is_in_set(&self) -> bool {
-        self.is_in_set.load(Ordering::Relaxed)
     }
 
     /// Does something with the driver, and tells all who wait if that was news to them.
@@ -120,9 +94,6 @@ impl Inner {
                 break (is_in_cluster, wants_write, is_failing);
             }
         };
-        if self.is_in_set() {
-            return Poll::Pending;
-        }
         if is_in_cluster && let Some(channel) = &self.channel {
             channel.arm(true, wants_write)?;
         }

@@ -13,8 +13,6 @@ use roundel_runtime::worker::{self, Standing, WorkerDriver};
 use super::inner::Inner;
 use super::waiters::Waiter;
 use crate::Connection;
-#[cfg(feature = "demo")]
-use crate::set::Set;
 use crate::watch::Watched;
 
 /// Something that a worker listens on. Dropped, no more connections of it are wanted, and what
@@ -41,22 +39,29 @@ impl Listener {
     /// Waits for the next connection, and takes it. `None` once the worker is to leave and
     /// nothing more will come: finish what there is, then end the program.
     ///
+    /// A client that has been accepted may not have sent its request yet, and a server library
+    /// whose graceful shutdown closes connections that have sent nothing loses that request. So
+    /// leave in this order: stop accepting, wait for what is open, then
+    /// [`finish`](crate::Worker::finish).
+    ///
     /// It can be dropped at any time: a connection is taken in the moment in which it is returned.
     ///
     /// # Errors
-    /// As accept(2), where this process accepts by itself.
+    /// As accept(2), where this process accepts by itself: for want of descriptors or memory. A
+    /// client that has left is no error.
     pub async fn accept(&self) -> io::Result<Option<Connection>> {
         let who = self.inner.waiter();
         poll_fn(|cx| self.poll_accept(&who, cx)).await
     }
 
     /// The connections, one after the other. Ends when the worker is to leave and nothing more
-    /// will come.
+    /// will come: see [`accept`](Listener::accept).
     pub fn incoming(&self) -> Incoming<'_> {
         Incoming { listener: self, who: self.inner.waiter() }
     }
 
-    /// Takes the next connection if it is there.
+    /// Takes the next connection if it is there. Its request may not have come yet: see
+    /// [`accept`](Listener::accept).
     ///
     /// # Errors
     /// `WouldBlock` if none is there now. As accept(2), where this process accepts by itself.
@@ -75,10 +80,16 @@ impl Listener {
         poll_fn(|cx| self.poll_decline(&who, cx)).await
     }
 
-    /// Has a set watch it, where this process accepts by itself.
-    #[cfg(feature = "demo")]
-    pub(crate) fn watch_in(&self, set: &Set, key: u64) -> io::Result<()> {
-        self.listener.own_fd().map_or(Ok(()), |fd| set.add(fd, key, false))
+    /// Gives the oldest connection that waits here back. False if none waits now.
+    pub fn try_decline(&self) -> bool {
+        self.inner.with(None, |driver| {
+            let declined = driver.decline(&self.listener);
+            if declined && driver.waiting() > 0 {
+                return true;
+            }
+            driver.turn();
+            declined || driver.decline(&self.listener)
+        })
     }
 
     fn poll_decline(&self, who: &Waiter, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
@@ -86,7 +97,7 @@ impl Listener {
             if driver.decline(&self.listener) {
                 return Some(true);
             }
-            driver.is_dry().then_some(false)
+            driver.is_drained().then_some(false)
         })
     }
 
@@ -105,10 +116,7 @@ impl Listener {
             return Poll::Ready(result.and_then(|taken| taken));
         }
         // One that leaves accepts no more: others do.
-        if accepts
-            && !self.inner.is_in_set()
-            && let Some(own) = &self.own
-        {
+        if accepts && let Some(own) = &self.own {
             own.arm(true, false)?;
         }
         Poll::Pending
@@ -117,7 +125,7 @@ impl Listener {
     fn take(&self, driver: &mut WorkerDriver) -> Option<io::Result<Option<Connection>>> {
         match driver.take(&self.listener) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                driver.is_dry().then_some(Ok(None))
+                driver.is_drained().then_some(Ok(None))
             }
             taken => Some(taken.map(|connection| Some(Connection::new(connection)))),
         }
@@ -135,14 +143,6 @@ impl Drop for Listener {
 pub struct Incoming<'a> {
     listener: &'a Listener,
     who: Waiter,
-}
-
-impl Incoming<'_> {
-    /// See [`Listener::decline`].
-    #[cfg(feature = "demo")]
-    pub(crate) fn poll_decline(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        self.listener.poll_decline(&self.who, cx)
-    }
 }
 
 impl Stream for Incoming<'_> {

@@ -1,5 +1,6 @@
 //! The worker's side for async programs.
 
+use std::future::Future;
 use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use std::time::Duration;
 mod inner;
 mod listener;
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;
 mod waiters;
 
 use async_io::Timer;
@@ -17,14 +18,12 @@ use roundel_core::{Address, ListenKey};
 use roundel_runtime::address;
 use roundel_runtime::worker::{Standing, WorkerDriver};
 
-#[cfg(feature = "demo")]
-use crate::set::Set;
 use inner::Inner;
 pub use listener::{Incoming, Listener};
 
 /// How long the primary may take to answer a [`Worker::listen`].
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long [`Worker::finish`] waits for the primary to confirm a suicide.
+/// How long [`Worker::finish`] waits for the primary.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A process that serves connections: as a worker of a cluster, or, where there is no cluster, by
@@ -38,7 +37,8 @@ const FAREWELL_TIMEOUT: Duration = Duration::from_secs(5);
 ///     smol::block_on(async {
 ///         let web = worker.listen("127.0.0.1:8080").await?;
 ///         while let Some(mut connection) = web.accept().await? {
-///             connection.write_all(b"hello\n").await?;
+///             // A client that has left is no reason to stop.
+///             let _ = connection.write_all(b"hello\n").await;
 ///         }
 ///         Ok(worker.finish().await)
 ///     })
@@ -52,6 +52,9 @@ const FAREWELL_TIMEOUT: Duration = Duration::from_secs(5);
 ///
 /// A connection is acknowledged to the primary when the program takes it. What it has not taken
 /// goes to another worker if this one dies.
+///
+/// `roundel_mio` has the same API for programs with mio or threads: what is `async` here waits
+/// there, what begins with `try_` never waits, here and there.
 #[derive(Debug)]
 pub struct Worker {
     inner: Arc<Inner>,
@@ -121,11 +124,17 @@ impl Worker {
     /// Waits until the worker is to leave, and says why. Programs that keep connections open
     /// finish those then.
     ///
+    /// [`accept`](Listener::accept) may still give what has arrived, and a client that has been
+    /// accepted may not have sent its request yet: a server library whose graceful shutdown closes
+    /// connections that have sent nothing loses that request. So leave in this order: stop
+    /// accepting, wait for what is open, then [`finish`](Worker::finish).
+    ///
     /// # Errors
     /// If epoll(7) fails.
-    pub async fn leaving(&self) -> io::Result<Standing> {
+    pub fn leaving(&self) -> impl Future<Output = io::Result<Standing>> + Send + use<> {
+        let inner = Arc::clone(&self.inner);
         let is_leaving = |standing: &Standing| *standing != Standing::Serving;
-        self.inner.wait_for(|driver| Some(driver.standing()).filter(is_leaving)).await
+        async move { inner.wait_for(|driver| Some(driver.standing()).filter(is_leaving)).await }
     }
 
     /// Whether the worker is to go on, as far as it was told.
@@ -150,47 +159,21 @@ impl Worker {
         self.inner.with(None, |driver| driver.leave());
     }
 
-    /// Has a set watch what this worker reads from, in place of async-io, until it
-    /// [`finish`](Worker::finish)es. When the key is named, [`turn`](Worker::turn) is to be called,
-    /// which wakes those who wait. A listener that this process accepts from by itself is watched
-    /// [likewise](Listener::watch_in).
-    #[cfg(feature = "demo")]
-    pub(crate) fn watch_in(&self, set: &Set, key: u64) -> io::Result<()> {
-        self.inner.watch_in(set, key)
-    }
-
-    /// Has the set watch for room in the channel too, or no longer.
-    #[cfg(feature = "demo")]
-    pub(crate) fn rewatch_in(&self, set: &Set, key: u64, writable: bool) -> io::Result<()> {
-        let channel = self.inner.shared.with(|driver| driver.channel_fd().cloned());
-        channel.map_or(Ok(()), |channel| set.renew(channel, key, writable))
-    }
-
-    /// Whether there is something that the channel has no room for yet.
-    #[cfg(feature = "demo")]
-    pub(crate) fn wants_write(&self) -> bool {
-        self.inner.shared.with(|driver| driver.wants_write())
-    }
-
-    /// Reads and writes what is possible now.
-    #[cfg(feature = "demo")]
-    pub(crate) fn turn(&self) {
-        self.inner.with(None, WorkerDriver::turn);
-    }
-
-    /// The end of a worker: sends what is left to be said and, after a suicide, waits for the
-    /// primary to confirm it, so that the replacement was started first; at most 5 s in all. The
-    /// exit code is 101 after a panic, else 0.
+    /// The end of a worker: sends what is left to be said, and waits until the primary has
+    /// confirmed what it must know of first: after a panic or
+    /// [`request_replacement`](Worker::request_replacement) that the replacement was started, under
+    /// a primary of Node also a leave. At most 5 s in all. It does not wait for connections: finish
+    /// those before. The exit code is 101 after a panic, else 0.
     pub async fn finish(self) -> ExitCode {
-        self.inner.leave_set();
-        let failing = self.is_failing();
-        let settled = self.inner.wait_for(|driver| driver.is_settled(failing).then_some(()));
+        let shared = &self.inner.shared;
+        let settled =
+            self.inner.wait_for(|driver| driver.is_settled(shared.is_failing()).then_some(()));
         let late = async {
             Timer::after(FAREWELL_TIMEOUT).await;
             Ok(())
         };
         // There is nobody left to tell of a failure.
         let _ = future::or(settled, late).await;
-        if failing { ExitCode::from(101) } else { ExitCode::SUCCESS }
+        if shared.is_failing() { ExitCode::from(101) } else { ExitCode::SUCCESS }
     }
 }

@@ -6,9 +6,9 @@ use std::os::unix::net::UnixStream;
 use std::pin::pin;
 use std::task::{Context, Waker};
 use std::thread;
-use std::time::Instant;
 
 use roundel_core::{FromWorker, SockName, ToWorker};
+use roundel_test_support::{FakePrimary, SOON, connection, seq, soon};
 use smol::LocalExecutor;
 use smol::io::{AsyncReadExt, AsyncWriteExt};
 use smol::stream::StreamExt;
@@ -16,14 +16,7 @@ use smol::stream::StreamExt;
 use super::*;
 use crate::Connection;
 
-#[path = "../../../tests/support/fake_primary.rs"]
-pub(crate) mod fake_primary;
-
-#[path = "../../../tests/support/dealer.rs"]
-mod dealer;
 mod orders;
-
-use fake_primary::{FakePrimary, SOON, connection, seq, soon};
 
 /// Waits, but not for ever.
 fn block_on<T>(what: impl Future<Output = T>) -> T {
@@ -191,14 +184,20 @@ fn many_tasks_may_wait() {
     }));
 }
 
+/// What a task of any executor may be.
+fn spawnable<F: Future + Send + 'static>(future: F) -> F {
+    future
+}
+
 /// One reads, without waiting, what the other one waits for.
 #[test]
 fn whoever_reads_tells_the_others() {
     let (mut primary, worker, web) = serving();
     let (waits, is_waiting) = std::sync::mpsc::channel();
     let waiting = thread::spawn(move || {
+        let leaving = spawnable(worker.leaving());
         block_on(async {
-            let mut leaving = pin!(worker.leaving());
+            let mut leaving = pin!(leaving);
             assert!(future::poll_once(leaving.as_mut()).await.is_none());
             waits.send(()).unwrap();
             leaving.await.unwrap()
@@ -290,20 +289,6 @@ fn the_end_waits_for_the_replacement() {
     assert_eq!(primary.hear(), FromWorker::Suicide { seq: seq(2) });
     primary.send(&ToWorker::Ack { ack: seq(2) }, &[]);
     assert_eq!(block_on(finishing), ExitCode::SUCCESS);
-}
-
-#[test]
-fn the_end_is_waited_for_by_async_io_whoever_watched_before() {
-    let (mut primary, worker, _web) = serving();
-    worker.watch_in(&Set::new().unwrap(), 0).unwrap();
-    worker.request_replacement();
-    let mut finishing = Box::pin(worker.finish());
-    assert!(try_now(finishing.as_mut()).is_none());
-    assert_eq!(primary.hear(), FromWorker::Suicide { seq: seq(2) });
-    primary.send(&ToWorker::Ack { ack: seq(2) }, &[]);
-    let begun = Instant::now();
-    assert_eq!(block_on(finishing), ExitCode::SUCCESS);
-    assert!(begun.elapsed() < FAREWELL_TIMEOUT / 2, "it did not hear the answer");
 }
 
 #[test]

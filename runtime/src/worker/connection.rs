@@ -4,19 +4,22 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockaddrLike, SockaddrStorage, getpeername, getsockname, recv, send,
-    shutdown,
+    setsockopt, shutdown, sockopt,
 };
+use nix::sys::time::TimeVal;
 use roundel_core::SockName;
 
 use crate::unix::socket;
 
 /// A connection of this worker: it is acknowledged, and nobody else will get it.
 ///
-/// Not blocking, close-on-exec. Dropping it shuts down writing first, so that the client sees the
+/// Not blocking, unless [told to be](Connection::set_nonblocking), and close-on-exec. Dropping it shuts down writing first, so that the client sees the
 /// end at once: the primary may hold its copy of the descriptor for a moment longer, and a socket's
 /// FIN goes out only when the last copy is closed (close(2)). What it is turned into does not do
 /// that.
@@ -28,13 +31,37 @@ impl Connection {
         Connection(Some(fd))
     }
 
-    /// The client's address; a unix client mostly has an empty path.
+    /// The client's address; a unix client usually has an empty path.
     ///
     /// # Errors
     /// As getpeername(2): ENOTCONN if the client has left.
     pub fn peer_addr(&self) -> io::Result<SockName> {
         let found: SockaddrStorage = getpeername(self.as_raw_fd())?;
         socket::name_of(&found).ok_or_else(|| Errno::EAFNOSUPPORT.into())
+    }
+
+    /// Whether reads and writes return `WouldBlock` instead of waiting.
+    ///
+    /// # Errors
+    /// As fcntl(2), which no input brings about.
+    pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
+        let mut flags = OFlag::from_bits_retain(fcntl(self, FcntlArg::F_GETFL)?);
+        flags.set(OFlag::O_NONBLOCK, nonblocking);
+        fcntl(self, FcntlArg::F_SETFL(flags))?;
+        Ok(())
+    }
+
+    /// How long a read or write may wait, of a connection that blocks: it fails with `WouldBlock`
+    /// then. `None` or zero: for ever, as it is at first (socket(7), `SO_RCVTIMEO`).
+    ///
+    /// # Errors
+    /// As setsockopt(2): EDOM for a time that is too long.
+    pub fn set_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        let timeout = timeout.unwrap_or_default();
+        let seconds = timeout.as_secs().try_into().map_err(|_| Errno::EDOM)?;
+        let timeout = TimeVal::new(seconds, timeout.subsec_micros().into());
+        setsockopt(self, sockopt::ReceiveTimeout, &timeout)?;
+        Ok(setsockopt(self, sockopt::SendTimeout, &timeout)?)
     }
 
     /// The TCP stream, blocking as those of the standard library are.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Instant;
 
 use roundel_core::{
     Codec, Custody, ListenKey, ListenerId, SockName, Time, Worker, WorkerInput, WorkerOutput,
@@ -27,7 +28,8 @@ pub struct WorkerDriver {
     /// Answers to `ask`s.
     answers: BTreeMap<u32, io::Result<Listener>>,
     next_ask: u32,
-    draining: Option<Option<Time>>,
+    /// The primary wants it to leave, perhaps by a deadline.
+    draining: Option<Option<Instant>>,
     leaving: bool,
     suicide_confirmed: bool,
     /// The channel closes when everything is sent.
@@ -99,13 +101,23 @@ impl WorkerDriver {
     /// How far it has got: where several wait for different things, a call that changes this has
     /// brought something that others may wait for.
     pub fn news(&self) -> News {
-        News { came: self.came, standing: self.standing(), is_dry: self.is_dry() }
+        News {
+            came: self.came,
+            standing: self.standing(),
+            is_drained: self.is_drained(),
+            awaits_ack: self.awaits_ack(),
+        }
     }
 
     /// How many connections can be taken now, of whatever listener.
     pub fn waiting(&self) -> usize {
         let untaken = if self.wants_write() { 0 } else { self.core.untaken() };
         self.delivered.len() + untaken
+    }
+
+    /// How many connections and answers wait for somebody to take them.
+    pub(super) fn unread(&self) -> usize {
+        self.waiting() + self.answers.len()
     }
 
     /// How many connections the program has taken or declined.
@@ -124,7 +136,7 @@ impl WorkerDriver {
     }
 
     /// Whether the worker is leaving and will not get another connection.
-    pub fn is_dry(&self) -> bool {
+    pub fn is_drained(&self) -> bool {
         self.standing() != Standing::Serving
             && self.core.untaken() == 0
             && self.delivered.is_empty()
@@ -143,6 +155,12 @@ impl WorkerDriver {
         self.channel.is_some() && self.core.awaits_suicide_ack()
     }
 
+    /// Whether the primary is to confirm something that [`is_settled`](WorkerDriver::is_settled)
+    /// may wait for.
+    fn awaits_ack(&self) -> bool {
+        self.awaits_suicide_ack() || self.awaits_farewell()
+    }
+
     /// Whether the primary has confirmed a suicide, or there is nobody to confirm it.
     pub fn is_suicide_settled(&self) -> bool {
         self.suicide_confirmed || self.channel.is_none()
@@ -153,8 +171,7 @@ impl WorkerDriver {
     /// the worker is `failing`), or a leave that it must know of.
     pub fn is_settled(&self, failing: bool) -> bool {
         let said = !failing || self.is_suicide_settled();
-        let heard = !self.awaits_suicide_ack() && !self.awaits_farewell();
-        said && heard && !self.wants_write()
+        said && !self.awaits_ack() && !self.wants_write()
     }
 
     /// Asks to listen; [`answer`](WorkerDriver::answer) tells how it went. Outside a cluster it
@@ -199,7 +216,7 @@ impl WorkerDriver {
     /// # Errors
     /// `WouldBlock` if none is there now. Otherwise as accept(2), for listeners of one's own.
     pub fn accept(&mut self, listener: &Listener) -> io::Result<Connection> {
-        self.accept_any(std::slice::from_ref(listener)).map(|(_, connection)| connection)
+        self.accept_any(std::iter::once(listener)).map(|(_, connection)| connection)
     }
 
     /// As [`accept`](WorkerDriver::accept), of whichever of these listeners has one, in turns;
@@ -207,8 +224,11 @@ impl WorkerDriver {
     ///
     /// # Errors
     /// As `accept`.
-    pub fn accept_any(&mut self, listeners: &[Listener]) -> io::Result<(usize, Connection)> {
-        let taken = self.take_any(listeners);
+    pub fn accept_any<'a>(
+        &mut self,
+        listeners: impl ExactSizeIterator<Item = &'a Listener> + Clone,
+    ) -> io::Result<(usize, Connection)> {
+        let taken = self.take_any(listeners.clone());
         let is_empty = taken.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock);
         if is_empty || self.waiting() == 0 {
             // Not only reads: what a primary of Node is answered on the spot goes out first, or it
@@ -218,11 +238,15 @@ impl WorkerDriver {
         if is_empty { self.take_any(listeners) } else { taken }
     }
 
-    fn take_any(&mut self, listeners: &[Listener]) -> io::Result<(usize, Connection)> {
+    fn take_any<'a>(
+        &mut self,
+        listeners: impl ExactSizeIterator<Item = &'a Listener> + Clone,
+    ) -> io::Result<(usize, Connection)> {
         let mut failed = io::ErrorKind::WouldBlock.into();
-        for n in 0..listeners.len() {
-            let at = self.next.wrapping_add(n) % listeners.len();
-            match self.take(&listeners[at]) {
+        let count = listeners.len();
+        let first = self.next.checked_rem(count).unwrap_or(0);
+        for (at, listener) in listeners.enumerate().cycle().skip(first).take(count) {
+            match self.take(listener) {
                 Ok(connection) => {
                     self.next = at + 1;
                     return Ok((at, connection));
@@ -445,7 +469,11 @@ impl WorkerDriver {
                 let error = io::Error::from_raw_os_error(errno.0);
                 self.answers.insert(ask, Err(error));
             }
-            WorkerOutput::Draining { deadline } => self.draining = Some(deadline),
+            WorkerOutput::Draining { deadline } => {
+                // The same clock, but for its epoch.
+                let instant = |at: Time| Instant::now() + at.since(clock::now());
+                self.draining = Some(deadline.map(instant));
+            }
             WorkerOutput::SuicideAcked => self.suicide_confirmed = true,
             WorkerOutput::CloseChannel => self.closing = true,
             WorkerOutput::PrimaryGone => self.draining = Some(None),

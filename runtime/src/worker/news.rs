@@ -3,9 +3,9 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Instant;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use roundel_core::Time;
 
 use super::WorkerDriver;
 
@@ -18,7 +18,7 @@ pub enum Standing {
     /// The primary wants it to leave: serve what has arrived, finish, exit.
     Draining {
         /// It is killed then; `None` if it may take as long as it wants.
-        deadline: Option<Time>,
+        deadline: Option<Instant>,
     },
     /// It asked to leave, or fails: finish what there is, exit.
     Leaving,
@@ -32,7 +32,8 @@ pub enum Standing {
 pub struct News {
     pub(super) came: u64,
     pub(super) standing: Standing,
-    pub(super) is_dry: bool,
+    pub(super) is_drained: bool,
+    pub(super) awaits_ack: bool,
 }
 
 /// A descriptor that becomes ready to read for as long as something waits that an event loop may
@@ -62,7 +63,8 @@ impl Reminder {
     pub fn new() -> io::Result<Reminder> {
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let fd = Arc::new(EventFd::from_value_and_flags(0, flags)?.into());
-        let news = News { came: 0, standing: Standing::Serving, is_dry: false };
+        let news =
+            News { came: 0, standing: Standing::Serving, is_drained: false, awaits_ack: false };
         Ok(Reminder { fd, is_raised: false, stays: false, news, given: 0 })
     }
 
@@ -76,13 +78,13 @@ impl Reminder {
         let (news, given) = (driver.news(), driver.given());
         let known = std::mem::replace(&mut self.news, news);
         let is_change = (news, given) != (known, std::mem::replace(&mut self.given, given));
-        let ends = (news.standing, news.is_dry) != (known.standing, known.is_dry);
-        if ends || (is_change && driver.waiting() > 0) {
+        let ends = News { came: known.came, ..news } != known;
+        if ends || (is_change && driver.unread() > 0) {
             self.stays |= ends;
             self.is_raised = true;
             // Full only after 2^64 times (eventfd(2)).
             let _ = nix::unistd::write(self.fd.as_fd(), &1_u64.to_ne_bytes());
-        } else if self.is_raised && !self.stays && driver.waiting() == 0 {
+        } else if self.is_raised && !self.stays && driver.unread() == 0 {
             self.is_raised = false;
             // It holds something, so this does not fail.
             let _ = nix::unistd::read(self.fd.as_fd(), &mut [0; 8]);

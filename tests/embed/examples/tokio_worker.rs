@@ -15,7 +15,7 @@ use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http_body_util::Full;
 use hyper::Response;
@@ -25,7 +25,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use roundel_core::{Address, ListenKey};
-use roundel_runtime::unix::clock;
+
 use roundel_runtime::worker::{Listener, Shared, Standing, WorkerDriver, worker_id};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -119,7 +119,7 @@ impl Worker {
     async fn accept(&self, listener: &Listener) -> io::Result<Option<TcpStream>> {
         let taken = self.wait_for(|driver| match driver.accept(listener) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                driver.is_dry().then_some(Ok(None))
+                driver.is_drained().then_some(Ok(None))
             }
             taken => Some(taken.map(Some)),
         });
@@ -140,7 +140,9 @@ impl Worker {
     /// How long a connection that says nothing is kept from here on.
     fn patience(&self) -> Duration {
         match self.with(|driver| driver.standing()) {
-            Standing::Draining { deadline: Some(at) } => PATIENCE.min(at.since(clock::now()) / 2),
+            Standing::Draining { deadline: Some(at) } => {
+                PATIENCE.min(at.saturating_duration_since(Instant::now()) / 2)
+            }
             _ => PATIENCE,
         }
     }

@@ -9,9 +9,9 @@ use std::time::Duration;
 use roundel_mio::Worker;
 
 fn main() -> io::Result<ExitCode> {
-    let mut worker = Worker::join()?;
+    let worker = Worker::join()?;
     let listener = worker.listen("127.0.0.1:0")?;
-    while let Some(connection) = worker.accept(&listener)? {
+    while let Some(connection) = listener.accept()? {
         // A client that is gone is no reason to stop.
         match answer(connection.into_tcp_stream()?).as_deref() {
             Ok("/leave") => worker.leave(),

@@ -1,11 +1,10 @@
 //! Whichever tasks wait for what, and whichever reads the channel: none sleeps beside a connection.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Wake;
+use std::time::Instant;
 
 use roundel_core::Codec;
+use roundel_test_support::{Dealer, Dice};
 
-use super::dealer::{Dealer, Dice};
 use super::*;
 
 /// A worker with so many listeners.
@@ -32,7 +31,10 @@ async fn serve(seed: u64, worker: &Worker, one: &Listener, two: &Listener) {
         match dice.roll(8) {
             0 => drop(future::poll_once(one.accept()).await),
             1 => drop(future::poll_once(two.decline()).await),
-            2 => drop(two.try_accept()),
+            2 => {
+                let _ = two.try_accept();
+                two.try_decline();
+            }
             3 => {
                 let port = 20_000 + dice.roll(10_000);
                 // Refused, if it is to leave.
@@ -127,52 +129,13 @@ fn nor_under_a_primary_of_node() {
     any_tasks(Codec::Node);
 }
 
-#[derive(Default)]
-struct Woken(AtomicBool);
-
-impl Wake for Woken {
-    fn wake(self: Arc<Self>) {
-        self.0.store(true, Ordering::SeqCst);
-    }
-}
-
-/// The channel of these workers is not watched by async-io: nothing but what they do themselves
-/// wakes a task.
-fn poll<T>(future: std::pin::Pin<&mut impl Future<Output = T>>, woken: &Arc<Woken>) -> Option<T> {
-    woken.0.store(false, Ordering::SeqCst);
-    match future.poll(&mut Context::from_waker(&Waker::from(Arc::clone(woken)))) {
-        std::task::Poll::Ready(done) => Some(done),
-        std::task::Poll::Pending => None,
-    }
-}
-
-#[test]
-fn whoever_sends_tells_those_whose_answer_could_not_be_sent() {
-    let (mut dealer, worker, open) = start(Codec::Native, 2);
-    let set = Set::new().unwrap();
-    worker.watch_in(&set, 1).unwrap();
-    dealer.clog();
-    dealer.deal(0);
-    dealer.deal(1);
-    worker.turn();
-    let (mut one, mut two) = (pin!(open[0].accept()), pin!(open[1].accept()));
-    let (first, second) = (Arc::default(), Arc::default());
-    assert!(poll(one.as_mut(), &first).is_none(), "there is no room for its answer");
-    dealer.unclog();
-    assert!(poll(two.as_mut(), &second).is_some());
-    assert!(first.0.load(Ordering::SeqCst), "it sleeps beside its connection");
-    assert!(poll(one.as_mut(), &first).is_some());
-}
-
 #[test]
 fn room_for_an_answer_is_room_for_the_next_one() {
     let (mut dealer, worker, open) = start(Codec::Native, 1);
-    let set = Set::new().unwrap();
-    worker.watch_in(&set, 1).unwrap();
     assert!(try_now(open[0].accept()).is_none(), "this one reads the channel to its end");
     dealer.deal(0);
     dealer.deal(0);
-    worker.turn();
+    worker.inner.with(None, WorkerDriver::turn);
     dealer.clog();
     assert!(try_now(open[0].decline()).is_some(), "its answer waits");
     dealer.unclog();

@@ -15,9 +15,9 @@ fn mio_worker() {
     if roundel_mio::is_primary() {
         return;
     }
-    let mut worker = Worker::join().unwrap();
+    let worker = Worker::join().unwrap();
     let listener = worker.listen_nth(0).unwrap();
-    while let Some(mut connection) = worker.accept(&listener).unwrap() {
+    while let Some(mut connection) = listener.accept().unwrap() {
         let _ = connection.read(&mut [0; 1024]);
         let _ = writeln!(connection, "pid {}", std::process::id());
     }

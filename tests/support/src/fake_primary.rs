@@ -1,4 +1,4 @@
-//! What the tests of all worker APIs share: a primary played by hand.
+//! A primary played by hand, one message at a time.
 
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
@@ -14,10 +14,11 @@ use roundel_runtime::unix::channel;
 use roundel_runtime::worker::WorkerDriver;
 
 const MAX: u32 = 1 << 20;
-pub(crate) const SOON: Duration = Duration::from_secs(10);
+/// How long anything may take before a test fails.
+pub const SOON: Duration = Duration::from_secs(10);
 
 /// The other end of a worker's channel, by hand.
-pub(crate) struct FakePrimary {
+pub struct FakePrimary {
     fd: OwnedFd,
     decoder: Decoder<FromWorker>,
     greeted: bool,
@@ -26,7 +27,8 @@ pub(crate) struct FakePrimary {
 }
 
 impl FakePrimary {
-    pub(crate) fn new() -> (FakePrimary, WorkerDriver) {
+    /// One of a worker in this process.
+    pub fn new() -> (FakePrimary, WorkerDriver) {
         // The first end does not block, as a worker's must not.
         let (worker, fd) = channel::pair().unwrap();
         let driver = WorkerDriver::new(Some((worker, Codec::Native)));
@@ -34,7 +36,15 @@ impl FakePrimary {
         (FakePrimary { fd, decoder: Decoder::new(MAX), greeted: false, worker }, driver)
     }
 
-    pub(crate) fn send(&mut self, msg: &ToWorker, handles: &[&OwnedFd]) {
+    /// One of a worker process, and the end that is the worker's.
+    pub fn of_process() -> (FakePrimary, OwnedFd) {
+        let (worker, fd) = channel::pair().unwrap();
+        let own = Arc::new(worker.try_clone().unwrap());
+        (FakePrimary { fd, decoder: Decoder::new(MAX), greeted: false, worker: own }, worker)
+    }
+
+    /// Says something.
+    pub fn send(&mut self, msg: &ToWorker, handles: &[&OwnedFd]) {
         let mut bytes = Vec::new();
         if !std::mem::replace(&mut self.greeted, true) {
             wire::encode_hello(&mut bytes);
@@ -45,28 +55,29 @@ impl FakePrimary {
     }
 
     /// Waits for the first ask, grants it, and waits until the worker listens.
-    pub(crate) fn grant_first(&mut self) {
+    pub fn grant_first(&mut self) {
         while !matches!(self.hear(), FromWorker::Query { .. }) {}
         self.grant();
         while !matches!(self.hear(), FromWorker::Listening { .. }) {}
     }
 
     /// Grants the first ask, before or after it was made.
-    pub(crate) fn grant(&mut self) {
+    pub fn grant(&mut self) {
         let sockname = SockName::Ip("127.0.0.1:80".parse().unwrap());
         let listener = ListenerId::from_raw(1).unwrap();
         let granted = Granted { listener, sockname, shared: false, data: vec![] };
         self.send(&ToWorker::QueryReply { ack: seq(1), result: Ok(Box::new(granted)) }, &[]);
     }
 
-    pub(crate) fn hand_over(&mut self, first: u64, handles: &[&OwnedFd]) {
+    /// Hands connections over, under numbers from `first` on.
+    pub fn hand_over(&mut self, first: u64, handles: &[&OwnedFd]) {
         let listener = ListenerId::from_raw(1).unwrap();
         let count = u32::try_from(handles.len()).unwrap();
         self.send(&ToWorker::NewConn { first_seq: seq(first), listener, count }, handles);
     }
 
     /// Leaves the worker no room to write to, and says by how many bytes.
-    pub(crate) fn clog(&self) -> usize {
+    pub fn clog(&self) -> usize {
         let mut count = 0;
         for size in [4096, 1] {
             while let Ok(written) = channel::send(self.worker.as_fd(), &[b'#'; 4096][..size], &[]) {
@@ -77,12 +88,12 @@ impl FakePrimary {
     }
 
     /// Reads those bytes.
-    pub(crate) fn clear(&mut self, count: usize) {
+    pub fn clear(&mut self, count: usize) {
         self.stream().read_exact(&mut vec![0; count]).unwrap();
     }
 
     /// Waits for the next message.
-    pub(crate) fn hear(&mut self) -> FromWorker {
+    pub fn hear(&mut self) -> FromWorker {
         let mut stream = self.stream();
         loop {
             if let Some((msg, _)) = self.decoder.poll().unwrap() {
@@ -102,12 +113,13 @@ impl FakePrimary {
     }
 }
 
-pub(crate) fn seq(n: u64) -> Seq {
+/// A message's number.
+pub fn seq(n: u64) -> Seq {
     Seq::from_raw(n).unwrap()
 }
 
 /// A client and the server's end of its connection, which does not block, as the primary's do.
-pub(crate) fn connection() -> (TcpStream, OwnedFd) {
+pub fn connection() -> (TcpStream, OwnedFd) {
     let door = TcpListener::bind("127.0.0.1:0").unwrap();
     let client = TcpStream::connect(door.local_addr().unwrap()).unwrap();
     client.set_read_timeout(Some(SOON)).unwrap();
@@ -117,7 +129,7 @@ pub(crate) fn connection() -> (TcpStream, OwnedFd) {
 }
 
 /// Does something on a thread of its own that must come to an end soon.
-pub(crate) fn soon<T: Send + 'static>(act: impl FnOnce() -> T + Send + 'static) -> T {
+pub fn soon<T: Send + 'static>(act: impl FnOnce() -> T + Send + 'static) -> T {
     let (done, wait) = mpsc::channel();
     thread::spawn(move || done.send(act()));
     wait.recv_timeout(SOON).expect("it hangs")

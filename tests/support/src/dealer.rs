@@ -22,7 +22,7 @@ enum Speech {
 }
 
 /// The other end of a worker's channel.
-pub(crate) struct Dealer {
+pub struct Dealer {
     fd: OwnedFd,
     /// The worker's end, to write there what the worker did not.
     worker: Arc<OwnedFd>,
@@ -31,7 +31,7 @@ pub(crate) struct Dealer {
     /// What is handed over, again and again.
     cargo: (OwnedFd, OwnedFd),
     /// Listeners that were granted and of which no close was heard.
-    pub(crate) listeners: Vec<ListenerId>,
+    pub listeners: Vec<ListenerId>,
     granted: u64,
     /// Asks that were heard and not granted yet.
     asks: Vec<Seq>,
@@ -42,7 +42,8 @@ pub(crate) struct Dealer {
 }
 
 impl Dealer {
-    pub(crate) fn new(codec: Codec) -> (Dealer, WorkerDriver) {
+    /// One of a worker in this process, which speaks like this.
+    pub fn new(codec: Codec) -> (Dealer, WorkerDriver) {
         // The first end does not block, as a worker's must not.
         let (worker, fd) = channel::pair().unwrap();
         let driver = WorkerDriver::new(Some((worker, codec)));
@@ -67,7 +68,8 @@ impl Dealer {
         (dealer, driver)
     }
 
-    pub(crate) fn in_flight(&self) -> usize {
+    /// How many handoffs are not answered.
+    pub fn in_flight(&self) -> usize {
         self.in_flight.len()
     }
 
@@ -89,7 +91,7 @@ impl Dealer {
     }
 
     /// Hands a connection over at the nth listener that is open.
-    pub(crate) fn deal(&mut self, nth: usize) {
+    pub fn deal(&mut self, nth: usize) {
         self.last += 1;
         self.in_flight.insert(self.last);
         let (first_seq, listener) = (Seq::from_raw(self.last).unwrap(), self.listeners[nth]);
@@ -97,12 +99,12 @@ impl Dealer {
     }
 
     /// Tells the worker to leave.
-    pub(crate) fn dismiss(&mut self) {
+    pub fn dismiss(&mut self) {
         self.send(&ToWorker::Drain { deadline_ms: 60_000 }, false);
     }
 
     /// Waits for an ask, and grants it.
-    pub(crate) fn grant(&mut self) {
+    pub fn grant(&mut self) {
         self.unclog();
         while !self.grant_asked() {
             // Until there is something to hear.
@@ -115,7 +117,7 @@ impl Dealer {
     }
 
     /// Grants what was asked for; false if nothing was.
-    pub(crate) fn grant_asked(&mut self) -> bool {
+    pub fn grant_asked(&mut self) -> bool {
         self.hear();
         let asks = std::mem::take(&mut self.asks);
         asks.iter().for_each(|ask| self.grant_to(*ask));
@@ -140,7 +142,7 @@ impl Dealer {
     }
 
     /// Hears everything that the worker has said.
-    pub(crate) fn hear(&mut self) {
+    pub fn hear(&mut self) {
         let mut heard = Vec::new();
         if self.clogged > 0 {
             return;
@@ -186,7 +188,7 @@ impl Dealer {
     }
 
     /// Leaves the worker no room to write to.
-    pub(crate) fn clog(&mut self) {
+    pub fn clog(&mut self) {
         self.hear();
         for size in [4096, 1] {
             while let Ok(written) = channel::send(self.worker.as_fd(), &[b'#'; 4096][..size], &[]) {
@@ -196,7 +198,7 @@ impl Dealer {
     }
 
     /// Makes room again.
-    pub(crate) fn unclog(&mut self) {
+    pub fn unclog(&mut self) {
         let mut bytes = vec![0; std::mem::take(&mut self.clogged)];
         UnixStream::from(self.fd.try_clone().unwrap()).read_exact(&mut bytes).unwrap();
         assert!(bytes.iter().all(|byte| *byte == b'#'));
@@ -204,15 +206,16 @@ impl Dealer {
 }
 
 /// Numbers that depend on nothing but a seed.
-pub(crate) struct Dice(u64);
+pub struct Dice(u64);
 
 impl Dice {
-    pub(crate) fn new(seed: u64) -> Dice {
+    /// Different ones for each seed.
+    pub fn new(seed: u64) -> Dice {
         Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
     }
 
     /// A number below this.
-    pub(crate) fn roll(&mut self, below: usize) -> usize {
+    pub fn roll(&mut self, below: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;

@@ -1,0 +1,156 @@
+//! A connection for mio programs.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use mio::event::Source;
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
+use roundel_core::SockName;
+use roundel_runtime::worker;
+
+/// A connection of this worker: it is acknowledged, and nobody else will get it.
+///
+/// One from [`accept`](crate::Listener::accept) blocks, one from
+/// [`try_accept`](crate::Listener::try_accept) or
+/// [`try_accept_any`](crate::Worker::try_accept_any) does not. It is a mio [`Source`].
+///
+/// Dropping it shuts down writing first, so that the client sees the end at once: the primary may
+/// hold its copy of the descriptor for a moment longer, and a socket's FIN goes out only when the
+/// last copy is closed (close(2)). What it is turned into does not do that.
+#[derive(Debug)]
+pub struct Connection(worker::Connection);
+
+impl Connection {
+    pub(crate) fn new(connection: worker::Connection) -> Connection {
+        Connection(connection)
+    }
+
+    /// The client's address; a unix client usually has an empty path.
+    ///
+    /// # Errors
+    /// As getpeername(2): ENOTCONN if the client has left.
+    pub fn peer_addr(&self) -> io::Result<SockName> {
+        self.0.peer_addr()
+    }
+
+    /// Whether reads and writes return `WouldBlock` instead of waiting.
+    ///
+    /// # Errors
+    /// As fcntl(2), which no input brings about.
+    pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
+        self.0.set_nonblocking(nonblocking)
+    }
+
+    /// How long a read or write of a blocking connection may wait: it fails with `WouldBlock` then.
+    /// `None` or zero: for ever, as at first.
+    ///
+    /// # Errors
+    /// As setsockopt(2): EDOM for a time that is too long.
+    pub fn set_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.0.set_timeout(timeout)
+    }
+
+    /// The TCP stream, blocking as those of the standard library are.
+    ///
+    /// # Errors
+    /// `InvalidInput` if it is a unix connection, which ends then; or if the mode can't be
+    /// changed.
+    pub fn into_tcp_stream(self) -> io::Result<TcpStream> {
+        self.0.into_tcp_stream()
+    }
+
+    /// The unix stream, blocking as those of the standard library are.
+    ///
+    /// # Errors
+    /// `InvalidInput` if it is a TCP connection, which ends then; or if the mode can't be
+    /// changed.
+    pub fn into_unix_stream(self) -> io::Result<UnixStream> {
+        self.0.into_unix_stream()
+    }
+
+    /// Shuts down reading, writing, or both.
+    ///
+    /// # Errors
+    /// As shutdown(2).
+    pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        self.0.shutdown(how)
+    }
+}
+
+impl Source for Connection {
+    fn register(
+        &mut self,
+        registry: &Registry,
+        token: Token,
+        interests: Interest,
+    ) -> io::Result<()> {
+        SourceFd(&self.as_raw_fd()).register(registry, token, interests)
+    }
+
+    fn reregister(
+        &mut self,
+        registry: &Registry,
+        token: Token,
+        interests: Interest,
+    ) -> io::Result<()> {
+        SourceFd(&self.as_raw_fd()).reregister(registry, token, interests)
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        SourceFd(&self.as_raw_fd()).deregister(registry)
+    }
+}
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl AsRawFd for Connection {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+impl From<Connection> for OwnedFd {
+    fn from(connection: Connection) -> OwnedFd {
+        connection.0.into()
+    }
+}
+
+impl Read for &Connection {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        (&self.0).read(buffer)
+    }
+}
+
+impl Write for &Connection {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        (&self.0).write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Read for Connection {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl Write for Connection {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

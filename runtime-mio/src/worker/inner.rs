@@ -1,0 +1,127 @@
+//! What a worker and its listeners share: the driver, and the event loops that wait for it.
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use mio::{Events, Interest, Poll, Registry, Token};
+use roundel_runtime::worker::{Listener, Shared, WorkerDriver};
+
+use super::watches::Watches;
+
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub(super) shared: Arc<Shared>,
+    watches: Mutex<Watches>,
+    /// For calls that wait: one each, since the edges of one `Poll` wake one thread.
+    idle: Mutex<Vec<Waiting>>,
+}
+
+/// What one call waits with.
+#[derive(Debug)]
+struct Waiting {
+    poll: Poll,
+    events: Events,
+}
+
+impl Inner {
+    pub(super) fn new(driver: WorkerDriver) -> io::Result<Arc<Inner>> {
+        let shared = Shared::new(driver)?;
+        let watches = Watches::new(Arc::clone(shared.panic_fd()))?;
+        let inner = Inner { shared, watches: Mutex::new(watches), idle: Mutex::default() };
+        // While there are descriptors for it.
+        let first = inner.new_waiting()?;
+        lock(&inner.idle).push(first);
+        Ok(Arc::new(inner))
+    }
+
+    /// Does something with the driver, and has all event loops know what is left.
+    pub(super) fn act<R>(&self, act: impl FnOnce(&mut WorkerDriver) -> R) -> R {
+        self.shared.with(|driver| {
+            let result = act(driver);
+            lock(&self.watches).update(driver);
+            result
+        })
+    }
+
+    /// Looks until there is something, which may mean to read the channel, and waits in between;
+    /// `None` if nothing has come by the deadline.
+    pub(super) fn wait_for<R>(
+        &self,
+        deadline: Option<Instant>,
+        mut look: impl FnMut(&mut WorkerDriver) -> Option<R>,
+    ) -> io::Result<Option<R>> {
+        let idle = lock(&self.idle).pop();
+        let mut waiting = idle.map_or_else(|| self.new_waiting(), Ok)?;
+        let result = loop {
+            if let Some(found) = self.act(&mut look) {
+                break Ok(Some(found));
+            }
+            let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                break Ok(None);
+            }
+            match waiting.poll.poll(&mut waiting.events, left) {
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => break Err(error),
+                _ => {}
+            }
+        };
+        lock(&self.idle).push(waiting);
+        result
+    }
+
+    fn new_waiting(&self) -> io::Result<Waiting> {
+        let poll = Poll::new()?;
+        self.add(poll.registry(), Token(0), Interest::READABLE)?;
+        Ok(Waiting { poll, events: Events::with_capacity(16) })
+    }
+
+    /// Registers the worker in an event loop, under a number.
+    pub(super) fn add(
+        &self,
+        registry: &Registry,
+        token: Token,
+        interests: Interest,
+    ) -> io::Result<u64> {
+        self.shared.with(|driver| {
+            let mut watches = lock(&self.watches);
+            let number = watches.add(driver, registry, token, interests)?;
+            watches.update(driver);
+            Ok(number)
+        })
+    }
+
+    /// Registers it anew.
+    pub(super) fn renew(
+        &self,
+        number: u64,
+        registry: &Registry,
+        token: Token,
+        interests: Interest,
+    ) -> io::Result<()> {
+        self.shared
+            .with(|driver| lock(&self.watches).renew(driver, number, registry, token, interests))
+    }
+
+    /// Deregisters it.
+    pub(super) fn remove(&self, number: u64) -> io::Result<()> {
+        self.shared.with(|driver| lock(&self.watches).remove(driver, number))
+    }
+
+    /// Watches a listener that this process accepts from by itself.
+    pub(super) fn open(&self, listener: &Listener) -> io::Result<()> {
+        listener.own_fd().map_or(Ok(()), |fd| lock(&self.watches).open(fd))
+    }
+
+    /// Wants no more connections of a listener.
+    pub(super) fn close(&self, listener: &Listener) {
+        if let Some(fd) = listener.own_fd() {
+            lock(&self.watches).close(fd);
+        }
+        self.act(|driver| driver.close(listener.clone()));
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
