@@ -1,5 +1,9 @@
 //! What the docs say of the code is what the code says.
 
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
 use roundel_core::Event;
 use roundel_tests::sim::variants::names;
 
@@ -38,4 +42,90 @@ fn snake_case(name: &str) -> String {
         text.push(letter.to_ascii_lowercase());
     }
     text
+}
+
+/// What a row of "To add something" is shown by, and the word that its files have.
+const EXAMPLES: [(&str, &[&str]); 6] = [
+    ("`Policy::Shared`", &["Policy::Shared"]),
+    ("`ToWorker::Shutdown`", &["ToWorker::Shutdown"]),
+    ("`FromWorker::Ready`", &["FromWorker::Ready"]),
+    ("`Request::Stop`", &["Request::Stop"]),
+    ("`stalled_total`", &["stalled", "stalled_total"]),
+    ("`linger`", &["linger"]),
+];
+
+#[test]
+fn the_files_to_touch_are_those_that_name_the_example() {
+    let page = include_str!("../ARCHITECTURE.md");
+    let table = page.split("<!-- to add -->").nth(1).expect("a table");
+    let table = table.split("<!-- end -->").next().expect("its end");
+    for (example, words) in EXAMPLES {
+        let row = table.lines().find(|line| line.contains(example)).expect("a row");
+        let cell = row.split('|').nth(3).expect("files");
+        let named: BTreeSet<String> = cell.split('`').skip(1).step_by(2).map(Into::into).collect();
+        let files = words.iter().flat_map(|word| files_with(word)).collect();
+        assert_eq!(named, files, "{example}");
+    }
+}
+
+/// Sources that have a word as an identifier, tests and comments apart.
+fn files_with(word: &str) -> BTreeSet<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
+    let mut found = BTreeSet::new();
+    let mut rooms: Vec<PathBuf> = ["core/src", "runtime/src", "cli/src", "tests/src", "fuzz/src"]
+        .map(|it| root.join(it))
+        .into();
+    while let Some(path) = rooms.pop() {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if path.is_dir() && name != "tests" {
+            rooms.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        } else if name.ends_with(".rs") && name != "tests.rs" {
+            let text = fs::read_to_string(&path).unwrap();
+            let code = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+            let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+            if lines
+                .flat_map(|line| line.match_indices(word).map(move |at| (line, at)))
+                .any(is_whole)
+            {
+                let path = path.strip_prefix(root).unwrap();
+                found.insert(path.to_string_lossy().into_owned());
+            }
+        }
+    }
+    found
+}
+
+/// Whether a match is an identifier, not a part of one.
+fn is_whole((line, (at, word)): (&str, (usize, &str))) -> bool {
+    let is_part = |letter: char| letter.is_alphanumeric() || letter == '_' || letter == '"';
+    let before = line[..at].chars().next_back().is_some_and(is_part);
+    let after = line[at + word.len()..].chars().next().is_some_and(is_part);
+    !before && !after
+}
+
+#[test]
+fn paths_in_the_tour_exist() {
+    let page = include_str!("../ARCHITECTURE.md");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
+    let is_path = |word: &&str| {
+        let is_rooted = [
+            "core/",
+            "runtime/",
+            "runtime-mio/",
+            "runtime-smol/",
+            "cli/",
+            "tests/",
+            "fuzz/",
+            "docs/",
+        ];
+        is_rooted.iter().any(|crate_| word.starts_with(crate_)) && !word.contains(' ')
+    };
+    let missing: Vec<&str> = page
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(is_path)
+        .filter(|path| !root.join(path).exists())
+        .collect();
+    assert_eq!(missing, [""; 0]);
 }
