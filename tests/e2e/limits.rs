@@ -65,9 +65,9 @@ fn two_hundred_clients_with_64_descriptors(on: Pair, mut command: Command) {
     assert!(held("pending") + held("in_flight") <= 64 - 32 - 2 * 8, "{status}");
     let before_span = cpu_time(cluster.pid());
     // The span over which the CPU is measured.
-    thread::sleep(Duration::from_secs(10));
+    thread::sleep(Duration::from_secs(4));
     let used = cpu_time(cluster.pid()) - before_span;
-    assert!(used < Duration::from_millis(500), "{used:?} in 10 s");
+    assert!(used < Duration::from_millis(200), "{used:?} in 4 s");
     for pid in &pids {
         kill(Pid::from_raw(*pid), Signal::SIGCONT).unwrap();
     }
@@ -143,10 +143,10 @@ fn workers_at_their_own_limit_cost_no_spin_either(on: Pair) {
     let all = [pids[0], pids[1], cluster.pid()];
     let before_span = all.map(cpu_time);
     // The span over which the CPU is measured.
-    thread::sleep(Duration::from_secs(10));
+    thread::sleep(Duration::from_secs(4));
     for (pid, before) in all.into_iter().zip(before_span) {
         let used = cpu_time(pid) - before;
-        assert!(used < Duration::from_millis(500), "{used:?} in 10 s in {pid}");
+        assert!(used < Duration::from_millis(200), "{used:?} in 4 s in {pid}");
     }
     assert_eq!(cluster.total("refused_total"), 0);
     drop(silent);
