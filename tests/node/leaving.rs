@@ -39,7 +39,7 @@ fn leaves_with(servers: usize, path: &str, class: &str, status: &Value) {
     let pids = cluster.ready(2);
     assert!(!pids.contains(&leaving));
     let after: Vec<Answer> = (0..12).map(|n| get(addrs[n % servers], "/")).collect();
-    assert_eq!(spread(&after), evenly(&pids, 6), "the replacement takes its share");
+    assert_even(&spread(&after), &pids, 6);
     cluster.stop();
 }
 
@@ -87,7 +87,7 @@ fn a_worker_that_closes_its_server_gets_nothing_more() {
     let answers = plain_load(&[addr], 2, 100);
     let other = cluster.ready(2).into_iter().find(|pid| *pid != closed).unwrap();
     // Until the primary has read of it, connections come back and go to the other worker.
-    assert_eq!(spread(&answers), evenly(&[other], 100));
+    assert_even(&spread(&answers), &[other], 100);
     assert!(is_alive(closed));
     assert_eq!(cluster.count("exited"), 0);
     cluster.stop();

@@ -36,7 +36,7 @@ fn port_zero_is_one_port_for_all_workers() {
     assert_eq!(agreed_port(&reports, 0), u64::from(cluster.addr(0).port()));
     assert_eq!(reports[0]["address"]["family"], "IPv4");
     let answers: Vec<Answer> = (0..10).map(|_| get(cluster.addr(0), "/")).collect();
-    assert_eq!(spread(&answers), evenly(&cluster.ready(2), 5));
+    assert_even(&spread(&answers), &cluster.ready(2), 5);
     assert_eq!(cluster.count("bound"), 1);
     cluster.stop();
 }
@@ -51,7 +51,7 @@ fn two_servers_on_port_zero_have_a_port_each() {
     for (index, port) in ports.iter().enumerate() {
         let addr = SocketAddr::from(([127, 0, 0, 1], *port as u16));
         let answers: Vec<Answer> = (0..10).map(|_| get(addr, "/")).collect();
-        assert_eq!(spread(&answers), evenly(&cluster.ready(2), 5));
+        assert_even(&spread(&answers), &cluster.ready(2), 5);
         assert!(answers.iter().all(|answer| answer.more() == index.to_string()));
     }
     cluster.stop();
@@ -65,7 +65,7 @@ fn ten_listeners() {
     for index in 0..10 {
         let addr = SocketAddr::from(([127, 0, 0, 1], agreed_port(&reports, index) as u16));
         let answers: Vec<Answer> = (0..4).map(|_| get(addr, "/")).collect();
-        assert_eq!(spread(&answers), evenly(&cluster.ready(2), 2));
+        assert_even(&spread(&answers), &cluster.ready(2), 2);
         assert!(answers.iter().all(|answer| answer.more() == index.to_string()));
     }
     cluster.stop();
@@ -104,7 +104,7 @@ fn an_inherited_socket_by_its_number() {
     let Some(setup) = listen(&[json!({"fd": INHERITED})]) else { return };
     let cluster = setup.inherit(listener).start();
     let answers: Vec<Answer> = (0..20).map(|_| get(addr, "/")).collect();
-    assert_eq!(spread(&answers), evenly(&cluster.ready(2), 10));
+    assert_even(&spread(&answers), &cluster.ready(2), 10);
     cluster.stop();
 }
 
@@ -141,7 +141,7 @@ fn ipv6_only() {
     assert_eq!(get(addr, "/"), Answer::Refused);
     let addr = SocketAddr::from((Ipv6Addr::LOCALHOST, addr.port()));
     let answers: Vec<Answer> = (0..10).map(|_| get(addr, "/")).collect();
-    assert_eq!(spread(&answers), evenly(&cluster.ready(2), 5));
+    assert_even(&spread(&answers), &cluster.ready(2), 5);
     cluster.stop();
 }
 
@@ -384,7 +384,7 @@ fn an_abstract_unix_socket() {
         receive(client)
     };
     let answers: Vec<Answer> = (0..10).map(ask).collect();
-    assert_eq!(spread(&answers), evenly(&cluster.ready(2), 5));
+    assert_even(&spread(&answers), &cluster.ready(2), 5);
     cluster.stop();
 }
 

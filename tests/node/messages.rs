@@ -37,6 +37,6 @@ fn with_wait_ready_a_worker_serves_once_it_says_so() {
     signal(pids[0], Signal::SIGUSR2);
     cluster.ready(2);
     let answers: Vec<Answer> = (0..10).map(|_| get(cluster.addr(0), "/")).collect();
-    assert_eq!(spread(&answers), evenly(&pids, 5));
+    assert_even(&spread(&answers), &pids, 5);
     cluster.stop();
 }

@@ -22,7 +22,7 @@ fn serves(package: &str) {
     on_each_version(package, |cluster| {
         let (pids, addr) = (cluster.ready(2), cluster.addr(0));
         let answers: Vec<Answer> = (0..20).map(|_| get(addr, "/")).collect();
-        assert_eq!(spread(&answers), evenly(&pids, 10));
+        assert_even(&spread(&answers), &pids, 10);
         assert!(answers.iter().all(|answer| answer.more().starts_with(package)), "{answers:?}");
         // The death of one costs nobody anything.
         signal(pids[0], Signal::SIGKILL);
@@ -74,7 +74,7 @@ fn ws() {
             assert_eq!(say(stream), first, "the worker changed");
             *counts.entry(first).or_default() += 1;
         }
-        assert_eq!(counts, evenly(&pids, 5));
+        assert_even(&counts, &pids, 5);
         drop(sockets);
         cluster.stop();
     });

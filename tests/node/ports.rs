@@ -143,7 +143,7 @@ fn a_retry_until_others_let_go_of_the_port() {
     drop(taken);
     let pids = cluster.ready(3);
     let answers: Vec<Answer> = (0..9).map(|_| get(addr, "/")).collect();
-    assert_eq!(spread(&answers), evenly(&pids, 3));
+    assert_even(&spread(&answers), &pids, 3);
     cluster.stop();
 }
 

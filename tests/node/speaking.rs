@@ -16,7 +16,7 @@ fn says(what: &str) -> Option<Cluster> {
 
 fn goes_on(cluster: Cluster) {
     let answers: Vec<Answer> = (0..10).map(|_| get(cluster.addr(0), "/")).collect();
-    assert_eq!(spread(&answers), evenly(&cluster.ready(2), 5));
+    assert_even(&spread(&answers), &cluster.ready(2), 5);
     assert_eq!((cluster.count("killing"), cluster.count("exited")), (0, 0));
     cluster.stop();
 }

@@ -11,7 +11,7 @@ fn four_hundred_requests_spread_exactly() {
     let cluster = setup.workers(4).start();
     let (pids, addr) = (cluster.ready(4), cluster.addr(0));
     let answers: Vec<Answer> = (0..400).map(|_| get(addr, "/")).collect();
-    assert_eq!(spread(&answers), evenly(&pids, 100));
+    assert_even(&spread(&answers), &pids, 100);
     cluster.stop();
 }
 
@@ -24,7 +24,7 @@ fn two_servers_on_ports_of_the_systems_choice_spread_exactly() {
     assert_ne!(addrs[0], addrs[1]);
     cluster.report(8);
     let answers: Vec<Answer> = (0..400).map(|n| get(addrs[n % 2], "/")).collect();
-    assert_eq!(spread(&answers), evenly(&pids, 100));
+    assert_even(&spread(&answers), &pids, 100);
     cluster.stop();
 }
 
@@ -34,7 +34,7 @@ fn over_a_unix_socket_too() {
     let socket = setup.dir.join("socket");
     let cluster = setup.workers(4).variable("PORT", &socket).start();
     let answers: Vec<Answer> = (0..200).map(|_| get_unix(&socket, "/")).collect();
-    assert_eq!(spread(&answers), evenly(&cluster.ready(4), 50));
+    assert_even(&spread(&answers), &cluster.ready(4), 50);
     assert_eq!(cluster.bound(0), format!("unix:{}", socket.display()));
     cluster.stop();
     assert!(!socket.exists(), "the socket's file is left");
@@ -57,6 +57,6 @@ fn an_echo_server_that_speaks_after_the_client() {
         assert_eq!(echo, line);
         *counts.entry(pid.parse().unwrap()).or_insert(0) += 1;
     }
-    assert_eq!(counts, evenly(&cluster.ready(3), 20));
+    assert_even(&counts, &cluster.ready(3), 20);
     cluster.stop();
 }

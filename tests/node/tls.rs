@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::client::evenly;
+use crate::client::assert_even;
 use crate::harness::*;
 
 fn sessions_resume(version: &str) {
@@ -43,7 +43,7 @@ fn sessions_resume(version: &str) {
     for line in &lines {
         *counts.entry(line["pid"].as_i64().unwrap() as i32).or_default() += 1;
     }
-    assert_eq!(counts, evenly(&cluster.ready(4), 5));
+    assert_even(&counts, &cluster.ready(4), 5);
     cluster.stop();
 }
 

@@ -20,7 +20,7 @@ fn a_shell_that_starts_node() {
     let addr = cluster.addr(0);
     let answers: Vec<Answer> = (0..20).map(|_| get(addr, "/")).collect();
     let pids: Vec<i32> = spread(&answers).into_keys().collect();
-    assert_eq!(spread(&answers), evenly(&pids, 10));
+    assert_even(&spread(&answers), &pids, 10);
     assert_eq!(pids.len(), 2);
     cluster.stop();
 }
@@ -101,7 +101,7 @@ fn on_versions(check: impl Fn(Setup)) {
 fn serves(cluster: Cluster) -> Answer {
     let pids = cluster.ready(2);
     let answers: Vec<Answer> = (0..10).map(|_| get(cluster.addr(0), "/env")).collect();
-    assert_eq!(spread(&answers), evenly(&pids, 5));
+    assert_even(&spread(&answers), &pids, 5);
     cluster.stop();
     answers[0].clone()
 }
@@ -241,7 +241,7 @@ fn a_pipe_beside_a_server_changes_nothing() {
         cluster.event("bound", |it| !it["address"].as_str().unwrap().starts_with("unix:"));
     let addr = reachable(address["address"].as_str().unwrap());
     let answers: Vec<Answer> = (0..10).map(|_| get(addr, "/")).collect();
-    assert_eq!(spread(&answers), evenly(&cluster.ready(2), 5));
+    assert_even(&spread(&answers), &cluster.ready(2), 5);
     cluster.stop();
 }
 

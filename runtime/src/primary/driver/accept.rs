@@ -17,7 +17,7 @@ const MAX_EMPTIED: u32 = 65_536;
 pub(super) struct ListenSocket {
     bound: Bound,
     fd: Arc<OwnedFd>,
-    state: DoorState,
+    state: ListenState,
     /// Out of descriptors: not accepted from until the next retry.
     starved: bool,
     /// That was told, and nothing could be accepted since.
@@ -28,7 +28,7 @@ pub(super) struct ListenSocket {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum DoorState {
+enum ListenState {
     Paused,
     Accepting,
     /// Being emptied, so many connections so far.
@@ -49,7 +49,7 @@ impl ListenSocket {
 
     /// Whether connections that arrive are to be accepted, and can be.
     pub(super) fn is_accepting(&self) -> bool {
-        self.state == DoorState::Accepting && !self.starved
+        self.state == ListenState::Accepting && !self.starved
     }
 
     /// Whether it was tried to accept since this was last asked.
@@ -63,7 +63,7 @@ impl ListenSocket {
         let accepted = socket::accept(self.as_fd());
         match (accepted, self.state) {
             (Err(_), _) if !socket::is_readable(self.as_fd()) => Ok(None),
-            (Err(_), DoorState::Emptying(_)) => spare.lend(|| socket::accept(self.as_fd())),
+            (Err(_), ListenState::Emptying(_)) => spare.lend(|| socket::accept(self.as_fd())),
             (accepted, _) => accepted,
         }
     }
@@ -79,7 +79,7 @@ impl PrimaryDriver {
                 let sockname = bound.sockname.clone();
                 self.counter.names.add(&fd);
                 let fd = Arc::new(fd);
-                let state = DoorState::Paused;
+                let state = ListenState::Paused;
                 let socket = ListenSocket {
                     bound,
                     fd,
@@ -98,20 +98,20 @@ impl PrimaryDriver {
     }
 
     pub(super) fn resume(&mut self, listener: ListenerId) {
-        self.set_state(listener, DoorState::Paused, DoorState::Accepting);
+        self.set_state(listener, ListenState::Paused, ListenState::Accepting);
     }
 
     pub(super) fn pause(&mut self, listener: ListenerId) {
-        self.set_state(listener, DoorState::Accepting, DoorState::Paused);
+        self.set_state(listener, ListenState::Accepting, ListenState::Paused);
     }
 
     /// Begins to empty a listener, which ends with its close.
     pub(super) fn empty(&mut self, listener: ListenerId) {
         self.pause(listener);
-        self.set_state(listener, DoorState::Paused, DoorState::Emptying(0));
+        self.set_state(listener, ListenState::Paused, ListenState::Emptying(0));
     }
 
-    fn set_state(&mut self, listener: ListenerId, from: DoorState, to: DoorState) {
+    fn set_state(&mut self, listener: ListenerId, from: ListenState, to: ListenState) {
         let Some(socket) = self.sockets.get_mut(&listener) else { return };
         if socket.state == from {
             socket.state = to;
@@ -144,16 +144,16 @@ impl PrimaryDriver {
             let Some(socket) = self.sockets.get_mut(&listener) else { return };
             socket.visited = true;
             match &mut socket.state {
-                DoorState::Paused => return,
-                DoorState::Closing => return self.close_door(listener),
-                DoorState::Emptying(_) if !emptied => return self.close_door(listener),
+                ListenState::Paused => return,
+                ListenState::Closing => return self.close_door(listener),
+                ListenState::Emptying(_) if !emptied => return self.close_door(listener),
                 _ if socket.starved => return,
-                DoorState::Accepting => {}
-                DoorState::Emptying(_) if self.core.is_full() => {
+                ListenState::Accepting => {}
+                ListenState::Emptying(_) if self.core.is_full() => {
                     self.crowded.insert(listener);
                     return;
                 }
-                DoorState::Emptying(count) => {
+                ListenState::Emptying(count) => {
                     *count += 1;
                     if *count > MAX_EMPTIED {
                         return self.close_door(listener);
@@ -174,7 +174,7 @@ impl PrimaryDriver {
                 }
                 Ok(None) => {
                     let Some(socket) = self.sockets.get(&listener) else { return };
-                    if matches!(socket.state, DoorState::Emptying(_)) {
+                    if matches!(socket.state, ListenState::Emptying(_)) {
                         self.close_door(listener);
                     }
                     return;
@@ -203,7 +203,7 @@ impl PrimaryDriver {
         });
     }
 
-    pub(super) fn retry_doors(&mut self) {
+    pub(super) fn retry_listeners(&mut self) {
         let starved: Vec<ListenerId> =
             self.sockets.iter().filter(|(_, socket)| socket.starved).map(|(id, _)| *id).collect();
         for listener in starved {
@@ -226,7 +226,7 @@ impl PrimaryDriver {
     /// free, and what is bound next may want it.
     pub(super) fn close_door(&mut self, listener: ListenerId) {
         let Some(socket) = self.sockets.get_mut(&listener) else { return };
-        socket.state = DoorState::Closing;
+        socket.state = ListenState::Closing;
         if Arc::strong_count(&socket.fd) > 1 {
             self.watch_door(listener);
             self.ready.insert(Source::Listener(listener));

@@ -55,18 +55,18 @@ impl PrimaryDriver {
             ReadState::More => {
                 self.ready.insert(Source::Channel(id));
             }
-            ReadState::Closed => self.close_link(id),
+            ReadState::Closed => self.close_channel(id),
         }
     }
 
     /// Sends to every worker what waits for it.
     pub(super) fn flush(&mut self) {
         for id in std::mem::take(&mut self.unsent) {
-            self.flush_link(id);
+            self.flush_channel(id);
         }
     }
 
-    fn flush_link(&mut self, id: WorkerId) {
+    fn flush_channel(&mut self, id: WorkerId) {
         let Some(Peer { fd, channel, .. }) = self.peers.get_mut(&id) else { return };
         let (custody, sockets) = (&self.custody, &self.sockets);
         let resolve = |attach: &Attach| match attach {
@@ -95,7 +95,7 @@ impl PrimaryDriver {
         }
     }
 
-    pub(super) fn close_link(&mut self, id: WorkerId) {
+    pub(super) fn close_channel(&mut self, id: WorkerId) {
         if self.peers.remove(&id).is_some() {
             self.changes.push_back(Change::Unwatch { source: Source::Channel(id) });
         }

@@ -29,7 +29,7 @@ impl PrimaryDriver {
                 }
             }
             Output::Forget { worker } => {
-                self.close_link(worker);
+                self.close_channel(worker);
                 self.pids.remove(&worker);
             }
             Output::Bind { listener, key, backlog } => self.bind(listener, &key, backlog),

@@ -185,7 +185,7 @@ impl PrimaryDriver {
         self.retry_at = None;
         self.unsent
             .extend(self.peers.iter().filter(|(_, p)| p.channel.has_unsent()).map(|(id, _)| *id));
-        self.retry_doors();
+        self.retry_listeners();
         if std::mem::take(&mut self.control_starved) {
             self.ready.insert(Source::Control);
         }
