@@ -312,6 +312,7 @@ mod codec;
 mod collections;
 mod config;
 mod custody;
+mod display;
 pub mod docs;
 pub mod environment;
 mod error;
@@ -333,7 +334,7 @@ pub use codec::inbox::{Inbox, Received};
 pub use codec::{ChannelEvent, native as wire, node};
 pub use config::{
     ACCEPTS_PER_TURN, BYTES_PER_TURN, Config, ConfigBuilder, ConfigError, MESSAGES_PER_TURN,
-    Overflow, Overlap, Policy, READS_PER_TURN, Respawn, STALLED_AFTER, StopSignal,
+    Overflow, Overlap, Policy, READS_PER_TURN, Respawn, STALLED_AFTER, StopSignal, limits,
 };
 pub use custody::{ConnRange, Custody, Leftover};
 pub use error::Misuse;

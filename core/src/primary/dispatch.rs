@@ -268,7 +268,7 @@ impl Primary {
         };
         let span = share.cool.map_or(first, |cool| cool.next);
         let until = now.after(span);
-        share.cool = Some(Cool { until: Some(until), next: (span * 2).min(max) });
+        share.cool = Some(Cool { until: Some(until), next: span.saturating_mul(2).min(max) });
         self.timers.set(Due::Cooldown(id, listener), until);
     }
 

@@ -31,7 +31,7 @@ impl Hand {
         for (nth, name) in (1..).zip(names) {
             hand.bound(nth, name);
         }
-        for nth in 1..=u64::from(*hand.core.config().workers()) {
+        for nth in 1..=u64::from(hand.core.config().workers()) {
             hand.online(nth);
         }
         hand
@@ -41,7 +41,7 @@ impl Hand {
     fn serving(config: ConfigBuilder) -> Hand {
         let key = stream(Address::Any { port: 80 });
         let mut hand = Hand::new(config.listeners(vec![key.clone()]), &[name("[::]:80")]);
-        for nth in 1..=u64::from(*hand.core.config().workers()) {
+        for nth in 1..=u64::from(hand.core.config().workers()) {
             hand.listens(nth, &key);
         }
         hand

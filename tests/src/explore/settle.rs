@@ -122,7 +122,7 @@ impl World {
             world.left.commands = 1;
             world.step(Action::Stop, run)?;
         }
-        let fence = *world.primary.config().shutdown_read_timeout();
+        let fence = world.primary.config().shutdown_read_timeout();
         let Some(deadline) = world.primary.stop_deadline() else {
             return Err("10: a shutdown has no deadline".into());
         };

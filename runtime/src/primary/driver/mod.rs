@@ -238,7 +238,7 @@ impl PrimaryDriver {
         let Some(welcome) = self.welcome else { return };
         let ready = self.core.workers().filter(|worker| worker.life == Life::Ready);
         let pids: Vec<i32> = ready.filter_map(|worker| worker.pid).collect();
-        if pids.len() < *self.core.config().workers() as usize {
+        if pids.len() < self.core.config().workers() as usize {
             return;
         }
         self.welcome = None;
