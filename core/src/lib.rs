@@ -191,7 +191,7 @@
 //!     Primary, SockName, Time, Worker, WorkerInput, WorkerOutput, wire,
 //! };
 //!
-//! const MAX_FRAME: u32 = 1 << 20;
+//! const MAX_FRAME: u32 = wire::MAX_FRAME_DEFAULT;
 //! let now = Time::ZERO;
 //! let listeners = vec![ListenKey::stream(Address::Any { port: 80 })];
 //! let mut primary = Primary::new(Config::builder().listeners(listeners).build()?);
@@ -307,6 +307,7 @@
 
 extern crate alloc;
 
+mod address;
 mod channel;
 mod codec;
 mod collections;
@@ -329,6 +330,7 @@ mod transitions;
 mod wording;
 mod worker;
 
+pub use address::AddressError;
 pub use channel::{Outbox, PrimaryChannel, Transmit, WorkerChannel};
 pub use codec::inbox::{Inbox, Received};
 pub use codec::{ChannelEvent, native as wire, node};

@@ -55,7 +55,7 @@ fn ranges_of_connections() {
 
 #[test]
 fn times_are_seconds() {
-    let at = Time::from_millis(61_002).after(core::time::Duration::from_nanos(345_678));
+    let at = Time::from_millis(61_002) + core::time::Duration::from_nanos(345_678);
     assert_eq!(at.to_string(), "61.002345");
     say(&[(Deadline { at, timer: Timer::Drain }, "Drain at 61.002345")]);
 }

@@ -84,7 +84,7 @@ impl Primary {
         let is_news = record.wanting.replace(delay.saturating_mul(2).min(most)).is_none();
         if !stays_empty {
             record.state = SlotState::Waiting;
-            self.timers.set(Due::Respawn(slot), now.after(delay));
+            self.timers.set(Due::Respawn(slot), now + delay);
         }
         if is_news {
             self.event(Event::SpawnFailed { worker: id, slot, cause });
@@ -177,7 +177,7 @@ impl Primary {
         let delay = record.delay;
         record.delay = delay.saturating_mul(2).min(max);
         record.state = SlotState::Waiting;
-        self.timers.set(Due::Respawn(slot), now.after(delay));
+        self.timers.set(Due::Respawn(slot), now + delay);
         self.event(Event::RespawnDelayed { slot, delay });
     }
 

@@ -70,7 +70,7 @@ impl Hand {
 
     /// Some time later, whatever was due before.
     fn later(&mut self, span: Duration) -> Vec<Output> {
-        self.at = self.at.after(span);
+        self.at += span;
         self.tell(Input::Wake)
     }
 

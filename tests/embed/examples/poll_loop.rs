@@ -98,7 +98,7 @@ fn on_signals(signals: &[i32]) -> io::Result<UnixStream> {
 
 impl Embedder {
     fn clock(&self) -> Time {
-        Time::ZERO.after(self.epoch.elapsed())
+        Time::ZERO + self.epoch.elapsed()
     }
 
     /// Waits until something is ready, or until something is due.
@@ -196,7 +196,7 @@ impl Embedder {
     }
 
     fn retry_later(&mut self) {
-        self.retry_at.get_or_insert(self.now.after(RETRY));
+        self.retry_at.get_or_insert(self.now + RETRY);
     }
 
     fn carry_out(&mut self) {

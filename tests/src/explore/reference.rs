@@ -167,7 +167,7 @@ impl Reference {
         let now = self.now;
         if let Some(member) = self.member(id) {
             let span = member.cool.map_or(config.cooldown(), |cool| cool.1);
-            member.cool = Some((Some(now.after(span)), (span * 2).min(config.cooldown_max())));
+            member.cool = Some((Some(now + span), (span * 2).min(config.cooldown_max())));
         }
     }
 

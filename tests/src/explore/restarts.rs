@@ -61,7 +61,7 @@ impl Reference {
         if let Some(tries) = self.tries.get_mut(slot as usize) {
             tries.failures.retain(|&at| now.since(at) < config.restart_period());
             let failures = tries.failures.len();
-            let soon = tries.waits.take().is_some_and(|at| at.after(config.respawn_delay()) > now);
+            let soon = tries.waits.take().is_some_and(|at| at + config.respawn_delay() > now);
             if failures > config.restart_intensity() as usize {
                 self.wrong(format!("9: {id} is started after {failures} early failures"));
             } else if soon {

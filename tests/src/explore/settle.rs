@@ -127,7 +127,7 @@ impl World {
             return Err("10: a shutdown has no deadline".into());
         };
         // A kill, and a fence if that does nothing, and the end of the wait for the process.
-        let latest: Time = deadline.max(world.now).after(fence * 2);
+        let latest: Time = deadline.max(world.now) + fence * 2;
         for _ in 0..STEPS {
             if world.verdict.is_some() {
                 let late = world.now > latest;

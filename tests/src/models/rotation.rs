@@ -276,7 +276,7 @@ impl Model {
         let share = self.members.get_mut(&worker).and_then(|m| m.shares.get_mut(&listener));
         if let Some(share) = share {
             let span = share.cool.map_or(first, |(_, next)| next);
-            share.cool = Some((Some(now.after(span)), (span * 2).min(max)));
+            share.cool = Some((Some(now + span), (span * 2).min(max)));
         }
     }
 

@@ -142,7 +142,7 @@ impl Sim {
 
     /// Time passes and every deadline is served when it is due, all channels read before.
     pub fn pass(&mut self, span: Duration) {
-        let end = self.now.after(span);
+        let end = self.now + span;
         for _ in 0..TURNS {
             self.turn();
             let due = self.core.poll_timeout().map(|deadline| deadline.at).filter(|at| *at <= end);

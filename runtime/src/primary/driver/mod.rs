@@ -177,7 +177,7 @@ impl PrimaryDriver {
     }
 
     fn retry_later(&mut self) {
-        self.retry_at.get_or_insert(self.now.after(RETRY));
+        self.retry_at.get_or_insert(self.now + RETRY);
     }
 
     /// Tries again whatever failed for want of descriptors or memory.

@@ -106,7 +106,7 @@ impl LifeModel {
     /// Nothing was to be had for a start: the slot waits for the first delay at least, and nothing
     /// is counted.
     pub(super) fn on_want(&mut self, worker: WorkerId) {
-        let not_before = self.now.after(self.config.respawn_delay());
+        let not_before = self.now + self.config.respawn_delay();
         let Some(member) = self.members.remove(&worker) else { return };
         if let Some(place) = self.places.get_mut(member.slot.0 as usize)
             && !member.replaced
@@ -145,7 +145,7 @@ impl LifeModel {
             delay = (delay * 2).min(max);
         }
         place.streak += 1;
-        place.not_before = Some(now.after(delay));
+        place.not_before = Some(now + delay);
     }
 
     pub(super) fn review_budget(&mut self) {
