@@ -159,9 +159,8 @@ impl Embedder {
         if child.read(&mut [0; 16]).is_ok() {
             self.children.retain(|&worker, child| {
                 let Ok(Some(status)) = child.try_wait() else { return true };
-                let status = match status.signal() {
-                    Some(signal) => ExitStatus::Signal(signal),
-                    None => ExitStatus::Code(status.code().unwrap_or(0)),
+                let Some(status) = ExitStatus::from_wait_status(status.into_raw()) else {
+                    return true;
                 };
                 inputs.push(Input::Exited { worker, status });
                 false
