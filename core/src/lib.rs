@@ -300,6 +300,7 @@
 //! |---|---|
 //! | `node` | [`node`], the codec of Node's `cluster`; compiles serde_json |
 //! | `journal` | [`journal`], recorded runs and their replay |
+//! | `testing` | [`testing`], a primary driven by hand |
 //! | `inspect` | [`Primary::check`], [`held`](Primary::held), [`canonical`](Primary::canonical), [`view`](Primary::view) and [`deadline`](Primary::deadline), [`Worker::check`] and [`held`](Worker::held), [`life_diagram`]: for tests, searches, and reading snapshots |
 #![no_std]
 #![forbid(unsafe_code)]
@@ -323,6 +324,8 @@ pub mod journal;
 mod msg;
 mod primary;
 mod reach;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod time;
 mod timers;
 mod transitions;

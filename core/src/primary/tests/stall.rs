@@ -55,7 +55,7 @@ fn busy_workers_and_listeners_that_nobody_is_to_accept_from_are_no_stall() {
     }
     let mut paused = Hand::serving(Config::builder().max_held(1));
     paused.incoming(1);
-    paused.say(1, FromWorker::Close { listener: listener(1) });
+    paused.says(1, FromWorker::Close { listener: listener(1) });
     paused.look(true);
     paused.later(STALLED_AFTER);
     assert_eq!(paused.look(true), [], "accepting is paused, and nobody shares it");
