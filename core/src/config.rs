@@ -3,10 +3,12 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
+use core::ops::RangeInclusive;
 use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::wire::MAX_FRAME_DEFAULT;
 use crate::{Address, ListenKey, Signal};
 
 /// How connections are accepted and distributed.
@@ -44,6 +46,7 @@ impl Policy {
 
 /// What happens to a connection when a listener has as many pending as it may.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum Overflow {
     /// Stop accepting: the kernel's backlog takes over.
     #[default]
@@ -52,8 +55,22 @@ pub enum Overflow {
     Refuse,
 }
 
+impl Overflow {
+    /// All there are.
+    pub const ALL: [Overflow; 2] = [Overflow::Wait, Overflow::Refuse];
+
+    /// As the command line writes it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Overflow::Wait => "wait",
+            Overflow::Refuse => "refuse",
+        }
+    }
+}
+
 /// Which exits are followed by a new worker in the slot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum Respawn {
     /// Every exit that the primary did not ask for.
     #[default]
@@ -64,8 +81,23 @@ pub enum Respawn {
     Never,
 }
 
+impl Respawn {
+    /// All there are.
+    pub const ALL: [Respawn; 3] = [Respawn::Always, Respawn::OnFailure, Respawn::Never];
+
+    /// As the command line writes it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Respawn::Always => "always",
+            Respawn::OnFailure => "on-failure",
+            Respawn::Never => "never",
+        }
+    }
+}
+
 /// How a Node worker is told to leave by a program's own habit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum StopSignal {
     /// By a signal; also workers that have not spoken yet.
     Signal(Signal),
@@ -73,134 +105,196 @@ pub enum StopSignal {
     Message,
 }
 
+impl StopSignal {
+    /// As the command line writes it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            StopSignal::Signal(signal) => signal.name(),
+            StopSignal::Message => "message",
+        }
+    }
+}
+
+/// The table below, as fields, setters, getters, defaults, checks and [`limits`].
+///
+/// Behind a default, `=> range` bounds a number, and `, nonzero` says that a span must be longer
+/// than zero.
 macro_rules! config {
-    ($($(#[$doc:meta])* $name:ident: $type:ty = $default:expr;)*) => {
+    ($($(#[$doc:meta])* $name:ident: $type:ty $(as $borrowed:ty)? = $default:expr
+        $(=> $range:expr)? $(, $nonzero:ident)?;)*) => {
         /// A valid configuration. Made by [`Config::builder`]; the defaults are those of the
-        /// command line.
+        /// command line. What is deserialized is checked as well.
         #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "ConfigBuilder")]
         pub struct Config {
             $(pub(crate) $name: $type,)*
         }
 
         /// Collects choices; [`build`](ConfigBuilder::build) checks them together.
-        #[derive(Clone, Debug)]
-        pub struct ConfigBuilder(Config);
+        ///
+        /// Deserialized, a field that is missing has its default, and one that does not exist is an
+        /// error where the format has names.
+        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct ConfigBuilder {
+            $($name: $type,)*
+        }
 
         impl ConfigBuilder {
             $($(#[$doc])*
+            ///
+            $(#[doc = concat!("Within `", stringify!($range), "`.")])?
+            $(#[doc = concat!("Must be ", stringify!($nonzero), ".")])?
+            #[doc = concat!("Default `", stringify!($default), "`.")]
             #[must_use]
             pub fn $name(mut self, $name: $type) -> Self {
-                self.0.$name = $name;
+                self.$name = $name;
                 self
             })*
+
+            /// The choices, each within its own bounds.
+            fn checked(self) -> Result<Config, ConfigError> {
+                $($(within(stringify!($name), self.$name, $range)?;)?
+                $($nonzero(stringify!($name), self.$name)?;)?)*
+                Ok(Config { $($name: self.$name,)* })
+            }
+        }
+
+        impl Default for Config {
+            /// One worker, no listener.
+            fn default() -> Self {
+                Config { $($name: $default,)* }
+            }
+        }
+
+        impl From<Config> for ConfigBuilder {
+            /// Begins with what was chosen before; it is checked anew.
+            fn from(config: Config) -> Self {
+                ConfigBuilder { $($name: config.$name,)* }
+            }
         }
 
         impl Config {
-            /// Begins with the defaults.
-            pub fn builder() -> ConfigBuilder {
-                ConfigBuilder(Config { $($name: $default,)* })
-            }
-
-            $($(#[$doc])*
-            pub fn $name(&self) -> &$type {
-                &self.$name
+            $(getter! {
+                $(#[$doc])*
+                ///
+                $(#[doc = concat!("Within `", stringify!($range), "`.")])?
+                $(#[doc = concat!("Must be ", stringify!($nonzero), ".")])?
+                #[doc = concat!("Default `", stringify!($default), "`.")]
+                $name: $type $(as $borrowed)?
             })*
+        }
+
+        /// What the numbers of a [`Config`] may be: one function for each that has bounds.
+        pub mod limits {
+            use core::ops::RangeInclusive;
+
+            $($(
+            #[doc = concat!("The bounds of [`Config::", stringify!($name), "`](crate::Config::")]
+            #[doc = concat!(stringify!($name), "): `", stringify!($range), "`.")]
+            pub const fn $name() -> RangeInclusive<$type> {
+                $range
+            })?)*
+        }
+    };
+}
+
+macro_rules! getter {
+    ($(#[$doc:meta])* $name:ident: $type:ty) => {
+        $(#[$doc])*
+        pub const fn $name(&self) -> $type {
+            self.$name
+        }
+    };
+    ($(#[$doc:meta])* $name:ident: $type:ty as $borrowed:ty) => {
+        $(#[$doc])*
+        pub fn $name(&self) -> $borrowed {
+            &self.$name
         }
     };
 }
 
 config! {
-    /// How many workers to keep. 1 to 10,000, default 1.
-    workers: u32 = 1;
-    /// Listeners that the operator gives, bound before the first worker starts. Default none.
-    listeners: Vec<ListenKey> = Vec::new();
+    /// How many workers to keep.
+    workers: u32 = 1 => 1..=10_000;
+    /// Listeners that the operator gives, bound before the first worker starts.
+    listeners: Vec<ListenKey> as &[ListenKey] = Vec::new();
     /// The scheduling policy for streams; datagram sockets are always shared.
     policy: Policy = Policy::RoundRobin;
-    /// Connections in flight at one native worker. 1 to 1,024, default 1.
-    window: u32 = 1;
-    /// Connections in flight at one Node worker. 1 to 1,024, default 4.
-    node_window: u32 = 4;
+    /// Connections in flight at one native worker.
+    window: u32 = 1 => 1..=1_024;
+    /// Connections in flight at one Node worker.
+    node_window: u32 = 4 => 1..=1_024;
     /// Connections pending at one listener before [`Overflow`] applies; one accept batch may go
-    /// past it. 1 to 16,777,216, default 1,024.
-    max_pending: u32 = 1_024;
+    /// past it.
+    max_pending: u32 = 1_024 => 1..=1 << 24;
     /// Connections pending and in flight together, and listeners that workers asked for, before
     /// accepting stops everywhere; one connection may always be held. Adapters derive it from the
-    /// limit on open files. At least 1, default 16,777,216.
-    max_held: u32 = 16_777_216;
+    /// limit on open files.
+    max_held: u32 = 16_777_216 => 1..=u32::MAX;
     /// What to do at `max_pending`.
     overflow: Overflow = Overflow::Wait;
     /// How long a worker may have something in flight and answer nothing, before it is killed.
-    /// `None` means for ever. Default 60 s.
-    ack_timeout: Option<Duration> = Some(Duration::from_secs(60));
+    /// `None` means for ever.
+    ack_timeout: Option<Duration> = Some(Duration::from_secs(60)), nonzero;
     /// How long after a granted query a worker may take to become ready, before it is killed.
-    /// `None` means for ever. Default 30 s.
-    ready_timeout: Option<Duration> = Some(Duration::from_secs(30));
-    /// How long a drain, and so the shutdown, may take. More than zero, default 30 s.
-    drain_timeout: Duration = Duration::from_secs(30);
+    /// `None` means for ever.
+    ready_timeout: Option<Duration> = Some(Duration::from_secs(30)), nonzero;
+    /// How long a drain, and so the shutdown, may take.
+    drain_timeout: Duration = Duration::from_secs(30), nonzero;
     /// How long after its last handoff a worker that is to leave is told so; at most a quarter of
-    /// `drain_timeout`. Zero means at once. Default 1 s.
+    /// `drain_timeout`. Zero means at once.
     drain_settle: Duration = Duration::from_secs(1);
     /// How long a leaving worker that had connections may live on without any before it gets
-    /// SIGTERM. `None` means until its deadline is near. Default 2 s.
-    linger: Option<Duration> = Some(Duration::from_secs(2));
-    /// What a Node worker that is to leave gets instead of `disconnect`. Default none.
+    /// SIGTERM. `None` means until its deadline is near.
+    linger: Option<Duration> = Some(Duration::from_secs(2)), nonzero;
+    /// What a Node worker that is to leave gets instead of `disconnect`.
     stop_signal: Option<StopSignal> = None;
-    /// How long a worker may say nothing at all before that is reported, once. Default 30 s.
-    silent_after: Duration = Duration::from_secs(30);
+    /// How long a worker may say nothing at all before that is reported, once.
+    silent_after: Duration = Duration::from_secs(30), nonzero;
     /// How many early failures a slot may have within `restart_period` and still be respawned.
-    /// Default 5.
     restart_intensity: u32 = 5;
-    /// See `restart_intensity`. More than zero, default 10 s.
-    restart_period: Duration = Duration::from_secs(10);
-    /// The delay before a slot's first respawn after an early failure; doubles each time. Default
-    /// 100 ms.
-    respawn_delay: Duration = Duration::from_millis(100);
-    /// Where that delay stops growing. Default 5 s.
+    /// See `restart_intensity`.
+    restart_period: Duration = Duration::from_secs(10), nonzero;
+    /// The delay before a slot's first respawn after an early failure; doubles each time.
+    respawn_delay: Duration = Duration::from_millis(100), nonzero;
+    /// Where that delay stops growing.
     respawn_delay_max: Duration = Duration::from_secs(5);
     /// Which exits are followed by a respawn.
     respawn: Respawn = Respawn::Always;
     /// How long a worker that declined gets nothing from that listener; doubles with each decline
-    /// in a row. More than zero, default 5 ms.
-    cooldown: Duration = Duration::from_millis(5);
-    /// Where that time stops growing. Default 250 ms.
+    /// in a row.
+    cooldown: Duration = Duration::from_millis(5), nonzero;
+    /// Where that time stops growing.
     cooldown_max: Duration = Duration::from_millis(250);
-    /// At how many dead workers a connection may have been in flight before it is refused. At
-    /// least 1, default 5.
-    max_attempts: u8 = 5;
-    /// How many acks that answer nothing a worker may send between two valid ones. Default 1,000.
+    /// At how many dead workers a connection may have been in flight before it is refused.
+    max_attempts: u8 = 5 => 1..=u8::MAX;
+    /// How many acks that answer nothing a worker may send between two valid ones.
     max_stray_acks: u32 = 1_000;
     /// Listeners that one worker may hold, and that there may be because of one slot's workers,
-    /// those before it included. Default 64.
-    max_listeners_per_worker: u32 = 64;
-    /// Listeners in all. Default 1,024.
-    max_listeners: u32 = 1_024;
-    /// How long a listener that workers asked for outlives its last holder. Default 1 s.
-    unheld_timeout: Duration = Duration::from_secs(1);
-    /// The longest frame of the native codec in bytes. 1,024 to 16,777,216, default 1 MiB.
-    max_frame: u32 = 1 << 20;
-    /// The longest line of the Node codec in bytes. 1,024 to 67,108,864, default 8 MiB. A longer
-    /// one of a program's own is skipped, one of the cluster's is a violation.
-    max_line: u32 = 8 << 20;
+    /// those before it included.
+    max_listeners_per_worker: u32 = 64 => 1..=1_024;
+    /// Listeners in all.
+    max_listeners: u32 = 1_024 => 1..=1_024;
+    /// How long a listener that workers asked for outlives its last holder.
+    unheld_timeout: Duration = Duration::from_secs(1), nonzero;
+    /// The longest frame of the native codec in bytes.
+    max_frame: u32 = MAX_FRAME_DEFAULT => 1_024..=1 << 24;
+    /// The longest line of the Node codec in bytes. A longer one of a program's own is skipped, one
+    /// of the cluster's is a violation.
+    max_line: u32 = 8 << 20 => 1_024..=1 << 26;
     /// Whether a worker is ready only once its program has also said so: [`FromWorker::Ready`].
-    /// Default no.
     ///
     /// [`FromWorker::Ready`]: crate::FromWorker::Ready
     wait_ready: bool = false;
     /// Whether every worker is a Node program without cluster that is given the operator's
-    /// listeners as it starts, and accepts for itself. Default no.
+    /// listeners as it starts, and accepts for itself.
     pass_listeners: bool = false;
-    /// How long a begun frame of the native codec may take to complete. Default 10 s. Lines of Node
-    /// may take as long as they do: a program that works writes nothing meanwhile.
-    frame_timeout: Duration = Duration::from_secs(10);
-    /// How long after SIGKILL the read side of a worker's channel is shut down. Default 1 s.
-    shutdown_read_timeout: Duration = Duration::from_secs(1);
-}
-
-impl From<Config> for ConfigBuilder {
-    /// Begins with what was chosen before; it is checked anew.
-    fn from(config: Config) -> Self {
-        ConfigBuilder(config)
-    }
+    /// How long a begun frame of the native codec may take to complete. Lines of Node may
+    /// take as long as they do: a program that works writes nothing meanwhile.
+    frame_timeout: Duration = Duration::from_secs(10), nonzero;
+    /// How long after SIGKILL the read side of a worker's channel is shut down.
+    shutdown_read_timeout: Duration = Duration::from_secs(1), nonzero;
 }
 
 /// Messages that an adapter reads from one worker before it turns to the next one.
@@ -227,42 +321,9 @@ impl ConfigBuilder {
     /// # Errors
     /// [`ConfigError`] names the first field that is outside its bounds.
     pub fn build(self) -> Result<Config, ConfigError> {
-        let config = self.0;
-        let within = |field, value: u64, min: u64, max: u64| {
-            if (min..=max).contains(&value) {
-                Ok(())
-            } else {
-                Err(ConfigError::OutOfBounds { field, value, min, max })
-            }
-        };
-        within("workers", config.workers.into(), 1, 10_000)?;
-        within("window", config.window.into(), 1, 1_024)?;
-        within("node_window", config.node_window.into(), 1, 1_024)?;
-        within("max_line", config.max_line.into(), 1_024, 1 << 26)?;
-        within("max_pending", config.max_pending.into(), 1, 1 << 24)?;
-        within("max_held", config.max_held.into(), 1, u32::MAX.into())?;
-        within("max_attempts", config.max_attempts.into(), 1, u8::MAX.into())?;
-        within("max_frame", config.max_frame.into(), 1_024, 1 << 24)?;
-        within("max_listeners", config.max_listeners.into(), 1, 1_024)?;
-        within("max_listeners_per_worker", config.max_listeners_per_worker.into(), 1, 1_024)?;
-        within("listeners", config.listeners.len() as u64, 0, config.max_listeners.into())?;
-        for (field, span) in [
-            ("drain_timeout", config.drain_timeout),
-            ("restart_period", config.restart_period),
-            ("respawn_delay", config.respawn_delay),
-            ("cooldown", config.cooldown),
-            ("frame_timeout", config.frame_timeout),
-            ("shutdown_read_timeout", config.shutdown_read_timeout),
-            ("unheld_timeout", config.unheld_timeout),
-            ("silent_after", config.silent_after),
-            ("ack_timeout", config.ack_timeout.unwrap_or(Duration::MAX)),
-            ("ready_timeout", config.ready_timeout.unwrap_or(Duration::MAX)),
-            ("linger", config.linger.unwrap_or(Duration::MAX)),
-        ] {
-            if span.is_zero() {
-                return Err(ConfigError::Zero { field });
-            }
-        }
+        let config = self.checked()?;
+        let most = u64::from(config.max_listeners);
+        within("listeners", config.listeners.len() as u64, 0..=most)?;
         if config.cooldown_max < config.cooldown {
             return Err(ConfigError::Order { low: "cooldown", high: "cooldown_max" });
         }
@@ -281,6 +342,46 @@ impl ConfigBuilder {
             }
         }
         Ok(config)
+    }
+}
+
+impl Config {
+    /// Begins with the defaults.
+    pub fn builder() -> ConfigBuilder {
+        ConfigBuilder::default()
+    }
+}
+
+impl Default for ConfigBuilder {
+    fn default() -> Self {
+        Config::default().into()
+    }
+}
+
+impl TryFrom<ConfigBuilder> for Config {
+    type Error = ConfigError;
+
+    fn try_from(choices: ConfigBuilder) -> Result<Self, ConfigError> {
+        choices.build()
+    }
+}
+
+fn within<N>(field: &'static str, value: N, range: RangeInclusive<N>) -> Result<(), ConfigError>
+where
+    N: Copy + PartialOrd + Into<u64>,
+{
+    if range.contains(&value) {
+        return Ok(());
+    }
+    let (min, max) = (*range.start(), *range.end());
+    Err(ConfigError::OutOfBounds { field, value: value.into(), min: min.into(), max: max.into() })
+}
+
+/// `None` is for ever.
+fn nonzero(field: &'static str, span: impl Into<Option<Duration>>) -> Result<(), ConfigError> {
+    match span.into() {
+        Some(Duration::ZERO) => Err(ConfigError::Zero { field }),
+        _ => Ok(()),
     }
 }
 

@@ -191,7 +191,7 @@
 //!     Primary, SockName, Time, Worker, WorkerInput, WorkerOutput, wire,
 //! };
 //!
-//! const MAX_FRAME: u32 = 1 << 20;
+//! const MAX_FRAME: u32 = wire::MAX_FRAME_DEFAULT;
 //! let now = Time::ZERO;
 //! let listeners = vec![ListenKey::stream(Address::Any { port: 80 })];
 //! let mut primary = Primary::new(Config::builder().listeners(listeners).build()?);
@@ -300,6 +300,7 @@
 //! |---|---|
 //! | `node` | [`node`], the codec of Node's `cluster`; compiles serde_json |
 //! | `journal` | [`journal`], recorded runs and their replay |
+//! | `testing` | [`testing`], a primary driven by hand |
 //! | `inspect` | [`Primary::check`], [`held`](Primary::held), [`canonical`](Primary::canonical), [`view`](Primary::view) and [`deadline`](Primary::deadline), [`Worker::check`] and [`held`](Worker::held), [`life_diagram`]: for tests, searches, and reading snapshots |
 #![no_std]
 #![forbid(unsafe_code)]
@@ -307,11 +308,13 @@
 
 extern crate alloc;
 
+mod address;
 mod channel;
 mod codec;
 mod collections;
 mod config;
 mod custody;
+mod display;
 pub mod docs;
 pub mod environment;
 mod error;
@@ -321,6 +324,8 @@ pub mod journal;
 mod msg;
 mod primary;
 mod reach;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod time;
 mod timers;
 mod transitions;
@@ -328,12 +333,13 @@ mod transitions;
 mod wording;
 mod worker;
 
+pub use address::AddressError;
 pub use channel::{Outbox, PrimaryChannel, Transmit, WorkerChannel};
 pub use codec::inbox::{Inbox, Received};
 pub use codec::{ChannelEvent, native as wire, node};
 pub use config::{
     ACCEPTS_PER_TURN, BYTES_PER_TURN, Config, ConfigBuilder, ConfigError, MESSAGES_PER_TURN,
-    Overflow, Overlap, Policy, READS_PER_TURN, Respawn, STALLED_AFTER, StopSignal,
+    Overflow, Overlap, Policy, READS_PER_TURN, Respawn, STALLED_AFTER, StopSignal, limits,
 };
 pub use custody::{ConnRange, Custody, Leftover};
 pub use error::Misuse;

@@ -1,6 +1,7 @@
 //! Time as the core sees it: an integer that only the embedder moves.
 
 use core::fmt;
+use core::ops::{Add, AddAssign, Sub};
 use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -9,6 +10,15 @@ use serde::{Deserialize, Serialize};
 ///
 /// The clock behind it must not go back. A `now` that does is read as the latest one seen, so it
 /// harms nothing but precision. Adapters use `CLOCK_MONOTONIC` (clock_gettime(2)).
+///
+/// Spans are added and taken away by `+` and `-`, which saturate:
+///
+/// ```
+/// use core::time::Duration;
+/// use roundel_core::Time;
+///
+/// assert_eq!(Time::ZERO + Duration::from_secs(2), Time::from_millis(2_000));
+/// ```
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
@@ -38,23 +48,38 @@ impl Time {
         self.0 / 1_000_000
     }
 
-    /// The time `span` later. Saturates at the end of time instead of wrapping.
-    #[must_use]
-    pub const fn after(self, span: Duration) -> Self {
-        let nanos = span.as_secs().saturating_mul(1_000_000_000);
-        Time(self.0.saturating_add(nanos.saturating_add(span.subsec_nanos() as u64)))
-    }
-
-    /// The time `span` earlier. Saturates at the beginning of time.
-    #[must_use]
-    pub const fn before(self, span: Duration) -> Self {
-        Time(self.0.saturating_sub(Time::ZERO.after(span).0))
-    }
-
     /// How long it is from `earlier` to `self`; zero if `earlier` is the later one.
     #[must_use]
     pub const fn since(self, earlier: Time) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+const fn nanos(span: Duration) -> u64 {
+    span.as_secs().saturating_mul(1_000_000_000).saturating_add(span.subsec_nanos() as u64)
+}
+
+impl Add<Duration> for Time {
+    type Output = Time;
+
+    /// The time so much later. Saturates at the end of time instead of wrapping.
+    fn add(self, span: Duration) -> Time {
+        Time(self.0.saturating_add(nanos(span)))
+    }
+}
+
+impl AddAssign<Duration> for Time {
+    fn add_assign(&mut self, span: Duration) {
+        *self = *self + span;
+    }
+}
+
+impl Sub<Duration> for Time {
+    type Output = Time;
+
+    /// The time so much earlier. Saturates at the beginning of time.
+    fn sub(self, span: Duration) -> Time {
+        Time(self.0.saturating_sub(nanos(span)))
     }
 }
 
@@ -68,6 +93,19 @@ impl fmt::Display for Time {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn spans_are_added_and_taken_away() {
+        let at = Time::from_millis(1_000);
+        let mut later = at + Duration::from_millis(500);
+        assert_eq!(later, Time::from_millis(1_500));
+        assert_eq!(later - Duration::from_millis(500), at);
+        later += Duration::from_nanos(1);
+        assert_eq!(later.since(at), Duration::from_nanos(500_000_001));
+        // Time has two ends.
+        assert_eq!(at + Duration::MAX, Time::from_nanos(u64::MAX));
+        assert_eq!(at - Duration::MAX, Time::ZERO);
+    }
 
     #[test]
     fn milliseconds_are_whole_ones() {

@@ -2,7 +2,6 @@
 
 #[cfg(feature = "inspect")]
 use alloc::string::String;
-use core::fmt;
 #[cfg(feature = "inspect")]
 use core::fmt::Write;
 
@@ -49,12 +48,6 @@ impl Life {
     /// Where a step leads, if the table has it.
     pub(crate) fn after(self, step: Step) -> Option<Life> {
         TRANSITIONS.iter().find(|row| row.0 == self && row.1 == step).map(|row| row.2)
-    }
-}
-
-impl fmt::Display for Life {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
     }
 }
 

@@ -55,7 +55,7 @@ fn ranges_of_connections() {
 
 #[test]
 fn times_are_seconds() {
-    let at = Time::from_millis(61_002).after(core::time::Duration::from_nanos(345_678));
+    let at = Time::from_millis(61_002) + core::time::Duration::from_nanos(345_678);
     assert_eq!(at.to_string(), "61.002345");
     say(&[(Deadline { at, timer: Timer::Drain }, "Drain at 61.002345")]);
 }
@@ -196,4 +196,51 @@ fn what_is_wrong_with_a_configuration() {
     let apart = ["127.0.0.1:0", "127.0.0.1:0", "0.0.0.0:80", "[::1]:80", "0.0.0.0:81"];
     let listeners = apart.map(|address| ListenKey::stream(ip(address))).to_vec();
     assert!(Config::builder().listeners(listeners).build().is_ok());
+}
+
+#[test]
+fn what_has_a_name_is_shown_by_it() {
+    say(&Policy::ALL.map(|it| (it, it.name())));
+    say(&Overflow::ALL.map(|it| (it, it.name())));
+    say(&Respawn::ALL.map(|it| (it, it.name())));
+    say(&[(StopSignal::Signal(Signal::User2), "USR2"), (StopSignal::Message, "message")]);
+    say(&[(Codec::Native, "native"), (Codec::Node, "node")]);
+    say(&[(Refusal::Overflow, "overflow"), (Refusal::Unknown, "unknown")]);
+    say(&[(ExitClass::NeverReady, "never_ready"), (ExitClass::Overdue, "overdue")]);
+    say(&[(node::Skipped::NotUtf8, "not_utf8")]);
+    say(&[(node::HandleKind::NetServer, "net.Server")]);
+    // In a column.
+    assert_eq!(alloc::format!("{:>8}|{:<6}|", Life::Ready, Signal::Term), "   ready|TERM  |");
+}
+
+#[test]
+fn why_a_worker_was_ended_or_not_started() {
+    say(&[
+        (Violation::from(DecodeError::BadMessage), "a frame is no message"),
+        (Violation::UnknownCodec, "the first byte belongs to no codec"),
+        (Violation::FrameTimeout, "a frame did not complete in time"),
+        (Violation::UnexpectedMessage, "a message came that is not allowed now"),
+        (Violation::StrayMessages, "too many messages answer or name nothing"),
+    ]);
+    say(&[
+        (SpawnError::NotFound, "there is no such program"),
+        (SpawnError::Other(Errno::EAGAIN), "errno 11"),
+        (SpawnError::NotExecutable(Errno::EACCES), "it can't be executed: errno 13"),
+    ]);
+}
+
+#[test]
+fn exits_are_those_of_wait() {
+    for (status, end) in [
+        (0, Some(ExitStatus::Code(0))),
+        (255 << 8, Some(ExitStatus::Code(255))),
+        (15, Some(ExitStatus::Signal(15))),
+        (0x80 | 6, Some(ExitStatus::Signal(6))),
+        (64, Some(ExitStatus::Signal(64))),
+        // Stopped by SIGSTOP; continued.
+        (19 << 8 | 0x7f, None),
+        (0xffff, None),
+    ] {
+        assert_eq!(ExitStatus::from_wait_status(status), end, "{status:#x}");
+    }
 }

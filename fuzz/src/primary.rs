@@ -23,9 +23,9 @@ pub fn primary_inputs(data: &[u8]) {
         let step = u32::from(script.byte());
         // Some steps take no time, some a moment, some many seconds; the clock may go back.
         now = match step {
-            0..200 => now.after(Duration::from_micros(step.into())),
-            200..250 => now.after(Duration::from_millis(u64::from(step - 199) * 37)),
-            250..254 => now.after(Duration::from_secs(31)),
+            0..200 => now + Duration::from_micros(step.into()),
+            200..250 => now + Duration::from_millis(u64::from(step - 199) * 37),
+            250..254 => now + Duration::from_secs(31),
             _ => Time::from_nanos(now.as_nanos() / 2),
         };
         let input = env.input(&mut script);

@@ -18,7 +18,7 @@ pub fn worker_inputs(data: &[u8]) {
     let mut handed = 0u64;
     let mut now = Time::ZERO;
     while !script.is_over() {
-        now = now.after(Duration::from_millis(script.byte().into()));
+        now += Duration::from_millis(script.byte().into());
         let input = worker_input(&mut script, &mut custody, &mut handed);
         let before = worker.clone();
         if worker.handle_input(now, input.clone()).is_err() {

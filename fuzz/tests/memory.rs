@@ -3,7 +3,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use roundel_core::wire::{Decoder, Message, encode_hello};
+use roundel_core::wire::{Decoder, MAX_FRAME_DEFAULT, Message, encode_hello};
 use roundel_core::{FromWorker, ToWorker};
 
 /// The largest single request so far.
@@ -57,7 +57,7 @@ fn decode<M: Message>(name: &str, body: &[u8]) -> bool {
     encode_hello(&mut stream);
     stream.extend_from_slice(&u32::try_from(body.len()).unwrap().to_le_bytes());
     stream.extend_from_slice(body);
-    let mut decoder = Decoder::<M>::new(1 << 20);
+    let mut decoder = Decoder::<M>::new(MAX_FRAME_DEFAULT);
     LARGEST.store(0, Ordering::Relaxed);
     decoder.feed(&stream);
     let refused = decoder.poll().is_err();

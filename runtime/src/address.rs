@@ -1,52 +1,27 @@
 //! Listening addresses as people write them.
 
 use std::env;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6, ToSocketAddrs};
+use std::net::ToSocketAddrs;
 use std::path::{Component, PathBuf};
 
 use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
-use roundel_core::{Address, MAX_UNIX_PATH};
-
-use crate::text::number;
+use roundel_core::{Address, AddressError, MAX_UNIX_PATH};
 
 /// An address as the command line writes it: `host:port`, `[::]:port`, `*:port`, `unix:PATH`,
-/// `fd:N`. A host name is looked up, and the first address found is taken.
+/// `fd:N`. A host name is looked up, and the first address found is taken; a path is made absolute;
+/// an IPv6 address may have an interface by its name: `[fe80::1%eth0]:80`.
 ///
 /// # Errors
 /// What is wrong, to be read on after the text: "has no port from 0 to 65535".
 pub fn parse(text: &str) -> Result<Address, String> {
-    if let Some(path) = text.strip_prefix("unix:") {
-        return unix(path);
+    match text.parse() {
+        Ok(Address::Unix(path)) => Ok(Address::Unix(absolute(&path).unwrap_or(path))),
+        Ok(address) => Ok(address),
+        Err(AddressError::HostName) => look_up(text),
+        Err(AddressError::Interface) => with_interface(text),
+        Err(error) => Err(error.to_string()),
     }
-    if let Some(fd) = text.strip_prefix("fd:") {
-        let fd = number(fd, 0, i32::MAX.unsigned_abs())
-            .map_err(|_| "has no descriptor number behind fd:")?;
-        return Ok(Address::Fd(fd.cast_signed()));
-    }
-    let forms = "is not host:port, [IPv6]:port, *:port, unix:PATH or fd:N";
-    let (host, port) = text.rsplit_once(':').ok_or(forms)?;
-    let port = number(port, 0, u16::MAX.into()).ok().and_then(|port| u16::try_from(port).ok());
-    let port = port.ok_or_else(|| format!("has no port from 0 to {}", u16::MAX))?;
-    match host {
-        "" | "*" => Ok(Address::Any { port }),
-        _ if host.starts_with('[') => bracketed(text, host, port),
-        _ if host.contains(':') => Err("is an IPv6 address without [ ] around it".into()),
-        _ => look_up(host, port),
-    }
-}
-
-fn unix(path: &str) -> Result<Address, String> {
-    if path.is_empty() {
-        return Err("has no path behind unix:".into());
-    }
-    if path.contains('\0') {
-        return Err("has a zero byte in its path".into());
-    }
-    if path.len() > MAX_UNIX_PATH {
-        return Err(format!("has a path of more than {MAX_UNIX_PATH} bytes"));
-    }
-    Ok(Address::Unix(absolute(path).unwrap_or_else(|| path.to_owned())))
 }
 
 /// A path as programs ask for it: Node makes it absolute, and takes `.` and `..` out, before it
@@ -64,20 +39,12 @@ fn absolute(path: &str) -> Option<String> {
     whole.to_str().filter(|path| path.len() <= MAX_UNIX_PATH).map(str::to_owned)
 }
 
-/// The whole text is parsed where it can be, for the scope of `[fe80::1%2]:80`; in its place may be
-/// the name of an interface, as in getaddrinfo(3).
-fn bracketed(text: &str, host: &str, port: u16) -> Result<Address, String> {
-    if let Ok(address) = text.parse::<SocketAddr>() {
-        return Ok(Address::Ip(address));
-    }
-    let inner = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or_default();
-    let (ip, zone) = match inner.split_once('%') {
-        Some((ip, zone)) => (ip, Some(zone)),
-        None => (inner, None),
-    };
-    let ip: Ipv6Addr = ip.parse().map_err(|_| "has no IPv6 address between [ and ]")?;
-    let scope = zone.map_or(Ok(0), interface_number)?;
-    Ok(Address::Ip(SocketAddrV6::new(ip, port, 0, scope).into()))
+/// As in getaddrinfo(3): the number of the interface takes the place of its name.
+fn with_interface(text: &str) -> Result<Address, String> {
+    let zone = text.split_once('%').and_then(|(ip, rest)| Some((ip, rest.rsplit_once(']')?)));
+    let (ip, (name, port)) = zone.ok_or_else(|| AddressError::Interface.to_string())?;
+    let number = interface_number(name)?;
+    format!("{ip}%{number}]{port}").parse().map_err(|error: AddressError| error.to_string())
 }
 
 fn interface_number(name: &str) -> Result<u32, String> {
@@ -87,11 +54,8 @@ fn interface_number(name: &str) -> Result<u32, String> {
     })
 }
 
-fn look_up(host: &str, port: u16) -> Result<Address, String> {
-    if let Ok(ip) = host.parse::<IpAddr>() {
-        return Ok(Address::Ip(SocketAddr::new(ip, port)));
-    }
-    let mut found = (host, port)
+fn look_up(text: &str) -> Result<Address, String> {
+    let mut found = text
         .to_socket_addrs()
         .map_err(|error| format!("has a host that cannot be looked up: {error}"))?;
     found.next().map(Address::Ip).ok_or_else(|| "has a host without an address".into())

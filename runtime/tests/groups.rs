@@ -99,9 +99,9 @@ fn a_group_ends_with_its_leader() {
         let unreaped = fs::exists(format!("/proc/{leader}")).unwrap();
         assert_eq!(unreaped, naming == Naming::Unreaped, "its number may be another's");
         assert_eq!(groups.deadline().map(|at| at.since(now)), Some(Duration::from_millis(10)));
-        let almost = now.after(Duration::from_millis(999));
+        let almost = now + Duration::from_millis(999);
         assert!(!groups.turn(almost, None));
-        let one_second = now.after(Duration::from_secs(1));
+        let one_second = now + Duration::from_secs(1);
         assert!(groups.turn(one_second, None));
         std::io::Read::read_to_end(&mut stubborn, &mut rest).unwrap();
         assert_eq!((groups.have_ended(), groups.deadline()), (true, None));

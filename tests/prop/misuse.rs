@@ -51,7 +51,7 @@ fn probe(sim: &Sim, mutant: Option<Mutant>) {
     let mut refused = 0;
     for input in anything(primary) {
         let mut shim = Shim::new(primary.clone(), mutant);
-        let later = sim.now.after(std::time::Duration::from_secs(9));
+        let later = sim.now + std::time::Duration::from_secs(9);
         if shim.handle_input(later, input.clone()).is_err() {
             refused += 1;
             assert!(shim.core == *primary, "{input:?} was refused and changed the state");

@@ -69,7 +69,7 @@ fn too_many_answers_to_nothing_end_the_worker() {
     let sim = Sim::after(&plan, Time::from_millis(5), None);
     let mut primary = sim.core.core.clone();
     let worker = primary.workers().next().unwrap().id;
-    let max = *primary.config().max_stray_acks();
+    let max = primary.config().max_stray_acks();
     for count in 1..=max + 1 {
         let msg = FromWorker::Ack { ack: Seq::from_raw(77).unwrap(), accepted: false };
         primary.handle_input(sim.now, Input::Message { worker, msg }).unwrap();

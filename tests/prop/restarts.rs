@@ -136,9 +136,9 @@ fn one_that_fails_early_and_ends_late_does_not_stretch_the_budget() {
     // The first one is replaced at once; the second is not, being the second within ten seconds.
     let (next, count) = fail(&mut primary, now, worker);
     assert_eq!(count, 2);
-    (worker, now) = (next, now.after(Duration::from_millis(10)));
+    (worker, now) = (next, now + Duration::from_millis(10));
     assert_eq!(fail(&mut primary, now, worker).1, 2);
-    now = now.after(Duration::from_secs(3));
+    now += Duration::from_secs(3);
     for input in
         [Input::ChannelClosed { worker }, Input::Exited { worker, status: ExitStatus::Code(0) }]
     {

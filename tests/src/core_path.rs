@@ -98,7 +98,7 @@ impl CorePath {
                 panic!("no handoff");
             };
             black_box(self.primary.poll_timeout());
-            self.now = self.now.after(std::time::Duration::from_nanos(100));
+            self.now += std::time::Duration::from_nanos(100);
             let msg = FromWorker::Ack { ack: first_seq, accepted: true };
             self.input(Input::Message { worker, msg });
             let Some(Output::Release { conn, .. }) = self.primary.poll_output() else {
@@ -115,7 +115,7 @@ impl CorePath {
             let conn = self.custody.admit(7);
             self.input(Input::Incoming { listener: self.listener, conn });
             black_box(self.primary.poll_timeout());
-            self.now = self.now.after(std::time::Duration::from_nanos(100));
+            self.now += std::time::Duration::from_nanos(100);
             let (worker, ack) = self.in_flight.pop_front().expect("something in flight");
             let msg = FromWorker::Ack { ack, accepted: true };
             self.input(Input::Message { worker, msg });

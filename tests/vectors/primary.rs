@@ -21,7 +21,7 @@ pub(crate) fn replay(name: &str, captured: &[Captured], table: &mut Table) {
     let mut replay = Replay::new(name, captured);
     replay.carry_out();
     for line in captured {
-        replay.now = replay.now.after(Duration::from_secs(2));
+        replay.now += Duration::from_secs(2);
         let worker = replay.worker(&line.worker);
         match &line.what {
             What::ToPrimary { message, handle } => replay.hear(worker, message, handle),

@@ -2,14 +2,13 @@
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::builder::TypedValueParser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, Args, Parser, Subcommand};
-use roundel_core::{Address, Overflow, Policy, Respawn, StopSignal};
+use roundel_core::{Address, Config, ConfigBuilder, Overflow, Policy, Respawn, StopSignal, limits};
 
-use super::values::{self, ForcedCodec, OrNever};
+use super::values::{self, ForcedCodec, Intensity, Span, from_to};
 
 /// A cluster primary: shares listening sockets among worker processes, hands every connection to
 /// one of them, and loses none when a worker dies.
@@ -93,11 +92,15 @@ pub(super) struct SocketArgs {
     pub(super) control: Option<PathBuf>,
 }
 
+/// What an option's default is, where it has one in the core.
+fn defaults() -> Config {
+    Config::default()
+}
+
 #[derive(Debug, Args)]
 pub(super) struct OptionArgs {
-    /// Workers to keep, 1 to 10000; auto is the available parallelism [env: WEB_CONCURRENCY]
-    /// [default: auto]
-    #[arg(short, long, value_name = "N|auto", value_parser = Value(values::workers), allow_hyphen_values = true)]
+    #[arg(short, long, help = format!("Workers to keep, {}; auto is the available parallelism \
+        [env: WEB_CONCURRENCY] [default: auto]", from_to(limits::workers())), value_name = "N|auto", value_parser = Value(values::workers), allow_hyphen_values = true)]
     pub(super) workers: Option<u32>,
 
     /// Listen on an address: host:port, *:port, [::]:port (IPv4 too), unix:PATH or fd:N;
@@ -115,42 +118,42 @@ pub(super) struct OptionArgs {
     #[arg(long, value_name = "POLICY", value_parser = Value(values::policy), allow_hyphen_values = true)]
     pub(super) policy: Option<Policy>,
 
-    /// Connections in flight a worker, 1 to 1024 [default: 1 native, 4 Node]
-    #[arg(long, value_name = "N", value_parser = Value(values::window), allow_hyphen_values = true)]
+    #[arg(long, help = format!("Connections in flight a worker, {} [default: {} native, {} Node]",
+        from_to(limits::window()), defaults().window(), defaults().node_window()), value_name = "N", value_parser = Value(values::window), allow_hyphen_values = true)]
     pub(super) window: Option<u32>,
 
-    /// Connections pending a listener, 1 to 16777216, before --overflow applies
-    #[arg(long, value_name = "N", default_value = "1024", value_parser = Value(values::max_pending), allow_hyphen_values = true)]
+    #[arg(long, help = format!("Connections pending a listener, {}, before --overflow applies",
+        from_to(limits::max_pending())), value_name = "N", default_value_t = defaults().max_pending(), value_parser = Value(values::max_pending), allow_hyphen_values = true)]
     pub(super) max_pending: u32,
 
     /// At --max-pending: wait (stop accepting) or refuse (accept and close)
-    #[arg(long, value_name = "wait|refuse", default_value = "wait", value_parser = Value(values::overflow), allow_hyphen_values = true)]
+    #[arg(long, value_name = "wait|refuse", default_value_t = defaults().overflow(), value_parser = Value(values::overflow), allow_hyphen_values = true)]
     pub(super) overflow: Overflow,
 
     /// How long a worker may leave connections unanswered before it is killed: 500ms, 10s, 2m, 1h;
     /// 0 is never
-    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = Value(values::or_never), allow_hyphen_values = true)]
-    pub(super) ack_timeout: OrNever,
+    #[arg(long, value_name = "DURATION", default_value_t = defaults().ack_timeout().into(), value_parser = Value(values::duration), allow_hyphen_values = true)]
+    pub(super) ack_timeout: Span,
 
     /// How long a worker may take to listen on what it asked for: 500ms, 10s, 2m, 1h; 0 is never.
     /// One that asks for nothing is only reported
-    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = Value(values::or_never), allow_hyphen_values = true)]
-    pub(super) ready_timeout: OrNever,
+    #[arg(long, value_name = "DURATION", default_value_t = defaults().ready_timeout().into(), value_parser = Value(values::duration), allow_hyphen_values = true)]
+    pub(super) ready_timeout: Span,
 
     /// How long workers may take to finish when they leave, before they are killed: 500ms, 10s,
     /// 2m, 1h
-    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = Value(values::duration), allow_hyphen_values = true)]
-    pub(super) drain_timeout: Duration,
+    #[arg(long, value_name = "DURATION", default_value_t = Span(defaults().drain_timeout()), value_parser = Value(values::nonzero_duration), allow_hyphen_values = true)]
+    pub(super) drain_timeout: Span,
 
     /// How long after its last connection was handed to it a leaving worker is told to leave, at
     /// most a quarter of --drain-timeout: 500ms, 10s; 0 is at once
-    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = Value(values::or_never), allow_hyphen_values = true)]
-    pub(super) drain_settle: OrNever,
+    #[arg(long, value_name = "DURATION", default_value_t = Span(defaults().drain_settle()), value_parser = Value(values::duration), allow_hyphen_values = true)]
+    pub(super) drain_settle: Span,
 
     /// How long a leaving worker that had connections may live on without any before it gets
     /// SIGTERM: 500ms, 10s; 0 is until its deadline is near
-    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = Value(values::or_never), allow_hyphen_values = true)]
-    pub(super) linger: OrNever,
+    #[arg(long, value_name = "DURATION", default_value_t = defaults().linger().into(), value_parser = Value(values::duration), allow_hyphen_values = true)]
+    pub(super) linger: Span,
 
     /// What a Node worker that is to leave gets instead of 'disconnect': TERM, INT, HUP, USR2, or
     /// message (PM2's 'shutdown'); its program then closes its servers itself [default: none]
@@ -158,11 +161,11 @@ pub(super) struct OptionArgs {
     pub(super) stop_signal: Option<StopSignal>,
 
     /// Early failures that a worker slot may have within a number of seconds before it is given up
-    #[arg(long, value_name = "N/SECONDS", default_value = "5/10", value_parser = Value(values::intensity), allow_hyphen_values = true)]
-    pub(super) restart_intensity: (u32, Duration),
+    #[arg(long, value_name = "N/SECONDS", default_value_t = Intensity(defaults().restart_intensity(), defaults().restart_period()), value_parser = Value(values::intensity), allow_hyphen_values = true)]
+    pub(super) restart_intensity: Intensity,
 
     /// Which exits are followed by a new worker: always, on-failure or never
-    #[arg(long, value_name = "WHEN", default_value = "always", value_parser = Value(values::respawn), allow_hyphen_values = true)]
+    #[arg(long, value_name = "WHEN", default_value_t = defaults().respawn(), value_parser = Value(values::respawn), allow_hyphen_values = true)]
     pub(super) respawn: Respawn,
 
     /// Take a worker for ready only once its program has said so: process.send('ready') in Node
@@ -195,6 +198,34 @@ pub(super) struct OptionArgs {
     /// PM2's name for it [default: off]
     #[arg(long, value_name = "NAME", value_parser = Value(values::variable), allow_hyphen_values = true)]
     pub(super) instance_var: Option<String>,
+}
+
+impl OptionArgs {
+    /// What the options choose in the primary's configuration. Listeners come later, workers and
+    /// the policy from elsewhere where no option says them.
+    pub(super) fn config(&self, workers: u32, policy: Policy) -> ConfigBuilder {
+        let Intensity(restart_intensity, restart_period) = self.restart_intensity;
+        let config = Config::builder()
+            .workers(workers)
+            .policy(policy)
+            .pass_listeners(self.pass_server.is_some())
+            .wait_ready(self.wait_ready)
+            .max_pending(self.max_pending)
+            .overflow(self.overflow)
+            .ack_timeout(self.ack_timeout.or_never())
+            .ready_timeout(self.ready_timeout.or_never())
+            .drain_timeout(self.drain_timeout.0)
+            .drain_settle(self.drain_settle.0)
+            .linger(self.linger.or_never())
+            .stop_signal(self.stop_signal)
+            .restart_intensity(restart_intensity)
+            .restart_period(restart_period)
+            .respawn(self.respawn);
+        match self.window {
+            Some(window) => config.window(window).node_window(window),
+            None => config,
+        }
+    }
 }
 
 /// A parser of [`values`]; its cause is kept for the one line that is made of the error.

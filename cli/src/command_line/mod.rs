@@ -208,23 +208,9 @@ fn options(args: OptionArgs, environment: Environment) -> Result<Options, String
         }
     }
     Ok(Options {
-        workers,
+        config: args.config(workers, policy),
         bind: args.bind,
         pass_server: args.pass_server,
-        policy,
-        wait_ready: args.wait_ready,
-        window: args.window,
-        max_pending: args.max_pending,
-        overflow: args.overflow,
-        ack_timeout: args.ack_timeout.0,
-        ready_timeout: args.ready_timeout.0,
-        drain_timeout: args.drain_timeout,
-        drain_settle: args.drain_settle.0.unwrap_or_default(),
-        linger: args.linger.0,
-        stop_signal: args.stop_signal,
-        restart_intensity: args.restart_intensity.0,
-        restart_period: args.restart_intensity.1,
-        respawn: args.respawn,
         control: match args.control {
             None => Where::Default,
             Some(path) if path.as_os_str() == "off" => Where::Off,

@@ -39,20 +39,7 @@ fn refused(args: &[&str]) -> String {
 #[test]
 fn defaults_are_those_of_the_core() {
     let options = demo("-w 1");
-    let (ours, core) = (options.config().build().unwrap(), Config::builder().build().unwrap());
-    assert_eq!(ours.policy(), core.policy());
-    assert_eq!(ours.window(), core.window());
-    assert_eq!(ours.max_pending(), core.max_pending());
-    assert_eq!(ours.overflow(), core.overflow());
-    assert_eq!(ours.ack_timeout(), core.ack_timeout());
-    assert_eq!(ours.ready_timeout(), core.ready_timeout());
-    assert_eq!(ours.drain_timeout(), core.drain_timeout());
-    assert_eq!(ours.drain_settle(), core.drain_settle());
-    assert_eq!(ours.linger(), core.linger());
-    assert_eq!(ours.stop_signal(), core.stop_signal());
-    assert_eq!(ours.restart_intensity(), core.restart_intensity());
-    assert_eq!(ours.restart_period(), core.restart_period());
-    assert_eq!(ours.respawn(), core.respawn());
+    assert_eq!(options.config, Config::builder());
     assert_eq!((options.control, options.events, options.codec), (Where::Default, None, None));
     assert_eq!(options.journal, None);
 }
@@ -84,23 +71,25 @@ fn every_option_is_read() {
          --journal-limit 2MiB --codec native --instance-var NODE_APP_INSTANCE",
     );
     let expected = Options {
-        workers: 3,
+        config: Config::builder()
+            .workers(3)
+            .policy(Policy::Shared)
+            .window(7)
+            .node_window(7)
+            .max_pending(9)
+            .overflow(Overflow::Refuse)
+            .ack_timeout(None)
+            .ready_timeout(Some(Duration::from_millis(500)))
+            .wait_ready(true)
+            .drain_timeout(Duration::from_secs(120))
+            .drain_settle(Duration::ZERO)
+            .linger(Some(Duration::from_millis(300)))
+            .stop_signal(Some(StopSignal::Signal(roundel_core::Signal::User2)))
+            .restart_intensity(3)
+            .restart_period(Duration::from_secs(4))
+            .respawn(Respawn::OnFailure),
         bind: vec![Address::Unix("/a".into()), Address::Any { port: 81 }],
         pass_server: None,
-        policy: Policy::Shared,
-        window: Some(7),
-        max_pending: 9,
-        overflow: Overflow::Refuse,
-        ack_timeout: None,
-        ready_timeout: Some(Duration::from_millis(500)),
-        wait_ready: true,
-        drain_timeout: Duration::from_secs(120),
-        drain_settle: Duration::ZERO,
-        linger: Some(Duration::from_millis(300)),
-        stop_signal: Some(StopSignal::Signal(roundel_core::Signal::User2)),
-        restart_intensity: 3,
-        restart_period: Duration::from_secs(4),
-        respawn: Respawn::OnFailure,
         control: Where::Path("/c".into()),
         events: Some(Target::Stdout),
         journal: Some(journal::Target { path: "/j".into(), limit: 2 << 20 }),
@@ -109,13 +98,10 @@ fn every_option_is_read() {
     };
     assert_eq!(options, expected);
     let config = options.config().build().unwrap();
-    assert_eq!((*config.workers(), *config.window(), *config.max_pending()), (3, 7, 9));
     assert_eq!(config.listeners().len(), 2);
-    assert_eq!(*config.ack_timeout(), None);
-    assert_eq!(*config.restart_period(), Duration::from_secs(4));
     assert_eq!(demo("--control off").control, Where::Off);
     assert_eq!(demo("--control ./off").control, Where::Path("./off".into()));
-    assert_eq!(demo("--workers=5 --events=e.log").workers, 5);
+    assert_eq!(demo("--workers=5 --events=e.log").config, Config::builder().workers(5));
     let journal = journal::Target { path: "j".into(), limit: journal::DEFAULT_LIMIT };
     assert_eq!(demo("--journal=j").journal, Some(journal));
     assert_eq!(demo("--events=e.log").events, Some(Target::Path("e.log".into())));
@@ -128,7 +114,7 @@ fn node_says_the_policy_where_no_option_does() {
         let args: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
         let environment = Environment { workers: None, policy: Some(variable.into()) };
         match parse_with("roundel", args, environment) {
-            Ok(Command::Demo { options }) => Ok(options.policy),
+            Ok(Command::Demo { options }) => Ok(options.config().build().unwrap().policy()),
             Ok(other) => panic!("{other:?}"),
             Err(early) => Err(early.text),
         }
@@ -186,7 +172,7 @@ fn workers_come_from_the_option_or_the_variable() {
             args,
             Environment { workers: variable.map(OsString::from), policy: None },
         ) {
-            Ok(Command::Demo { options }) => Ok(options.workers),
+            Ok(Command::Demo { options }) => Ok(options.config().build().unwrap().workers()),
             Ok(other) => panic!("{other:?}"),
             Err(early) => Err(early.text),
         }
@@ -234,6 +220,28 @@ fn a_replay_names_its_journal() {
     assert_eq!(parse("roundel replay /j"), replay(false));
     assert_eq!(parse("roundel replay --diagram /j"), replay(true));
     assert_eq!(parse("roundel replay /j --diagram"), replay(true));
+}
+
+#[test]
+fn help_says_the_bounds_and_defaults_of_the_core() {
+    let help = parse("roundel run --help").unwrap_err().text;
+    let help: String = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    for expected in [
+        "Workers to keep, 1 to 10000; auto is the available parallelism [env: WEB_CONCURRENCY] \
+         [default: auto]",
+        "Connections in flight a worker, 1 to 1024 [default: 1 native, 4 Node]",
+        "Connections pending a listener, 1 to 16777216, before --overflow applies [default: 1024]",
+        "wait (stop accepting) or refuse (accept and close) [default: wait]",
+        "0 is never [default: 60s]",
+        "only reported [default: 30s]",
+        "500ms, 10s, 2m, 1h [default: 30s]",
+        "0 is at once [default: 1s]",
+        "0 is until its deadline is near [default: 2s]",
+        "before it is given up [default: 5/10]",
+        "always, on-failure or never [default: always]",
+    ] {
+        assert!(help.contains(expected), "{expected:?}: {help}");
+    }
 }
 
 /// Every option with every way to get it wrong: one line with the option, the value and the cause.

@@ -2,27 +2,28 @@
 //!
 //! A cause reads on after the value: `--window "many"` *is not a whole number from 1 to 1024*.
 
+use std::fmt;
 use std::num::NonZeroUsize;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use roundel_core::{Codec, Overflow, Policy, Respawn, Signal, StopSignal};
+use roundel_core::{Codec, Overflow, Policy, Respawn, Signal, StopSignal, limits};
 
 use roundel_runtime::observe::eventlog::Target;
 use roundel_runtime::text::number;
 
-/// The most workers that a primary keeps.
-const MAX_WORKERS: u32 = 10_000;
 /// The longest duration, a year: longer ones are taken for a slip of the hand.
 const MAX_DURATION: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 pub(super) fn workers(text: &str) -> Result<u32, String> {
     if text == "auto" {
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        return Ok(u32::try_from(cores).unwrap_or(MAX_WORKERS).min(MAX_WORKERS));
+        return Ok(u32::try_from(cores).unwrap_or(u32::MAX).min(*limits::workers().end()));
     }
-    number(text, 1, MAX_WORKERS)
-        .map_err(|_| format!("is neither auto nor a whole number from 1 to {MAX_WORKERS}"))
+    within(text, limits::workers()).map_err(|cause| {
+        format!("is neither auto nor {}", cause.strip_prefix("is not ").unwrap_or(&cause))
+    })
 }
 
 /// The name of a variable that the primary may set.
@@ -40,24 +41,58 @@ pub(super) fn variable(text: &str) -> Result<String, String> {
 }
 
 pub(super) fn window(text: &str) -> Result<u32, String> {
-    number(text, 1, 1_024)
+    within(text, limits::window())
 }
 
 pub(super) fn max_pending(text: &str) -> Result<u32, String> {
-    number(text, 1, 1 << 24)
+    within(text, limits::max_pending())
 }
 
-/// A duration that may be `0`, which means never.
-pub(super) fn duration_or_never(text: &str) -> Result<Option<Duration>, String> {
-    let duration = any_duration(text)?;
-    Ok(Some(duration).filter(|duration| !duration.is_zero()))
+fn within(text: &str, limit: RangeInclusive<u32>) -> Result<u32, String> {
+    number(text, *limit.start(), *limit.end())
+}
+
+/// Bounds as help texts tell them.
+pub(super) fn from_to(limit: RangeInclusive<u32>) -> String {
+    format!("{} to {}", limit.start(), limit.end())
+}
+
+/// A duration, shown as it may be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Span(pub(super) Duration);
+
+impl Span {
+    /// Zero means never.
+    pub(super) fn or_never(self) -> Option<Duration> {
+        Some(self.0).filter(|duration| !duration.is_zero())
+    }
+}
+
+impl From<Option<Duration>> for Span {
+    fn from(or_never: Option<Duration>) -> Span {
+        Span(or_never.unwrap_or_default())
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.subsec_millis() {
+            0 => write!(f, "{}s", self.0.as_secs()),
+            _ => write!(f, "{}ms", self.0.as_millis()),
+        }
+    }
+}
+
+/// A duration that may be zero.
+pub(super) fn duration(text: &str) -> Result<Span, String> {
+    any_duration(text).map(Span)
 }
 
 /// A duration longer than zero.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn nonzero_duration(text: &str) -> Result<Span, String> {
     match any_duration(text)? {
         Duration::ZERO => Err("must be longer than zero".into()),
-        duration => Ok(duration),
+        duration => Ok(Span(duration)),
     }
 }
 
@@ -98,8 +133,17 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
         .ok_or_else(|| "is not between 1KiB and 1024GiB".into())
 }
 
-/// `N/SECONDS`.
-pub(super) fn intensity(text: &str) -> Result<(u32, Duration), String> {
+/// So many failures in such a time: `N/SECONDS`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Intensity(pub(super) u32, pub(super) Duration);
+
+impl fmt::Display for Intensity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.0, self.1.as_secs())
+    }
+}
+
+pub(super) fn intensity(text: &str) -> Result<Intensity, String> {
     let cause = "is not N/SECONDS, two whole numbers such as 5/10";
     let (count, seconds) = text.split_once('/').ok_or(cause)?;
     let count = number(count, 0, u32::MAX).map_err(|_| cause)?;
@@ -107,37 +151,35 @@ pub(super) fn intensity(text: &str) -> Result<(u32, Duration), String> {
     match Duration::from_secs(seconds.into()) {
         Duration::ZERO => Err("has a period of 0 seconds; it must be at least 1".into()),
         period if period > MAX_DURATION => Err("has a period longer than a year".into()),
-        period => Ok((count, period)),
+        period => Ok(Intensity(count, period)),
     }
 }
 
 pub(super) fn policy(text: &str) -> Result<Policy, String> {
-    match text {
-        "round-robin" => Ok(Policy::RoundRobin),
-        "shared" => Ok(Policy::Shared),
-        "least-connections" | "kernel" | "reuseport" => Err("is not available yet".into()),
-        _ => Err("is neither round-robin nor shared".into()),
-    }
+    named(text, Policy::ALL, Policy::name).ok_or_else(|| match text {
+        "least-connections" | "kernel" | "reuseport" => "is not available yet".into(),
+        _ => "is neither round-robin nor shared".into(),
+    })
 }
 
 pub(super) fn overflow(text: &str) -> Result<Overflow, String> {
-    match text {
-        "wait" => Ok(Overflow::Wait),
-        "refuse" => Ok(Overflow::Refuse),
-        _ => Err("is neither wait nor refuse".into()),
-    }
+    named(text, Overflow::ALL, Overflow::name).ok_or_else(|| "is neither wait nor refuse".into())
 }
 
 pub(super) fn respawn(text: &str) -> Result<Respawn, String> {
-    match text {
-        "always" => Ok(Respawn::Always),
-        "on-failure" => Ok(Respawn::OnFailure),
-        "never" => Ok(Respawn::Never),
-        _ => Err("is none of always, on-failure and never".into()),
-    }
+    named(text, Respawn::ALL, Respawn::name)
+        .ok_or_else(|| "is none of always, on-failure and never".into())
 }
 
-/// The codec to force; `None` is `auto`.
+/// The one of these that has this name.
+fn named<T: Copy, const N: usize>(
+    text: &str,
+    all: [T; N],
+    name: fn(T) -> &'static str,
+) -> Option<T> {
+    all.into_iter().find(|one| name(*one) == text)
+}
+
 /// What a leaving Node worker gets instead of `disconnect`. Signals may be written as in kill(1).
 pub(super) fn stop_signal(text: &str) -> Result<StopSignal, String> {
     let bare = text.strip_prefix("SIG").unwrap_or(text);
@@ -160,17 +202,9 @@ pub(super) fn codec(text: &str) -> Result<ForcedCodec, String> {
     }
 }
 
-/// Wrapped, since clap reads an `Option` as an option that may be absent.
+/// The codec to force; `None` is `auto`. Wrapped, since clap reads an `Option` as an option that may be absent.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ForcedCodec(pub(super) Option<Codec>);
-
-/// Wrapped for the same reason.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct OrNever(pub(super) Option<Duration>);
-
-pub(super) fn or_never(text: &str) -> Result<OrNever, String> {
-    duration_or_never(text).map(OrNever)
-}
 
 /// Where the event log goes.
 pub(super) fn events(path: PathBuf) -> Target {
@@ -202,12 +236,20 @@ mod tests {
 
     #[test]
     fn zero_is_never_or_refused() {
-        assert_eq!(duration_or_never("0"), Ok(None));
-        assert_eq!(duration_or_never("0s"), Ok(None));
-        assert_eq!(duration_or_never("1ms"), Ok(Some(Duration::from_millis(1))));
-        assert_eq!(duration("0"), Err("must be longer than zero".into()));
-        assert_eq!(duration("0h"), Err("must be longer than zero".into()));
-        assert_eq!(duration("1s"), Ok(Duration::from_secs(1)));
+        assert_eq!(duration("0").unwrap().or_never(), None);
+        assert_eq!(duration("0s").unwrap().or_never(), None);
+        assert_eq!(duration("1ms").unwrap().or_never(), Some(Duration::from_millis(1)));
+        assert_eq!(nonzero_duration("0"), Err("must be longer than zero".into()));
+        assert_eq!(nonzero_duration("0h"), Err("must be longer than zero".into()));
+        assert_eq!(nonzero_duration("1s"), Ok(Span(Duration::from_secs(1))));
+    }
+
+    #[test]
+    fn durations_are_shown_as_they_are_written() {
+        for text in ["500ms", "1500ms", "10s", "0s"] {
+            assert_eq!(duration(text).unwrap().to_string(), text);
+        }
+        assert_eq!(intensity("5/10").unwrap().to_string(), "5/10");
     }
 
     #[test]
@@ -226,8 +268,8 @@ mod tests {
 
     #[test]
     fn intensities() {
-        assert_eq!(intensity("5/10"), Ok((5, Duration::from_secs(10))));
-        assert_eq!(intensity("0/1"), Ok((0, Duration::from_secs(1))));
+        assert_eq!(intensity("5/10"), Ok(Intensity(5, Duration::from_secs(10))));
+        assert_eq!(intensity("0/1"), Ok(Intensity(0, Duration::from_secs(1))));
         for bad in ["", "5", "5/", "/10", "5/10s", "a/b", "5/10/2", "-1/2", "5 / 10"] {
             assert!(intensity(bad).unwrap_err().starts_with("is not N/SECONDS"), "{bad:?}");
         }

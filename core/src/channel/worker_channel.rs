@@ -65,10 +65,10 @@ impl WorkerChannel {
     /// `host` what a Node worker's asks may be about. Without the feature `node` Node workers are
     /// ended with [`Violation::UnknownCodec`].
     pub fn new(wanted: Option<Codec>, config: &Config, host: Host) -> Self {
-        let max_line = *config.max_line();
+        let max_line = config.max_line();
         let mut channel = WorkerChannel {
             wanted,
-            max_frame: *config.max_frame(),
+            max_frame: config.max_frame(),
             max_line,
             host,
             speech: Speech::Fresh,
@@ -78,7 +78,7 @@ impl WorkerChannel {
             deaf: false,
             read_shut: false,
         };
-        if *config.pass_listeners() {
+        if config.pass_listeners() {
             // The primary speaks first, so there is nothing to find out.
             channel.speech = channel.node().unwrap_or(Speech::Discarding);
         }
@@ -118,7 +118,7 @@ impl WorkerChannel {
             Speech::Native(decoder) => decoder.feed(bytes),
             // Node sends one a message; the others would belong to nothing.
             Speech::Node(_) if handles > 1 => {
-                self.give_up(Violation::Decode(DecodeError::TooManyHandles));
+                self.give_up(DecodeError::TooManyHandles.into());
             }
             Speech::Node(side) => side.feed(bytes, (handles == 1).then_some(())),
             Speech::Fresh | Speech::Discarding => {}
@@ -171,7 +171,7 @@ impl WorkerChannel {
                 }
                 Ok(Some(ChannelEvent::Answer(_) | ChannelEvent::Resend { .. })) => {}
                 Ok(event) => return event,
-                Err(error) => self.give_up(Violation::Decode(error)),
+                Err(error) => self.give_up(error.into()),
             }
         }
     }

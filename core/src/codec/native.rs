@@ -22,6 +22,9 @@ use crate::FromWorker;
 
 /// The version of the protocol that this crate speaks.
 pub const VERSION: u16 = 1;
+/// The longest frame in bytes unless [`Config::max_frame`](crate::Config::max_frame) says
+/// otherwise. A worker, which has no configuration, takes this.
+pub const MAX_FRAME_DEFAULT: u32 = 1 << 20;
 
 const HELLO: usize = 8;
 const HEADER: usize = 4;

@@ -7,7 +7,7 @@
 //!
 //! A journal is a hello (`FF 52 4E 44 4A`, `\xFFRNDJ`, [`VERSION`] as u16 little-endian, one zero),
 //! then frames as those of the native [codec](crate::wire): a beginning with the version of this
-//! crate and the [`Config`], an entry for each input, a check each [`CHECK_EVERY`] entries, and the
+//! crate and the [`Config`](crate::Config), an entry for each input, a check each [`CHECK_EVERY`] entries, and the
 //! end. A journal without an end was cut off.
 //!
 //! Outputs are not stored. Each entry says how many were polled since the one before, and 16 bits
@@ -24,7 +24,7 @@ use alloc::string::String;
 use serde::{Deserialize, Serialize};
 
 use crate::wire::{self, framed::Framed};
-use crate::{Config, Input, Output};
+use crate::{ConfigBuilder, Input, Output};
 
 pub use recorder::Recorder;
 pub use replay::{Replay, ReplayError, Step};
@@ -54,7 +54,8 @@ pub enum Ending {
 enum Record<'a> {
     Begin {
         version: Cow<'a, str>,
-        config: Box<Cow<'a, Config>>,
+        /// Unchecked, so that a journal of an impossible primary says so itself.
+        config: Box<ConfigBuilder>,
     },
     Entry {
         seen: Seen,

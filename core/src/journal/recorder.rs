@@ -40,7 +40,7 @@ impl Recorder {
             ended: None,
         };
         wire::hello::<Record<'_>>(&mut recorder.bytes);
-        let config = Box::new(Cow::Borrowed(config));
+        let config = Box::new(config.clone().into());
         recorder.put(&Record::Begin { version: super::own_version().into(), config });
         recorder
     }

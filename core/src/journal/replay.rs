@@ -9,7 +9,7 @@ use core::ops::RangeInclusive;
 
 use super::{Ending, MAX_FRAME, Record, Seen, Totals};
 use crate::wire::Decoder;
-use crate::{Config, ConfigBuilder, ConfigError, DecodeError, Input, Output, Primary, Time};
+use crate::{Config, ConfigError, DecodeError, Input, Output, Primary, Time};
 
 /// Replays a journal: [`feed`](Replay::feed) it bytes, and let it [`step`](Replay::step) until it
 /// wants more.
@@ -184,8 +184,7 @@ impl Replay {
         }
         Ok(Some(match record {
             Record::Begin { version, config } => {
-                let config = ConfigBuilder::from(config.into_owned()).build();
-                let config = config.map_err(ReplayError::Config)?;
+                let config = config.build().map_err(ReplayError::Config)?;
                 self.primary = Some(Primary::new(config.clone()));
                 let outputs = self.poll();
                 Step::Begun { version: version.into_owned(), config: Box::new(config), outputs }

@@ -2,6 +2,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::*;
+use crate::Config;
 use crate::{
     Address, Codec, Command, ConnId, FromWorker, ListenKey, Primary, SockName, Time, ToWorker,
     WorkerId,
@@ -350,9 +351,8 @@ fn what_is_no_journal_is_an_error() {
     }
     let mut journal = Vec::new();
     wire::hello::<Record<'_>>(&mut journal);
-    let mut wild = config();
-    wild.workers = u32::MAX;
-    let record = Record::Begin { version: "1".into(), config: Box::new(Cow::Owned(wild)) };
+    let wild = ConfigBuilder::from(config()).workers(u32::MAX);
+    let record = Record::Begin { version: "1".into(), config: Box::new(wild) };
     wire::encode_frame(&record, MAX_FRAME, &mut journal).unwrap();
     assert!(matches!(error(&journal), Some(ReplayError::Config(_))));
 }

@@ -135,7 +135,7 @@ impl Primary {
         if let Some(worker) = self.workers.get_mut(id) {
             worker.ack_armed = true;
         }
-        self.timers.set(Due::Ack(id), self.now.after(timeout));
+        self.timers.set(Due::Ack(id), self.now + timeout);
     }
 
     /// Puts a worker into the ready queue by what it has in flight, or takes it out.
@@ -267,8 +267,8 @@ impl Primary {
             return;
         };
         let span = share.cool.map_or(first, |cool| cool.next);
-        let until = now.after(span);
-        share.cool = Some(Cool { until: Some(until), next: (span * 2).min(max) });
+        let until = now + span;
+        share.cool = Some(Cool { until: Some(until), next: span.saturating_mul(2).min(max) });
         self.timers.set(Due::Cooldown(id, listener), until);
     }
 

@@ -163,6 +163,18 @@ pub enum SpawnError {
     NotExecutable(Errno),
 }
 
+impl fmt::Display for SpawnError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SpawnError::NotFound => f.write_str("there is no such program"),
+            SpawnError::Other(errno) => write!(f, "{errno}"),
+            SpawnError::NotExecutable(errno) => write!(f, "it can't be executed: {errno}"),
+        }
+    }
+}
+
+impl core::error::Error for SpawnError {}
+
 impl SpawnError {
     /// Whether descriptors, processes or memory were wanting.
     pub const fn is_want_of_resources(self) -> bool {
@@ -177,6 +189,29 @@ pub enum ExitStatus {
     Code(i32),
     /// This signal killed it.
     Signal(i32),
+}
+
+impl ExitStatus {
+    /// What the status of wait(2) says, on Linux; `None` if the process has only stopped or goes
+    /// on. [`std::process::ExitStatus`] gives it by `ExitStatusExt::into_raw`.
+    ///
+    /// [`std::process::ExitStatus`]: https://doc.rust-lang.org/std/process/struct.ExitStatus.html
+    ///
+    /// ```
+    /// use roundel_core::ExitStatus;
+    ///
+    /// assert_eq!(ExitStatus::from_wait_status(3 << 8), Some(ExitStatus::Code(3)));
+    /// // SIGKILL; and SIGSEGV, which left a core.
+    /// assert_eq!(ExitStatus::from_wait_status(9), Some(ExitStatus::Signal(9)));
+    /// assert_eq!(ExitStatus::from_wait_status(11 | 0x80), Some(ExitStatus::Signal(11)));
+    /// ```
+    pub const fn from_wait_status(status: i32) -> Option<Self> {
+        match status & 0x7f {
+            0 => Some(ExitStatus::Code((status >> 8) & 0xff)),
+            0x7f => None,
+            signal => Some(ExitStatus::Signal(signal)),
+        }
+    }
 }
 
 impl fmt::Display for ExitStatus {
@@ -203,6 +238,26 @@ pub enum Violation {
     /// Too many messages that answer or name nothing.
     StrayMessages,
 }
+
+impl From<DecodeError> for Violation {
+    fn from(error: DecodeError) -> Self {
+        Violation::Decode(error)
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Violation::Decode(error) => return write!(f, "{error}"),
+            Violation::UnknownCodec => "the first byte belongs to no codec",
+            Violation::FrameTimeout => "a frame did not complete in time",
+            Violation::UnexpectedMessage => "a message came that is not allowed now",
+            Violation::StrayMessages => "too many messages answer or name nothing",
+        })
+    }
+}
+
+impl core::error::Error for Violation {}
 
 impl Violation {
     /// As `status` and the event log write it.

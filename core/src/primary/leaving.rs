@@ -78,10 +78,10 @@ impl Primary {
         if settle.is_zero() || !counted || !worker.had_connections() {
             return None;
         }
-        let latest = deadline.before(quarter);
+        let latest = deadline - quarter;
         let in_flight = !worker.in_flight.is_empty();
         let last = if in_flight { self.now } else { worker.owes_since };
-        let until = last.after(settle).min(latest);
+        let until = (last + settle).min(latest);
         (until > self.now).then_some(until)
     }
 
@@ -140,7 +140,7 @@ impl Primary {
         if worker.kind != Some(WorkerKind::Native) {
             let timeout = self.config.drain_timeout;
             let before = if timeout < LONG { timeout / 4 } else { TERMINATE_BEFORE };
-            self.timers.set(Due::Terminate(id), deadline.before(before));
+            self.timers.set(Due::Terminate(id), deadline - before);
         }
         self.count_later();
     }
@@ -217,7 +217,7 @@ impl Primary {
     pub(super) fn count_later(&mut self) {
         let counts = self.workers.iter().any(|(_, worker)| self.is_counted(worker));
         if counts && !self.timers.is_set(Due::Count) {
-            self.timers.set(Due::Count, self.now.after(COUNT_EVERY));
+            self.timers.set(Due::Count, self.now + COUNT_EVERY);
         }
     }
 
@@ -226,7 +226,7 @@ impl Primary {
         workers.retain(|&id| self.workers.get(id).is_some_and(|worker| self.is_counted(worker)));
         if !workers.is_empty() {
             self.emit(Output::CountConnections { workers });
-            self.timers.set(Due::Count, self.now.after(COUNT_EVERY));
+            self.timers.set(Due::Count, self.now + COUNT_EVERY);
         }
     }
 

@@ -36,7 +36,7 @@ impl Primary {
         let staying = worker.life.is_staying();
         self.end_want(slot);
         if staying {
-            self.timers.set(Due::Silent(id), self.now.after(self.config.silent_after));
+            self.timers.set(Due::Silent(id), self.now + self.config.silent_after);
         }
         self.event(Event::Spawned { worker: id, slot, generation, pid });
         if self.config.pass_listeners && staying {
@@ -65,7 +65,7 @@ impl Primary {
     pub(super) fn on_frame_begun(&mut self, id: WorkerId) {
         let Some(worker) = self.workers.get_mut(id) else { return };
         if !core::mem::replace(&mut worker.mid_frame, true) {
-            self.timers.set(Due::Frame(id), self.now.after(self.config.frame_timeout));
+            self.timers.set(Due::Frame(id), self.now + self.config.frame_timeout);
         }
     }
 
@@ -87,7 +87,7 @@ impl Primary {
             if worker.channel == Channel::Closed { Due::Orphan(id) } else { Due::ShutdownRead(id) };
         self.step(id, Step::Leave);
         self.timers.clear_worker(id);
-        self.timers.set(due, self.now.after(self.config.shutdown_read_timeout));
+        self.timers.set(due, self.now + self.config.shutdown_read_timeout);
         if running {
             self.event(Event::Killing { worker: id, class, violation });
         }
@@ -115,7 +115,7 @@ impl Primary {
         } else if intent != Intent::Leaves {
             // Mostly the exit follows at once. If not, the process hangs in the kernel, or lives
             // on without a channel, and can't serve what the primary accepts.
-            self.timers.set(Due::Orphan(id), self.now.after(self.config.shutdown_read_timeout));
+            self.timers.set(Due::Orphan(id), self.now + self.config.shutdown_read_timeout);
         }
     }
 
@@ -202,7 +202,7 @@ impl Primary {
 
     fn on_ack_due(&mut self, id: WorkerId) {
         let Some(worker) = self.workers.get_mut(id) else { return };
-        let due = self.config.ack_timeout.map(|timeout| worker.owes_since.after(timeout));
+        let due = self.config.ack_timeout.map(|timeout| worker.owes_since + timeout);
         match due {
             Some(due) if !worker.in_flight.is_empty() && due > self.now => {
                 self.timers.set(Due::Ack(id), due);
@@ -222,7 +222,7 @@ impl Primary {
             }
         }
         if let Some(timeout) = self.config.ready_timeout {
-            let due = self.now.after(timeout);
+            let due = self.now + timeout;
             let waiting: alloc::vec::Vec<Due> = self
                 .timers
                 .iter()
@@ -256,7 +256,7 @@ impl Primary {
             // It may have something to finish, but not in the place of one that would serve.
             self.replace_early(id, None);
             if !self.timers.is_set(Due::Drain(id)) {
-                self.lead_out(id, self.now.after(self.config.drain_timeout));
+                self.lead_out(id, self.now + self.config.drain_timeout);
             }
         }
     }

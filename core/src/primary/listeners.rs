@@ -233,7 +233,7 @@ impl Primary {
     /// From now on a worker has its time to become ready.
     fn expect_ready(&mut self, id: WorkerId) {
         if let Some(timeout) = self.config.ready_timeout {
-            self.timers.set(Due::Ready(id), self.now.after(timeout));
+            self.timers.set(Due::Ready(id), self.now + timeout);
         }
     }
 
@@ -266,7 +266,7 @@ impl Primary {
             // It may be all that there is to come, of a launcher: say so after a while.
             self.timers.clear(Due::Ready(id));
             if let Some(timeout) = self.config.ready_timeout {
-                self.timers.set(Due::Silent(id), self.now.after(timeout));
+                self.timers.set(Due::Silent(id), self.now + timeout);
             }
             return;
         }

@@ -63,7 +63,7 @@ impl Primary {
                 self.step(id, Step::Online);
                 self.ever_online = true;
                 match self.config.ready_timeout {
-                    Some(timeout) => self.timers.set(Due::Silent(id), self.now.after(timeout)),
+                    Some(timeout) => self.timers.set(Due::Silent(id), self.now + timeout),
                     None => self.timers.clear(Due::Silent(id)),
                 }
                 self.event(Event::Online { worker: id, codec: kind.codec() });
@@ -79,7 +79,7 @@ impl Primary {
         if self.step(id, Step::Leave) {
             self.event(Event::Failing { worker: id });
             if staying {
-                self.lead_out(id, self.now.after(self.config.drain_timeout));
+                self.lead_out(id, self.now + self.config.drain_timeout);
             }
             self.replace_early(id, Some(seq));
         } else {
@@ -97,7 +97,7 @@ impl Primary {
         if self.step(id, Step::Leave) {
             self.event(Event::Leaving { worker: id });
             if staying {
-                self.lead_out(id, self.now.after(self.config.drain_timeout));
+                self.lead_out(id, self.now + self.config.drain_timeout);
                 self.replace_leaving(id);
             }
         }
@@ -141,7 +141,7 @@ impl Primary {
     /// for as long as another program has it: what is forgiven in time harms nobody.
     pub(super) fn query_failed(&mut self, id: WorkerId) {
         let Some(worker) = self.workers.get_mut(id) else { return };
-        let forgiven_at = worker.forgiven_at.max(self.now).after(FORGIVEN_AFTER);
+        let forgiven_at = worker.forgiven_at.max(self.now) + FORGIVEN_AFTER;
         worker.forgiven_at = forgiven_at;
         self.totals.stray += 1;
         if forgiven_at.since(self.now) > FORGIVEN_AFTER * MAX_FAILED_QUERIES {

@@ -56,8 +56,8 @@ impl Primary {
         if self.stop.is_some() {
             return self.enter_killing();
         }
-        let deadline = self.now.after(self.config.drain_timeout);
-        let half = self.now.after(self.config.drain_timeout / 2);
+        let deadline = self.now + self.config.drain_timeout;
+        let half = self.now + self.config.drain_timeout / 2;
         self.stop = Some(Stop { deadline, phase: Phase::Emptying, verdict: Verdict::Stopped });
         self.timers.set(Due::StopWaiting, half);
         self.event(Event::Stopping { deadline });

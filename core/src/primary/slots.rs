@@ -81,10 +81,10 @@ impl Primary {
         let stays_empty = replaced || self.is_draining();
         let Some(record) = self.slot_mut(slot) else { return broken(SLOT) };
         let delay = record.wanting.unwrap_or(first);
-        let is_news = record.wanting.replace((delay * 2).min(most)).is_none();
+        let is_news = record.wanting.replace(delay.saturating_mul(2).min(most)).is_none();
         if !stays_empty {
             record.state = SlotState::Waiting;
-            self.timers.set(Due::Respawn(slot), now.after(delay));
+            self.timers.set(Due::Respawn(slot), now + delay);
         }
         if is_news {
             self.event(Event::SpawnFailed { worker: id, slot, cause });
@@ -175,9 +175,9 @@ impl Primary {
         }
         let Some(record) = self.slot_mut(slot) else { return broken(SLOT) };
         let delay = record.delay;
-        record.delay = (delay * 2).min(max);
+        record.delay = delay.saturating_mul(2).min(max);
         record.state = SlotState::Waiting;
-        self.timers.set(Due::Respawn(slot), now.after(delay));
+        self.timers.set(Due::Respawn(slot), now + delay);
         self.event(Event::RespawnDelayed { slot, delay });
     }
 

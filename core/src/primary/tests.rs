@@ -16,23 +16,19 @@ use core::time::Duration;
 
 use super::*;
 use crate::config::ConfigBuilder;
+use crate::testing::Hand;
 use crate::transitions::{Channel, Intent};
 use crate::{Address, Codec, ConnId, Errno, ListenKey, Seq, SockName, ToWorker};
 
-struct Hand {
-    core: Primary,
-    at: Time,
-}
-
 impl Hand {
     /// A primary whose listeners, if it has some, are bound where `names` say.
-    fn new(config: ConfigBuilder, names: &[SockName]) -> Hand {
-        let mut hand = Hand { core: Primary::new(config.build().unwrap()), at: Time::ZERO };
+    fn bound_at(config: ConfigBuilder, names: &[SockName]) -> Hand {
+        let mut hand = Hand::over(Primary::new(config.build().unwrap()), Time::ZERO);
         for (nth, name) in (1..).zip(names) {
             hand.bound(nth, name);
         }
-        for nth in 1..=u64::from(*hand.core.config().workers()) {
-            hand.online(nth);
+        for nth in 1..=u64::from(hand.core.config().workers()) {
+            hand.online(worker(nth)).unwrap();
         }
         hand
     }
@@ -40,8 +36,8 @@ impl Hand {
     /// A primary with one listener of the operator, to which all workers listen.
     fn serving(config: ConfigBuilder) -> Hand {
         let key = stream(Address::Any { port: 80 });
-        let mut hand = Hand::new(config.listeners(vec![key.clone()]), &[name("[::]:80")]);
-        for nth in 1..=u64::from(*hand.core.config().workers()) {
+        let mut hand = Hand::bound_at(config.listeners(vec![key.clone()]), &[name("[::]:80")]);
+        for nth in 1..=u64::from(hand.core.config().workers()) {
             hand.listens(nth, &key);
         }
         hand
@@ -49,7 +45,7 @@ impl Hand {
 
     fn listens(&mut self, nth: u64, key: &ListenKey) {
         let granted = self.ask(nth, key).unwrap().unwrap();
-        self.say(nth, FromWorker::Listening { listener: granted });
+        self.says(nth, FromWorker::Listening { listener: granted });
     }
 
     /// A worker has a listener of its own bound, and listens.
@@ -57,7 +53,7 @@ impl Hand {
         assert_eq!(self.ask(nth, key), None);
         let last = self.core.listeners.keys_sorted().last().unwrap().get();
         self.bound(last, &name(at));
-        self.say(nth, FromWorker::Listening { listener: listener(last) });
+        self.says(nth, FromWorker::Listening { listener: listener(last) });
     }
 
     fn incoming(&mut self, conn: u64) -> Vec<Output> {
@@ -65,13 +61,14 @@ impl Hand {
     }
 
     fn ack(&mut self, nth: u64, ack: u64, accepted: bool) -> Vec<Output> {
-        self.say(nth, FromWorker::Ack { ack: Seq::from_raw(ack).unwrap(), accepted })
+        self.says(nth, FromWorker::Ack { ack: Seq::from_raw(ack).unwrap(), accepted })
     }
 
     /// Some time later, whatever was due before.
     fn later(&mut self, span: Duration) -> Vec<Output> {
-        self.at = self.at.after(span);
-        self.tell(Input::Wake)
+        self.outputs();
+        self.pass(span).unwrap();
+        self.outputs()
     }
 
     fn worker(&mut self, nth: u64) -> &mut state::WorkerRecord {
@@ -79,21 +76,16 @@ impl Hand {
     }
 
     fn tell(&mut self, input: Input) -> Vec<Output> {
-        self.core.handle_input(self.at, input).unwrap();
-        core::iter::from_fn(|| self.core.poll_output()).collect()
+        self.outputs();
+        self.input(input).unwrap();
+        self.outputs()
     }
 
     fn bound(&mut self, nth: u64, name: &SockName) -> Vec<Output> {
         self.tell(Input::Bound { listener: listener(nth), result: Ok(name.clone()) })
     }
 
-    fn online(&mut self, nth: u64) {
-        self.tell(Input::Spawned { worker: worker(nth), pid: 100 });
-        self.tell(Input::Hello { worker: worker(nth), codec: Codec::Native });
-        self.say(nth, FromWorker::Online);
-    }
-
-    fn say(&mut self, nth: u64, msg: FromWorker) -> Vec<Output> {
+    fn says(&mut self, nth: u64, msg: FromWorker) -> Vec<Output> {
         self.tell(Input::Message { worker: worker(nth), msg })
     }
 
@@ -110,7 +102,7 @@ impl Hand {
     ) -> Option<Result<ListenerId, Errno>> {
         let query =
             FromWorker::Query { seq: Seq::FIRST, key: Box::new(key.clone()), backlog: 0, data };
-        let outputs = self.say(nth, query);
+        let outputs = self.says(nth, query);
         outputs.into_iter().find_map(|output| {
             let Output::Send { msg: ToWorker::QueryReply { result, .. }, .. } = output else {
                 return None;

@@ -30,7 +30,7 @@ impl Primary {
             if kept {
                 self.timers.clear(due);
             } else if !self.timers.is_set(due) {
-                self.timers.set(due, self.now.after(self.config.unheld_timeout));
+                self.timers.set(due, self.now + self.config.unheld_timeout);
             }
         }
     }
@@ -230,7 +230,7 @@ impl Primary {
             && !self.timers.is_set(Due::Claims)
             && self.slots.iter().all(ready)
         {
-            self.timers.set(Due::Claims, self.now.after(CLAIM_WITHIN));
+            self.timers.set(Due::Claims, self.now + CLAIM_WITHIN);
         }
     }
 

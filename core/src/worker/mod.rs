@@ -221,7 +221,7 @@ impl Worker {
                 self.on_leave();
             }
             ToWorker::Drain { deadline_ms } => {
-                self.on_drain(Some(self.now.after(Duration::from_millis(deadline_ms))));
+                self.on_drain(Some(self.now + Duration::from_millis(deadline_ms)));
             }
             ToWorker::Ping { seq } => self.send(FromWorker::Pong { ack: seq }),
             // Not for those who ask for their listeners.

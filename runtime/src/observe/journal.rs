@@ -101,7 +101,7 @@ impl Journal {
         if self.is_over {
             return core.handle_input(now, input);
         }
-        self.due.get_or_insert_with(|| now.after(PATIENCE));
+        self.due.get_or_insert_with(|| now + PATIENCE);
         self.recorder.handle_input(core, now, input)
     }
 

@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use roundel_core::{Config, ConfigBuilder, ListenKey};
+use roundel_core::{Config, ConfigBuilder, ListenKey, limits};
 
 use crate::address;
 use crate::exit::Exit;
@@ -67,7 +67,7 @@ impl<L: EventLoop> Primary<L> {
     /// A primary of another program.
     pub fn of(program: OsString, args: Vec<OsString>) -> Primary<L> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let workers = u32::try_from(cores).unwrap_or(1).min(10_000);
+        let workers = u32::try_from(cores).unwrap_or(1).min(*limits::workers().end());
         Primary {
             program: Program { path: program, args, ..Program::default() },
             config: Config::builder().workers(workers),
@@ -80,7 +80,7 @@ impl<L: EventLoop> Primary<L> {
         }
     }
 
-    /// How many workers to keep: 1 to 10,000.
+    /// How many workers to keep: see [`Config::workers`].
     #[must_use]
     pub fn workers(mut self, workers: u32) -> Self {
         self.config = self.config.workers(workers);

@@ -90,15 +90,15 @@ impl Setup {
         open: u64,
     ) -> Result<(Config, usize), StartError> {
         let draft = self.config.clone().build().map_err(StartError::Config)?;
-        let (limit, workers) = (files.soft(), u64::from(*draft.workers()));
+        let (limit, workers) = (files.soft(), u64::from(draft.workers()));
         let listeners = draft.listeners().len() as u64;
         let shares = limits::divide(limit, open, workers, listeners)
             .map_err(|needed| StartError::TooFewFiles { limit, workers, listeners, needed })?;
         let config = self
             .config
             .clone()
-            .max_held(shares.held.min(*draft.max_held()))
-            .max_listeners(shares.listeners.min(*draft.max_listeners()))
+            .max_held(shares.held.min(draft.max_held()))
+            .max_listeners(shares.listeners.min(draft.max_listeners()))
             .build()
             .map_err(StartError::Config)?;
         Ok((config, shares.clients))

@@ -108,8 +108,8 @@ impl Groups {
     fn end(&mut self, pid: i32, leader: Option<OwnedFd>, now: Time) {
         let group = Ending {
             leader,
-            kill_at: now.after(GRACE),
-            look_at: now.after(FIRST_LOOK),
+            kill_at: now + GRACE,
+            look_at: now + FIRST_LOOK,
             next_look: FIRST_LOOK * 2,
         };
         if group.signal(pid, Some(Signal::SIGTERM)) {
@@ -135,7 +135,7 @@ impl Groups {
                 // Whether it dies is the kernel's business.
                 false
             } else if group.look_at <= now {
-                group.look_at = now.after(group.next_look);
+                group.look_at = now + group.next_look;
                 group.next_look *= 2;
                 group.signal(pid, None)
             } else {

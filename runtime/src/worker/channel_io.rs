@@ -22,10 +22,8 @@ pub(super) struct ChannelIo {
 
 impl ChannelIo {
     pub(super) fn new(fd: OwnedFd, codec: Codec) -> Option<ChannelIo> {
-        let (max_frame, max_line) = Config::builder()
-            .build()
-            .map_or((1 << 20, 8 << 20), |config| (*config.max_frame(), *config.max_line()));
-        let channel = PrimaryChannel::new(codec, max_frame, max_line)?;
+        let defaults = Config::default();
+        let channel = PrimaryChannel::new(codec, defaults.max_frame(), defaults.max_line())?;
         let buffer = vec![0; 16 * 1024].into_boxed_slice();
         Some(ChannelIo { fd: Arc::new(fd), channel, buffer })
     }

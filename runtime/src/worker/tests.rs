@@ -15,7 +15,7 @@ use super::*;
 use crate::address;
 use crate::unix::channel;
 
-const MAX: u32 = 1 << 20;
+const MAX: u32 = wire::MAX_FRAME_DEFAULT;
 
 fn seq(n: u64) -> Seq {
     Seq::from_raw(n).unwrap()

@@ -98,7 +98,7 @@ fn on_signals(signals: &[i32]) -> io::Result<UnixStream> {
 
 impl Embedder {
     fn clock(&self) -> Time {
-        Time::ZERO.after(self.epoch.elapsed())
+        Time::ZERO + self.epoch.elapsed()
     }
 
     /// Waits until something is ready, or until something is due.
@@ -159,9 +159,8 @@ impl Embedder {
         if child.read(&mut [0; 16]).is_ok() {
             self.children.retain(|&worker, child| {
                 let Ok(Some(status)) = child.try_wait() else { return true };
-                let status = match status.signal() {
-                    Some(signal) => ExitStatus::Signal(signal),
-                    None => ExitStatus::Code(status.code().unwrap_or(0)),
+                let Some(status) = ExitStatus::from_wait_status(status.into_raw()) else {
+                    return true;
                 };
                 inputs.push(Input::Exited { worker, status });
                 false
@@ -196,7 +195,7 @@ impl Embedder {
     }
 
     fn retry_later(&mut self) {
-        self.retry_at.get_or_insert(self.now.after(RETRY));
+        self.retry_at.get_or_insert(self.now + RETRY);
     }
 
     fn carry_out(&mut self) {

@@ -25,7 +25,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
-const MAX_FRAME: u32 = 1 << 20;
+const MAX_FRAME: u32 = wire::MAX_FRAME_DEFAULT;
 
 /// A worker with its channel and its connections.
 struct Embedder {
@@ -97,7 +97,7 @@ impl Embedder {
     }
 
     fn tell(&mut self, input: WorkerInput) {
-        let now = Time::ZERO.after(self.epoch.elapsed());
+        let now = Time::ZERO + self.epoch.elapsed();
         self.core.handle_input(now, input).expect("an embedder that says only what is so");
     }
 

@@ -199,7 +199,7 @@ impl Core {
                 self.input(Input::ChannelClosed { worker: self.workers[at] });
             }
             Step::Pass(span) => {
-                self.now = self.now.after(Duration::from_millis(span));
+                self.now += Duration::from_millis(span);
                 self.input(Input::Wake);
             }
         }

@@ -26,7 +26,7 @@ fn channel_fd() -> OwnedFd {
 
 fn message(msg: &FromWorker) -> Vec<u8> {
     let mut bytes = Vec::new();
-    wire::encode(msg, 1 << 20, &mut bytes).expect("a short message");
+    wire::encode(msg, wire::MAX_FRAME_DEFAULT, &mut bytes).expect("a short message");
     bytes
 }
 
@@ -72,7 +72,7 @@ fn misbehave(mode: &str) -> (OwnedFd, File) {
             let (first_seq, listener) = (seq(1), ListenerId::from_raw(1).expect("not zero"));
             let handoff = ToWorker::NewConn { first_seq, listener, count: 9 };
             let mut bytes = online;
-            wire::encode(&handoff, 1 << 20, &mut bytes).expect("a short message");
+            wire::encode(&handoff, wire::MAX_FRAME_DEFAULT, &mut bytes).expect("a short message");
             write(&bytes);
         }
         "descriptors-first" => {

@@ -105,7 +105,7 @@ impl World {
                 return true;
             }
         }
-        self.now = late.map_or(deadline.at, |nap| deadline.at.after(nap));
+        self.now = late.map_or(deadline.at, |nap| deadline.at + nap);
         self.tell(Input::Wake);
         if self.primary.poll_timeout().is_some_and(|next| next.at <= self.now) {
             self.wrong("a deadline is not later than the wake");

@@ -140,7 +140,7 @@ impl Bug {
             | (Bug::EmptyForEver, Output::Close { .. })
             | (Bug::NeverStopped, Output::Stopped(_)) => Vec::new(),
             (Bug::NoSuccessor, Output::Spawn { worker, .. })
-                if worker.get() > u64::from(*world.config.workers())
+                if worker.get() > u64::from(world.config.workers())
                     && world.primary.stop_deadline().is_none() =>
             {
                 Vec::new()

@@ -147,7 +147,7 @@ struct View<'a> {
 impl World {
     /// How many places for workers there are.
     fn slots(&self) -> usize {
-        (*self.config.workers() as usize).min(MAX_WORKERS)
+        (self.config.workers() as usize).min(MAX_WORKERS)
     }
 
     /// Whether slots can be exchanged from here on: no tie that the primary breaks by id can come

@@ -22,7 +22,7 @@ impl World {
             return Some(format!("check: {broken}"));
         }
         // A process that hangs in the kernel counts until the primary lets go of it.
-        let most = 2 * *self.primary.config().workers() as usize;
+        let most = 2 * self.primary.config().workers() as usize;
         let living = self.processes.iter().filter(|p| p.state != State::Dead).count();
         if living > most {
             return Some(format!("9: {living} processes live"));

@@ -166,8 +166,8 @@ impl Reference {
         self.comes_back(conn, deaths);
         let now = self.now;
         if let Some(member) = self.member(id) {
-            let span = member.cool.map_or(*config.cooldown(), |cool| cool.1);
-            member.cool = Some((Some(now.after(span)), (span * 2).min(*config.cooldown_max())));
+            let span = member.cool.map_or(config.cooldown(), |cool| cool.1);
+            member.cool = Some((Some(now + span), (span * 2).min(config.cooldown_max())));
         }
     }
 
@@ -218,7 +218,7 @@ impl Reference {
                 worker,
                 msg: ToWorker::NewConn { first_seq, .. },
                 attach: Some(Attach::Conn(conn)),
-            } => self.on_handoff(*worker, *first_seq, *conn, *config.window()),
+            } => self.on_handoff(*worker, *first_seq, *conn, config.window()),
             Output::Event(Event::GivenUp { slot, .. }) => self.on_given_up(slot.0, config),
             // Somebody wanted it, or every slot was given up.
             Output::Event(Event::Stopping { .. }) => self.stopping = true,
@@ -280,11 +280,11 @@ impl Reference {
         };
         let (_, deaths) = self.pending.remove(at);
         let (allowed, goal) = match refusal {
-            Refusal::Attempts => (deaths >= *config.max_attempts(), Goal::RefusedAttempts),
+            Refusal::Attempts => (deaths >= config.max_attempts(), Goal::RefusedAttempts),
             Refusal::Shutdown => (self.stopping, Goal::RefusedShutdown),
             Refusal::Overflow => {
-                let full = self.pending.len() >= *config.max_pending() as usize;
-                (full && *config.overflow() == Overflow::Refuse, Goal::RefusedOverflow)
+                let full = self.pending.len() >= config.max_pending() as usize;
+                (full && config.overflow() == Overflow::Refuse, Goal::RefusedOverflow)
             }
             _ => (false, Goal::RefusedOverflow),
         };
@@ -300,14 +300,14 @@ impl Reference {
         if self.is_wake {
             self.cool_until(None);
         }
-        let window = *config.window();
+        let window = config.window();
         if let Some((conn, worker)) = self.accepted.take() {
             self.wrong(format!("1: {conn} was accepted by {worker} and is not released"));
         }
         if let Some(conn) = self.unknown.first() {
             self.wrong(format!("3: {conn} may have been served and is not let go of"));
         }
-        if let Some((conn, _)) = self.pending.iter().find(|p| p.1 >= *config.max_attempts()) {
+        if let Some((conn, _)) = self.pending.iter().find(|p| p.1 >= config.max_attempts()) {
             self.wrong(format!("2: {conn} was in flight at too many workers that died"));
         }
         if let (Some(pending), Some(next)) = (self.pending.first(), self.next(window)) {

@@ -47,9 +47,9 @@ impl Reference {
     pub(super) fn on_given_up(&mut self, slot: u32, config: &Config) {
         let now = self.now;
         let Some(tries) = self.tries.get(slot as usize) else { return };
-        let recent = tries.failures.iter().filter(|&&at| now.since(at) < *config.restart_period());
+        let recent = tries.failures.iter().filter(|&&at| now.since(at) < config.restart_period());
         let count = recent.count();
-        if count <= *config.restart_intensity() as usize {
+        if count <= config.restart_intensity() as usize {
             self.wrong(format!("9: slot {slot} is given up after {count} early failures"));
         }
     }
@@ -57,12 +57,12 @@ impl Reference {
     /// A worker is started.
     pub(super) fn on_spawn(&mut self, id: WorkerId, slot: u32, config: &Config) {
         let now = self.now;
-        self.tries.resize_with(*config.workers() as usize, Tries::default);
+        self.tries.resize_with(config.workers() as usize, Tries::default);
         if let Some(tries) = self.tries.get_mut(slot as usize) {
-            tries.failures.retain(|&at| now.since(at) < *config.restart_period());
+            tries.failures.retain(|&at| now.since(at) < config.restart_period());
             let failures = tries.failures.len();
-            let soon = tries.waits.take().is_some_and(|at| at.after(*config.respawn_delay()) > now);
-            if failures > *config.restart_intensity() as usize {
+            let soon = tries.waits.take().is_some_and(|at| at + config.respawn_delay() > now);
+            if failures > config.restart_intensity() as usize {
                 self.wrong(format!("9: {id} is started after {failures} early failures"));
             } else if soon {
                 self.wrong(format!("9: {id} is started at once after an early failure"));

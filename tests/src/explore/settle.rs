@@ -122,12 +122,12 @@ impl World {
             world.left.commands = 1;
             world.step(Action::Stop, run)?;
         }
-        let fence = *world.primary.config().shutdown_read_timeout();
+        let fence = world.primary.config().shutdown_read_timeout();
         let Some(deadline) = world.primary.stop_deadline() else {
             return Err("10: a shutdown has no deadline".into());
         };
         // A kill, and a fence if that does nothing, and the end of the wait for the process.
-        let latest: Time = deadline.max(world.now).after(fence * 2);
+        let latest: Time = deadline.max(world.now) + fence * 2;
         for _ in 0..STEPS {
             if world.verdict.is_some() {
                 let late = world.now > latest;

@@ -154,7 +154,7 @@ impl Shim {
             }
             (Mutant::HurryRespawn, Input::Exited { .. } | Input::SpawnFailed { .. }) => {
                 self.core.handle_input(now, input)?;
-                let soon = now.after(Duration::from_millis(900));
+                let soon = now + Duration::from_millis(900);
                 return self.core.handle_input(soon, Input::Wake);
             }
             (Mutant::BlameProgram, Input::SpawnFailed { worker, cause })
@@ -208,7 +208,7 @@ impl Shim {
             (Mutant::MisuseActs, _) => {
                 let result = self.core.handle_input(now, input);
                 if result.is_err() {
-                    self.core.handle_input(now.after(Duration::from_nanos(1)), Input::Wake)?;
+                    self.core.handle_input(now + Duration::from_nanos(1), Input::Wake)?;
                 }
                 return result;
             }

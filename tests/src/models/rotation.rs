@@ -166,8 +166,8 @@ impl Model {
             Input::Message { worker, msg } => self.on_message(*worker, msg),
             Input::Hello { worker, codec } => {
                 let window = match codec {
-                    Codec::Node => *self.config.node_window(),
-                    _ => *self.config.window(),
+                    Codec::Node => self.config.node_window(),
+                    _ => self.config.window(),
                 };
                 if let Some(member) = self.members.get_mut(worker) {
                     member.window = window as usize;
@@ -204,7 +204,7 @@ impl Model {
             let deaths = entry.deaths + 1;
             if entry.in_doubt {
                 self.unknown.insert(entry.conn);
-            } else if deaths >= *self.config.max_attempts() {
+            } else if deaths >= self.config.max_attempts() {
                 self.worn_out.insert(entry.conn);
             } else {
                 self.enqueue(entry.listener, (entry.conn, deaths));
@@ -271,12 +271,12 @@ impl Model {
     }
 
     fn cool_down(&mut self, worker: WorkerId, listener: ListenerId) {
-        let (first, max) = (*self.config.cooldown(), *self.config.cooldown_max());
+        let (first, max) = (self.config.cooldown(), self.config.cooldown_max());
         let now = self.now;
         let share = self.members.get_mut(&worker).and_then(|m| m.shares.get_mut(&listener));
         if let Some(share) = share {
             let span = share.cool.map_or(first, |(_, next)| next);
-            share.cool = Some((Some(now.after(span)), (span * 2).min(max)));
+            share.cool = Some((Some(now + span), (span * 2).min(max)));
         }
     }
 
@@ -391,7 +391,7 @@ impl Model {
         member.killed = true;
         let waited = now.since(member.silent_since);
         let owes = !member.in_flight.is_empty();
-        let timeout = *self.config.ack_timeout();
+        let timeout = self.config.ack_timeout();
         if class == ExitClass::Unresponsive && (!owes || timeout.is_none_or(|max| waited < max)) {
             self.fault(Property::Stuck, format!("{worker} was killed after only {waited:?}"));
         }
@@ -418,7 +418,7 @@ impl Model {
             self.unknown.clear();
             self.fault(Property::NoDouble, format!("{conn} may have been served and goes on"));
         }
-        let Some(max) = *self.config.ack_timeout() else { return };
+        let Some(max) = self.config.ack_timeout() else { return };
         if !self.is_wake {
             return;
         }

@@ -137,7 +137,8 @@ fn panic_while_full() -> io::Result<String> {
     let number = std::env::var("ROUNDEL_CHANNEL_FD").map_err(io::Error::other)?;
     let channel: i32 = number.parse().map_err(io::Error::other)?;
     let mut frame = Vec::new();
-    wire::encode(&FromWorker::Load { open: 1 }, 1 << 20, &mut frame).map_err(io::Error::other)?;
+    wire::encode(&FromWorker::Load { open: 1 }, wire::MAX_FRAME_DEFAULT, &mut frame)
+        .map_err(io::Error::other)?;
     let mut sent = 0_u32;
     loop {
         match send(channel, &frame, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL) {

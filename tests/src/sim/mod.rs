@@ -125,7 +125,7 @@ impl Sim {
             trace: None,
             recorded: true,
             checked: true,
-            served_by_slot: vec![0; *plan.config.workers() as usize],
+            served_by_slot: vec![0; plan.config.workers() as usize],
             keys: plan.keys.clone(),
             rivals: plan.rivals.clone(),
             world: plan.world,

@@ -43,7 +43,7 @@ impl Sim {
     pub fn traced_life(plan: &Plan, mutant: Option<Mutant>) -> (Vec<Fault>, String) {
         let mut sim = Sim::new(plan, START, mutant);
         sim.recorded = false;
-        sim.trace = Some(super::trace::Trace::new(*plan.config.workers()));
+        sim.trace = Some(super::trace::Trace::new(plan.config.workers()));
         sim.live(plan);
         sim.close_books();
         let trace = sim.trace.take().map(|trace| trace.to_string()).unwrap_or_default();
@@ -142,7 +142,7 @@ impl Sim {
 
     /// Time passes and every deadline is served when it is due, all channels read before.
     pub fn pass(&mut self, span: Duration) {
-        let end = self.now.after(span);
+        let end = self.now + span;
         for _ in 0..TURNS {
             self.turn();
             let due = self.core.poll_timeout().map(|deadline| deadline.at).filter(|at| *at <= end);
@@ -247,7 +247,7 @@ impl Sim {
         let others = count(|end| matches!(end, ConnEnd::Refused(_))) - unknown;
         let totals = self.core.core.totals();
         let overflown = ends().any(|end| refused(&end));
-        let wait = *self.core.core.config().overflow() == Overflow::Wait;
+        let wait = self.core.core.config().overflow() == Overflow::Wait;
         if (accepted, unknown, others) != (totals.accepted, totals.unknown, totals.refused) {
             let what =
                 format!("{accepted} accepted, {unknown} unknown, {others} refused: {totals:?}");

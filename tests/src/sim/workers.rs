@@ -60,7 +60,7 @@ impl Sim {
             Codecs::Node | Codecs::Fork => true,
             Codecs::Mixed => self.rng.one_in(2),
         };
-        let max_frame = *self.core.core.config().max_frame();
+        let max_frame = self.core.core.config().max_frame();
         let (keys, now) = (self.keys.clone(), self.now);
         let Some(process) = self.processes.get_mut(&id) else { return };
         if process.program.is_some() || !process.alive {

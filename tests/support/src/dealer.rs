@@ -14,7 +14,7 @@ use roundel_core::{Codec, FromWorker, Granted, ListenerId, Seq, SockName, ToWork
 use roundel_runtime::unix::channel;
 use roundel_runtime::worker::WorkerDriver;
 
-const MAX: u32 = 1 << 20;
+const MAX: u32 = wire::MAX_FRAME_DEFAULT;
 
 enum Speech {
     Native(Decoder<FromWorker>),

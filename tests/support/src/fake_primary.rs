@@ -13,7 +13,7 @@ use roundel_core::{Codec, FromWorker, Granted, ListenerId, Seq, SockName, ToWork
 use roundel_runtime::unix::channel;
 use roundel_runtime::worker::WorkerDriver;
 
-const MAX: u32 = 1 << 20;
+const MAX: u32 = wire::MAX_FRAME_DEFAULT;
 /// How long anything may take before a test fails.
 pub const SOON: Duration = Duration::from_secs(10);
 

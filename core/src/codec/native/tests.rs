@@ -8,7 +8,7 @@ use proptest::sample::Index;
 use super::*;
 use crate::{Address, Errno, Granted, ListenKey, ListenerId, Seq, SockName, ToWorker, Transport};
 
-const MAX: u32 = 1 << 20;
+const MAX: u32 = MAX_FRAME_DEFAULT;
 
 fn seq(n: u64) -> Seq {
     Seq::from_raw(n).unwrap()

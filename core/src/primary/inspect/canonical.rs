@@ -74,7 +74,7 @@ impl Primary {
         let matters = |(at, due): (Time, Due)| {
             let at = if let Due::Ack(id) = due {
                 let worker = self.workers.get(id).filter(|w| !w.in_flight.is_empty())?;
-                worker.owes_since.after(self.config.ack_timeout?).max(at)
+                (worker.owes_since + self.config.ack_timeout?).max(at)
             } else {
                 at
             };

@@ -73,8 +73,8 @@ fn who_is_in_which_slot_among_equals() {
         hand.core.slots.swap(0, 1);
     };
     let config = Config::builder().workers(2);
-    let one = Hand::new(config.clone(), &[]);
-    let mut other = Hand::new(config, &[]);
+    let one = Hand::bound_at(config.clone(), &[]);
+    let mut other = Hand::bound_at(config, &[]);
     exchanged(&mut other);
     assert_eq!(other.core.check(), Ok(()));
     assert!(one.core.canonical() != other.core.canonical(), "ties are broken by the id");
@@ -137,7 +137,7 @@ fn what_a_listener_does_and_has() {
         |record| record.pending[0].attempts += 1,
     ];
     for change in changes {
-        let mut changed = Hand { core: queue.core.clone(), at: queue.at };
+        let mut changed = Hand::over(queue.core.clone(), queue.at);
         listener_of(&mut changed, change);
         assert!(queue.core.canonical() != changed.core.canonical());
     }

@@ -19,7 +19,7 @@ fn violation(hand: &mut Hand, nth: u64) -> Vec<Output> {
 #[test]
 fn a_worker_is_as_old_as_its_process() {
     let mut primary = Primary::new(Config::builder().build().unwrap());
-    let started = Time::ZERO.after(100 * SECOND);
+    let started = Time::ZERO + 100 * SECOND;
     primary.handle_input(started, Input::Spawned { worker: worker(1), pid: 100 }).unwrap();
     let ages: Vec<Time> = primary.workers().map(|it| it.spawned_at).collect();
     assert_eq!(ages, [started]);
@@ -59,7 +59,7 @@ fn a_worker_is_killed_once() {
 #[test]
 fn who_says_nothing_is_reported_once() {
     let config = Config::builder().silent_after(5 * SECOND).ready_timeout(None);
-    let mut hand = Hand { core: Primary::new(config.build().unwrap()), at: Time::ZERO };
+    let mut hand = Hand::over(Primary::new(config.build().unwrap()), Time::ZERO);
     hand.tell(Input::Spawned { worker: worker(1), pid: 100 });
     assert_eq!(events(&hand.later(5 * SECOND)), ["silent"]);
     assert_eq!(events(&hand.later(100 * SECOND)), [""; 0]);
@@ -67,7 +67,7 @@ fn who_says_nothing_is_reported_once() {
 
 #[test]
 fn who_does_not_listen_is_reported_once() {
-    let mut hand = Hand::new(Config::builder().ready_timeout(Some(7 * SECOND)), &[]);
+    let mut hand = Hand::bound_at(Config::builder().ready_timeout(Some(7 * SECOND)), &[]);
     assert_eq!(events(&hand.later(7 * SECOND)), ["not_listening"]);
     assert_eq!(events(&hand.later(100 * SECOND)), [""; 0]);
 }
@@ -89,7 +89,7 @@ fn a_late_wake_gives_all_their_time_anew() {
 #[test]
 fn a_late_wake_gives_more_time_to_become_ready() {
     let key = stream(Address::Any { port: 1 });
-    let mut hand = Hand::new(Config::builder().ready_timeout(Some(7 * SECOND)), &[]);
+    let mut hand = Hand::bound_at(Config::builder().ready_timeout(Some(7 * SECOND)), &[]);
     hand.ask(1, &key);
     hand.bound(1, &name("[::]:1"));
     assert_eq!(events(&hand.later(9 * SECOND)), [""; 0]);
@@ -100,7 +100,7 @@ fn a_late_wake_gives_more_time_to_become_ready() {
 fn the_time_to_become_ready_runs_from_the_first_good_answer() {
     let keys = [1, 2].map(|port| stream(Address::Any { port }));
     let config = Config::builder().ready_timeout(Some(7 * SECOND));
-    let mut hand = Hand::new(config, &[]);
+    let mut hand = Hand::bound_at(config, &[]);
     hand.ask(1, &keys[0]);
     assert_eq!(events(&hand.later(8 * SECOND)), [""; 0], "it has no answer yet");
     hand.bound(1, &name("[::]:1"));
@@ -122,7 +122,7 @@ fn an_error_that_was_answered_kills_nobody() {
     let keys = [1, 2].map(|port| stream(Address::Any { port }));
     let config = || Config::builder().ready_timeout(Some(7 * SECOND)).workers(1);
     let refused = Input::Bound { listener: listener(1), result: Err(Errno::EADDRINUSE) };
-    let mut hand = Hand::new(config(), &[]);
+    let mut hand = Hand::bound_at(config(), &[]);
     hand.ask(1, &keys[0]);
     hand.tell(refused.clone());
     assert_eq!(events(&hand.later(100 * SECOND)), [""; 0]);
@@ -131,7 +131,7 @@ fn an_error_that_was_answered_kills_nobody() {
     assert_eq!(events(&hand.later(100 * SECOND)), [""; 0]);
 
     // One of two was good: that one is to be listened on.
-    let mut hand = Hand::new(config(), &[]);
+    let mut hand = Hand::bound_at(config(), &[]);
     hand.ask(1, &keys[0]);
     hand.ask(1, &keys[1]);
     hand.tell(refused);
@@ -144,16 +144,16 @@ fn an_error_that_was_answered_kills_nobody() {
 #[test]
 fn a_listener_that_was_given_back_need_not_be_listened_on() {
     let keys = [1, 2].map(|port| stream(Address::Any { port }));
-    let mut hand = Hand::new(Config::builder().ready_timeout(Some(7 * SECOND)), &[]);
+    let mut hand = Hand::bound_at(Config::builder().ready_timeout(Some(7 * SECOND)), &[]);
     hand.ask(1, &keys[0]);
     hand.bound(1, &name("[::]:1"));
     hand.later(5 * SECOND);
     hand.ask(1, &keys[1]);
     hand.bound(2, &name("[::]:2"));
     hand.later(SECOND);
-    hand.say(1, FromWorker::Close { listener: listener(1) });
+    hand.says(1, FromWorker::Close { listener: listener(1) });
     assert!(!events(&hand.later(6 * SECOND)).contains(&"killing"), "the other one is younger");
-    hand.say(1, FromWorker::Close { listener: listener(2) });
+    hand.says(1, FromWorker::Close { listener: listener(2) });
     assert!(!events(&hand.later(100 * SECOND)).contains(&"killing"));
 }
 
@@ -172,10 +172,10 @@ fn who_was_killed_is_not_led_out_too() {
 fn the_first_word_is_online() {
     let early = |passes: bool, msg: FromWorker| {
         let config = Config::builder().pass_listeners(passes).build().unwrap();
-        let mut hand = Hand { core: Primary::new(config), at: Time::ZERO };
+        let mut hand = Hand::over(Primary::new(config), Time::ZERO);
         hand.tell(Input::Spawned { worker: worker(1), pid: 100 });
         hand.tell(Input::Hello { worker: worker(1), codec: Codec::Node });
-        kills(&hand.say(1, msg))
+        kills(&hand.says(1, msg))
     };
     let suicide = || FromWorker::Suicide { seq: Seq::FIRST };
     assert_eq!(early(false, FromWorker::Ready), 1);
@@ -216,9 +216,9 @@ fn a_program_that_never_ran_ends_everything() {
     ] {
         let fails = |workers| {
             let config = Config::builder().workers(workers);
-            let mut hand = Hand { core: Primary::new(config.build().unwrap()), at: Time::ZERO };
+            let mut hand = Hand::over(Primary::new(config.build().unwrap()), Time::ZERO);
             if workers > 1 {
-                hand.online(1);
+                hand.online(worker(1)).unwrap();
             }
             let worker = worker(workers.into());
             let outputs = hand.tell(Input::SpawnFailed { worker, cause });
@@ -239,13 +239,13 @@ fn where_too_many_live_on_the_longest_on_its_way_out_makes_room() {
     let mut hand = Hand::serving(Config::builder().workers(3));
     for (failing, next) in [(1, 4), (2, 5), (3, 6)] {
         hand.later(2 * SECOND);
-        assert_eq!(kills(&hand.say(failing, suicide())), 0);
-        hand.online(next);
+        assert_eq!(kills(&hand.says(failing, suicide())), 0);
+        hand.online(worker(next)).unwrap();
         hand.listens(next, &key);
     }
     hand.later(2 * SECOND);
     for (failing, oldest) in [(4, 1), (5, 2)] {
-        let outputs = hand.say(failing, suicide());
+        let outputs = hand.says(failing, suicide());
         let killed = Output::Kill { worker: worker(oldest), signal: Signal::Kill };
         assert!(kills(&outputs) == 1 && outputs.contains(&killed), "{outputs:?}");
     }
@@ -262,7 +262,7 @@ fn where_too_many_live_on_the_longest_on_its_way_out_makes_room() {
 fn a_sign_of_life_that_nobody_asked_for_is_a_stray() {
     let mut hand = Hand::serving(Config::builder().max_stray_acks(2));
     let pong = |hand: &mut Hand, seq: Seq| {
-        let outputs = hand.say(1, FromWorker::Pong { ack: seq });
+        let outputs = hand.says(1, FromWorker::Pong { ack: seq });
         let is_pong = |output: &Output| matches!(output, Output::Event(Event::Pong { .. }));
         (outputs.iter().any(is_pong), kills(&outputs))
     };
@@ -300,20 +300,20 @@ fn queries_that_fail_are_forgiven_in_time() {
             backlog: 0,
             data: Vec::new(),
         };
-        (1..=count).map(|seq| kills(&hand.say(1, query(seq)))).sum()
+        (1..=count).map(|seq| kills(&hand.says(1, query(seq)))).sum()
     };
     let fail = |hand: &mut Hand, count| ask(hand, Address::Nth(99), count);
     // Port after port, and then one that is free.
     let mut hand = Hand::serving(Config::builder().workers(2));
     assert_eq!(fail(&mut hand, 1_000), 0);
     assert_eq!(hand.core.totals().stray, 1_000);
-    hand.at = hand.at.after(SECOND);
+    hand.at += SECOND;
     assert_eq!(fail(&mut hand, 10), 0);
     assert_eq!(fail(&mut hand, 1), 1);
     // Each second for hours.
     let mut hand = Hand::serving(Config::builder());
     for _ in 0..10_000 {
-        hand.at = hand.at.after(SECOND);
+        hand.at += SECOND;
         assert_eq!(fail(&mut hand, 5), 0);
     }
     // A cluster that stops refuses all, which is nobody's fault.

@@ -4,7 +4,7 @@ use super::*;
 
 /// A primary with this one listener of the operator, and a worker for each of the asks.
 fn operator(key: ListenKey, bound: SockName, workers: u32) -> Hand {
-    Hand::new(Config::builder().workers(workers).listeners(vec![key]), &[bound])
+    Hand::bound_at(Config::builder().workers(workers).listeners(vec![key]), &[bound])
 }
 
 /// One after the other, each by a worker of its own.
@@ -70,12 +70,12 @@ fn operators_listeners_go_by_their_numbers() {
 #[test]
 fn asks_have_their_limits() {
     let key = |port| stream(Address::Any { port });
-    let mut hand = Hand::new(Config::builder().max_frame(1024), &[]);
+    let mut hand = Hand::bound_at(Config::builder().max_frame(1024), &[]);
     assert_eq!(hand.ask_with(1, &key(1), vec![0; 512]), None);
     assert_eq!(hand.ask_with(1, &key(2), vec![0; 513]), Some(Err(Errno::EMSGSIZE)));
 
     // Those that are yet to be answered count.
-    let mut hand = Hand::new(Config::builder().max_listeners_per_worker(2), &[]);
+    let mut hand = Hand::bound_at(Config::builder().max_listeners_per_worker(2), &[]);
     assert_eq!(hand.ask(1, &key(1)), None);
     hand.bound(1, &name("[::]:1"));
     assert_eq!(hand.ask(1, &key(2)), None);
@@ -83,7 +83,7 @@ fn asks_have_their_limits() {
     hand.tell(Input::Bound { listener: listener(2), result: Err(Errno::EADDRINUSE) });
     assert_eq!(hand.ask(1, &key(3)), None);
 
-    let mut hand = Hand::new(Config::builder().workers(2).max_listeners(1), &[]);
+    let mut hand = Hand::bound_at(Config::builder().workers(2).max_listeners(1), &[]);
     assert_eq!(hand.ask(1, &key(1)), None);
     assert_eq!(hand.ask(2, &key(2)), Some(Err(Errno::EMFILE)));
     assert_eq!(hand.ask(2, &key(1)), None, "that one is there");
@@ -99,7 +99,7 @@ fn who_leaves_gets_no_listener() {
     let key = stream(Address::Any { port: 81 });
     let cancelled = Some(Err(Errno::ECANCELED));
     let mut hand = Hand::serving(Config::builder());
-    hand.say(1, FromWorker::Suicide { seq: Seq::FIRST });
+    hand.says(1, FromWorker::Suicide { seq: Seq::FIRST });
     assert_eq!(hand.ask(1, &key), cancelled);
 }
 
@@ -112,7 +112,7 @@ fn a_shutdown_binds_nothing_and_lets_others_help() {
         (crate::Policy::Shared, Some(Err(Errno::ECANCELED))),
     ] {
         let config = Config::builder().workers(2).policy(policy).listeners(vec![key.clone()]);
-        let mut hand = Hand::new(config, &[name("[::]:80")]);
+        let mut hand = Hand::bound_at(config, &[name("[::]:80")]);
         hand.listens(1, &key);
         assert_eq!(hand.core.is_shared(listener(1)), policy == crate::Policy::Shared);
         assert!(!hand.core.is_shared(listener(2)), "there is none");
@@ -129,12 +129,12 @@ fn a_socket_of_the_worker_itself_does_not_make_it_ready() {
     let public =
         ["/tmp/a-1001.sock", "/run/a-100.sock", "/100/tmp/a", "/tmp/a-0100", "100", "/tmp/a"];
     let listens = |path: &str, config: ConfigBuilder| {
-        let mut hand = Hand::new(config, &[]);
+        let mut hand = Hand::bound_at(config, &[]);
         let key = stream(Address::Unix(path.into()));
         assert_eq!(hand.ask(1, &key), None);
         hand.bound(1, &SockName::Unix(path.into()));
         let listening = FromWorker::Listening { listener: listener(1) };
-        let ready = events(&hand.say(1, listening)).contains(&"ready");
+        let ready = events(&hand.says(1, listening)).contains(&"ready");
         (hand, ready)
     };
     for path in public {
@@ -151,17 +151,17 @@ fn a_socket_of_the_worker_itself_does_not_make_it_ready() {
         assert_eq!(hand.ask(1, &web), None);
         hand.bound(2, &name("[::]:80"));
         let listening = FromWorker::Listening { listener: listener(2) };
-        assert!(events(&hand.say(1, listening)).contains(&"ready"));
+        assert!(events(&hand.says(1, listening)).contains(&"ready"));
         // What a program says of itself does not make it one that serves.
         let (mut hand, _) = listens(path, Config::builder().wait_ready(true));
-        assert!(!events(&hand.say(1, FromWorker::Ready)).contains(&"ready"));
+        assert!(!events(&hand.says(1, FromWorker::Ready)).contains(&"ready"));
     }
     // The operator's own path is for clients.
     let path = "/tmp/a-100";
     let key = stream(Address::Unix(path.into()));
     let listeners = Config::builder().listeners(vec![key.clone()]);
-    let mut hand = Hand::new(listeners, &[SockName::Unix(path.into())]);
+    let mut hand = Hand::bound_at(listeners, &[SockName::Unix(path.into())]);
     let granted = hand.ask(1, &key).unwrap().unwrap();
-    let said = hand.say(1, FromWorker::Listening { listener: granted });
+    let said = hand.says(1, FromWorker::Listening { listener: granted });
     assert!(events(&said).contains(&"ready"));
 }

@@ -74,7 +74,7 @@ fn declines_are_counted() {
         hand.ack(1, declines, false);
         assert_eq!(hand.core.totals().declined, declines);
         assert_eq!(hand.core.worker(worker(1)).unwrap().declined, declines);
-        let again = hand.later(*hand.core.config().cooldown_max());
+        let again = hand.later(hand.core.config().cooldown_max());
         assert_eq!(handed(&again), 1, "nobody else is there");
     }
 }

@@ -51,11 +51,11 @@ fn busy_workers_and_listeners_that_nobody_is_to_accept_from_are_no_stall() {
     hand.ack(1, 2, false);
     for _ in 0..2 {
         assert_eq!(hand.look(true), [], "it declines");
-        hand.at = hand.at.after(Duration::from_millis(1));
+        hand.at += Duration::from_millis(1);
     }
     let mut paused = Hand::serving(Config::builder().max_held(1));
     paused.incoming(1);
-    paused.say(1, FromWorker::Close { listener: listener(1) });
+    paused.says(1, FromWorker::Close { listener: listener(1) });
     paused.look(true);
     paused.later(STALLED_AFTER);
     assert_eq!(paused.look(true), [], "accepting is paused, and nobody shares it");

@@ -15,7 +15,7 @@ fn any(port: u16) -> ListenKey {
 }
 
 fn close(hand: &mut Hand, nth: u64, of: u64) -> Vec<Output> {
-    hand.say(nth, FromWorker::Close { listener: listener(of) })
+    hand.says(nth, FromWorker::Close { listener: listener(of) })
 }
 
 fn arrives(hand: &mut Hand, at: u64, conn: u64) -> Vec<Output> {
@@ -61,10 +61,10 @@ fn answers(outputs: &[Output]) -> Vec<Result<u64, Errno>> {
 
 /// One worker that serves `key` as the first listener of all.
 fn serves(key: &ListenKey, bound: &str) -> Hand {
-    let mut hand = Hand::new(Config::builder(), &[]);
+    let mut hand = Hand::bound_at(Config::builder(), &[]);
     assert_eq!(hand.ask(1, key), None);
     hand.bound(1, &name(bound));
-    hand.say(1, FromWorker::Listening { listener: listener(1) });
+    hand.says(1, FromWorker::Listening { listener: listener(1) });
     hand
 }
 
@@ -79,7 +79,7 @@ fn kept(key: &ListenKey, bound: &str) -> Hand {
 
 fn query(hand: &mut Hand, nth: u64, key: &ListenKey) -> Vec<Output> {
     let key = Box::new(key.clone());
-    hand.say(nth, FromWorker::Query { seq: Seq::FIRST, key, backlog: 7, data: vec![] })
+    hand.says(nth, FromWorker::Query { seq: Seq::FIRST, key, backlog: 7, data: vec![] })
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn a_port_probe_leaves_nothing_behind() {
 #[test]
 fn who_leaves_may_be_followed_whatever_it_closed() {
     let mut hand = serves(&any(80), "[::]:80");
-    hand.say(1, FromWorker::Suicide { seq: Seq::FIRST });
+    hand.says(1, FromWorker::Suicide { seq: Seq::FIRST });
     assert_eq!(unbinds(&close(&mut hand, 1, 1)), [0; 0]);
     let mut hand = serves(&any(80), "[::]:80");
     let outputs = hand.tell(Input::ChannelClosed { worker: worker(1) });
@@ -109,7 +109,7 @@ fn what_waits_at_a_kept_listener_is_for_the_first_back() {
     let mut hand = kept(&any(80), "[::]:80");
     assert_eq!(answers(&query(&mut hand, 1, &any(80))), [Ok(1)]);
     hand.ack(1, 1, true);
-    let outputs = hand.say(1, FromWorker::Listening { listener: listener(1) });
+    let outputs = hand.says(1, FromWorker::Listening { listener: listener(1) });
     assert_eq!((handed(&outputs), closed(&outputs)), (1, vec![]));
 }
 
@@ -156,7 +156,7 @@ fn it_stays_where_it_is_in_nobodys_way() {
 
 #[test]
 fn one_that_somebody_holds_yields_to_nobody() {
-    let mut hand = Hand::new(Config::builder().workers(2), &[]);
+    let mut hand = Hand::bound_at(Config::builder().workers(2), &[]);
     hand.ask(1, &any4(80));
     hand.bound(1, &name("0.0.0.0:80"));
     let outputs = query(&mut hand, 2, &any(80));
@@ -167,11 +167,11 @@ fn one_that_somebody_holds_yields_to_nobody() {
 
 #[test]
 fn several_make_way_for_one_and_several_wait() {
-    let mut hand = Hand::new(Config::builder().workers(2), &[]);
+    let mut hand = Hand::bound_at(Config::builder().workers(2), &[]);
     for (nth, key) in [(1, "127.0.0.1:80"), (2, "127.0.0.2:80"), (3, "127.0.0.3:81")] {
         hand.ask(1, &stream(ip(key)));
         hand.bound(nth, &name(key));
-        hand.say(1, FromWorker::Listening { listener: listener(nth) });
+        hand.says(1, FromWorker::Listening { listener: listener(nth) });
         arrives(&mut hand, nth, nth);
         close(&mut hand, 1, nth);
     }
@@ -200,7 +200,7 @@ fn a_shutdown_ends_the_waiting() {
 /// Node counts a worker's failed asks, so its next one has another index.
 #[test]
 fn a_retry_is_the_same_ask() {
-    let mut hand = Hand::new(Config::builder().workers(2), &[]);
+    let mut hand = Hand::bound_at(Config::builder().workers(2), &[]);
     hand.ask(1, &any(80));
     hand.tell(Input::Bound { listener: listener(1), result: Err(Errno::EADDRINUSE) });
     hand.ask(1, &ListenKey { index: 1, ..any(80) });
@@ -216,15 +216,15 @@ fn a_retry_is_the_same_ask() {
 
 #[test]
 fn it_goes_when_all_who_had_it_have_come_back_without_it() {
-    let mut hand = Hand::new(Config::builder().workers(2), &[]);
+    let mut hand = Hand::bound_at(Config::builder().workers(2), &[]);
     hand.listens_anew(1, &any(80), "[::]:80");
     hand.listens_anew(1, &any(81), "[::]:81");
     hand.tell(Input::ChannelClosed { worker: worker(1) });
     hand.tell(Input::Exited { worker: worker(1), status: ExitStatus::Code(1) });
     hand.later(10 * SECOND);
     // Another one that starts or leaves all the time has nothing to do with it.
-    hand.say(2, FromWorker::Suicide { seq: Seq::FIRST });
-    hand.online(3);
+    hand.says(2, FromWorker::Suicide { seq: Seq::FIRST });
+    hand.online(worker(3)).unwrap();
     assert_eq!(unbinds(&hand.later(2 * SECOND)), [0; 0], "it may ask yet");
     assert_eq!(hand.ask(3, &any(80)), Some(Ok(listener(1))));
     assert_eq!(unbinds(&hand.later(SECOND - Duration::from_nanos(1))), [0; 0]);
@@ -235,21 +235,21 @@ fn it_goes_when_all_who_had_it_have_come_back_without_it() {
 #[test]
 fn listeners_count_for_the_slot() {
     let config = Config::builder().workers(2).max_listeners_per_worker(3);
-    let mut hand = Hand::new(config, &[]);
+    let mut hand = Hand::bound_at(config, &[]);
     for port in 1..=3 {
         hand.listens_anew(1, &any(port), &alloc::format!("[::]:{port}"));
     }
     arrives(&mut hand, 1, 1);
     hand.ack(1, 1, true);
     hand.later(2 * SECOND);
-    hand.say(1, FromWorker::Suicide { seq: Seq::FIRST });
-    hand.online(3);
+    hand.says(1, FromWorker::Suicide { seq: Seq::FIRST });
+    hand.online(worker(3)).unwrap();
     let full = Some(Err(Errno::EMFILE));
     assert_eq!(hand.ask(3, &any(4)), full);
     assert_eq!(hand.ask(3, &any(2)), Some(Ok(listener(2))), "what its slot has it may have");
     assert_eq!(hand.ask(2, &any(4)), None, "others are not concerned");
     // Those of its predecessor, which nobody has any more, make room one by one.
-    hand.say(3, FromWorker::Listening { listener: listener(2) });
+    hand.says(3, FromWorker::Listening { listener: listener(2) });
     hand.tell(Input::ChannelClosed { worker: worker(1) });
     assert_eq!(unbinds(&query(&mut hand, 3, &any(5))), [1]);
     assert_eq!(unbinds(&query(&mut hand, 3, &any(6))), [3]);
@@ -261,15 +261,15 @@ fn listeners_count_for_the_slot() {
 fn listeners_of_the_operator_count_for_nobody() {
     let keys = vec![any(80), any(81)];
     let config = Config::builder().max_listeners_per_worker(3).listeners(keys.clone());
-    let mut hand = Hand::new(config, &[name("[::]:80"), name("[::]:81")]);
+    let mut hand = Hand::bound_at(config, &[name("[::]:80"), name("[::]:81")]);
     for (at, port) in (3..).zip(1..=2) {
         hand.ask(1, &any(port));
         hand.bound(at, &name(&alloc::format!("[::]:{port}")));
-        hand.say(1, FromWorker::Listening { listener: listener(at) });
+        hand.says(1, FromWorker::Listening { listener: listener(at) });
     }
     hand.later(2 * SECOND);
-    hand.say(1, FromWorker::Suicide { seq: Seq::FIRST });
-    hand.online(2);
+    hand.says(1, FromWorker::Suicide { seq: Seq::FIRST });
+    hand.online(worker(2)).unwrap();
     assert_eq!(hand.ask(2, &any(3)), None);
     for key in &keys {
         assert!(matches!(hand.ask(2, key), Some(Ok(_))), "the slot has all it may ask for");
@@ -281,7 +281,7 @@ fn listeners_of_the_operator_count_for_nobody() {
 fn the_operator_is_told_once_what_to_write() {
     let (narrow, wide) = (any4(80), any(80));
     let config = Config::builder().listeners(vec![narrow]);
-    let mut hand = Hand::new(config, &[name("0.0.0.0:80")]);
+    let mut hand = Hand::bound_at(config, &[name("0.0.0.0:80")]);
     let outputs = query(&mut hand, 1, &wide);
     assert_eq!(answers(&outputs), [Err(Errno::EADDRINUSE)]);
     assert_eq!(events(&outputs), ["bind_too_narrow"]);
@@ -294,15 +294,17 @@ fn the_operator_is_told_once_what_to_write() {
 fn a_bind_that_nobody_wants_is_told_once_all_are_ready() {
     let keys = vec![any(80), any(81)];
     let config = Config::builder().workers(2).listeners(keys.clone());
-    let mut hand = Hand::new(config, &[name("[::]:80"), name("[::]:81")]);
+    let mut hand = Hand::bound_at(config, &[name("[::]:80"), name("[::]:81")]);
     hand.listens(1, &keys[0]);
     assert_eq!(events(&hand.later(2 * SECOND)), [""; 0]);
     hand.listens(2, &keys[0]);
     assert_eq!(events(&hand.later(SECOND)), ["bind_unused"]);
     assert_eq!(events(&hand.later(100 * SECOND)), [""; 0]);
 
-    let mut hand =
-        Hand::new(Config::builder().listeners(keys.clone()), &[name("[::]:80"), name("[::]:81")]);
+    let mut hand = Hand::bound_at(
+        Config::builder().listeners(keys.clone()),
+        &[name("[::]:80"), name("[::]:81")],
+    );
     hand.listens(1, &keys[0]);
     hand.listens(1, &keys[1]);
     assert_eq!(events(&hand.later(SECOND)), [""; 0]);
@@ -311,7 +313,7 @@ fn a_bind_that_nobody_wants_is_told_once_all_are_ready() {
 #[test]
 fn a_kept_listener_is_bounded_as_others_are() {
     let config = Config::builder().max_pending(2).overflow(Overflow::Refuse);
-    let mut hand = Hand::new(config, &[]);
+    let mut hand = Hand::bound_at(config, &[]);
     hand.listens_anew(1, &any(80), "[::]:80");
     hand.tell(Input::ChannelClosed { worker: worker(1) });
     for conn in 1..=2 {

@@ -7,7 +7,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const WANTS: [Errno; 4] = [Errno::EMFILE, Errno::ENFILE, Errno::EAGAIN, Errno::ENOMEM];
 
 fn starting(config: ConfigBuilder) -> Hand {
-    let mut hand = Hand { core: Primary::new(config.build().unwrap()), at: Time::ZERO };
+    let mut hand = Hand::over(Primary::new(config.build().unwrap()), Time::ZERO);
     while hand.core.poll_output().is_some() {}
     hand
 }
@@ -49,7 +49,7 @@ fn it_is_tried_again_for_ever_counts_for_nothing_and_is_told_once() {
         }
         assert_eq!(spans[..5], [100, 200, 400, 800, 1_000]);
         assert!(spans[5..].iter().all(|&span| span == 1_000));
-        hand.online(101);
+        hand.online(worker(101)).unwrap();
         let one = hand.core.workers().next().unwrap();
         assert_eq!((one.restarts, one.last_exit), (0, None));
     }
@@ -63,7 +63,7 @@ fn a_start_that_succeeds_or_fails_otherwise_ends_the_want() {
     assert_eq!(hand.waits(), SECOND / 10);
     hand.fails(2, Errno::EMFILE);
     assert_eq!(hand.waits(), SECOND / 5);
-    hand.online(3);
+    hand.online(worker(3)).unwrap();
     hand.tell(Input::ChannelClosed { worker: worker(3) });
     let status = ExitStatus::Code(1);
     assert!(
@@ -79,7 +79,7 @@ fn a_start_that_succeeds_or_fails_otherwise_ends_the_want() {
     hand.waits();
     assert_eq!(events(&hand.fails(6, Errno::EAGAIN)), ["spawn_failed"]);
     assert_eq!(hand.waits(), SECOND / 10);
-    hand.online(7);
+    hand.online(worker(7)).unwrap();
     assert_eq!(hand.core.workers().next().unwrap().restarts, 2, "tries are no restarts");
 }
 

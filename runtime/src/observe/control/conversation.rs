@@ -74,7 +74,7 @@ impl Conversation {
             is_closing: false,
             awaits_end: false,
             deadline: None,
-            idle_until: now.after(IDLE),
+            idle_until: now + IDLE,
         }
     }
 
@@ -136,7 +136,7 @@ impl Conversation {
                     if self.input.is_empty() {
                         self.deadline = None;
                     } else {
-                        self.deadline.get_or_insert(now.after(PATIENCE));
+                        self.deadline.get_or_insert(now + PATIENCE);
                     }
                     return Step::Wait;
                 }
@@ -148,7 +148,7 @@ impl Conversation {
     /// Answers the request that was given out.
     pub(super) fn answer(&mut self, answer: &impl Serialize, now: Time) -> Step {
         self.is_asking = false;
-        self.idle_until = now.after(IDLE);
+        self.idle_until = now + IDLE;
         let Ok(line) = serde_json::to_vec(answer) else { return Step::Over };
         self.output.extend_from_slice(&line);
         self.output.push(b'\n');
@@ -180,11 +180,11 @@ impl Conversation {
             match send(self.fd.as_raw_fd(), rest, flags) {
                 Ok(count) => {
                     self.sent += count;
-                    self.deadline = Some(now.after(PATIENCE));
+                    self.deadline = Some(now + PATIENCE);
                 }
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => {
-                    self.deadline.get_or_insert(now.after(PATIENCE));
+                    self.deadline.get_or_insert(now + PATIENCE);
                     return Step::Wait;
                 }
                 Err(_) => return Step::Over,

@@ -133,7 +133,7 @@ fn who_is_owed_much_is_not_read() {
     let mut channel = new(None, &config());
     let mut bytes = Vec::new();
     wire::encode_hello(&mut bytes);
-    wire::encode(&FromWorker::Online, 1 << 20, &mut bytes).unwrap();
+    wire::encode(&FromWorker::Online, wire::MAX_FRAME_DEFAULT, &mut bytes).unwrap();
     worker.write_all(&bytes).unwrap();
     let heard = |channel: &mut WorkerChannel| {
         let mut count = 0;

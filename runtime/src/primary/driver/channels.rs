@@ -25,7 +25,7 @@ impl PrimaryDriver {
                         events.write(&line.finish());
                     }
                     // That is what it is asked for.
-                    None if *core.config().wait_ready() && *json == "\"ready\"" => {}
+                    None if core.config().wait_ready() && *json == "\"ready\"" => {}
                     None => unheard = true,
                 }
             }

@@ -177,7 +177,7 @@ impl PrimaryDriver {
     }
 
     fn retry_later(&mut self) {
-        self.retry_at.get_or_insert(self.now.after(RETRY));
+        self.retry_at.get_or_insert(self.now + RETRY);
     }
 
     /// Tries again whatever failed for want of descriptors or memory.
@@ -238,7 +238,7 @@ impl PrimaryDriver {
         let Some(welcome) = self.welcome else { return };
         let ready = self.core.workers().filter(|worker| worker.life == Life::Ready);
         let pids: Vec<i32> = ready.filter_map(|worker| worker.pid).collect();
-        if pids.len() < *self.core.config().workers() as usize {
+        if pids.len() < self.core.config().workers() as usize {
             return;
         }
         self.welcome = None;

@@ -40,7 +40,7 @@ impl PrimaryDriver {
             self.input(Input::Queue { listener, waiting: waiting.contains(&listener) });
         }
         self.carry_out();
-        self.look_at = self.now.after(if quiet && !busy { QUIET } else { STALLED_AFTER });
+        self.look_at = self.now + if quiet && !busy { QUIET } else { STALLED_AFTER };
     }
 
     /// Those of these listeners that hold a connection, which makes them readable (accept(2)).

@@ -71,7 +71,7 @@ impl PrimaryDriver {
         if let Some(control) = &mut control {
             control.limit_clients(clients);
         }
-        let variables = match (setup.codec, *config.pass_listeners()) {
+        let variables = match (setup.codec, config.pass_listeners()) {
             (_, true) => ChannelVariables::NodeChild,
             (Some(Codec::Native), _) => ChannelVariables::Native,
             (Some(Codec::Node), _) => ChannelVariables::Node,

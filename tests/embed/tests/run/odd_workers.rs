@@ -15,7 +15,7 @@ use roundel_tests::programs::observe::{alone, cpu_time, eventually, open_fds};
 use crate::cluster::{Cluster, channel_of_this_worker, connect, example, role, unprivileged};
 use crate::kernel::send;
 
-const MAX_FRAME: u32 = 1 << 20;
+const MAX_FRAME: u32 = wire::MAX_FRAME_DEFAULT;
 
 fn encode(msg: &FromWorker, bytes: &mut Vec<u8>) {
     wire::encode(msg, MAX_FRAME, bytes).unwrap();

@@ -28,7 +28,7 @@ pub(super) struct Listener {
 
 impl LifeModel {
     pub(super) fn on_close(&mut self, worker: WorkerId, listener: ListenerId) {
-        let shared = *self.config.policy() == Policy::Shared || *self.config.pass_listeners();
+        let shared = self.config.policy() == Policy::Shared || self.config.pass_listeners();
         let Some(member) = self.members.get(&worker).filter(|member| !member.exited) else {
             return;
         };
@@ -48,7 +48,7 @@ impl LifeModel {
 
     pub(super) fn on_unbind(&mut self, listener: ListenerId) {
         let now = self.now;
-        let unheld_timeout = *self.config.unheld_timeout();
+        let unheld_timeout = self.config.unheld_timeout();
         let stopping = self.stopping;
         let makes_room = self.makes_room(listener);
         let Some(record) = self.listeners.get_mut(&listener) else { return };
@@ -77,7 +77,7 @@ impl LifeModel {
         let count = self.listeners.values().filter(counts).count();
         let its_alone = |it: &Listener| it.slots.iter().eq([&slot]);
         self.listeners.get(&listener).is_some_and(its_alone)
-            && count >= *self.config.max_listeners_per_worker() as usize
+            && count >= self.config.max_listeners_per_worker() as usize
     }
 
     pub(super) fn review_listeners(&mut self) {
@@ -85,7 +85,7 @@ impl LifeModel {
             return;
         }
         let now = self.now;
-        let unheld_timeout = *self.config.unheld_timeout();
+        let unheld_timeout = self.config.unheld_timeout();
         // One that lives on without its channel has its replacement for that.
         let settled = |m: &WorkerModel| m.stage == Stage::Staying && m.asked;
         let may_come = |m: &WorkerModel| !(settled(m) || m.closed && m.replaced);

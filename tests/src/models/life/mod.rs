@@ -75,7 +75,7 @@ pub struct LifeModel {
 impl LifeModel {
     /// The reference for a primary with this configuration.
     pub fn new(config: Config) -> Self {
-        let places = (0..*config.workers()).map(|_| Place::default()).collect();
+        let places = (0..config.workers()).map(|_| Place::default()).collect();
         LifeModel {
             config,
             now: Time::ZERO,
@@ -160,10 +160,10 @@ impl LifeModel {
             Input::Wake => {
                 // What nobody was there to act on is late, and what follows from it as well.
                 let late = deadline.map_or(Duration::ZERO, |first| now.since(first.at));
-                self.must_stop_by = self.must_stop_by.map(|by| by.after(late));
+                self.must_stop_by = self.must_stop_by.map(|by| by + late);
             }
             Input::Command(Command::Stop) if self.must_stop_by.is_none() => {
-                self.must_stop_by = Some(now.after(*self.config.drain_timeout()));
+                self.must_stop_by = Some(now + self.config.drain_timeout());
                 self.stop_deadline = self.must_stop_by;
             }
             Input::Command(Command::Stop | Command::StopNow) => {
@@ -223,16 +223,16 @@ impl LifeModel {
     fn on_signal(&mut self, worker: WorkerId, signal: Signal) {
         let now = self.now;
         let config = &self.config;
-        let timeout = *config.drain_timeout();
+        let timeout = config.drain_timeout();
         let Some(member) = self.members.get(&worker) else { return };
         let before = (timeout / 4).min(Duration::from_secs(2));
-        let own = member.leaves_since.map(|since| since.after(timeout));
+        let own = member.leaves_since.map(|since| since + timeout);
         let deadline = own.into_iter().chain(self.stop_deadline).min();
         let near = deadline.is_some_and(|at| at.since(now) <= before);
-        let asked_for = *config.stop_signal() == Some(StopSignal::Signal(signal));
+        let asked_for = config.stop_signal() == Some(StopSignal::Signal(signal));
         let told = member.told_now && (asked_for || !member.spoke);
         let idle = member.idle_since.filter(|_| member.counted_now == Some(Some(0)));
-        let untold = *config.pass_listeners() && config.stop_signal().is_none();
+        let untold = config.pass_listeners() && config.stop_signal().is_none();
         let lingers = idle.is_some_and(|since| {
             member.had && config.linger().is_some_and(|linger| now.since(since) >= linger)
         });
@@ -250,7 +250,7 @@ impl LifeModel {
             return;
         }
         let idle = member.idle_since.filter(|_| member.counted_now == Some(Some(0)));
-        let linger = *self.config.linger();
+        let linger = self.config.linger();
         if idle.zip(linger).is_none_or(|(since, linger)| self.now.since(since) < linger) {
             self.fault(Property::Leaving, format!("{worker} is disconnected at {}", self.now));
         }
@@ -353,8 +353,8 @@ impl LifeModel {
         }
         // A kill takes effect at once, but for processes that are stuck in the kernel: those are
         // let go of after a fence and another wait.
-        let slack = *self.config.shutdown_read_timeout() * 2 + Duration::from_millis(1);
-        let overdue = self.must_stop_by.is_some_and(|by| self.now > by.after(slack));
+        let slack = self.config.shutdown_read_timeout() * 2 + Duration::from_millis(1);
+        let overdue = self.must_stop_by.is_some_and(|by| self.now > by + slack);
         if overdue && !self.stopped && self.is_wake {
             self.must_stop_by = None;
             self.fault(Property::Shutdown, "the shutdown goes on after its deadline");

@@ -80,11 +80,11 @@ impl LifeModel {
     /// budget lasts, and each time counts.
     pub(super) fn on_suicide(&mut self, worker: WorkerId) {
         let now = self.now;
-        let barred = self.stopping || *self.config.respawn() == Respawn::Never;
-        let period = *self.config.restart_period();
+        let barred = self.stopping || self.config.respawn() == Respawn::Never;
+        let period = self.config.restart_period();
         let Some(member) = self.members.get_mut(&worker) else { return };
         let early = member.ready_at.is_some_and(|at| now.since(at) < Duration::from_secs(1));
-        let counts = *self.config.pass_listeners() && early && !member.replaced && !barred;
+        let counts = self.config.pass_listeners() && early && !member.replaced && !barred;
         if let Some(place) = self.places.get_mut(member.slot.0 as usize)
             && counts
             && member.stage != Stage::Leaving
@@ -93,7 +93,7 @@ impl LifeModel {
             place.failures.push(now);
             place.awaits_end = true;
             // Its replacement may have to wait for a place, but not for a delay.
-            member.replaced = place.failures.len() <= *self.config.restart_intensity() as usize;
+            member.replaced = place.failures.len() <= self.config.restart_intensity() as usize;
         }
     }
 
@@ -106,7 +106,7 @@ impl LifeModel {
     /// Nothing was to be had for a start: the slot waits for the first delay at least, and nothing
     /// is counted.
     pub(super) fn on_want(&mut self, worker: WorkerId) {
-        let not_before = self.now.after(*self.config.respawn_delay());
+        let not_before = self.now + self.config.respawn_delay();
         let Some(member) = self.members.remove(&worker) else { return };
         if let Some(place) = self.places.get_mut(member.slot.0 as usize)
             && !member.replaced
@@ -119,8 +119,8 @@ impl LifeModel {
     /// A worker's process is gone: notes by when its slot may have another.
     pub(super) fn on_end(&mut self, worker: WorkerId) {
         let now = self.now;
-        let period = *self.config.restart_period();
-        let (first, max) = (*self.config.respawn_delay(), *self.config.respawn_delay_max());
+        let period = self.config.restart_period();
+        let (first, max) = (self.config.respawn_delay(), self.config.respawn_delay_max());
         let Some(member) = self.members.get_mut(&worker) else { return };
         let repeated = std::mem::replace(&mut member.exited, true);
         let (ready_at, accepted, slot) = (member.ready_at, member.accepted, member.slot);
@@ -145,11 +145,11 @@ impl LifeModel {
             delay = (delay * 2).min(max);
         }
         place.streak += 1;
-        place.not_before = Some(now.after(delay));
+        place.not_before = Some(now + delay);
     }
 
     pub(super) fn review_budget(&mut self) {
-        let intensity = *self.config.restart_intensity() as usize;
+        let intensity = self.config.restart_intensity() as usize;
         let now = self.now;
         let mut wrong = Vec::new();
         for (slot, place) in self.places.iter_mut().enumerate() {

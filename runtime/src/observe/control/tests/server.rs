@@ -34,7 +34,7 @@ fn requests_come_out_one_by_one() {
     assert_eq!(primary.ready(id), Some(Request::Stop));
     primary.reply(id, &2);
     assert_eq!(primary.ready(id), None);
-    assert_eq!(primary.server.deadline(), Some(primary.now.after(Duration::from_secs(10))));
+    assert_eq!(primary.server.deadline(), Some(primary.now + Duration::from_secs(10)));
     stream.write_all(b"and\":\"status\"}\n").unwrap();
     assert_eq!(primary.ready(id), Some(Request::Status));
     assert_eq!(primary.server.deadline(), None);
@@ -104,15 +104,15 @@ fn a_begun_request_must_end_in_time() {
     let (mut stream, id) = primary.connect();
     let (_idle, idle) = primary.connect();
     let idle_until = primary.server.deadline().unwrap();
-    assert_eq!(idle_until, primary.now.after(IDLE));
+    assert_eq!(idle_until, primary.now + IDLE);
     assert_eq!(primary.ready(id), None);
-    let deadline = primary.now.after(Duration::from_secs(10));
+    let deadline = primary.now + Duration::from_secs(10);
     // Going on with it does not move the deadline.
     for byte in b"{\"command\":" {
         stream.write_all(&[*byte]).unwrap();
         assert_eq!(primary.ready(id), None);
         assert_eq!(primary.server.deadline(), Some(deadline));
-        primary.now = primary.now.after(Duration::from_millis(100));
+        primary.now += Duration::from_millis(100);
     }
     assert_eq!(primary.server.expire(Time::from_nanos(deadline.as_nanos() - 1)), []);
     assert_eq!(primary.server.expire(deadline), [id]);
@@ -134,7 +134,7 @@ fn a_slow_reader_holds_up_nobody() {
     let mut got = Vec::new();
     let mut chunk = [0; 64 * 1024];
     while got.last() != Some(&b'\n') {
-        primary.now = primary.now.after(Duration::from_secs(1));
+        primary.now += Duration::from_secs(1);
         let count = stream.read(&mut chunk).unwrap();
         got.extend_from_slice(&chunk[..count]);
         if primary.server.wants_write(id) == Some(true) {
@@ -153,7 +153,7 @@ fn a_slow_reader_holds_up_nobody() {
     assert_eq!(primary.ready(id), Some(Request::Status));
     primary.reply(id, &long);
     let deadline = primary.server.deadline().unwrap();
-    assert_eq!(deadline, primary.now.after(Duration::from_secs(10)));
+    assert_eq!(deadline, primary.now + Duration::from_secs(10));
     assert_eq!(primary.ready(id), None);
     assert_eq!(primary.server.expire(deadline), [id]);
     let text = read_all(&mut stream);
@@ -193,7 +193,7 @@ fn the_newest_takes_the_place_of_who_asks_for_nothing_for_longest() {
     primary.reply(clients[0].1, &Stopping::YES);
     clients[1].0.write_all(b"{").unwrap();
     assert_eq!(primary.ready(clients[1].1), None);
-    primary.now = primary.now.after(Duration::from_secs(1));
+    primary.now += Duration::from_secs(1);
     clients[2].0.write_all(b"{\"command\":\"status\"}\n").unwrap();
     assert_eq!(primary.ready(clients[2].1), Some(Request::Status));
     primary.reply(clients[2].1, &"all");
@@ -224,7 +224,7 @@ fn who_asks_for_nothing_is_closed_after_a_while_unless_it_waits_for_the_end() {
     waiting.write_all(b"{\"command\":\"stop\"}\n").unwrap();
     assert_eq!(primary.ready(waits), Some(Request::Stop));
     primary.reply(waits, &Stopping::YES);
-    let due = primary.now.after(IDLE);
+    let due = primary.now + IDLE;
     assert_eq!(primary.server.deadline(), Some(due));
     assert_eq!(primary.server.expire(Time::from_nanos(due.as_nanos() - 1)), []);
     assert_eq!(primary.server.expire(due), [id]);
@@ -242,7 +242,7 @@ fn answers_that_nobody_reads_take_bounded_memory() {
         let (mut stream, id) = primary.connect();
         stream.write_all(b"{\"command\":\"status\"}\n").unwrap();
         assert_eq!(primary.ready(id), Some(Request::Status));
-        primary.now = primary.now.after(Duration::from_millis(1));
+        primary.now += Duration::from_millis(1);
         primary.reply(id, &long);
         assert!(!primary.is_gone(id));
         clients.push((stream, id));
