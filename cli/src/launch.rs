@@ -31,13 +31,18 @@ pub struct Adapter {
     pub demo_worker: fn(u32) -> io::Result<ExitCode>,
 }
 
+/// Says a line on standard error, in one write(2): the primary and its workers share it.
+pub(crate) fn say(line: &str) {
+    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
+}
+
 /// The whole of a binary: reads the command line and does what it says.
 pub fn main(adapter: Adapter) -> ExitCode {
     let mut args = std::env::args_os().skip(1);
     if args.next().is_some_and(|first| first == DEMO_WORKER) {
         let count = args.next().and_then(|count| count.to_str()?.parse().ok());
         return (adapter.demo_worker)(count.unwrap_or(1)).unwrap_or_else(|error| {
-            let _ = writeln!(io::stderr(), "roundel demo worker: {error}");
+            say(&format!("roundel demo worker: {error}"));
             ExitCode::FAILURE
         });
     }
@@ -88,7 +93,7 @@ fn prepare(adapter: Adapter, words: Vec<OsString>) -> Result<Resolved, Refusal> 
     let resolved = program::resolve(words, Surroundings::own()?)?;
     for hook in &resolved.hooks {
         // No thread may be there yet when the signals are taken over, so none writes this.
-        let _ = writeln!(io::stderr(), "{}: {}: runs {}", adapter.name, hook.name, hook.script);
+        say(&format!("{}: {}: runs {}", adapter.name, hook.name, hook.script));
         hook.run()?;
     }
     Ok(resolved)
@@ -137,7 +142,7 @@ fn fail(adapter: Adapter, words: &str) -> Exit {
             console.flush();
         }
         Err(_) => {
-            let _ = writeln!(io::stderr(), "{}: {words}", adapter.name);
+            say(&format!("{}: {words}", adapter.name));
         }
     }
     Exit::Failure

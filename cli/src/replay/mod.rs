@@ -12,8 +12,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use roundel_core::journal::{Ending, Replay, Step};
-
 use roundel_runtime::exit::Exit;
+
+use crate::launch::say;
 use summary::Summary;
 
 /// How often a terminal is told how far it is.
@@ -26,7 +27,7 @@ const PROGRESS: Duration = Duration::from_secs(1);
 /// [`Exit::Usage`] if there is no such file; else [`Exit::Failure`].
 pub(crate) fn run(name: &str, path: &Path, as_diagram: bool) -> Exit {
     let say = |words: &str| {
-        let _ = writeln!(io::stderr(), "{name}: {}: {words}", path.display());
+        say(&format!("{name}: {}: {words}", path.display()));
     };
     let file = match File::open(path) {
         Ok(file) => file,
@@ -45,7 +46,7 @@ pub(crate) fn run(name: &str, path: &Path, as_diagram: bool) -> Exit {
         // The reader has had enough.
         Err(Fault::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Stopped,
         Err(Fault::Output(error)) => {
-            let _ = writeln!(io::stderr(), "{name}: standard output: {error}");
+            say(&format!("{name}: standard output: {error}"));
             Exit::Failure
         }
         Err(Fault::Journal(cause)) => {
