@@ -3,8 +3,16 @@
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use roundel_runtime::unix::sock_diag::{Names, count};
+
+/// Each test takes it: between fork and exec a child of one of them has the descriptors of all.
+static TURN: Mutex<()> = Mutex::new(());
+
+fn turn() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// How many connections the group of this process has by these names.
 fn open(names: &Names) -> Option<u32> {
@@ -38,18 +46,21 @@ fn counted(at: &str, to: &[&str]) {
 
 #[test]
 fn of_one_address() {
+    let _turn = turn();
     counted("127.0.0.1:0", &["127.0.0.1"]);
     counted("[::1]:0", &["::1", "::1"]);
 }
 
 #[test]
 fn of_any_address() {
+    let _turn = turn();
     counted("0.0.0.0:0", &["127.0.0.1", "127.0.0.2"]);
     counted("[::]:0", &["::1", "127.0.0.1"]);
 }
 
 #[test]
 fn of_another_address_they_are_anothers() {
+    let _turn = turn();
     let listeners = ["127.0.0.1:0", "127.0.0.1:0"].map(|at| TcpListener::bind(at).unwrap());
     let [one, other] = listeners;
     let mut names = Names::default();
@@ -62,6 +73,7 @@ fn of_another_address_they_are_anothers() {
 
 #[test]
 fn of_a_path() {
+    let _turn = turn();
     let dir = std::env::temp_dir().join(format!("roundel-diag-{}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
     let path = dir.join("socket");
@@ -82,6 +94,7 @@ fn of_a_path() {
 
 #[test]
 fn of_an_abstract_name() {
+    let _turn = turn();
     use std::os::linux::net::SocketAddrExt;
     use std::os::unix::net::SocketAddr as Name;
     let at = |name: &str| {
@@ -105,6 +118,7 @@ fn of_an_abstract_name() {
 /// Before and after it is reaped: that nobody knows would be said to the operator.
 #[test]
 fn of_a_process_that_has_ended_there_are_none() {
+    let _turn = turn();
     use std::os::unix::process::CommandExt;
     let mut names = Names::default();
     names.add(&OwnedFd::from(TcpListener::bind("127.0.0.1:0").unwrap()));
