@@ -90,8 +90,8 @@ macro_rules! config {
             use core::ops::RangeInclusive;
 
             $($(
-            #[doc = concat!("The bounds of [`Config::", stringify!($name), "`](crate::Config::")]
-            #[doc = concat!(stringify!($name), "): `", stringify!($range), "`.")]
+            #[doc = concat!("`", stringify!($range), "`, of")]
+            #[doc = concat!("[this field](crate::Config::", stringify!($name), ").")]
             pub const fn $name() -> RangeInclusive<$type> {
                 $range
             })?)*
