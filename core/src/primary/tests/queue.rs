@@ -78,3 +78,30 @@ fn declines_are_counted() {
         assert_eq!(handed(&again), 1, "nobody else is there");
     }
 }
+
+/// What doubles does not overflow, and the end of time is not passed.
+#[test]
+fn spans_may_be_as_long_as_there_are() {
+    let config = Config::builder()
+        .listeners(vec![stream(Address::Any { port: 80 })])
+        .cooldown(Duration::MAX)
+        .cooldown_max(Duration::MAX)
+        .respawn_delay(Duration::MAX)
+        .respawn_delay_max(Duration::MAX)
+        .drain_timeout(Duration::MAX);
+    let mut hand = Hand::new(config.clone().build().unwrap()).unwrap();
+    let [first] = hand.ready(1).unwrap()[..] else { panic!() };
+    hand.arrive(hand.listeners()[0]).unwrap();
+    let [handoff] = hand.handoffs()[..] else { panic!() };
+    hand.answer(handoff, false).unwrap();
+    assert_eq!(hand.handoffs(), [], "it cools down for ever");
+    hand.die(first).unwrap();
+    hand.pass(Duration::from_secs(1)).unwrap();
+    assert_eq!(hand.ready(1).unwrap(), [], "its slot waits for ever");
+    // Nor where resources are wanting for a start.
+    let mut hand = Hand::new(config.build().unwrap()).unwrap();
+    let cause = SpawnError::Other(Errno::EAGAIN);
+    hand.input(Input::SpawnFailed { worker: worker(1), cause }).unwrap();
+    hand.pass(Duration::from_secs(1)).unwrap();
+    assert_eq!(hand.primary().poll_timeout().map(|it| it.at), Some(Time::from_nanos(u64::MAX)));
+}
