@@ -28,8 +28,10 @@ pub fn run(count: u32) -> io::Result<ExitCode> {
         loop {
             match worker.try_accept_any(&web) {
                 Ok((_, connection)) => {
-                    let (stream, leaves) = (Async::new_nonblocking(connection)?, leaves.clone());
-                    tasks.spawn(async move { serve(&stream, leaves).await }).detach();
+                    let leaves = leaves.clone();
+                    let client =
+                        async { serve(&Async::new_nonblocking(connection)?, leaves).await };
+                    tasks.spawn(client).detach();
                     // After the others: who comes meanwhile may go to another worker.
                     yield_now().await;
                 }
