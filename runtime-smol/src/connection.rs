@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use async_io::Async;
 use futures_lite::io::{AsyncRead, AsyncWrite};
@@ -25,11 +25,14 @@ pub struct Connection {
     /// Made when there is first something to wait for: many a connection is answered at once.
     watch: Option<Watch>,
     connection: Arc<worker::Connection>,
+    /// Whether the next read, or write, waits first: it would block, as the last one did, or did
+    /// less than it might have. That saves a system call for each wait.
+    waits: [bool; 2],
 }
 
 impl Connection {
     pub(crate) fn new(connection: worker::Connection) -> Connection {
-        Connection { watch: None, connection: Arc::new(connection) }
+        Connection { watch: None, connection: Arc::new(connection), waits: [false; 2] }
     }
 
     /// The client's address; a unix client usually has an empty path.
@@ -83,7 +86,7 @@ impl Connection {
 
     #[expect(clippy::expect_used, reason = "the only other holder is dropped before")]
     fn into_inner(self) -> worker::Connection {
-        let Connection { watch, connection } = self;
+        let Connection { watch, connection, .. } = self;
         drop(watch);
         Arc::into_inner(connection).expect("nobody else has the connection")
     }
@@ -95,26 +98,40 @@ impl Connection {
         }
     }
 
-    /// Tries until it would block, and is woken when it would not.
+    /// Acts on so many bytes, when it may not block.
     fn poll_io(
         &mut self,
         cx: &mut Context<'_>,
-        ready: fn(&Watch, &mut Context<'_>) -> Poll<io::Result<()>>,
+        way: Way,
+        count: usize,
         mut act: impl FnMut(&worker::Connection) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         loop {
+            if self.waits[way as usize] {
+                let watch = self.watch()?;
+                ready!(match way {
+                    Way::Read => watch.poll_readable(cx),
+                    Way::Write => watch.poll_writable(cx),
+                })?;
+            }
             match act(&self.connection) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    match ready(self.watch()?, cx) {
-                        Poll::Ready(result) => result?,
-                        Poll::Pending => return Poll::Pending,
-                    }
+                    self.waits[way as usize] = true;
                 }
-                result => return Poll::Ready(result),
+                result => {
+                    self.waits[way as usize] = result.as_ref().is_ok_and(|done| *done < count);
+                    return Poll::Ready(result);
+                }
             }
         }
     }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    Read,
+    Write,
 }
 
 impl AsFd for Connection {
@@ -153,7 +170,7 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        self.get_mut().poll_io(cx, Watch::poll_readable, |mut it| it.read(buffer))
+        self.get_mut().poll_io(cx, Way::Read, buffer.len(), |mut it| it.read(buffer))
     }
 }
 
@@ -163,7 +180,7 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.get_mut().poll_io(cx, Watch::poll_writable, |mut it| it.write(bytes))
+        self.get_mut().poll_io(cx, Way::Write, bytes.len(), |mut it| it.write(bytes))
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -11,3 +11,24 @@
 mod client;
 pub mod on_mio;
 pub mod on_smol;
+
+use std::io;
+use std::time::Duration;
+
+use smol::LocalExecutor;
+
+type Tasks = LocalExecutor<'static>;
+
+/// Until a worker tries again that accepts by itself and had no descriptor for it.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Has clients come until nobody will, and until nobody is left.
+fn serve_all(tasks: &Tasks, comes: impl Future<Output = io::Result<()>>) -> io::Result<()> {
+    smol::block_on(async {
+        tasks.run(comes).await?;
+        while !tasks.is_empty() {
+            tasks.tick().await;
+        }
+        Ok(())
+    })
+}

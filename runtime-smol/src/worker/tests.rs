@@ -260,6 +260,24 @@ fn a_connection_waits_for_its_client() {
     echo.join().unwrap();
 }
 
+/// It is asked for when it is there: to try after a read that took all would be for nothing.
+#[test]
+fn after_a_short_read_the_next_one_waits_first() {
+    let (mut primary, _worker, web) = serving();
+    let (mut client, ours) = connection();
+    primary.hand_over(1, &[&ours]);
+    let mut served = block_on(web.accept()).unwrap().unwrap();
+    client.write_all(b"abcd").unwrap();
+    let mut buffer = [0; 3];
+    assert_eq!(block_on(served.read(&mut buffer)).unwrap(), 3);
+    assert_eq!(try_now(served.read(&mut buffer)).unwrap().unwrap(), 1, "not after a full one");
+    client.write_all(b"ef").unwrap();
+    drop(client);
+    assert!(try_now(served.read(&mut buffer)).is_none());
+    assert_eq!(block_on(served.read(&mut buffer)).unwrap(), 2, "what was there before it waited");
+    assert_eq!(block_on(served.read(&mut buffer)).unwrap(), 0);
+}
+
 #[test]
 fn a_panic_on_another_thread_with_the_channel_full_ends_the_waiting() {
     let (primary, worker, web) = serving();

@@ -1,15 +1,12 @@
 use super::*;
 
-/// The request, the lengths of its head and body, and its delay in milliseconds.
-fn found(text: &str) -> (Request, usize, usize, u128) {
-    let now = Instant::now();
-    let found = parse(text.as_bytes(), now).unwrap();
-    let (request, head, body, at) = found.unwrap_or_else(|| panic!("{text:?} is not whole"));
-    (request, head, body, (at - now).as_millis())
+/// The request, and the length of its head and body.
+fn found(text: &str) -> (Request, usize) {
+    parse(text.as_bytes()).unwrap_or_else(|| panic!("{text:?} is not whole"))
 }
 
 fn then(text: &str) -> Then {
-    found(text).0.2
+    found(text).0.3
 }
 
 #[test]
@@ -22,8 +19,8 @@ fn routes() {
         ("/crash", 0, Then::Crash),
         ("/exit?code=7", 0, Then::Exit(7)),
     ] {
-        let (request, _, _, delay) = found(&format!("GET {path} HTTP/1.1\r\n\r\n"));
-        assert_eq!((request, delay), (("200 OK", true, then), ms), "{path}");
+        let (request, ..) = found(&format!("GET {path} HTTP/1.1\r\n\r\n"));
+        assert_eq!(request, ("200 OK", true, ms, then), "{path}");
     }
     for path in ["/sleep?ms=60001", "/sleep", "/exit?code=256", "/nothing"] {
         assert_eq!(route(path), ("404 Not Found", 0, Then::Next), "{path}");
@@ -45,13 +42,17 @@ fn bodies_and_what_is_no_request() {
     const BAD: &str = "400 Bad Request";
     const TOO_LONG: &str = "431 Request Header Fields Too Large";
     let head = found("HEAD / HTTP/1.1\r\nContent-Length: 12\r\n\r\n");
-    assert_eq!(head, (("200 OK", false, Then::Next), 39, 12, 0));
-    let parse = |text: &str| parse(text.as_bytes(), Instant::now()).map(|found| found.is_some());
-    let with = |header: &str| parse(&format!("GET / HTTP/1.1\r\n{header}\r\n\r\n"));
-    assert_eq!(with("Transfer-Encoding: chunked"), Err("411 Length Required"));
-    assert_eq!(with("Content-Length: 99999999999999999999"), Err(BAD));
-    assert_eq!(parse("\x16\x03\x01 hello"), Err(BAD));
-    assert_eq!(parse(&format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(MAX_HEAD))), Err(TOO_LONG));
-    assert_eq!(with("X: x\r\n".repeat(100).trim_end()), Err(TOO_LONG));
-    assert_eq!(parse("GET / HT"), Ok(false));
+    assert_eq!(head, (("200 OK", false, 0, Then::Next), 39 + 12));
+    let status = |text: &str| {
+        let (request, length) = found(text);
+        assert_eq!((request.3, length), (Then::Linger, text.len()));
+        request.0
+    };
+    let with = |header: &str| status(&format!("GET / HTTP/1.1\r\n{header}\r\n\r\n"));
+    assert_eq!(with("Transfer-Encoding: chunked"), "411 Length Required");
+    assert_eq!(with("Content-Length: 99999999999999999999"), BAD);
+    assert_eq!(status("\x16\x03\x01 hello"), BAD);
+    assert_eq!(status(&format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(MAX_HEAD))), TOO_LONG);
+    assert_eq!(with("X: x\r\n".repeat(100).trim_end()), TOO_LONG);
+    assert_eq!(parse(b"GET / HT"), None);
 }
