@@ -11,7 +11,7 @@ use roundel_core::{ConnId, Seq, Slot, Time};
 
 use super::bounds::MAX_WORKERS;
 use super::process::{Down, Process, State, Up};
-use super::reference::Member;
+use super::reference::WorkerModel;
 use super::world::World;
 
 /// Two independent hashes of the same input, 64 bits each: every piece is mixed in by a
@@ -240,13 +240,13 @@ impl View<'_> {
     }
 
     /// The place of what has this number among what is in flight, counted from 1.
-    fn place(member: Option<&Member>, seq: Seq) -> usize {
+    fn place(member: Option<&WorkerModel>, seq: Seq) -> usize {
         let in_flight = member.map(|member| member.in_flight.as_slice()).unwrap_or_default();
         in_flight.iter().position(|in_flight| in_flight.0 == seq).map_or(0, |at| at + 1)
     }
 
     /// The reference says what the primary says, unless one of them is wrong.
-    fn member(&mut self, member: &Member) {
+    fn member(&mut self, member: &WorkerModel) {
         self.put((member.ready, member.out));
         if !member.out {
             self.put(member.cool.map(|cool| cool.1));

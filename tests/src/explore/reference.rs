@@ -16,7 +16,7 @@ type Cool = (Option<Time>, Duration);
 
 /// A worker as its handoffs and answers show it.
 #[derive(Clone, Debug)]
-pub struct Member {
+pub struct WorkerModel {
     /// Which one.
     pub id: WorkerId,
     /// It listens.
@@ -41,7 +41,7 @@ pub struct Member {
 #[derive(Clone, Debug, Default)]
 pub struct Reference {
     /// The workers, the one whose number in flight changed last at the end.
-    pub members: Vec<Member>,
+    pub members: Vec<WorkerModel>,
     /// Pending, in the order of the ids, with the number of workers that died with it.
     pub pending: Vec<(ConnId, u8)>,
     /// What dead workers may have served: to be released.
@@ -63,7 +63,7 @@ impl Reference {
         self.fault.get_or_insert(what);
     }
 
-    pub(super) fn member(&mut self, id: WorkerId) -> Option<&mut Member> {
+    pub(super) fn member(&mut self, id: WorkerId) -> Option<&mut WorkerModel> {
         self.members.iter_mut().find(|member| member.id == id)
     }
 
@@ -174,7 +174,7 @@ impl Reference {
     /// Cool-downs that are over, up to that of `last` in the order in which they end.
     fn cool_until(&mut self, last: Option<WorkerId>) {
         let now = self.now;
-        let end = |member: &Member| member.cool.and_then(|cool| cool.0);
+        let end = |member: &WorkerModel| member.cool.and_then(|cool| cool.0);
         let last = last.and_then(|id| {
             let member = self.members.iter().find(|member| member.id == id)?;
             end(member).map(|at| (at, id))
@@ -188,7 +188,7 @@ impl Reference {
         }
     }
 
-    fn is_eligible(member: &Member, window: u32) -> bool {
+    fn is_eligible(member: &WorkerModel, window: u32) -> bool {
         let cooled = match member.cool {
             None => true,
             Some((Some(_), _)) => false,
@@ -234,7 +234,7 @@ impl Reference {
         if self.unknown.contains(&conn) {
             self.wrong(format!("3: {conn} goes to {id} and may have been served"));
         }
-        let full = |member: &&Member| member.in_flight.len() >= window as usize;
+        let full = |member: &&WorkerModel| member.in_flight.len() >= window as usize;
         if self.members.iter().filter(full).any(|member| member.id == id) {
             self.wrong(format!("6: {conn} goes to {id}, which has its window full"));
         }

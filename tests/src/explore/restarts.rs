@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use roundel_core::{Config, Time, WorkerId};
 
-use super::reference::{Member, Reference};
+use super::reference::{Reference, WorkerModel};
 
 /// The restarts of a slot.
 #[derive(Clone, Debug, Default)]
@@ -71,7 +71,7 @@ impl Reference {
         for member in self.members.iter_mut().filter(|member| member.slot == slot) {
             member.followed = true;
         }
-        self.members.push(Member {
+        self.members.push(WorkerModel {
             id,
             ready: false,
             out: false,
