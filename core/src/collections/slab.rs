@@ -165,6 +165,10 @@ impl<K: Hash, T: Hash> Hash for Slab<K, T> {
 }
 
 /// Values by number, which is never zero: open addressing with linear probing.
+///
+/// A table of our own because it is on the path of every connection: with `hashbrown::HashTable`
+/// 0.16 and the same hash, a connection takes 562 instructions instead of 486, and 966 instead of
+/// 885 if one is pending (`tests/bench/core-instructions`).
 #[derive(Clone, Debug)]
 pub(crate) struct IdMap<V> {
     /// A power of two, at most half of them taken.
