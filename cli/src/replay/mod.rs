@@ -26,20 +26,18 @@ const PROGRESS: Duration = Duration::from_secs(1);
 /// [`Exit::Stopped`] if everything that is there came out as recorded, also if it was cut off;
 /// [`Exit::Usage`] if there is no such file; else [`Exit::Failure`].
 pub(crate) fn run(name: &str, path: &Path, as_diagram: bool) -> Exit {
-    let say = |words: &str| {
-        say(&format!("{name}: {}: {words}", path.display()));
-    };
+    let say_of_it = |words: &str| say(&format!("{name}: {}: {words}", path.display()));
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) => {
-            say(&error.to_string());
+            say_of_it(&error.to_string());
             return Exit::Usage;
         }
     };
     let show_progress = io::stderr().is_terminal();
     match replay(file, as_diagram, &mut BufWriter::new(io::stdout().lock()), show_progress) {
         Ok(Some(note)) => {
-            say(&note);
+            say_of_it(&note);
             Exit::Stopped
         }
         Ok(None) => Exit::Stopped,
@@ -50,7 +48,7 @@ pub(crate) fn run(name: &str, path: &Path, as_diagram: bool) -> Exit {
             Exit::Failure
         }
         Err(Fault::Journal(cause)) => {
-            say(&cause);
+            say_of_it(&cause);
             Exit::Failure
         }
     }
