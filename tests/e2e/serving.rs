@@ -249,8 +249,7 @@ fn a_grandchild_that_holds_the_channel_does_not_hold_up_redispatch(on: Pair) {
 }
 
 fn a_primary_that_was_stopped_kills_nobody_for_it(on: Pair) {
-    let cluster =
-        on.run(&["-w", "2", "--ack-timeout", "300ms"], &on.test_worker(&["block", "1000"]));
+    let cluster = on.run(&["-w", "2", "--ack-timeout", "1s"], &on.test_worker(&["block", "1000"]));
     let pids = cluster.ready(2);
     // Slot 0 has taken its connection and is busy, so the next one hangs in flight there.
     let streams: Vec<_> = (0..2).map(|_| send(cluster.addr, "/").unwrap()).collect();
@@ -258,7 +257,7 @@ fn a_primary_that_was_stopped_kills_nobody_for_it(on: Pair) {
     cluster.signal(Signal::SIGSTOP);
     let more: Vec<_> = (0..2).map(|_| send(cluster.addr, "/").unwrap()).collect();
     // Past the time-out and past what counts as late: that span is what is tested.
-    thread::sleep(Duration::from_secs(2));
+    thread::sleep(Duration::from_secs(3));
     cluster.signal(Signal::SIGCONT);
     for stream in streams.into_iter().chain(more) {
         let outcome = receive(stream);
