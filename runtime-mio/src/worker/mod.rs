@@ -15,7 +15,7 @@ use mio::event::Source;
 use mio::{Interest, Registry, Token};
 use roundel_core::{Address, ListenKey};
 use roundel_runtime::address;
-use roundel_runtime::worker::{Standing, WorkerDriver};
+use roundel_runtime::worker::{Standing, WorkerDriver, explain_nth};
 
 use crate::Connection;
 use inner::Inner;
@@ -143,7 +143,8 @@ impl Worker {
     /// # Errors
     /// `InvalidInput` if there is none, or no cluster.
     pub fn listen_nth(&self, nth: u32) -> io::Result<Listener> {
-        self.listen_key(ListenKey::stream(Address::Nth(nth)))
+        let key = ListenKey::stream(Address::Nth(nth));
+        self.listen_key(key).map_err(|error| explain_nth(nth, error))
     }
 
     /// Listens on any key. See [`listen`](Worker::listen).

@@ -132,3 +132,10 @@ fn outside_a_cluster_it_serves_by_itself() {
     assert!(TcpStream::connect(address).is_err(), "it was closed");
     assert_eq!(worker.finish(), ExitCode::SUCCESS);
 }
+
+#[test]
+fn an_ask_for_a_bind_that_is_not_there_says_so() {
+    let error = Worker::join().unwrap().listen_nth(3).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
+    assert!(error.to_string().contains("no --bind number 3"), "{error}");
+}

@@ -16,7 +16,7 @@ use async_io::Timer;
 use futures_lite::future;
 use roundel_core::{Address, ListenKey};
 use roundel_runtime::address;
-use roundel_runtime::worker::{Standing, WorkerDriver};
+use roundel_runtime::worker::{Standing, WorkerDriver, explain_nth};
 
 use inner::Inner;
 pub use listener::{Incoming, Listener};
@@ -105,7 +105,8 @@ impl Worker {
     /// # Errors
     /// `InvalidInput` if there is none, or no cluster.
     pub async fn listen_nth(&self, nth: u32) -> io::Result<Listener> {
-        self.listen_key(ListenKey::stream(Address::Nth(nth))).await
+        let key = ListenKey::stream(Address::Nth(nth));
+        self.listen_key(key).await.map_err(|error| explain_nth(nth, error))
     }
 
     /// Listens on any key. See [`listen`](Worker::listen).

@@ -1,5 +1,6 @@
 //! What a worker listens on.
 
+use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -40,4 +41,14 @@ impl Listener {
             From::Own(fd, _) => Some(fd),
         }
     }
+}
+
+/// Says what is missing, if that is why an ask for the operator's nth `--bind` was refused: the
+/// errno alone (EINVAL) says nothing to a reader of a log.
+pub fn explain_nth(nth: u32, error: io::Error) -> io::Error {
+    if error.kind() != io::ErrorKind::InvalidInput {
+        return error;
+    }
+    let words = format!("there is no --bind number {nth}, counted from 0, or no primary");
+    io::Error::new(io::ErrorKind::InvalidInput, words)
 }

@@ -13,6 +13,6 @@ mod tests;
 pub use connection::Connection;
 pub use driver::WorkerDriver;
 pub use environment::{command, is_worker, slot, worker_id};
-pub use listener::Listener;
+pub use listener::{Listener, explain_nth};
 pub use news::{News, Reminder, Standing};
 pub use shared::Shared;
