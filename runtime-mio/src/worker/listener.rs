@@ -47,8 +47,8 @@ impl Listener {
     ///
     /// # Errors
     /// As accept(2), if this process accepts by itself: descriptors or memory ran out. It is no
-    /// error if a client has left. Also if descriptors ran out because more threads wait than ever
-    /// before.
+    /// error if a client has left. The call also fails if descriptors run out because more threads
+    /// wait than ever before.
     pub fn accept(&self) -> io::Result<Option<Connection>> {
         let taken = self.inner.wait_for(None, |driver| match driver.accept(&self.listener) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

@@ -43,7 +43,7 @@ impl PrimaryDriver {
         self.look_at = self.now + if quiet && !busy { QUIET } else { STALLED_AFTER };
     }
 
-    /// Those of these listeners that hold a connection, which makes them readable (accept(2)).
+    /// The listeners among these that hold a connection, which makes them readable (accept(2)).
     fn with_connections(&self, listeners: &[ListenerId]) -> Vec<ListenerId> {
         let sockets = listeners.iter().filter_map(|id| Some((*id, self.sockets.get(id)?)));
         let (ids, mut fds): (Vec<_>, Vec<_>) = sockets
