@@ -89,7 +89,7 @@ impl Journal {
         Ok(Journal { recorder, queue, waiting, ended, path, due: None, is_over: false })
     }
 
-    /// Records and calls [`Primary::handle_input`].
+    /// Calls [`Primary::handle_input`] and records it, unless the recording is over.
     ///
     /// # Errors
     /// Those of [`Primary::handle_input`].
@@ -106,7 +106,7 @@ impl Journal {
         self.recorder.handle_input(core, now, input)
     }
 
-    /// Records and calls [`Primary::poll_output`].
+    /// Calls [`Primary::poll_output`] and records it, unless the recording is over.
     pub(crate) fn poll_output(&mut self, core: &mut Primary) -> Option<Output> {
         if self.is_over { core.poll_output() } else { self.recorder.poll_output(core) }
     }

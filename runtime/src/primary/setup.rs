@@ -45,8 +45,8 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// A primary with this name on each line of standard error, whose workers run this program;
-    /// everything else is off or at its minimum.
+    /// A primary with this name on each line of standard error, whose workers run this program. The
+    /// control socket is at the default place; there are no logs, no welcome and no notes.
     pub fn new(name: &'static str, program: Program, config: ConfigBuilder) -> Setup {
         Setup {
             name,
