@@ -1,4 +1,4 @@
-//! The commands that ask something of a running primary.
+//! The commands that talk to a running primary.
 
 use std::io::Write;
 use std::path::Path;
@@ -11,15 +11,15 @@ use roundel_runtime::observe::status::Status;
 
 /// How long a primary may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How often `stop` says how far it is.
+/// How often `stop` reports its progress.
 const PROGRESS: Duration = Duration::from_secs(3);
 /// How long a primary may take from closing its control socket to its end.
 const LAST_MOMENT: Duration = Duration::from_secs(5);
-/// How often the process is looked at in that time; a pidfd would need a raw system call.
+/// How often the process is checked in that time; a pidfd would need a raw system call.
 const GLANCE: Duration = Duration::from_millis(5);
 
-/// Runs a command for the binary called `name`. What it has to say goes to standard output, one
-/// line to standard error if it fails ([`Exit::Failure`]).
+/// Runs a command for the binary called `name`. Its result goes to standard output; if it fails
+/// ([`Exit::Failure`]), one line goes to standard error.
 ///
 /// `stop` returns when the primary has ended.
 pub(crate) fn run(name: &str, command: &ClientCommand) -> Exit {
@@ -38,7 +38,7 @@ pub(crate) fn run(name: &str, command: &ClientCommand) -> Exit {
 
 fn status(control: Option<&Path>, json: bool) -> Result<(), String> {
     let line = Connection::open(&find(control)?)?.ask(&Request::Status, PATIENCE)?;
-    // The JSON is passed on as it came: it may be of a newer primary, with more in it.
+    // The JSON is passed on as it came: a newer primary may have more in it.
     let text = if json { line + "\n" } else { read_status(&line)?.to_string() };
     let written = std::io::stdout().write_all(text.as_bytes());
     written.map_err(|error| format!("standard output: {error}"))
@@ -71,10 +71,10 @@ fn stop(name: &str, control: Option<&Path>) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether a process is there and no zombie (proc_pid_stat(5)).
+/// True if a process exists and is not a zombie (proc_pid_stat(5)).
 fn is_running(pid: i32) -> bool {
     let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
-    // The state follows the name, which is in brackets and may contain some.
+    // The state follows the name, which is in brackets and may itself contain brackets.
     let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
     !matches!(state, None | Some('Z' | 'X'))
 }
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
     use roundel_runtime::observe::control::{ControlServer, Stopping};
 
-    /// What a test waits for at most.
+    /// The longest wait of a test.
     const LIMIT: Duration = Duration::from_secs(10);
 
     #[test]
@@ -100,7 +100,7 @@ mod tests {
         let mut child = Command::new("true").spawn().unwrap();
         let pid = child.id().cast_signed();
         let deadline = Instant::now() + LIMIT;
-        // Unreaped, it is a zombie from its end on.
+        // Unreaped, it is a zombie once it has ended.
         while is_running(pid) {
             assert!(Instant::now() < deadline);
             std::thread::yield_now();
@@ -109,7 +109,7 @@ mod tests {
         assert!(!is_running(pid));
     }
 
-    /// Run in a process of its own by the test after it: a primary that has closed its control
+    /// The next test runs this in a process of its own: a primary that has closed its control
     /// socket, but lives until its standard input ends.
     #[test]
     fn as_a_primary() {

@@ -1,4 +1,4 @@
-//! The binaries, apart from their event loop: what each `main` calls.
+//! The binaries, apart from their event loop: each `main` calls this.
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -18,25 +18,25 @@ use roundel_runtime::unix::signals;
 /// The first argument of a demo worker: the same executable, run by its own primary.
 const DEMO_WORKER: &str = "demo-worker";
 
-/// What a binary brings: its name, its event loop and its demo worker.
+/// The parts of a binary: its name, its event loop and its demo worker.
 #[derive(Clone, Copy, Debug)]
 pub struct Adapter {
     /// The name of the binary.
     pub name: &'static str,
-    /// Starts the threads that the event loop has for itself: see [`Setup::prepare`].
+    /// Starts the event loop's own threads: see [`Setup::prepare`].
     pub prepare: fn() -> io::Result<()>,
     /// Runs a primary to its end.
     pub run: fn(PrimaryDriver) -> io::Result<Exit>,
-    /// Is a demo worker that listens on so many listeners of the operator.
+    /// Runs a demo worker that listens on a given number of the operator's listeners.
     pub demo_worker: fn(u32) -> io::Result<ExitCode>,
 }
 
-/// Says a line on standard error, in one write(2): the primary and its workers share it.
+/// Prints a line on standard error, in one write(2): the primary and its workers share it.
 pub(crate) fn say(line: &str) {
     let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
-/// The whole of a binary: reads the command line and does what it says.
+/// A whole binary: reads the command line and does what it asks for.
 pub fn main(adapter: Adapter) -> ExitCode {
     let mut args = std::env::args_os().skip(1);
     if args.next().is_some_and(|first| first == DEMO_WORKER) {
@@ -46,7 +46,7 @@ pub fn main(adapter: Adapter) -> ExitCode {
             ExitCode::FAILURE
         });
     }
-    // Before anything else: until then a signal ends what is to be a primary by its default action.
+    // This comes first: until then, a signal ends the future primary by its default action.
     let mask = signals::block();
     let command = command_line::parse(adapter.name, std::env::args_os());
     if !matches!(command, Ok(Command::Run { .. } | Command::Demo { .. }))
@@ -88,11 +88,11 @@ fn demo(adapter: Adapter, options: &Options) -> Exit {
     run(adapter, setup)
 }
 
-/// Finds out what is to be started, and runs what comes before it.
+/// Finds out what to start, and runs the scripts that come before it.
 fn prepare(adapter: Adapter, words: Vec<OsString>) -> Result<Resolved, Refusal> {
     let resolved = program::resolve(words, Surroundings::own()?)?;
     for hook in &resolved.hooks {
-        // No thread may be there yet when the signals are taken over, so none writes this.
+        // No thread may exist yet when the signals are taken over, so this is written directly.
         say(&format!("{}: {}: runs {}", adapter.name, hook.name, hook.script));
         hook.run()?;
     }
@@ -133,8 +133,8 @@ fn run(adapter: Adapter, setup: Setup) -> Exit {
     }
 }
 
-/// Says why nothing was started. A standard error that takes nothing is waited for no longer than
-/// that of a primary that runs.
+/// Reports why nothing was started. It waits for a blocked standard error no longer than a running
+/// primary does.
 fn fail(adapter: Adapter, words: &str) -> Exit {
     match Console::open(adapter.name) {
         Ok(console) => {
@@ -148,7 +148,7 @@ fn fail(adapter: Adapter, words: &str) -> Exit {
     Exit::Failure
 }
 
-/// What to try next.
+/// The message about what to try next.
 fn welcome(welcome: &ReadyReport) -> String {
     let url = match welcome.addresses.first() {
         Some(address) if !address.starts_with("unix:") => format!("http://{address}"),

@@ -1,5 +1,5 @@
-//! The binary's command line. That this test exists also has `cargo test` build the binary, which
-//! the end-to-end tests run.
+//! The binary's command line. This test also makes `cargo test` build the binary, which the
+//! end-to-end tests run.
 
 use std::process::Command;
 

@@ -1,5 +1,5 @@
-//! That this test exists also has `cargo test` build the binary, which the end-to-end tests run
-//! and compare with `roundel`.
+//! This test also makes `cargo test` build the binary, which the end-to-end tests run and compare
+//! with `roundel`.
 
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! The demo worker of each binary as a process, under a primary played by hand.
+//! The demo worker of each binary as a process, under a primary that the test plays.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use roundel_core::{FromWorker, ToWorker};
 use roundel_test_support::{FakePrimary, SOON, connection, seq};
 
-/// Each scenario with either binary.
+/// Runs each scenario with both binaries.
 macro_rules! on_both {
     ($($name:ident),+ $(,)?) => {
         mod mio {
@@ -47,7 +47,7 @@ on_both! {
 
 /// A demo worker that listens.
 struct Demo {
-    /// Until a test ends it.
+    /// `None` once a test has ended it.
     primary: Option<FakePrimary>,
     worker: Child,
     handed: u64,
@@ -56,7 +56,7 @@ struct Demo {
 impl Demo {
     fn start(binary: &str) -> Demo {
         let (mut primary, end) = FakePrimary::of_process();
-        // So no other process that is started meanwhile inherits it.
+        // So no other process started meanwhile inherits it.
         let script = r#"exec "$0" "$@" 5<&0 </dev/null"#;
         let mut command = Command::new("sh");
         command.args(["-c", script, binary, "demo-worker", "1"]).stdin(Stdio::from(end));
@@ -77,7 +77,7 @@ impl Demo {
         Browser::on(client)
     }
 
-    /// Hands a connection over; what the worker is to answer.
+    /// Hands a connection over; returns the worker's answer.
     fn hand_over(&mut self, ours: OwnedFd) -> FromWorker {
         self.handed += 1;
         let number = self.handed;
@@ -90,7 +90,7 @@ impl Demo {
         Answer { status: 200, keeps: true, body }
     }
 
-    /// Waits for its end; its exit code.
+    /// Waits for the worker's end; returns its exit code.
     fn ends(mut self) -> Option<i32> {
         let begun = Instant::now();
         loop {
@@ -190,7 +190,7 @@ fn requests_byte_by_byte_and_in_heaps(binary: &str) {
         browser.send([byte]);
     }
     assert_eq!(browser.answer(), demo.hello());
-    // Several times what is read ahead, all of it there before the worker looks.
+    // Several times the read-ahead, all of it there before the worker reads.
     let heap = get("/").repeat(10_000);
     let mut writer = browser.0.get_ref().try_clone().unwrap();
     let written = thread::spawn(move || writer.write_all(heap.as_bytes()));
@@ -286,7 +286,7 @@ fn a_crash_is_answered_and_tells_the_primary(binary: &str) {
     assert_eq!(demo.ends(), Some(101));
 }
 
-/// They are answered for the last time, see the end of what comes, and leave their own side open.
+/// The clients get their last answer, see the end of the stream, and leave their own side open.
 fn clients_that_stay_after_their_last_answer_are_let_go(binary: &str) {
     let mut demo = Demo::start(binary);
     let mut browsers: Vec<Browser> = (0..40).map(|_| demo.browser()).collect();
@@ -297,7 +297,7 @@ fn clients_that_stay_after_their_last_answer_are_let_go(binary: &str) {
     }
     let begun = Instant::now();
     for browser in &mut browsers {
-        // Only somebody who has closed both sides refuses what comes.
+        // Writes fail only once the other end has closed both directions.
         while browser.0.get_mut().write_all(b"x").is_ok() {
             assert!(begun.elapsed() < SOON, "a client is kept");
             thread::park_timeout(Duration::from_millis(10));
@@ -330,7 +330,7 @@ fn a_drain_finishes_what_was_begun(binary: &str) {
     let mut busy = demo.browser();
     busy.send(get("/sleep?ms=300"));
     let mut fresh = demo.browser();
-    // One that arrived, but was perhaps not taken yet.
+    // A connection that arrived, but was perhaps not taken yet.
     let (late, ours) = connection();
     let ack = demo.hand_over(ours);
     demo.primary().send(&ToWorker::Drain { deadline_ms: 10_000 }, &[]);

@@ -1,5 +1,5 @@
-//! A worker in the program's own mio `Poll`, beside its connections: an echo server. What it is
-//! sent it sends back, until the client has sent all.
+//! A worker in the program's own mio `Poll`, beside its connections: an echo server. It sends back
+//! what a client sends, until the client has sent everything.
 //!
 //! `roundel run -b 127.0.0.1:8080 target/debug/examples/event_loop`, or by itself, without a
 //! cluster, on 127.0.0.1:8080.
@@ -13,15 +13,15 @@ use roundel_mio::{Connection, Standing, Worker};
 
 const WORKER: Token = Token(0);
 
-/// A client, and what it is still to be sent back.
+/// A client, and the bytes still to send back.
 struct Client {
     connection: Connection,
     echo: Vec<u8>,
 }
 
 impl Client {
-    /// Goes on until it would block; true when it is over. It is read from when it was sent all, so
-    /// that one that does not read costs nothing.
+    /// Continues until it would block; true when the client is done. It reads only after everything
+    /// was sent back, so a client that does not read costs nothing.
     fn serve(&mut self) -> io::Result<bool> {
         let mut buffer = [0; 4096];
         loop {
@@ -49,7 +49,7 @@ fn main() -> io::Result<ExitCode> {
     poll.registry().register(&mut worker, WORKER, Interest::READABLE)?;
     let (mut clients, mut last) = (HashMap::new(), WORKER);
     loop {
-        // Clients that were accepted may not have sent anything yet: they are waited for.
+        // Clients that were accepted may not have sent anything yet, so wait for them.
         if worker.standing() != Standing::Serving && worker.is_drained() && clients.is_empty() {
             return Ok(worker.finish());
         }
@@ -61,7 +61,8 @@ fn main() -> io::Result<ExitCode> {
             if token == WORKER {
                 while let Ok((_, mut connection)) = worker.try_accept_any(&listeners) {
                     last.0 += 1;
-                    // For edges: it becomes ready at once, if it is so now.
+                    // Registering for edges: the connection becomes ready at once if it is ready
+                    // now.
                     let both = Interest::READABLE | Interest::WRITABLE;
                     poll.registry().register(&mut connection, last, both)?;
                     clients.insert(last, Client { connection, echo: Vec::new() });
@@ -70,7 +71,7 @@ fn main() -> io::Result<ExitCode> {
                 match client.serve() {
                     Ok(false) => {}
                     Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                    // It is over, or the client has left, which is no reason to stop.
+                    // The client is done or has left, which is no reason to stop.
                     Ok(true) | Err(_) => drop(clients.remove(&token)),
                 }
             }

@@ -12,15 +12,15 @@ use mio::{Interest, Registry, Token};
 use roundel_core::SockName;
 use roundel_runtime::worker;
 
-/// A connection of this worker: it is acknowledged, and nobody else will get it.
+/// A connection of this worker: it is acknowledged, and no other worker will get it.
 ///
-/// One from [`accept`](crate::Listener::accept) blocks, one from
-/// [`try_accept`](crate::Listener::try_accept) or
-/// [`try_accept_any`](crate::Worker::try_accept_any) does not. It is a mio [`Source`].
+/// A connection from [`accept`](crate::Listener::accept) blocks; one from
+/// [`try_accept`](crate::Listener::try_accept) or [`try_accept_any`](crate::Worker::try_accept_any)
+/// does not. It is a mio [`Source`].
 ///
 /// Dropping it shuts down writing first, so that the client sees the end at once: the primary may
 /// hold its copy of the descriptor for a moment longer, and a socket's FIN goes out only when the
-/// last copy is closed (close(2)). What it is turned into does not do that.
+/// last copy is closed (close(2)). A stream made from it does not do that.
 #[derive(Debug)]
 pub struct Connection(worker::Connection);
 
@@ -37,36 +37,36 @@ impl Connection {
         self.0.peer_addr()
     }
 
-    /// Whether reads and writes return `WouldBlock` instead of waiting.
+    /// Sets whether reads and writes return `WouldBlock` instead of waiting.
     ///
     /// # Errors
-    /// As fcntl(2), which no input brings about.
+    /// As fcntl(2); no input causes one.
     pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
         self.0.set_nonblocking(nonblocking)
     }
 
-    /// How long a read or write of a blocking connection may wait: it fails with `WouldBlock` then.
-    /// `None` or zero: for ever, as at first.
+    /// Sets how long a read or write on a blocking connection may wait before it fails with
+    /// `WouldBlock`. `None` or zero, the initial setting, means forever.
     ///
     /// # Errors
-    /// As setsockopt(2): EDOM for a time that is too long.
+    /// As setsockopt(2): EDOM if the time is too long.
     pub fn set_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
         self.0.set_timeout(timeout)
     }
 
-    /// The TCP stream, blocking as those of the standard library are.
+    /// Turns it into a TCP stream, blocking as those of the standard library are.
     ///
     /// # Errors
-    /// `InvalidInput` if it is a unix connection, which ends then; or if the mode can't be
+    /// `InvalidInput` if it is a unix connection, which is then closed; or if the mode can't be
     /// changed.
     pub fn into_tcp_stream(self) -> io::Result<TcpStream> {
         self.0.into_tcp_stream()
     }
 
-    /// The unix stream, blocking as those of the standard library are.
+    /// Turns it into a unix stream, blocking as those of the standard library are.
     ///
     /// # Errors
-    /// `InvalidInput` if it is a TCP connection, which ends then; or if the mode can't be
+    /// `InvalidInput` if it is a TCP connection, which is then closed; or if the mode can't be
     /// changed.
     pub fn into_unix_stream(self) -> io::Result<UnixStream> {
         self.0.into_unix_stream()

@@ -1,7 +1,7 @@
-//! Roundel on mio: the primary's event loop, and the worker API for programs that wait by
-//! themselves or with mio.
+//! Roundel on mio: the primary's event loop, and the worker API for programs with blocking threads
+//! or with mio.
 //!
-//! A program that is its own worker, and its own primary with the feature `primary`:
+//! A program that runs as a worker and, with the feature `primary`, as its own primary:
 //!
 //! ```no_run
 //! use std::io::Write;
@@ -26,7 +26,7 @@
 //! | feature | adds |
 //! |---|---|
 //! | `primary` | [`Primary`], [`is_primary`] and the [`reactor`]; compiles serde_json |
-//! | `node` | workers under a primary of Node; without it [`Worker::join`] fails there; compiles serde_json |
+//! | `node` | workers under a Node primary; without it [`Worker::join`] fails there; compiles serde_json |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod connection;

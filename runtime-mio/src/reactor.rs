@@ -13,10 +13,10 @@ use roundel_runtime::primary::EventLoop;
 use roundel_runtime::primary::driver::{Change, PrimaryDriver, Source};
 use roundel_runtime::unix::clock;
 
-/// Events taken in one wait.
+/// How many events one wait takes.
 const EVENTS: usize = 256;
 
-/// The event loop, as [`Primary`](crate::Primary) is told of it.
+/// The event loop, as the type parameter of [`Primary`](crate::Primary).
 #[derive(Debug)]
 pub enum Reactor {}
 
@@ -29,7 +29,7 @@ impl EventLoop for Reactor {
 /// Runs a primary to its end.
 ///
 /// # Errors
-/// If epoll(7) can't be had or fails, which no input brings about.
+/// If epoll(7) is not available or fails; no input causes that.
 pub fn run(mut driver: PrimaryDriver) -> io::Result<Exit> {
     let mut poll = Poll::new()?;
     let mut events = Events::with_capacity(EVENTS);
@@ -43,8 +43,9 @@ pub fn run(mut driver: PrimaryDriver) -> io::Result<Exit> {
         }
         let timeout = timeout(&driver);
         look(&mut poll, &mut events, &mut driver, timeout)?;
-        // A deadline that has passed is judged by a clock that was read before the last look:
-        // wherever the primary is stopped, no answer that was there in time is overlooked.
+        // A deadline is judged by a clock that was read before the last check for readiness. So
+        // even if the primary was stopped in between (signal(7)), no answer that came in time is
+        // overlooked.
         let now = clock::now();
         if driver.deadline().is_some_and(|at| at <= now) {
             look(&mut poll, &mut events, &mut driver, Some(Duration::ZERO))?;
@@ -53,7 +54,7 @@ pub fn run(mut driver: PrimaryDriver) -> io::Result<Exit> {
     }
 }
 
-/// Waits, and names everything that is ready.
+/// Waits, and passes on everything that is ready.
 fn look(
     poll: &mut Poll,
     events: &mut Events,
@@ -62,7 +63,8 @@ fn look(
 ) -> io::Result<()> {
     loop {
         let interrupted = match poll.poll(events, timeout) {
-            // Also where the primary was stopped and goes on (signal(7)): nothing was looked at.
+            // This also happens if the primary was stopped and continued (signal(7)): nothing was
+            // checked.
             Err(error) if error.kind() == io::ErrorKind::Interrupted => true,
             other => other.map(|()| false)?,
         };
@@ -84,7 +86,7 @@ fn timeout(driver: &PrimaryDriver) -> Option<Duration> {
     if driver.has_work() {
         return Some(Duration::ZERO);
     }
-    // Bounded, as epoll_wait(2) counts milliseconds in an int.
+    // Bounded, because epoll_wait(2) counts milliseconds in an int.
     driver.deadline().map(|at| at.since(clock::now()).min(Duration::from_secs(3600)))
 }
 

@@ -1,8 +1,8 @@
-//! An HTTP server of hyper as a worker: every connection is a task, and all of them finish when
-//! the worker is to leave.
+//! An HTTP server with hyper as a worker: every connection is a task, and all of them finish when
+//! the worker must leave.
 //!
-//! `roundel-smol run -b 127.0.0.1:8080 target/debug/examples/hyper_server`, or by itself, without
-//! a cluster, on 127.0.0.1:8080.
+//! `roundel-smol run -b 127.0.0.1:8080 target/debug/examples/hyper_server`, or by itself, without a
+//! cluster, on 127.0.0.1:8080.
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -21,7 +21,7 @@ use smol::channel::{Receiver, bounded};
 use smol::{LocalExecutor, Timer, future};
 use smol_hyper::rt::{FuturesIo, SmolTimer};
 
-/// How long a worker that leaves waits for a client's first request.
+/// How long a leaving worker waits for a client's first request.
 const GRACE: Duration = Duration::from_secs(1);
 
 fn main() -> io::Result<ExitCode> {
@@ -36,7 +36,7 @@ async fn serve(worker: Worker, executor: &LocalExecutor<'_>) -> io::Result<ExitC
         true => worker.listen_nth(0).await?,
         false => worker.listen("127.0.0.1:8080").await?,
     };
-    // Nothing is sent over these: that the last sender is gone is the news.
+    // Nothing is sent over these channels: they only show that the last sender is gone.
     let (stays, leaves) = bounded(1);
     let (lives, all_ended) = bounded::<()>(1);
     let accepting = async {
@@ -75,7 +75,8 @@ async fn attend(connection: Connection, leaves: Receiver<()>) -> hyper::Result<(
     let served = async { Some(serving.as_mut().await) };
     let is_to_leave = async {
         let _ = leaves.recv().await;
-        // hyper closes at once what it has read nothing from, though a request may be on its way.
+        // hyper closes a connection at once if it has read nothing, though a request may be on its
+        // way.
         if !has_asked.get() {
             Timer::after(GRACE).await;
         }

@@ -1,7 +1,7 @@
-//! One executable that is primary and worker: a server that tells who answers.
+//! One executable that is primary and worker: a server whose answer names the worker.
 //!
-//! `cargo run --example single_binary_smol -- 127.0.0.1:8080`, then `nc 127.0.0.1 8080`.
-//! With `ALONE=1` in the environment it serves by itself, without a cluster.
+//! `cargo run --example single_binary_smol -- 127.0.0.1:8080`, then `nc 127.0.0.1 8080`. With
+//! `ALONE=1` in the environment it serves by itself, without a cluster.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,5 @@
-//! A worker of tasks: an echo server. What it is sent it sends back, until the client has sent all.
+//! A worker of tasks: an echo server. It sends back what a client sends, until the client has sent
+//! everything.
 //!
 //! `roundel-smol run -b 127.0.0.1:8080 target/debug/examples/tasks`, or by itself, without a
 //! cluster, on 127.0.0.1:8080.
@@ -19,14 +20,14 @@ fn main() -> io::Result<ExitCode> {
             true => worker.listen_nth(0).await?,
             false => worker.listen("127.0.0.1:8080").await?,
         };
-        // Ends when the worker is to leave.
+        // Ends when the worker must leave.
         while let Some(connection) = web.accept().await? {
             clients.spawn(echo(connection)).detach();
         }
         io::Result::Ok(())
     }));
     smol::block_on(async {
-        // Clients that were accepted may not have sent anything yet: they are waited for.
+        // Clients that were accepted may not have sent anything yet, so wait for them.
         while !clients.is_empty() {
             clients.tick().await;
         }

@@ -15,18 +15,18 @@ use roundel_runtime::worker;
 
 type Watch = Async<Arc<worker::Connection>>;
 
-/// A connection of this worker: it is acknowledged, and nobody else will get it.
+/// A connection of this worker: it is acknowledged, and no other worker will get it.
 ///
 /// Dropping it shuts down writing first, so that the client sees the end at once: the primary may
 /// hold its copy of the descriptor for a moment longer, and a socket's FIN goes out only when the
-/// last copy is closed (close(2)). What it is turned into does not do that.
+/// last copy is closed (close(2)). A stream made from it does not do that.
 #[derive(Debug)]
 pub struct Connection {
-    /// Made when there is first something to wait for: many a connection is answered at once.
+    /// Made at the first wait: many connections are answered without one.
     watch: Option<Watch>,
     connection: Arc<worker::Connection>,
-    /// Whether the next read, or write, waits first: it would block, as the last one did, or did
-    /// less than it might have. That saves a system call for each wait.
+    /// Whether the next read or write waits first. It does if the last one would have blocked, or
+    /// did less than it was asked to. That saves a system call for each wait.
     waits: [bool; 2],
 }
 
@@ -43,18 +43,18 @@ impl Connection {
         self.connection.peer_addr()
     }
 
-    /// The TCP stream.
+    /// Turns it into a TCP stream.
     ///
     /// # Errors
-    /// `InvalidInput` if it is a unix connection, which ends then; or if it can't be watched.
+    /// `InvalidInput` if it is a unix connection, which is then closed; or if it can't be watched.
     pub fn into_tcp_stream(self) -> io::Result<Async<TcpStream>> {
         Async::new(self.into_inner().into_tcp_stream()?)
     }
 
-    /// The unix stream.
+    /// Turns it into a unix stream.
     ///
     /// # Errors
-    /// `InvalidInput` if it is a TCP connection, which ends then; or if it can't be watched.
+    /// `InvalidInput` if it is a TCP connection, which is then closed; or if it can't be watched.
     pub fn into_unix_stream(self) -> io::Result<Async<UnixStream>> {
         Async::new(self.into_inner().into_unix_stream()?)
     }
@@ -63,7 +63,7 @@ impl Connection {
     /// `&Connection`.
     ///
     /// # Errors
-    /// If it can't be watched, for want of memory.
+    /// If it can't be watched, because memory ran out.
     pub async fn readable(&mut self) -> io::Result<()> {
         self.watch()?.readable().await
     }
@@ -98,7 +98,7 @@ impl Connection {
         }
     }
 
-    /// Acts on so many bytes, when it may not block.
+    /// Reads or writes up to `count` bytes with `act`, once that may not block.
     fn poll_io(
         &mut self,
         cx: &mut Context<'_>,
@@ -146,14 +146,14 @@ impl From<Connection> for OwnedFd {
     }
 }
 
-/// Without waiting: `WouldBlock` if nothing is there.
+/// Reads without waiting: `WouldBlock` if nothing is there.
 impl Read for &Connection {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         (&*self.connection).read(buffer)
     }
 }
 
-/// Without waiting: `WouldBlock` if there is no room.
+/// Writes without waiting: `WouldBlock` if there is no room.
 impl Write for &Connection {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         (&*self.connection).write(bytes)

@@ -1,4 +1,4 @@
-//! The thread that async-io has for itself.
+//! The start of async-io's own thread.
 
 use std::io;
 use std::path::PathBuf;
@@ -9,11 +9,11 @@ use async_io::Async;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::unistd::gettid;
 
-/// Has async-io start its thread, and open the descriptors that it needs for itself, before there
-/// are none left. It would do so when it is first used, and panic where it can't.
+/// Makes async-io start its thread and open its descriptors before the limits are reached.
+/// Otherwise it would do so at its first use, and panic if it can't.
 ///
 /// # Errors
-/// If a thread can't be started, as a limit on processes forbids it.
+/// If a thread can't be started, for example because of a limit on processes.
 pub(crate) fn start() -> io::Result<()> {
     static STARTED: Mutex<bool> = Mutex::new(false);
     let mut started = STARTED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -28,8 +28,8 @@ pub(crate) fn start() -> io::Result<()> {
     Ok(())
 }
 
-/// Starts a thread that does nothing, and waits until it no longer counts: until the kernel has
-/// released it, which is after it could be joined, the place that it takes is not free again.
+/// Starts a thread that does nothing, and waits until it no longer counts against the limit: the
+/// kernel releases it only some time after the join, and its place is free only then.
 fn try_thread() -> io::Result<()> {
     let number = thread::Builder::new().spawn(gettid)?.join();
     let Ok(number) = number else { return Ok(()) };

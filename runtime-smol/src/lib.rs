@@ -1,6 +1,6 @@
 //! Roundel on smol: the primary's event loop on async-io, and the worker API for async programs.
 //!
-//! A program that is its own worker, and its own primary with the feature `primary`:
+//! A program that runs as a worker and, with the feature `primary`, as its own primary:
 //!
 //! ```no_run
 //! use std::process::ExitCode;
@@ -28,7 +28,7 @@
 //! | feature | adds |
 //! |---|---|
 //! | `primary` | [`Primary`], [`is_primary`] and the [`reactor`]; compiles serde_json |
-//! | `node` | workers under a primary of Node; without it [`Worker::join`] fails there; compiles serde_json |
+//! | `node` | workers under a Node primary; without it [`Worker::join`] fails there; compiles serde_json |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod connection;

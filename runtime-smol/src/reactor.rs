@@ -15,7 +15,7 @@ use roundel_runtime::unix::clock;
 use crate::driver;
 use crate::set::Set;
 
-/// The event loop, as [`Primary`](crate::Primary) is told of it.
+/// The event loop, as the type parameter of [`Primary`](crate::Primary).
 #[derive(Debug)]
 pub enum Reactor {}
 
@@ -29,7 +29,7 @@ impl EventLoop for Reactor {
     }
 }
 
-/// Has async-io start its thread.
+/// Makes async-io start its thread.
 ///
 /// # Errors
 /// If no thread can be started.
@@ -37,11 +37,11 @@ pub fn prepare() -> io::Result<()> {
     driver::start()
 }
 
-/// Runs a primary to its end, on this thread. To start it before async-io is used keeps signals
-/// away from the thread that async-io has for itself.
+/// Runs a primary to its end, on this thread. Start it before async-io is used: that keeps signals
+/// away from async-io's own thread.
 ///
 /// # Errors
-/// If epoll(7) can't be had or fails, which no input brings about.
+/// If epoll(7) is not available or fails; no input causes that.
 pub fn run(mut driver: PrimaryDriver) -> io::Result<Exit> {
     let mut set = Set::new()?;
     let mut watched: BTreeMap<Source, Arc<OwnedFd>> = BTreeMap::new();
@@ -57,8 +57,9 @@ pub fn run(mut driver: PrimaryDriver) -> io::Result<Exit> {
             set.wait()?;
         }
         look(&mut set, &mut driver)?;
-        // A deadline that has passed is judged by a clock that was read before the last look:
-        // wherever the primary is stopped, no answer that was there in time is overlooked.
+        // A deadline is judged by a clock that was read before the last check for readiness. So
+        // even if the primary was stopped in between (signal(7)), no answer that came in time is
+        // overlooked.
         let now = clock::now();
         if driver.deadline().is_some_and(|at| at <= now) {
             look(&mut set, &mut driver)?;
@@ -67,7 +68,7 @@ pub fn run(mut driver: PrimaryDriver) -> io::Result<Exit> {
     }
 }
 
-/// Names everything that is ready.
+/// Passes on everything that is ready.
 fn look(set: &mut Set, driver: &mut PrimaryDriver) -> io::Result<()> {
     set.look(|key| {
         if let Some(source) = Source::from_token(key) {
@@ -101,6 +102,6 @@ fn apply(
 }
 
 fn instant(at: Time) -> Instant {
-    // The same clock, but for its epoch.
+    // Both are the same clock with different epochs.
     Instant::now() + at.since(clock::now())
 }

@@ -13,24 +13,24 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 
 use crate::driver;
 
-/// Events taken in one look.
+/// How many events one check takes.
 const EVENTS: usize = 256;
-/// How long [`Set::wait`] waits by itself, in milliseconds. Longer than the kernel's tick, since a
-/// timer that is the next one has to be set in hardware for each wait.
+/// How long [`Set::wait`] waits by itself, in milliseconds. Longer than the kernel's tick, because
+/// a timer that is the next to expire must be set in hardware for each wait.
 const MOMENT: u8 = 100;
 /// The key of the timer.
 const ALARM: u64 = u64::MAX;
 
-/// A set of descriptors, each with a key, that are watched for edges: async-io forgets a
-/// descriptor after each time it was ready, and to tell it again costs a system call, so it is told
-/// of the whole set. The same goes for timers: async-io sets its own one anew for each wait.
+/// A set of descriptors, each with a key, watched for edges. async-io forgets a descriptor each
+/// time it was ready, and registering it again costs a system call, so async-io watches only the
+/// whole set. The same goes for timers: async-io sets its own timer anew for each wait.
 #[derive(Debug)]
 pub(crate) struct Set {
     epoll: Arc<Instance>,
     alarm: TimerFd,
     set_for: Option<Instant>,
     events: Box<[EpollEvent]>,
-    /// How many of `events` a wait has found, to be named by the next look.
+    /// How many of `events` a wait has filled, for the next check to pass on.
     found: usize,
 }
 
@@ -47,7 +47,7 @@ impl Set {
     /// An empty set.
     ///
     /// # Errors
-    /// For want of descriptors, or of a thread.
+    /// If descriptors run out, or a thread can't be started.
     pub(crate) fn new() -> io::Result<Set> {
         driver::start()?;
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
@@ -59,28 +59,28 @@ impl Set {
         Ok(Set { epoll, alarm, set_for: None, events, found: 0 })
     }
 
-    /// Adds a descriptor. It is ready to read for the first time if it is so now.
+    /// Adds a descriptor. If it is ready now, that is its first edge.
     pub(crate) fn add(&self, fd: impl AsFd, key: u64, writable: bool) -> io::Result<()> {
         Ok(self.epoll().add(fd, event(key, writable))?)
     }
 
-    /// Watches a descriptor anew: what it is ready for now, it becomes ready for.
+    /// Watches a descriptor anew: if it is ready now, that is a new edge.
     pub(crate) fn renew(&self, fd: impl AsFd, key: u64, writable: bool) -> io::Result<()> {
         Ok(self.epoll().modify(fd, &mut event(key, writable))?)
     }
 
-    /// Removes a descriptor. To close it is enough where nobody else has it too.
+    /// Removes a descriptor. Closing it is enough if no other copy of it is open.
     pub(crate) fn remove(&self, fd: impl AsFd) -> io::Result<()> {
         Ok(self.epoll().delete(fd)?)
     }
 
-    /// Waits until there may be something to look at.
+    /// Waits until there may be something to check.
     ///
-    /// Mostly something comes soon, and to wait for that directly takes one system call. A wait of
-    /// async-io takes seven, and it has a thread of its own that takes the wait over from who
-    /// is busy for more than 50 us, and then has to wake this one. So async-io waits only when
-    /// nothing has come for a moment, and knows of the set only meanwhile: a set that is in another
-    /// one costs at each event.
+    /// Usually something comes soon, and waiting for that directly takes one system call. A wait of
+    /// async-io takes seven, and its own thread takes over the wait from a thread that is busy for
+    /// more than 50 us, and then has to wake this one. So async-io waits only after nothing has
+    /// come for a moment, and knows of the set only during that wait: a set inside another one
+    /// costs at each event.
     pub(crate) fn wait(&mut self) -> io::Result<()> {
         match self.epoll.0.wait(&mut self.events, MOMENT) {
             Ok(0) => {
@@ -96,13 +96,13 @@ impl Set {
         }
     }
 
-    /// Becomes ready at a deadline, if nothing else makes it ready before. It is set anew only for
-    /// one earlier than before, so that may be too early, but never too late.
+    /// Becomes ready at a deadline, if nothing else makes it ready before. The timer is set again
+    /// only for an earlier deadline, so it may fire too early, but never too late.
     pub(crate) fn be_ready_by(&mut self, deadline: Option<Instant>) -> io::Result<()> {
         let Some(at) = deadline.filter(|at| self.set_for.is_none_or(|before| *at < before)) else {
             return Ok(());
         };
-        // To set it for no time at all would be to turn it off (timerfd_settime(2)).
+        // A time of zero would turn the timer off (timerfd_settime(2)).
         let after = at.saturating_duration_since(Instant::now()).max(Duration::from_nanos(1));
         let after = Expiration::OneShot(TimeSpec::from_duration(after));
         self.alarm.set(after, TimerSetTimeFlags::empty())?;
@@ -110,7 +110,7 @@ impl Set {
         Ok(())
     }
 
-    /// Names what has become ready since the last look.
+    /// Passes on the keys that have become ready since the last check.
     pub(crate) fn look(&mut self, mut name: impl FnMut(u64)) -> io::Result<()> {
         loop {
             let count = match std::mem::take(&mut self.found) {
@@ -215,12 +215,12 @@ mod tests {
         assert_eq!(wait(&mut set), [0; 0]);
         let took = begun.elapsed();
         assert!(took >= early && took < late / 2, "{took:?}");
-        // One that has passed already.
+        // A deadline that has passed already.
         set.be_ready_by(Some(begun)).unwrap();
         assert_eq!(wait(&mut set), [0; 0]);
     }
 
-    /// Directly, and through async-io, whatever comes in between.
+    /// Covers the direct wait and the wait through async-io, whatever comes in between.
     #[test]
     fn a_wait_ends_when_something_comes_soon_late_or_at_a_deadline() {
         let mut set = Set::new().unwrap();
@@ -232,7 +232,7 @@ mod tests {
         assert_eq!(looked(&mut set), [1]);
         assert_eq!(looked(&mut set), [0; 0], "it is named once");
         near.read_exact(&mut [0]).unwrap();
-        // Longer than it waits by itself, again and again.
+        // Longer than the set waits by itself, several times.
         let late = Duration::from_millis(u64::from(MOMENT) * 3 / 2);
         let (ask, asked) = mpsc::channel::<()>();
         let writer = thread::spawn(move || {

@@ -1,4 +1,4 @@
-//! A descriptor that wakes one and the same waker when it is ready.
+//! A descriptor that always wakes the same waker when it is ready.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -9,7 +9,7 @@ use async_io::Async;
 
 use crate::driver;
 
-/// A descriptor that is watched.
+/// A watched descriptor.
 #[derive(Debug)]
 pub(crate) struct Watched {
     io: Async<Arc<OwnedFd>>,
@@ -17,16 +17,17 @@ pub(crate) struct Watched {
 }
 
 impl Watched {
-    /// Registers a descriptor that does not block. Nothing is awaited yet.
+    /// Registers a non-blocking descriptor. It wakes nothing yet.
     pub(crate) fn new(fd: Arc<OwnedFd>, waker: Waker) -> io::Result<Watched> {
         driver::start()?;
         Ok(Watched { io: Async::new_nonblocking(fd)?, waker })
     }
 
-    /// Has the waker woken once when it is ready for one of these; soon, if it is now.
+    /// Wakes the waker once when the descriptor is ready for one of these; soon, if it is ready
+    /// now.
     pub(crate) fn arm(&self, read: bool, write: bool) -> io::Result<()> {
         let mut cx = Context::from_waker(&self.waker);
-        // Ready is what was told before; the next call then awaits what is new.
+        // `Ready` reports earlier readiness; the next call then waits for the next one.
         while read && let Poll::Ready(ready) = self.io.poll_readable(&mut cx) {
             ready?;
         }
@@ -47,7 +48,7 @@ mod tests {
 
     use super::*;
 
-    /// How often it was woken, and who waits for that.
+    /// How often the waker was woken, and the task that waits for that.
     #[derive(Default)]
     struct Count(Mutex<(usize, Option<Waker>)>);
 
@@ -62,7 +63,7 @@ mod tests {
     }
 
     impl Count {
-        /// Waits until it was woken.
+        /// Waits until the waker was woken.
         fn take(&self) -> usize {
             async_io::block_on(poll_fn(|cx| {
                 let mut state = self.0.lock().unwrap();
@@ -89,7 +90,7 @@ mod tests {
         watched.arm(true, false).unwrap();
         far.write_all(b"x").unwrap();
         assert_eq!(count.take(), 1);
-        // It is ready still, and says so again when asked.
+        // It is still ready, and wakes again when armed again.
         watched.arm(true, false).unwrap();
         assert_eq!(count.take(), 1);
         near.read_exact(&mut [0]).unwrap();

@@ -10,10 +10,10 @@ use roundel_core::{Address, AddressError, MAX_UNIX_PATH};
 
 /// An address as the command line writes it: `host:port`, `[::]:port`, `*:port`, `unix:PATH`,
 /// `fd:N`. A host name is looked up, and the first address found is taken; a path is made absolute;
-/// an IPv6 address may have an interface by its name: `[fe80::1%eth0]:80`.
+/// an IPv6 address may name its interface: `[fe80::1%eth0]:80`.
 ///
 /// # Errors
-/// What is wrong, to be read on after the text: "has no port from 0 to 65535".
+/// What is wrong, worded to follow the text: "has no port from 0 to 65535".
 pub fn parse(text: &str) -> Result<Address, String> {
     match text.parse() {
         Ok(Address::Unix(path)) => Ok(Address::Unix(absolute(&path).unwrap_or(path))),
@@ -24,9 +24,9 @@ pub fn parse(text: &str) -> Result<Address, String> {
     }
 }
 
-/// A path as programs ask for it: Node makes it absolute, and takes `.` and `..` out, before it
-/// asks. `None` if that is too long for a socket; then the primary sees what is asked from its
-/// directory.
+/// Makes a path absolute and resolves `.` and `..`, as Node does before it asks for a path. `None`
+/// if the result is too long for a socket. The path is then kept as written: the primary, too,
+/// makes a worker's path relative to its own directory if it is too long.
 fn absolute(path: &str) -> Option<String> {
     let mut whole = PathBuf::new();
     for part in env::current_dir().ok()?.join(path).components() {
@@ -39,7 +39,7 @@ fn absolute(path: &str) -> Option<String> {
     whole.to_str().filter(|path| path.len() <= MAX_UNIX_PATH).map(str::to_owned)
 }
 
-/// As in getaddrinfo(3): the number of the interface takes the place of its name.
+/// Replaces the interface's name by its number, as getaddrinfo(3) does.
 fn with_interface(text: &str) -> Result<Address, String> {
     let zone = text.split_once('%').and_then(|(ip, rest)| Some((ip, rest.rsplit_once(']')?)));
     let (ip, (name, port)) = zone.ok_or_else(|| AddressError::Interface.to_string())?;
@@ -119,7 +119,7 @@ mod tests {
         let here = std::env::current_dir().unwrap();
         let whole = here.join("s").to_str().unwrap().to_owned();
         assert_eq!(parse("unix:./s"), Ok(Address::Unix(whole)));
-        // From this directory it fits.
+        // Relative to this directory it fits.
         let long = "x".repeat(107);
         assert_eq!(parse(&format!("unix:{long}")), Ok(Address::Unix(long)));
         assert!(parse(&format!("unix:{}", "x".repeat(108))).is_err());

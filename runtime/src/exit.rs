@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-/// The exit codes, a contract with whoever supervises the primary.
+/// The exit codes, a contract with the supervisor of the primary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Exit {

@@ -1,13 +1,13 @@
-//! Text on its way to people and from them.
+//! Text that people read or write.
 
 #[cfg(feature = "observe")]
 use std::fmt::Write;
 
-/// A whole number of the command line or an address. Digits only: what `u32::from_str` takes beyond
-/// them (`+5`) is more likely a mistake.
+/// Parses a whole number of the command line or of an address. Only digits are taken: anything else
+/// that `u32::from_str` accepts (`+5`) is more likely a mistake.
 ///
 /// # Errors
-/// What is wrong, to be read on after the text.
+/// What is wrong, worded to follow the text.
 pub fn number(text: &str, min: u32, max: u32) -> Result<u32, String> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     match text.parse() {
@@ -16,14 +16,14 @@ pub fn number(text: &str, min: u32, max: u32) -> Result<u32, String> {
     }
 }
 
-/// What may be shown on a line of a terminal: line breaks, control characters (escape sequences
-/// begin with one) and invisible ones that turn text around are written as `\n` and `\u{1b}`.
+/// Escapes what may not reach a terminal: line breaks, control characters (escape sequences begin
+/// with one) and invisible ones that reverse text are written like `\n` and `\u{1b}`.
 #[cfg(feature = "observe")]
 pub(crate) fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
-            // What else `escape_debug` would do is for source code.
+            // `escape_debug` also escapes these three, which only source code needs.
             '"' | '\'' | '\\' => shown.push(c),
             _ => shown.extend(c.escape_debug()),
         }
@@ -31,7 +31,7 @@ pub(crate) fn printable(text: &str) -> String {
     shown
 }
 
-/// At most about `max` bytes of a text; what was left out is told by its length.
+/// Cuts a text to about `max` bytes; the full length is appended if something was cut.
 #[cfg(feature = "observe")]
 pub(crate) fn cut(mut text: String, max: usize) -> String {
     let len = text.len();

@@ -1,12 +1,12 @@
-//! A receiver at its limit on open files. The limit is the whole process's, so this file has one
-//! test only.
+//! A receiver at its limit on open files. The limit applies to the whole process, so this file has
+//! only one test.
 
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use roundel_runtime::unix::channel;
 
-/// Copies of `fd` until no descriptor is to be had.
+/// Copies of `fd` until descriptors run out.
 fn fill(fd: &OwnedFd) -> Vec<OwnedFd> {
     std::iter::from_fn(|| fd.try_clone().ok()).collect()
 }

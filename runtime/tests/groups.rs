@@ -1,4 +1,4 @@
-//! Process groups: what is left of them when their leader has ended, and how that is ended.
+//! Process groups: what is left of them when their leader has ended, and how the rest is ended.
 //!
 //! Reaping takes every child of the process, so these tests run one after the other.
 
@@ -17,7 +17,8 @@ use roundel_runtime::unix::group::{Groups, Naming};
 
 use support::{LONG, alone, wait_for_end};
 
-/// The ends of two pipes that a process and its helpers hold: they read as ended when nobody does.
+/// The ends of `N` pipes: a process and its helpers hold the writers, and a reader sees the end of
+/// file once no process holds its writer.
 fn pipes<const N: usize>() -> ([std::io::PipeReader; N], Vec<std::io::PipeWriter>) {
     let pairs: Vec<_> = (0..N).map(|_| std::io::pipe().unwrap()).collect();
     let (readers, writers): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
@@ -36,7 +37,7 @@ fn group_with(text: &str, writers: Vec<std::io::PipeWriter>) -> i32 {
     bash.args(["-c", &format!("{prepare}{text}")]).stdout(std::process::Stdio::null());
     bash.stderr(std::process::Stdio::null());
     let pid = bash.process_group(0).spawn().unwrap().id() as i32;
-    // Its writers are opened by now, or ours would be the last ones.
+    // Its writers are open by now; otherwise ours would be the last ones.
     let ready = || fs::read_link(format!("/proc/{pid}/fd/{}", writers.len() + 3)).is_ok();
     let deadline = std::time::Instant::now() + LONG;
     while !ready() {
@@ -46,7 +47,7 @@ fn group_with(text: &str, writers: Vec<std::io::PipeWriter>) -> i32 {
     pid
 }
 
-/// Waits until the helpers of a shell are what they are to be: `sleep`, not a copy of the shell.
+/// Waits until the helpers of a shell run `sleep` and are no longer copies of the shell.
 fn eventually_in_place(leader: i32) {
     let deadline = std::time::Instant::now() + LONG;
     let copies = || {
@@ -62,7 +63,7 @@ fn eventually_in_place(leader: i32) {
     }
 }
 
-/// Kills whoever has the other end of a pipe.
+/// Kills every process that has the other end of a pipe.
 fn end_holders_of(pipe: &std::io::PipeReader) {
     let own = fs::read_link(format!("/proc/self/fd/{}", pipe.as_raw_fd())).unwrap();
     for entry in fs::read_dir("/proc").unwrap().flatten() {
@@ -106,7 +107,7 @@ fn a_group_ends_with_its_leader() {
         std::io::Read::read_to_end(&mut stubborn, &mut rest).unwrap();
         assert_eq!((groups.have_ended(), groups.deadline()), (true, None));
         assert!(!fs::exists(format!("/proc/{leader}")).unwrap());
-        // The one with a session of its own lives.
+        // The process with a session of its own lives.
         let mut fds = [PollFd::new(away.as_fd(), PollFlags::POLLIN)];
         assert_eq!(poll(&mut fds, PollTimeout::ZERO), Ok(0), "{naming:?}");
         end_holders_of(&away);
@@ -130,8 +131,8 @@ fn a_group_without_others_has_ended_at_once() {
     }
 }
 
-/// At the deadline of a shutdown nobody has a second left. An unreaped leader hides nobody for
-/// long.
+/// At the deadline of a shutdown no process gets another second. An unreaped leader hides no child
+/// for long.
 #[test]
 fn nothing_is_left_of_a_group_at_the_deadline() {
     let _alone = alone();

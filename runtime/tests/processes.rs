@@ -1,4 +1,4 @@
-//! Workers as processes: what they are started with, how they end, what is left of them.
+//! Workers as processes: how they start, how they end, what is left of them.
 //!
 //! Reaping takes every child of the process, so these tests run one after the other.
 
@@ -24,7 +24,7 @@ use roundel_runtime::unix::socket::{self, Inherited};
 
 use support::{alone, wait_for_end};
 
-/// Set where a test runs in a process of its own.
+/// Set if a test runs in a process of its own.
 const INNER: &str = "ROUNDEL_TEST_INNER";
 
 /// Runs a test of this file in a new process, which bash prepares (dash can't ignore SIGCHLD); true
@@ -65,11 +65,11 @@ fn spawn(program: &str, args: &[&str], env: &[(&str, &str)]) -> Result<Spawned, 
 /// The scheduling policy in a line of proc_pid_stat(5): 0 is SCHED_OTHER, 3 SCHED_BATCH.
 fn scheduling(stat: &str) -> String {
     let behind_the_name = stat.rsplit_once(") ").unwrap().1;
-    // The 41st field; the first two are before the name's end.
+    // The 41st field; the first two are up to the name's end.
     behind_the_name.split_whitespace().nth(38).unwrap().to_owned()
 }
 
-/// Starts a script. It is for bash, as other shells know no descriptors above 9.
+/// Starts a script. It is for bash, because other shells know no descriptors above 9.
 fn script(text: &str) -> Spawned {
     spawn("bash", &["-c", text], &[]).unwrap()
 }
@@ -109,12 +109,12 @@ fn scratch(name: &str) -> PathBuf {
 #[test]
 fn a_worker_starts_clean() {
     let _alone = alone();
-    // As after nohup and worse: signals ignored, a low limit, a descriptor that lies around.
+    // As after nohup and worse: signals ignored, a low limit, a stray descriptor.
     let prepare = "trap '' USR2 HUP CHLD; ulimit -S -n 200; exec 7</dev/null";
     if !is_inner("a_worker_starts_clean", prepare, &[("KEPT", "kept".into())]) {
         return;
     }
-    // Else nothing is shown below.
+    // Otherwise the checks below show nothing.
     let status = fs::read_to_string("/proc/self/status").unwrap();
     for signal in [Raw::SIGUSR2, Raw::SIGHUP, Raw::SIGCHLD] {
         assert_ne!(ignored(&status) & 1 << (signal as u32 - 1), 0, "{signal} is not ignored");
@@ -214,7 +214,7 @@ fn strangers_are_reaped_too() {
     if !is_inner("strangers_are_reaped_too", "", &[]) {
         return;
     }
-    // Orphans come here, as they come to process 1.
+    // Orphans come here, as they do to process 1.
     nix::sys::prctl::set_child_subreaper(true).unwrap();
     let text = "head -c1 <&$ROUNDEL_CHANNEL_FD >/dev/null &
         echo $! >&$ROUNDEL_CHANNEL_FD; exit 3";
@@ -234,11 +234,11 @@ fn a_killed_worker_takes_its_group_with_it() {
     assert_eq!(read_line(&worker), "up");
     process::kill_group(worker.pid);
     wait_for_end(worker.pid);
-    // The helper held the channel too: end of file says that it is gone.
+    // The helper held the channel too: end of file shows that it is gone.
     wait_readable(&worker.channel);
     assert_eq!(channel::recv(worker.channel.as_fd(), &mut [0; 8]).unwrap(), 0);
     assert!(reaped().contains(&(worker.pid, ExitStatus::Signal(9))));
-    // Both are no error when nobody is left.
+    // Both are no error if no process is left.
     process::kill_group(worker.pid);
     process::signal(worker.pid, roundel_core::Signal::Term);
 }
@@ -262,7 +262,7 @@ fn acks_of_a_killed_worker_are_read_before_its_end() {
     let error = channel::recv(fd, &mut buffer).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::ECONNRESET));
     assert_eq!(channel::recv(fd, &mut buffer).unwrap(), 0);
-    // What it never took is still whole here.
+    // The part that it never took is still whole here.
     channel::send(cargo.as_fd(), b"alive", &[]).unwrap();
     assert_eq!(channel::recv(peer.as_fd(), &mut buffer).unwrap(), 5);
     assert_eq!(reaped(), [(worker.pid, ExitStatus::Signal(9))]);
@@ -333,7 +333,7 @@ fn only_what_was_inherited_can_be_listened_on() {
     for fd in [-1, 0, 2, 999, listening.as_raw_fd()] {
         assert_eq!(refused(fd, Transport::Stream), Errno::EBADF, "{fd} was not inherited");
     }
-    // None of them goes on to a worker.
+    // No worker inherits any of them.
     for fd in [listening_fd, bound, datagram_fd, 7] {
         let test = format!("test ! -e /proc/$$/fd/{fd}");
         assert!(Command::new("sh").args(["-c", &test]).status().unwrap().success(), "{fd}");

@@ -1,4 +1,4 @@
-//! Connections of clients, as the kernel shows them of this process, which has both ends of each.
+//! Client connections, as the kernel lists them for this process, which has both ends of each.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
@@ -7,19 +7,19 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use roundel_runtime::unix::sock_diag::{Names, count};
 
-/// Each test takes it: between fork and exec a child of one of them has the descriptors of all.
+/// Each test holds it: between fork and exec a child of one test has the descriptors of all.
 static TURN: Mutex<()> = Mutex::new(());
 
 fn turn() -> MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// How many connections the group of this process has by these names.
+/// How many connections with these names the group of this process has.
 fn open(names: &Names) -> Option<u32> {
     count(names, &[nix::unistd::getpgrp().as_raw()]).unwrap()[0]
 }
 
-/// A listener, as where it is known, and clients by one and another address.
+/// Checks the count for a listener at `at` while clients connect to the addresses `to`.
 fn counted(at: &str, to: &[&str]) {
     let Ok(listener) = TcpListener::bind(at) else { return println!("skipped: no {at} here") };
     let port = listener.local_addr().unwrap().port();
@@ -35,8 +35,8 @@ fn counted(at: &str, to: &[&str]) {
     }
     let (client, (server, _)) = pairs.pop().unwrap();
     let (rest, all) = (Some(pairs.len() as u32), Some(pairs.len() as u32 + 1));
-    // What the other side has closed is open here until it is closed here too, and it outlives its
-    // listener.
+    // A connection that the other side has closed is open here until it is closed here too, and it
+    // outlives its listener.
     drop(client);
     drop(listener);
     assert_eq!(open(&names), all);
@@ -115,7 +115,7 @@ fn of_an_abstract_name() {
     assert_eq!(open(&names), Some(0));
 }
 
-/// Before and after it is reaped: that nobody knows would be said to the operator.
+/// Before and after it is reaped: an unknown count would be reported to the operator.
 #[test]
 fn of_a_process_that_has_ended_there_are_none() {
     let _turn = turn();
@@ -129,7 +129,7 @@ fn of_a_process_that_has_ended_there_are_none() {
     drop(child.stdin.take());
     let stat = || std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     while !stat().contains(") Z ") {
-        // It has nothing left to do but to end.
+        // The process has nothing left to do but to end.
         assert_eq!(count(&names, &[pid]).unwrap(), [Some(0)]);
     }
     assert_eq!(count(&names, &[pid]).unwrap(), [Some(0)]);

@@ -92,7 +92,7 @@ pub(super) struct SocketArgs {
     pub(super) control: Option<PathBuf>,
 }
 
-/// What an option's default is, where it has one in the core.
+/// The core's defaults, for options that have one there.
 fn defaults() -> Config {
     Config::default()
 }
@@ -201,8 +201,8 @@ pub(super) struct OptionArgs {
 }
 
 impl OptionArgs {
-    /// What the options choose in the primary's configuration. Listeners come later, workers and
-    /// the policy from elsewhere where no option says them.
+    /// The part of the primary's configuration that these options choose. Listeners are added
+    /// later; workers and the policy may come from elsewhere if no option gives them.
     pub(super) fn config(&self, workers: u32, policy: Policy) -> ConfigBuilder {
         let Intensity(restart_intensity, restart_period) = self.restart_intensity;
         let config = Config::builder()
@@ -228,7 +228,7 @@ impl OptionArgs {
     }
 }
 
-/// A parser of [`values`]; its cause is kept for the one line that is made of the error.
+/// A parser of [`values`]; its cause is kept for the one-line error.
 #[derive(Clone, Copy)]
 struct Value<T>(fn(&str) -> Result<T, String>);
 

@@ -1,11 +1,11 @@
-//! A command line that makes no sense, in one line.
+//! One line for a command line that can't be understood.
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 /// The option or argument, its value and the cause; never more than one line.
 pub(super) fn complaint(error: &clap::Error) -> String {
     let option = text(error, ContextKind::InvalidArg).unwrap_or_default();
-    // Clap adds the name of the value: `--window <N>`.
+    // Clap appends the name of the value: `--window <N>`.
     let name = option.split(' ').next().unwrap_or_default();
     let line = match error.kind() {
         ErrorKind::ValueValidation => {

@@ -24,34 +24,34 @@ use roundel_runtime::observe::journal;
 
 pub(crate) use options::Options;
 
-/// The environment variable that gives the number of workers where no option does.
+/// The environment variable with the number of workers, used if no option gives it.
 const WORKERS_VARIABLE: &str = "WEB_CONCURRENCY";
-/// The environment variable by which Node's own primary is told its policy: `rr` or `none`.
+/// The environment variable that gives Node's own primary its policy: `rr` or `none`.
 const POLICY_VARIABLE: &str = "NODE_CLUSTER_SCHED_POLICY";
 
 /// What the command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Command {
-    /// Be the primary of a program.
+    /// Run the primary of a program.
     Run {
-        /// How.
+        /// The options.
         options: Options,
         /// The program and its arguments; never empty.
         program: Vec<OsString>,
     },
-    /// Be the primary of the built-in worker.
+    /// Run the primary of the built-in worker.
     Demo {
-        /// How.
+        /// The options.
         options: Options,
     },
     /// Replay a recorded run: see [`crate::replay`].
     Replay {
-        /// What was recorded.
+        /// The recorded run.
         journal: PathBuf,
         /// Whether to print it as a sequence diagram.
         diagram: bool,
     },
-    /// Ask something of a running primary: see [`client`](crate::client).
+    /// Send a request to a running primary: see [`client`](crate::client).
     Client(ClientCommand),
 }
 
@@ -73,12 +73,12 @@ pub(crate) enum ClientCommand {
 }
 
 /// Reads the command line of the binary called `name`; `args` begins with the program's own name,
-/// as [`std::env::args_os`] does. `WEB_CONCURRENCY` stands in for `--workers`; empty is as unset.
+/// as [`std::env::args_os`] does. `WEB_CONCURRENCY` replaces a missing `--workers`; an empty value
+/// counts as unset.
 ///
 /// # Errors
-/// There is nothing more to do: help or the version was printed to standard output
-/// ([`Exit::Stopped`]), or the one line that says what is wrong to standard error
-/// ([`Exit::Usage`]).
+/// If there is nothing more to do: either help or the version was printed to standard output
+/// ([`Exit::Stopped`]), or one line that says what is wrong to standard error ([`Exit::Usage`]).
 pub(crate) fn parse(
     name: &'static str,
     args: impl IntoIterator<Item = OsString>,
@@ -88,7 +88,7 @@ pub(crate) fn parse(
         policy: std::env::var_os(POLICY_VARIABLE),
     };
     parse_with(name, args, environment).map_err(|early| {
-        // Nobody is left to be told that this could not be written.
+        // If this can't be written, there is no way to report it.
         let _ = match early.exit {
             Exit::Stopped => std::io::stdout().write_all(early.text.as_bytes()),
             _ => std::io::stderr().write_all(early.text.as_bytes()),
@@ -97,7 +97,7 @@ pub(crate) fn parse(
     })
 }
 
-/// An end before anything began.
+/// An exit before anything was started.
 #[derive(Debug, PartialEq, Eq)]
 struct Early {
     exit: Exit,
@@ -110,7 +110,7 @@ impl Early {
     }
 }
 
-/// What the environment says where no option does. Empty is as unset.
+/// Settings from the environment, used if no option gives them. An empty value counts as unset.
 #[derive(Debug, Default)]
 struct Environment {
     workers: Option<OsString>,
@@ -172,7 +172,7 @@ fn command(name: &'static str) -> clap::Command {
     })
 }
 
-/// The control socket that a command is to use.
+/// The control socket that a command must use.
 fn place(name: &str, control: Option<PathBuf>) -> Result<Option<PathBuf>, Early> {
     if control.as_ref().is_some_and(|path| path.as_os_str() == "off") {
         let complaint = "--control: a primary with --control off can't be asked (./off is a file)";

@@ -1,4 +1,4 @@
-//! What the command line says, as plain data.
+//! The content of the command line, as plain data.
 
 use roundel_core::{Address, Codec, ConfigBuilder, ListenKey};
 
@@ -9,21 +9,21 @@ use roundel_runtime::observe::journal;
 /// The options of `run` and `demo`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Options {
-    /// What they choose in the primary's configuration, apart from its listeners.
+    /// The part of the primary's configuration that they choose, apart from its listeners.
     pub(crate) config: ConfigBuilder,
     /// The operator's listeners, in the order given.
     pub(crate) bind: Vec<Address>,
-    /// A listener that is given to every worker as it starts.
+    /// A listener that is given to every worker when it starts.
     pub(crate) pass_server: Option<Address>,
     /// Where the control socket is.
     pub(crate) control: Where,
-    /// Where the event log goes; `None` is nowhere.
+    /// Where the event log goes; `None` if there is none.
     pub(crate) events: Option<Target>,
-    /// Where the journal goes; `None` is nowhere.
+    /// Where the journal goes; `None` if there is none.
     pub(crate) journal: Option<journal::Target>,
     /// The codec that workers must speak; `None` lets each worker choose.
     pub(crate) codec: Option<Codec>,
-    /// The variable that tells a program the number of its slot; `None` is none.
+    /// The variable that gives a program the number of its slot; `None` if there is none.
     pub(crate) instance_var: Option<String>,
 }
 

@@ -7,7 +7,7 @@ use super::*;
 use roundel_runtime::observe::control::Where;
 use roundel_runtime::observe::eventlog::Target;
 
-/// The whole command line in one text, as no argument here has a space in it.
+/// The whole command line in one text, because no argument here has a space in it.
 fn parse(line: &str) -> Result<Command, Early> {
     parse_with("roundel", line.split_whitespace().map(OsString::from), Environment::default())
 }
@@ -26,7 +26,7 @@ fn program(line: &str) -> Vec<OsString> {
     }
 }
 
-/// What is printed, which must be one line, exit 2.
+/// The printed text, which must be one line, with exit 2.
 fn refused(args: &[&str]) -> String {
     let args = args.iter().map(OsString::from);
     let early = parse_with("roundel", args, Environment::default()).unwrap_err();
@@ -345,7 +345,7 @@ fn bytes_that_are_no_text_are_shown_escaped() {
     let args = || ["roundel", "demo", "--window"].map(OsString::from).into_iter();
     let early = parse_with("roundel", args().chain([bytes()]), Environment::default()).unwrap_err();
     assert_eq!(early.text, "roundel: --window: \"\\xFF\" is not valid UTF-8\n");
-    // As an argument or a command there is no name to give.
+    // For an argument or a command there is no name to give.
     for before in [1, 2] {
         let early =
             parse_with("roundel", args().take(before).chain([bytes()]), Environment::default())

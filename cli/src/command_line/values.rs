@@ -1,6 +1,6 @@
-//! Option values: from text to what it means, or to the cause why it means nothing.
+//! Option values: from the text to its meaning, or to the cause why it has none.
 //!
-//! A cause reads on after the value: `--window "many"` *is not a whole number from 1 to 1024*.
+//! A cause is worded to follow the value: `--window "many"` *is not a whole number from 1 to 1024*.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -13,7 +13,7 @@ use roundel_core::{Codec, Overflow, Policy, Respawn, Signal, StopSignal, limits}
 use roundel_runtime::observe::eventlog::Target;
 use roundel_runtime::text::number;
 
-/// The longest duration, a year: longer ones are taken for a slip of the hand.
+/// The longest duration, a year: a longer one is probably a typing error.
 const MAX_DURATION: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 pub(super) fn workers(text: &str) -> Result<u32, String> {
@@ -52,12 +52,12 @@ fn within(text: &str, limit: RangeInclusive<u32>) -> Result<u32, String> {
     number(text, *limit.start(), *limit.end())
 }
 
-/// Bounds as help texts tell them.
+/// Bounds as help texts show them.
 pub(super) fn from_to(limit: RangeInclusive<u32>) -> String {
     format!("{} to {}", limit.start(), limit.end())
 }
 
-/// A duration, shown as it may be written.
+/// A duration, displayed in a form that can be parsed again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Span(pub(super) Duration);
 
@@ -133,7 +133,7 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
         .ok_or_else(|| "is not between 1KiB and 1024GiB".into())
 }
 
-/// So many failures in such a time: `N/SECONDS`.
+/// A number of failures in a period: `N/SECONDS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Intensity(pub(super) u32, pub(super) Duration);
 
@@ -171,7 +171,7 @@ pub(super) fn respawn(text: &str) -> Result<Respawn, String> {
         .ok_or_else(|| "is none of always, on-failure and never".into())
 }
 
-/// The one of these that has this name.
+/// The value with this name.
 fn named<T: Copy, const N: usize>(
     text: &str,
     all: [T; N],
@@ -180,7 +180,8 @@ fn named<T: Copy, const N: usize>(
     all.into_iter().find(|one| name(*one) == text)
 }
 
-/// What a leaving Node worker gets instead of `disconnect`. Signals may be written as in kill(1).
+/// The message or signal that a leaving Node worker gets instead of `disconnect`. Signals may be
+/// written as in kill(1).
 pub(super) fn stop_signal(text: &str) -> Result<StopSignal, String> {
     let bare = text.strip_prefix("SIG").unwrap_or(text);
     Ok(StopSignal::Signal(match bare {
@@ -202,7 +203,8 @@ pub(super) fn codec(text: &str) -> Result<ForcedCodec, String> {
     }
 }
 
-/// The codec to force; `None` is `auto`. Wrapped, since clap reads an `Option` as an option that may be absent.
+/// The codec to force; `None` is `auto`. Wrapped, because clap reads an `Option` as an option that
+/// may be absent.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ForcedCodec(pub(super) Option<Codec>);
 

@@ -1,4 +1,4 @@
-//! A client of the demo worker: as much of HTTP/1.1 as it speaks (RFC 9112).
+//! A client of the demo worker, with the part of HTTP/1.1 that the worker speaks (RFC 9112).
 
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, AsRawFd};
@@ -12,35 +12,35 @@ use nix::sys::socket::{Shutdown, shutdown};
 use roundel_runtime::worker::worker_id;
 use smol::{Timer, channel::Receiver, future::yield_now, prelude::*};
 
-/// Who answers.
+/// The answer's text, which names the worker.
 static HELLO: LazyLock<String> =
     LazyLock::new(|| format!("worker {} pid {}", worker_id().unwrap_or(0), std::process::id()));
 const OK: &str = "200 OK";
 /// The longest request head in bytes.
 const MAX_HEAD: usize = 16 << 10;
-/// How long the worker waits, once it is to leave, for a first request, which may be on its way, or
-/// for more of one; and how long a client may take to close after its last answer.
+/// How long a worker that must leave waits for a first request, which may be on its way, or for the
+/// rest of one; and how long a client may take to close after its last answer.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// What follows an answer.
+/// What happens after an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Then {
     Next,
-    /// What the client asked for.
+    /// Closes, because the client asked for it.
     Close,
-    /// Waits for the client to close. It does not know that this was the last answer, and a close
-    /// could cut the answer off, if something is sent after it (RFC 9112, 9.6).
+    /// Waits for the client to close. The client does not know that this was the last answer, and a
+    /// close could cut the answer off if the client sends more (RFC 9112, 9.6).
     Linger,
     Crash,
     Exit(i32),
 }
 
-/// A request: the status of its answer, whether that has a body, how many milliseconds it takes,
-/// and what follows.
+/// A request: the status of its answer, whether the answer has a body, how many milliseconds it
+/// takes, and what happens next.
 type Request = (&'static str, bool, u64, Then);
 
-/// Serves a client until it has left, or is to: soon after `leaves` is closed. Nothing of it grows:
-/// it is read from when all that it asked for is answered.
+/// Serves a client until it has left, or until soon after `leaves` is closed. Its buffers do not
+/// grow: it is read only when everything that it asked for is answered.
 pub(super) async fn serve<S>(mut stream: S, leaves: Receiver<()>) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + AsFd + Unpin,
@@ -90,7 +90,7 @@ async fn late(after: Duration) -> io::Result<()> {
     Err(ErrorKind::TimedOut.into())
 }
 
-/// Reads what comes next, after the others had their turn. It is an error if that is the end.
+/// Reads more, after the other tasks had their turn. The end of the stream is an error.
 async fn receive(stream: &mut (impl AsyncRead + Unpin), input: &mut Vec<u8>) -> io::Result<()> {
     yield_now().await;
     let length = input.len();
@@ -109,8 +109,8 @@ fn answer(status: &str, has_body: bool, keeps: bool) -> String {
     if has_body { head + body + "\n" } else { head }
 }
 
-/// The request that the input begins with, or its refusal if it is none, and the length of both its
-/// head and its body; nothing if its head is not whole.
+/// The request at the start of the input, or its refusal if it is not a valid one, with the length
+/// of its head and body together; `None` if its head is not complete.
 fn parse(input: &[u8]) -> Option<(Request, usize)> {
     let refused = |status| Some(((status, true, 0, Then::Linger), input.len()));
     let mut headers = [EMPTY_HEADER; 64];
@@ -138,7 +138,7 @@ fn parse(input: &[u8]) -> Option<(Request, usize)> {
     Some(((status, parsed.method != Some("HEAD"), ms, then), head + body as usize))
 }
 
-/// The status, how many milliseconds the answer takes, and what follows it.
+/// The status, how many milliseconds the answer takes, and what happens next.
 fn route(target: &str) -> (&'static str, u64, Then) {
     let (path, value) = target.split_once('=').unwrap_or((target, ""));
     match (path, value.parse()) {

@@ -19,10 +19,10 @@ use smol::LocalExecutor;
 
 type Tasks = LocalExecutor<'static>;
 
-/// Until a worker tries again that accepts by itself and had no descriptor for it.
+/// How long a worker that accepts by itself waits before it tries again after descriptors ran out.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Has clients come until nobody will, and until nobody is left.
+/// Runs `comes`, which accepts clients, to its end, and then the tasks until no client is left.
 fn serve_all(tasks: &Tasks, comes: impl Future<Output = io::Result<()>>) -> io::Result<()> {
     smol::block_on(async {
         tasks.run(comes).await?;

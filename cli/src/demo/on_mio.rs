@@ -1,4 +1,4 @@
-//! The demo worker around a mio `Poll`, which is one more thing that its tasks wait for.
+//! The demo worker around a mio `Poll`, which is one more thing for which its tasks wait.
 
 use std::io::{self, ErrorKind};
 use std::process::ExitCode;
@@ -10,11 +10,11 @@ use smol::{Async, Timer, channel::bounded, future::yield_now};
 
 use super::{PAUSE, Tasks, client::serve, serve_all};
 
-/// Serves the first `count` listeners of the operator until the worker is to leave and nobody is
+/// Serves the first `count` listeners of the operator until the worker must leave and no client is
 /// left.
 ///
 /// # Errors
-/// As the worker API has them, or epoll(7).
+/// As in the worker API, or epoll(7).
 pub fn run(count: u32) -> io::Result<ExitCode> {
     let (mut worker, tasks) = (Worker::join()?, Tasks::new());
     worker.replace_on_panic();
@@ -22,7 +22,7 @@ pub fn run(count: u32) -> io::Result<ExitCode> {
     let (web, mut poll, mut events) = (web?, Poll::new()?, Events::with_capacity(64));
     poll.registry().register(&mut worker, Token(0), Interest::READABLE)?;
     let news = Async::new_nonblocking(poll.registry().try_clone()?)?;
-    // Nothing is sent over it: that it is closed is the news.
+    // Nothing is sent over this channel: closing it is the signal.
     let (stays, leaves) = bounded(1);
     serve_all(&tasks, async {
         loop {
@@ -32,11 +32,12 @@ pub fn run(count: u32) -> io::Result<ExitCode> {
                     let client =
                         async { serve(&Async::new_nonblocking(connection)?, leaves).await };
                     tasks.spawn(client).detach();
-                    // After the others: who comes meanwhile may go to another worker.
+                    // Let the other tasks run first: clients that come meanwhile may go to another
+                    // worker.
                     yield_now().await;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    // What came of it may be news of the end.
+                    // The call may have changed the standing.
                     if worker.standing() != Standing::Serving {
                         stays.close();
                     }

@@ -10,16 +10,16 @@ use smol::channel::{Receiver, bounded};
 
 use super::{PAUSE, Tasks, client::serve, serve_all};
 
-/// Serves the first `count` listeners of the operator until the worker is to leave and nobody is
+/// Serves the first `count` listeners of the operator until the worker must leave and no client is
 /// left.
 ///
 /// # Errors
-/// As the worker API has them.
+/// As in the worker API.
 pub fn run(count: u32) -> io::Result<ExitCode> {
     let (worker, tasks) = (Worker::join()?, Rc::new(Tasks::new()));
     worker.replace_on_panic();
     serve_all(&tasks, async {
-        // Nothing is sent over it: that its sender is gone is the news.
+        // Nothing is sent over this channel: dropping its sender is the signal.
         let (_stays, leaves) = bounded(1);
         for nth in 0..count {
             let listener = worker.listen_nth(nth).await?;

@@ -1,4 +1,4 @@
-//! A program that is yet to be found: words that are replaced step by step.
+//! A program that is not resolved yet: words that are replaced step by step.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -7,20 +7,20 @@ use std::path::{Path, PathBuf};
 use super::words::typed;
 use super::{Hook, Surroundings};
 
-/// What is known so far.
+/// The state of the resolution so far.
 #[derive(Debug)]
 pub(super) struct Draft {
-    /// The words to be executed, as it seems now.
+    /// The words that would be executed so far.
     pub(super) words: Vec<OsString>,
-    /// Where they are.
+    /// The directory in which they would run.
     pub(super) cwd: PathBuf,
-    /// Whether that is another directory than the primary's.
+    /// Whether that differs from the primary's directory.
     pub(super) moved: bool,
-    /// Variables on top of the environment.
+    /// Variables added to the environment.
     pub(super) added: Vec<(OsString, OsString)>,
     pub(super) notes: Vec<String>,
     pub(super) hooks: Vec<Hook>,
-    /// What to do if the program is not there.
+    /// A hint for the error if the program does not exist.
     pub(super) missing_hint: Option<String>,
     asked: Vec<OsString>,
     variables: BTreeMap<OsString, OsString>,
@@ -41,7 +41,7 @@ impl Draft {
         }
     }
 
-    /// What the command line says, as it was typed.
+    /// The words of the command line, as they were typed.
     pub(super) fn asked(&self) -> String {
         let words: Vec<String> = self.asked.iter().map(|it| it.to_string_lossy().into()).collect();
         typed(words.iter().map(String::as_str))
@@ -62,7 +62,8 @@ impl Draft {
         self.cwd = dir;
     }
 
-    /// Puts what is installed for a directory, and for those above it, in front of `PATH`.
+    /// Puts the directories of packages installed for a directory and its parents in front of
+    /// `PATH`.
     pub(super) fn use_bins_of(&mut self, dir: &Path) {
         let path = self.variable("PATH").unwrap_or_default();
         let bins: Vec<PathBuf> = dir.ancestors().map(|it| it.join("node_modules/.bin")).collect();
@@ -71,20 +72,20 @@ impl Draft {
             return;
         }
         let all = bins.into_iter().chain(std::env::split_paths(&path));
-        // A directory with a colon in its name can't be in there, and would be split up.
+        // `PATH` can't contain a directory with a colon in its name, which would be split there.
         let all = all.filter(|dir| !dir.as_os_str().as_encoded_bytes().contains(&b':'));
         if let Ok(joined) = std::env::join_paths(all) {
             self.set("PATH", joined);
         }
     }
 
-    /// The name of what is to be executed, without its directory.
+    /// The file name of the program, without its directory.
     pub(super) fn name(&self) -> Option<String> {
         let first = Path::new(self.words.first()?);
         Some(first.file_name()?.to_str()?.to_owned())
     }
 
-    /// The words behind the first, if all are text.
+    /// The words after the first, if all are text.
     pub(super) fn args(&self) -> Option<Vec<String>> {
         let args = self.words.iter().skip(1);
         args.map(|word| Some(word.to_str()?.to_owned())).collect()

@@ -1,4 +1,4 @@
-//! The file that a program's name means, and whether it can be run, before anything is started.
+//! Finds the file of a program by name, and checks that it can be run, before anything is started.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -10,16 +10,16 @@ use nix::unistd::{AccessFlags, access};
 
 use super::Refusal;
 
-/// Where a name is looked for if there is no `PATH`: as execvp(3) does.
+/// Where a name is looked up without a `PATH`, as in execvp(3).
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
 
-/// How the kernel reads a script's first line (execve(2)): no more than this.
+/// The kernel reads no more than this of a script's first line (execve(2)).
 const MAX_FIRST_LINE: u64 = 255;
 
-/// What a file is to be run.
+/// How a file is executed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// A binary, or something that this machine has registered a loader for.
+    /// A binary, or a format for which this machine has registered a loader.
     Binary,
     /// A script: the words of its first line.
     Script(Vec<OsString>),
@@ -28,7 +28,7 @@ pub(super) enum Kind {
 /// A program that can be run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Found {
-    /// Its absolute path; symbolic links stay, since what they point to may change.
+    /// Its absolute path; symbolic links are kept, because their targets may change.
     pub(super) path: PathBuf,
     pub(super) kind: Kind,
 }
@@ -36,7 +36,7 @@ pub(super) struct Found {
 /// Finds a program: a path relative to `cwd`, or a name in `path`.
 ///
 /// # Errors
-/// A line that names it, for exit 127 if it or its interpreter is missing, for 126 if it can't be
+/// A line that names it, with exit 127 if it or its interpreter is missing, or 126 if it can't be
 /// executed.
 pub(super) fn program(name: &OsStr, path: Option<&OsStr>, cwd: &Path) -> Result<Found, Refusal> {
     let file = file(name, path, cwd)?;
@@ -44,11 +44,12 @@ pub(super) fn program(name: &OsStr, path: Option<&OsStr>, cwd: &Path) -> Result<
     Ok(Found { path: file, kind })
 }
 
-/// The file itself.
+/// Finds the file itself.
 fn file(name: &OsStr, path: Option<&OsStr>, cwd: &Path) -> Result<PathBuf, Refusal> {
     let shown = Path::new(name).display();
     if name.as_bytes().contains(&b'/') {
-        // Joined, not made shorter: a slash at the end says that it is to be a directory.
+        // The path is joined but not simplified: a slash at the end means that it must be a
+        // directory.
         let file = cwd.join(name);
         return check(&file).map(|()| file.clone()).map_err(|why| why.about(&shown, &file));
     }
@@ -133,7 +134,7 @@ fn check(file: &Path) -> Result<(), Why> {
 fn kind(file: &Path, path: Option<&OsStr>, cwd: &Path) -> Result<Kind, Refusal> {
     let mut start = Vec::new();
     let read = File::open(file).and_then(|it| it.take(MAX_FIRST_LINE).read_to_end(&mut start));
-    // What may be executed may still be unreadable.
+    // A file may be executable but not readable.
     if read.is_err() || start.starts_with(b"\x7fELF") {
         return Ok(Kind::Binary);
     }
@@ -181,7 +182,7 @@ fn kind(file: &Path, path: Option<&OsStr>, cwd: &Path) -> Result<Kind, Refusal> 
     Ok(Kind::Script(words))
 }
 
-/// What `#!/usr/bin/env NAME` looks for.
+/// The name that `#!/usr/bin/env NAME` looks up.
 fn by_env(words: &[OsString]) -> Option<&OsStr> {
     let (first, rest) = words.split_first()?;
     if Path::new(first).file_name() != Some(OsStr::new("env")) {
@@ -193,7 +194,7 @@ fn by_env(words: &[OsString]) -> Option<&OsStr> {
     is_name.then_some(name.as_os_str())
 }
 
-/// Whether somebody has told the kernel of other kinds of programs (binfmt_misc).
+/// True if the kernel has other program formats registered (binfmt_misc).
 fn has_other_formats() -> bool {
     let entries = fs::read_dir("/proc/sys/fs/binfmt_misc").into_iter().flatten().flatten();
     entries.map(|entry| entry.file_name()).any(|name| name != "register" && name != "status")

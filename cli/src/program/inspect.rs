@@ -1,4 +1,4 @@
-//! The port of Node's debugger, which can't be the same for all workers.
+//! The port of Node's debugger, which must differ from worker to worker.
 
 use std::ffi::{OsStr, OsString};
 
@@ -7,32 +7,32 @@ use roundel_core::Slot;
 use super::node::NodeArgs;
 use roundel_runtime::unix::process::Program;
 
-/// Where Node's debugger listens unless it is told otherwise.
+/// The default port of Node's debugger.
 const DEFAULT_PORT: u16 = 9229;
-/// Where Node's `cluster` goes on behind the last port.
+/// The port with which Node's `cluster` continues after the last port.
 const FIRST_PORT: u32 = 1024;
 
-/// The variable that has options of Node.
+/// The variable with options for Node.
 const NODE_OPTIONS: &str = "NODE_OPTIONS";
 
 /// A debugger that the command line, or `NODE_OPTIONS`, asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Inspect {
     port: u16,
-    /// Where in the arguments the port goes; `None` is into `NODE_OPTIONS`.
+    /// The index in the arguments at which the port is inserted; `None` means into `NODE_OPTIONS`.
     at: Option<usize>,
 }
 
 impl Inspect {
-    /// What a program asks for. `node` says whether it is Node itself, and `inherited` is what
-    /// the environment has as `NODE_OPTIONS`.
+    /// The debugger that a program asks for. `node` is true if it is Node itself, and `inherited`
+    /// is `NODE_OPTIONS` in the environment.
     pub(crate) fn of(program: &Program, node: bool, inherited: &OsStr) -> Option<Inspect> {
         let options: Vec<OsString> =
             inherited.to_string_lossy().split_whitespace().map(OsString::from).collect();
         let environment = NodeArgs::read(&options);
         let args = if node { NodeArgs::read(&program.args) } else { NodeArgs::default() };
         let (mut port, mut at, mut asked) = (DEFAULT_PORT, None, false);
-        // What the arguments say stands above the environment.
+        // The arguments override the environment.
         for (read, own) in [(&environment, false), (&args, true)] {
             for (name, value, behind) in &read.options {
                 if !is_inspector(name) {
@@ -45,18 +45,18 @@ impl Inspect {
                 port = value.as_deref().and_then(port_of).unwrap_or(port);
             }
         }
-        // The kernel chooses another one for each by itself.
+        // With port 0 the kernel chooses a different one for each worker.
         (asked && port != 0).then_some(Inspect { port, at })
     }
 
-    /// The same port whenever a slot has a new worker.
+    /// The port of a slot: the same for each new worker in it.
     fn port(self, slot: Slot) -> u32 {
         let port = u32::from(self.port) + slot.0;
         let last = u32::from(u16::MAX);
         if port <= last { port } else { FIRST_PORT + (port - last - 1) % (last - FIRST_PORT + 1) }
     }
 
-    /// Has the worker in this slot listen on a port of its own.
+    /// Makes the worker in this slot listen on a port of its own.
     pub(crate) fn apply(self, program: &mut Program, slot: Slot, inherited: &OsStr) {
         let option = format!("--inspect-port={}", self.port(slot));
         match self.at {
@@ -78,7 +78,7 @@ fn is_inspector(name: &str) -> bool {
     ) || name == "--inspect-brk-node"
 }
 
-/// The port in `[HOST:]PORT`; `None` for a host alone.
+/// The port in `[HOST:]PORT`; `None` if there is only a host.
 fn port_of(value: &OsStr) -> Option<u16> {
     let text = value.to_str()?;
     text.rsplit(':').next()?.parse().ok()

@@ -1,5 +1,5 @@
-//! Programs that start Node as a process of their own. The channel ends at them: what they would
-//! start is to be named instead.
+//! Programs that start Node as a process of their own. Their child does not get the channel, so the
+//! command line must name the child's program instead.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -10,14 +10,14 @@ use super::node::NodeArgs;
 use super::words::{self, typed};
 use super::{Refusal, node};
 
-/// What a launcher is for, as far as it matters here.
+/// The purpose of a launcher, as far as it matters here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum For {
     /// Runs TypeScript; `node --import tsx` does that in one process.
     Types,
-    /// Starts a program anew when its files change.
+    /// Restarts a program when its files change.
     Watching,
-    /// The same, and it runs TypeScript.
+    /// The same, and runs TypeScript.
     WatchingTypes,
     /// Reads variables from a file.
     EnvFile,
@@ -25,7 +25,7 @@ enum For {
     Several,
     /// Restarts programs, as the primary does.
     Supervising,
-    /// Starts what `nest build` has made.
+    /// Starts the output of `nest build`.
     Nest,
 }
 
@@ -59,7 +59,7 @@ const LAUNCHERS: [(&str, For); 27] = [
     ("nest", For::Nest),
 ];
 
-/// Options of launchers whose value is the next word and that Node doesn't have.
+/// Options of launchers that take the next word as their value and that Node doesn't have.
 const WITH_VALUE: [&str; 20] = [
     "--tsconfig",
     "--project",
@@ -83,10 +83,10 @@ const WITH_VALUE: [&str; 20] = [
     "--name",
 ];
 
-/// If variables are to be set before a program runs, sets them and leaves the program.
+/// If a program only sets variables before it runs another, sets them and drops that program.
 ///
 /// # Errors
-/// They can't be set here.
+/// If they can't be set here.
 pub(super) fn step(draft: &mut Draft) -> Result<bool, Refusal> {
     let Some(name) = draft.name() else { return Ok(false) };
     let is_env = ["env", "/bin/env", "/usr/bin/env"].map(OsString::from);
@@ -100,7 +100,7 @@ pub(super) fn step(draft: &mut Draft) -> Result<bool, Refusal> {
     };
     let variables: Vec<_> = args.iter().map_while(assignment).collect();
     let rest: Vec<OsString> = args.iter().skip(variables.len()).map(OsString::from).collect();
-    // env(1) becomes what it runs, so it can stay where it is asked for more.
+    // env(1) is replaced by the program it runs, so it may stay if it is used with options.
     let plain = rest.first().is_some_and(|word| !word.as_encoded_bytes().starts_with(b"-"));
     if name == "env" && !plain {
         return Ok(false);
@@ -124,10 +124,10 @@ pub(super) fn step(draft: &mut Draft) -> Result<bool, Refusal> {
 }
 
 /// Refuses a launcher that was found under this name, if it is a script that a package has
-/// installed. Others of that name are somebody's own.
+/// installed. Other programs with that name are the operator's own.
 ///
 /// # Errors
-/// With the form that works.
+/// The line names the form that works.
 pub(super) fn refuse_if_launcher(
     name: &OsStr,
     found: &Found,
@@ -144,13 +144,13 @@ pub(super) fn refuse_if_launcher(
     Ok(())
 }
 
-/// The options of Node that give it code in place of a script.
+/// The options that give Node code instead of a script.
 const CODE: [&str; 5] = ["-e", "--eval", "-p", "-pe", "--print"];
 
-/// Refuses Node where it starts another Node, or a launcher of a package.
+/// Refuses Node if it would start another Node, or a launcher of a package.
 ///
 /// # Errors
-/// With the form that works.
+/// The line names the form that works.
 pub(super) fn refuse_in_node(
     args: &[OsString],
     read: &NodeArgs,
@@ -174,7 +174,7 @@ pub(super) fn refuse_in_node(
             typed(kept.iter().map(String::as_str))
         )));
     }
-    // Node makes a cluster worker only of a process that has an argument (process.argv[1]).
+    // Node makes a process a cluster worker only if the process has an argument (process.argv[1]).
     let behind = read.options.last().map_or(0, |(_, _, end)| *end);
     let mut arguments = text.iter().skip(behind).skip_while(|word| *word == "--");
     let is_alone = arguments.next().is_none();
@@ -202,7 +202,7 @@ pub(super) fn refuse_in_node(
     }
 }
 
-/// The launcher whose file in `node_modules` this is.
+/// The launcher to which this file in `node_modules` belongs.
 fn package_of(script: &Path) -> Option<String> {
     let script: PathBuf = if script.to_str()?.contains(".bin") {
         return Some(script.file_name()?.to_str()?.to_owned());
@@ -263,8 +263,8 @@ fn value_of<'a>(args: &'a [String], names: &[&str]) -> Option<&'a str> {
     })
 }
 
-/// What a launcher runs, with the options of Node that stand before it; `SCRIPT` if that is not to
-/// be seen.
+/// The program that a launcher runs, after the options of Node that precede it; `SCRIPT` if it
+/// can't be determined.
 fn program_in(args: &[String]) -> Vec<String> {
     let mut kept = Vec::new();
     let mut at = 0;

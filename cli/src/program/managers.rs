@@ -1,4 +1,4 @@
-//! Package managers: what they would start is started without them.
+//! Package managers: the program that they would start is started without them.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use super::Refusal;
 use super::draft::Draft;
 use super::package::{self, Package, Script};
 
-/// Options that say nothing of what is run.
+/// Options that do not affect what is run.
 const SILENT: [&str; 8] =
     ["-s", "--silent", "-q", "--quiet", "-y", "--yes", "--no-install", "--if-present"];
 
@@ -16,13 +16,13 @@ const NOT_FOLLOWED: &str = "can't be followed here; run the program itself, in i
 /// Options of npm that name the directory of the package.
 const NPM_DIRS: [&str; 2] = ["--prefix", "-C"];
 
-/// Short forms of commands that are scripts.
+/// Commands that are short forms of scripts.
 const SCRIPTS: [&str; 4] = ["start", "test", "stop", "restart"];
 
-/// If a package manager, or Node for it, is to run something, puts that in its place.
+/// If a package manager, or Node in its place, is asked to run something, puts that in its place.
 ///
 /// # Errors
-/// It can't be run without it.
+/// If it can't be run without the package manager.
 pub(super) fn step(draft: &mut Draft) -> Result<bool, Refusal> {
     let Some(name) = draft.name() else { return Ok(false) };
     let command = match name.as_str() {
@@ -34,19 +34,19 @@ pub(super) fn step(draft: &mut Draft) -> Result<bool, Refusal> {
         "corepack" => corepack,
         _ => return Ok(false),
     };
-    // What is no text is no name of a script.
+    // Words that are not text can't name a script.
     let Some(args) = draft.args() else { return Ok(false) };
     command(draft, Call { who: name, args: args.into(), dir: None, advice: NOT_FOLLOWED })
 }
 
-/// The command line of a package manager, while it is read.
+/// The command line of a package manager, while it is being read.
 struct Call {
-    /// What is shown of it in an error: the manager and its command.
+    /// The name used in errors: the manager and its command.
     who: String,
     args: std::collections::VecDeque<String>,
-    /// Where it is to look, if not in the working directory.
+    /// The directory in which to look, if not the working directory.
     dir: Option<PathBuf>,
-    /// Of an option that is not known here.
+    /// The advice for an option that is not known here.
     advice: &'static str,
 }
 
@@ -55,7 +55,7 @@ impl Call {
         Err(Refusal::usage(format!("{}: {why}", self.who)))
     }
 
-    /// Passes over options up to the next word; `dirs` are those that name a directory.
+    /// Skips options up to the next word; `dirs` are the options that name a directory.
     fn word(&mut self, draft: &Draft, dirs: &[&str]) -> Result<Option<String>, Refusal> {
         while let Some(arg) = self.args.pop_front() {
             if !arg.starts_with('-') {
@@ -81,7 +81,7 @@ impl Call {
         Ok(None)
     }
 
-    /// The package that it is about.
+    /// The package that the command line refers to.
     fn package(&self, draft: &Draft) -> Result<Package, Refusal> {
         match &self.dir {
             Some(dir) => Package::read(&self.who, dir),
@@ -91,7 +91,7 @@ impl Call {
 
     fn script(mut self, draft: &mut Draft, name: String, rest: Rest) -> Result<bool, Refusal> {
         if matches!(rest, Rest::BehindDashes) {
-            // npm takes options for its own, up to two dashes.
+            // npm takes options before two dashes as its own.
             self.advice = "is npm's own; what is the script's stands behind --";
             let mut own = Vec::new();
             while let Some(word) = self.word(draft, &NPM_DIRS)? {
@@ -112,7 +112,7 @@ impl Call {
         Ok(true)
     }
 
-    /// A command of an installed package.
+    /// Runs a command of an installed package.
     fn bin(mut self, draft: &mut Draft, name: String) -> Result<bool, Refusal> {
         let versioned = name.get(1..).is_some_and(|rest| rest.contains('@'));
         if versioned {
@@ -141,10 +141,10 @@ impl Call {
     }
 }
 
-/// Which of the words behind a script's name are its own.
+/// Which of the words after a script's name belong to the script.
 #[derive(Clone, Copy)]
 enum Rest {
-    /// All; and no script is run before.
+    /// All of them; and no `pre` script is run.
     None,
     All,
     BehindDashes,
@@ -196,7 +196,7 @@ fn yarn(draft: &mut Draft, mut call: Call) -> Result<bool, Refusal> {
     named(draft, call, command, &dirs)
 }
 
-/// `pnpm` and `yarn` take scripts and commands by their bare names too.
+/// `pnpm` and `yarn` also accept scripts and commands by their bare names.
 fn named(
     draft: &mut Draft,
     mut call: Call,
@@ -241,7 +241,7 @@ fn script_or_bin(draft: &mut Draft, mut call: Call, name: String) -> Result<bool
     call.script(draft, name, Rest::All)
 }
 
-/// `node --run NAME`: no script before it or after it.
+/// `node --run NAME`: no script runs before or after it.
 fn node_run(draft: &mut Draft, mut call: Call) -> Result<bool, Refusal> {
     let first = call.args.pop_front().unwrap_or_default();
     let name = match first.split_once('=') {
@@ -256,7 +256,7 @@ fn node_run(draft: &mut Draft, mut call: Call) -> Result<bool, Refusal> {
     call.script(draft, name, Rest::None)
 }
 
-/// Fetches a package manager and starts it.
+/// corepack fetches a package manager and starts it.
 fn corepack(draft: &mut Draft, call: Call) -> Result<bool, Refusal> {
     let is_manager =
         |name: &String| matches!(name.as_str(), "npm" | "npx" | "pnpm" | "pnpx" | "yarn");

@@ -1,8 +1,8 @@
 //! What to start: from the words on the command line to a program that can be a worker.
 //!
-//! Package managers and other launchers start Node as a process of their own, which the channel
-//! does not reach. So what they would start is started directly, or an error says what to write
-//! instead; and what can't be started is found out before anything is.
+//! Package managers and other launchers start Node as a process of their own, which does not get
+//! the channel. So the program that they would start is started directly, or an error says what to
+//! write instead. A program that can't be started is noticed before anything is started.
 
 mod draft;
 mod find;
@@ -35,14 +35,14 @@ const MAX_STEPS: usize = 16;
 #[derive(Debug)]
 pub(crate) struct Resolved {
     pub(crate) program: Program,
-    /// What the operator is to know of how it came about.
+    /// Notes for the operator on how the program was found.
     pub(crate) notes: Vec<String>,
-    /// Scripts that are run once, before: `prestart`.
+    /// Scripts that are run once before the program: `prestart`.
     pub(crate) hooks: Vec<Hook>,
     pub(crate) inspect: Option<Inspect>,
 }
 
-/// A script that a package manager runs before another one, by a shell.
+/// A script that a package manager runs in a shell before another one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Hook {
     pub(crate) name: String,
@@ -55,7 +55,7 @@ impl Hook {
     /// Runs it to its end, as the package manager would.
     ///
     /// # Errors
-    /// It failed, which ends all.
+    /// If it failed; then nothing else is run.
     pub(crate) fn run(&self) -> Result<(), Refusal> {
         let failure = |why: &dyn std::fmt::Display| Refusal {
             exit: Exit::Failure,
@@ -93,7 +93,7 @@ impl Refusal {
     }
 }
 
-/// Where a program is to be started: all of the environment that decides what it is.
+/// Where a program is started: the parts of the environment that decide which program it is.
 #[derive(Clone, Debug)]
 pub(crate) struct Surroundings {
     pub(crate) cwd: PathBuf,
@@ -101,7 +101,7 @@ pub(crate) struct Surroundings {
 }
 
 impl Surroundings {
-    /// Those of this process.
+    /// The surroundings of this process.
     ///
     /// # Errors
     /// If the working directory is gone.
@@ -117,7 +117,7 @@ impl Surroundings {
 /// Finds out what to start.
 ///
 /// # Errors
-/// [`Refusal`]: nothing of the kind can be a worker, or it is not there.
+/// [`Refusal`]: the program can't be a worker, or it does not exist.
 pub(crate) fn resolve(words: Vec<OsString>, around: Surroundings) -> Result<Resolved, Refusal> {
     let mut draft = Draft::new(words, around);
     let mut steps = 0;
@@ -131,7 +131,7 @@ pub(crate) fn resolve(words: Vec<OsString>, around: Surroundings) -> Result<Reso
     finish(draft)
 }
 
-/// The words are what is to be executed, apart from Node before a script of its own.
+/// Turns the words into a program; a Node script gets Node in front of it.
 fn finish(mut draft: Draft) -> Result<Resolved, Refusal> {
     let first = draft.words.first().cloned().unwrap_or_default();
     let is_script = node::is_javascript(&first) || node::is_typescript(&first);
@@ -171,7 +171,7 @@ fn finish(mut draft: Draft) -> Result<Resolved, Refusal> {
     Ok(Resolved { program, notes: draft.notes, hooks: draft.hooks, inspect })
 }
 
-/// Looks at what Node is told to run.
+/// Checks what Node is asked to run.
 fn prepare_node(
     args: &mut Vec<OsString>,
     node: &Path,

@@ -1,4 +1,4 @@
-//! The command line of Node: its options, its script, and what scripts it can read.
+//! The command line of Node: its options, its script, and the kinds of script that it can read.
 
 use std::ffi::{OsStr, OsString};
 use std::io::Read;
@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use super::Refusal;
 
-/// How long Node may take to tell its version: it does so at once, on a machine that does anything.
+/// How long Node may take to print its version: it does so at once, unless the machine is stuck.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Options whose value is the next word: those that `node --help` shows with one (Node 18 to 26).
+/// Options whose value is the next word, as `node --help` shows them (Node 18 to 26).
 const WITH_VALUE: [&str; 90] = [
     "-C",
     "-e",
@@ -106,24 +106,24 @@ const WITH_VALUE: [&str; 90] = [
     "--watch-path",
 ];
 
-/// What Node tries behind a script's name, and what loaders may make of one.
+/// Extensions that Node tries after a script's name, or that loaders may substitute.
 const EXTENSIONS: [&str; 10] =
     ["js", "json", "node", "mjs", "cjs", "ts", "mts", "cts", "tsx", "jsx"];
 
-/// What a directory is loaded by.
+/// The files by which a directory is loaded.
 const INDEXES: [&str; 4] = ["package.json", "index.js", "index.json", "index.node"];
 
 /// Node's arguments as Node reads them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct NodeArgs {
-    /// Where the script stands.
+    /// The index of the script.
     pub(super) script: Option<usize>,
-    /// Options with their value and where they end: the index behind them.
+    /// The options with their values, and the index after each.
     pub(super) options: Vec<(String, Option<OsString>, usize)>,
 }
 
 impl NodeArgs {
-    /// `args` are those behind `node`.
+    /// `args` are the words after `node`.
     pub(super) fn read(args: &[OsString]) -> NodeArgs {
         let mut read = NodeArgs::default();
         let mut at = 0;
@@ -133,7 +133,7 @@ impl NodeArgs {
                 read.script = (at + 1 < args.len()).then_some(at + 1);
                 break;
             }
-            // A dash alone is a script on standard input.
+            // A single dash means a script on standard input.
             if !bytes.starts_with(b"-") || bytes == b"-" {
                 read.script = Some(at);
                 break;
@@ -152,7 +152,7 @@ impl NodeArgs {
             }
             read.options.push((name, value, at));
         }
-        // The code is given, what follows are its arguments.
+        // The code is given by an option, so the words after it are its arguments.
         if read.has(&["-e", "-p", "-pe", "--eval", "--print", "--run", "--test"]) {
             read.script = None;
         }
@@ -164,17 +164,17 @@ impl NodeArgs {
     }
 }
 
-/// Whether this is Node itself, by its name.
+/// True if this is Node itself, by its name.
 pub(super) fn is_node(program: &OsStr) -> bool {
     Path::new(program).file_name().is_some_and(|name| name == "node" || name == "nodejs")
 }
 
-/// Whether a file is written in TypeScript, or needs a loader in any case (`tsx`).
+/// True if a file is written in TypeScript, or needs a loader in any case (`tsx`).
 pub(super) fn is_typescript(script: &OsStr) -> bool {
     extension(script).is_some_and(|ext| matches!(ext, "ts" | "mts" | "cts" | "tsx"))
 }
 
-/// Whether a file is run by Node.
+/// True if Node can run a file directly.
 pub(super) fn is_javascript(script: &OsStr) -> bool {
     extension(script).is_some_and(|ext| matches!(ext, "js" | "mjs" | "cjs"))
 }
@@ -183,11 +183,11 @@ fn extension(script: &OsStr) -> Option<&str> {
     Path::new(script).extension().and_then(OsStr::to_str)
 }
 
-/// Looks whether the files are there that Node is told to load first and to run, where no loader
-/// can have another idea of them.
+/// Checks that the files exist that Node must load first and run, except where a loader may resolve
+/// the name in another way.
 ///
 /// # Errors
-/// A line that names what is missing.
+/// A line that names the missing file.
 pub(super) fn check_files(args: &[OsString], read: &NodeArgs, cwd: &Path) -> Result<(), Refusal> {
     for (name, value, _) in &read.options {
         let required = matches!(name.as_str(), "-r" | "--require" | "--import");
@@ -203,12 +203,12 @@ pub(super) fn check_files(args: &[OsString], read: &NodeArgs, cwd: &Path) -> Res
         return Ok(());
     };
     let shown = Path::new(script).display();
-    // A loader may know scripts by addresses that are no paths.
+    // A loader may know scripts by addresses that are not paths.
     if script.as_bytes().contains(&b':') {
         return Ok(());
     }
     let path = cwd.join(script);
-    // Behind an option that is not known here it may be that one's value.
+    // After an unknown option, this word may be the value of that option.
     let is_plain = read.script.is_some_and(|at| at == 0 || is_known(read));
     let is_sure = is_plain || is_javascript(script) || is_typescript(script);
     if !exists(&path) && !is_sure {
@@ -231,7 +231,7 @@ pub(super) fn check_files(args: &[OsString], read: &NodeArgs, cwd: &Path) -> Res
     Ok(())
 }
 
-/// Whether the last option is one that surely has no value in the next word.
+/// True if the last option certainly takes no value from the next word.
 fn is_known(read: &NodeArgs) -> bool {
     let bare =
         ["--inspect", "--no-", "--enable-", "--experimental-", "--trace-", "--use-", "--expose-"];
@@ -240,13 +240,13 @@ fn is_known(read: &NodeArgs) -> bool {
     })
 }
 
-/// Whether there is something that Node, or a loader, may take for this file.
+/// True if there is a file that Node, or a loader, may use for this name.
 fn exists(path: &Path) -> bool {
     path.exists() || beside(path).is_some()
 }
 
-/// The file with an extension that is left out, or with another than the one written: a loader for
-/// TypeScript takes `x.js` for `x.ts`.
+/// Finds the file if its extension is left out or differs from the one written: a loader for
+/// TypeScript uses `x.ts` for `x.js`.
 fn beside(path: &Path) -> Option<PathBuf> {
     let name = path.file_name()?;
     EXTENSIONS.iter().find_map(|ext| {
@@ -258,16 +258,16 @@ fn beside(path: &Path) -> Option<PathBuf> {
     })
 }
 
-/// How to run a script of TypeScript.
+/// How a TypeScript script is run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Types {
-    /// Node takes the types out.
+    /// Node strips the types.
     Stripped,
-    /// With this before the script: `--import`, and where tsx is.
+    /// With `--import` before the script; the value is where tsx is.
     Loaded(OsString),
 }
 
-/// Finds out how Node can run a script of TypeScript.
+/// Finds out how Node can run a TypeScript script.
 ///
 /// # Errors
 /// A line that says what would be needed.
@@ -281,7 +281,7 @@ pub(super) fn types(
     let version = version(node).map_err(|why| {
         Refusal::usage(format!("{shown}: {} --version tells nothing: {why}", node.display()))
     })?;
-    // Elements are no types: Node never takes them out.
+    // JSX elements are not types: Node never strips them.
     let elements = extension(script) == Some("tsx");
     if !elements && strips(version, node_options) {
         return Ok(Types::Stripped);
@@ -297,7 +297,7 @@ pub(super) fn types(
     )))
 }
 
-/// Whether this version takes types out of what it runs, with these options in the environment.
+/// True if this version strips types, with these options in the environment.
 fn strips((major, minor, _): (u32, u32, u32), node_options: &str) -> bool {
     let says = |option: &str| node_options.split_whitespace().any(|word| word == option);
     let asked = says("--experimental-strip-types") || says("--experimental-transform-types");
@@ -307,7 +307,7 @@ fn strips((major, minor, _): (u32, u32, u32), node_options: &str) -> bool {
     !refused && (by_itself || (asked && if_asked))
 }
 
-/// `node --version`, which runs nothing else.
+/// Runs `node --version`, which runs no script.
 fn version(node: &Path) -> Result<(u32, u32, u32), String> {
     let mut child = Command::new(node)
         .arg("--version")
@@ -317,7 +317,7 @@ fn version(node: &Path) -> Result<(u32, u32, u32), String> {
         .spawn()
         .map_err(|error| error.to_string())?;
     let deadline = Instant::now() + PATIENCE;
-    // So little fits into the pipe.
+    // The output is so short that it fits into the pipe.
     while child.try_wait().map_err(|error| error.to_string())?.is_none() {
         if Instant::now() > deadline {
             let _ = child.kill();
@@ -338,7 +338,7 @@ fn parse_version(text: &str) -> Option<(u32, u32, u32)> {
     Some((parts.next()?.ok()?, parts.next()?.ok()?, parts.next()?.ok()?))
 }
 
-/// What `--import` is to name, if tsx is installed where the script is.
+/// The value for `--import`, if tsx is installed for this script.
 fn find_tsx(script: &Path, cwd: &Path) -> Option<OsString> {
     let installed = |from: &Path| {
         let mut dirs = from.ancestors().map(|dir| dir.join("node_modules/tsx"));
@@ -357,7 +357,7 @@ fn find_tsx(script: &Path, cwd: &Path) -> Option<OsString> {
     Some(file_url(&found.join(file.trim_start_matches("./"))))
 }
 
-/// An address that no space or percent sign in a path spoils.
+/// A file URL: spaces and percent signs in the path are escaped.
 fn file_url(path: &Path) -> OsString {
     let mut url = String::from("file://");
     for &byte in path.as_os_str().as_bytes() {

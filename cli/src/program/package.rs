@@ -17,10 +17,10 @@ pub(super) struct Package {
 }
 
 impl Package {
-    /// That of a directory, or of the nearest above it.
+    /// The package of a directory, or of the nearest parent that has one.
     ///
     /// # Errors
-    /// A line on what is not there or can't be read; `who` is the command that wanted it.
+    /// A line that names what is missing or can't be read; `who` is the command that needs it.
     pub(super) fn find(who: &str, from: &Path) -> Result<Package, Refusal> {
         let found = from.ancestors().find(|dir| dir.join("package.json").is_file());
         match found {
@@ -32,7 +32,7 @@ impl Package {
         }
     }
 
-    /// That of just this directory.
+    /// The package of exactly this directory.
     ///
     /// # Errors
     /// As [`find`](Package::find).
@@ -40,7 +40,7 @@ impl Package {
         let path = dir.join("package.json");
         let refuse = |why: String| Refusal::usage(format!("{who}: {}: {why}", path.display()));
         let text = std::fs::read_to_string(&path).map_err(|error| refuse(error.to_string()))?;
-        // Windows has editors that begin a file with this mark.
+        // Some editors on Windows begin a file with this mark.
         let text = text.trim_start_matches('\u{feff}');
         match serde_json::from_str(text) {
             Ok(Value::Object(json)) => Ok(Package { dir: dir.to_owned(), json }),
@@ -65,7 +65,7 @@ impl Package {
         self.json.get(field)?.as_str()
     }
 
-    /// Whether it is managed by a Yarn that runs no `pre` scripts.
+    /// True if the package uses a version of Yarn that runs no `pre` scripts.
     pub(super) fn is_modern_yarn(&self) -> bool {
         let manager = self.text("packageManager").unwrap_or_default();
         let old = manager.starts_with("yarn@1.");
@@ -98,28 +98,28 @@ impl Package {
     }
 }
 
-/// A script that is to be run, as a package manager would.
+/// A script to run, as a package manager would.
 #[derive(Debug)]
 pub(super) struct Script {
     /// The command that asks for it: `npm run web`.
     pub(super) who: String,
     pub(super) name: String,
-    /// What it gets besides its own arguments.
+    /// The arguments added to its own.
     pub(super) args: Vec<String>,
-    /// Whether the script `preNAME` is run before.
+    /// Whether the script `preNAME` runs first.
     pub(super) hooks: bool,
 }
 
-/// Puts the command of a script in place of the words that ask for it.
+/// Replaces the words that ask for a script by the script's command.
 ///
 /// # Errors
-/// There is none, or it needs a shell.
+/// If there is no such script, or if it needs a shell.
 pub(super) fn run(draft: &mut Draft, package: &Package, script: &Script) -> Result<(), Refusal> {
     let Script { who, name, args, hooks } = script;
     let refuse = |why: String| Err(Refusal::usage(format!("{who}: {why}")));
     let line = match package.script(name) {
         Some(line) => line.to_owned(),
-        // What npm takes for it.
+        // The command that npm uses then.
         None if name == "start" && package.dir.join("server.js").is_file() => {
             "node server.js".into()
         }
@@ -179,7 +179,7 @@ pub(super) fn run(draft: &mut Draft, package: &Package, script: &Script) -> Resu
     Ok(())
 }
 
-/// A command line of a shell that runs the last command of a script.
+/// The command line that runs the last command of a script.
 fn suggestion(last: &str, dir: &Path) -> String {
     let Ok(simple) = words::parse(last) else { return format!("roundel run {last}") };
     let assignments: String = simple
@@ -195,7 +195,7 @@ fn suggestion(last: &str, dir: &Path) -> String {
     format!("{assignments}roundel run {npx}{words}")
 }
 
-/// The file that a package's command is, where it has another name than its package.
+/// The file of a package's command, if the command's name differs from the package's.
 pub(super) fn bin_of(package: &str, from: &Path) -> Option<PathBuf> {
     let dir = from
         .ancestors()

@@ -1,11 +1,11 @@
-//! What differs from slot to slot.
+//! Differences between slots.
 
 use roundel_core::Slot;
 use roundel_runtime::unix::process::{PerSlot, Program};
 
 use super::Inspect;
 
-/// Tells a program the number of its slot in a variable, and gives its debugger the slot's port.
+/// Gives a program the number of its slot in a variable, and its debugger the slot's port.
 pub(crate) fn per_slot(instance_var: Option<String>, inspect: Option<Inspect>) -> PerSlot {
     if instance_var.is_none() && inspect.is_none() {
         return PerSlot::default();

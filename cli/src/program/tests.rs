@@ -1,4 +1,4 @@
-//! What is started for what is asked, in directories made for it.
+//! The program that is started for a command line, in directories made for the test.
 
 mod find;
 mod launchers;
@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::*;
 
-/// A directory of a test; gone with it.
+/// The directory of a test, removed at its end.
 struct Dir(PathBuf);
 
 impl Dir {
@@ -22,7 +22,7 @@ impl Dir {
         let dir = std::env::temp_dir().canonicalize().unwrap().join(name);
         fs::create_dir_all(dir.join("bin")).unwrap();
         let dir = Dir(dir);
-        // As long as nothing runs it, it need not be Node.
+        // It need not be Node while nothing runs it.
         dir.script("bin/node", "#!/bin/sh\necho v20.1.2\n");
         dir
     }

@@ -1,4 +1,4 @@
-//! One line of a shell, as far as it is a simple command: words, quotes, and assignments before it.
+//! Parses a shell line if it is a simple command: words, quotes, and assignments before it.
 
 /// A command that needs no shell.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -9,36 +9,36 @@ pub(super) struct Simple {
     pub(super) words: Vec<String>,
 }
 
-/// What only a shell can do.
+/// Something that only a shell can do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct NeedsShell {
-    /// As it stands in the line: `&&`, `|`, `$`.
+    /// The text in the line: `&&`, `|`, `$`.
     pub(super) what: String,
-    /// The rest of the line behind the last `&&` or `;`, where nothing else needs a shell.
+    /// The rest of the line after the last `&&` or `;`, if nothing else needs a shell.
     pub(super) last: Option<String>,
 }
 
-/// Words that a shell carries out itself, or that begin something of its own.
+/// Words that the shell itself carries out, or that begin a construct of the shell.
 const BUILTINS: [&str; 22] = [
     ".", ":", "[", "alias", "case", "cd", "command", "eval", "export", "for", "if", "read", "set",
     "shift", "source", "test", "trap", "ulimit", "umask", "unset", "until", "while",
 ];
 
-/// Splits a line.
+/// Splits a line into words.
 ///
 /// # Errors
-/// [`NeedsShell`] with the first thing that is no part of a simple command.
+/// [`NeedsShell`] with the first thing that is not part of a simple command.
 pub(super) fn parse(line: &str) -> Result<Simple, NeedsShell> {
     parse_alone(line).map_err(|what| NeedsShell { last: last_part(line), what })
 }
 
-/// The operators that join commands one after the other.
+/// The last of the commands that are joined one after the other.
 fn last_part(line: &str) -> Option<String> {
     let after = |mark: &str| line.rfind(mark).map(|at| at + mark.len());
     let from = [after("&&"), after(";"), after("\n")].into_iter().flatten().max()?;
     let last = line.get(from..)?.trim();
     let before = line.get(..from)?;
-    // What a quote or a bracket has open goes on behind it.
+    // A quote or bracket left open before this point continues after it.
     let is_open = |mark: char| before.matches(mark).count() % 2 == 1;
     if is_open('\'') || is_open('"') || before.contains('(') {
         return None;
@@ -58,7 +58,7 @@ fn parse_alone(line: &str) -> Result<Simple, String> {
         let word = word(&mut chars, simple.words.is_empty())?;
         match word {
             Word::Assignment(name, value) => simple.assignments.push((name, value)),
-            // It would replace the shell, which is not there.
+            // `exec` would replace the shell, but there is no shell.
             Word::Plain(text, true) if text == "exec" && simple.words.is_empty() => {}
             Word::Plain(text, true)
                 if simple.words.is_empty() && BUILTINS.contains(&text.as_str()) =>
@@ -73,7 +73,7 @@ fn parse_alone(line: &str) -> Result<Simple, String> {
 
 enum Word {
     Assignment(String, String),
-    /// Whether nothing of it was quoted.
+    /// The word, and whether no part of it was quoted.
     Plain(String, bool),
 }
 
@@ -149,14 +149,14 @@ fn double_quoted(
     }
 }
 
-/// Whether this can be the name of a variable.
+/// True if this can be the name of a variable.
 pub(crate) fn is_name(text: &str) -> bool {
     let mut bytes = text.bytes();
     bytes.next().is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
         && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
-/// Words as one would type them.
+/// The words as a person would type them.
 pub(super) fn typed<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
     let typed = words.into_iter().map(|word| {

@@ -1,7 +1,7 @@
 //! A run as a sequence diagram, in Mermaid's language (mermaid.js.org, `sequenceDiagram`).
 //!
-//! Rows are what travels between the clients, the primary and the workers. That a handoff was
-//! released as accepted, or that the clock was looked at, is no row: it follows from another.
+//! Rows are the messages between the clients, the primary and the workers. The release of an
+//! accepted connection and a check of the clock get no row, because they follow from another row.
 
 use std::io::{self, Write};
 
@@ -39,7 +39,7 @@ pub(super) fn show(step: &Step, to: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-/// The row of what the primary was told.
+/// The row for an input of the primary.
 fn incoming(input: &Input) -> Option<String> {
     Some(match input {
         Input::Incoming { conn, listener } => {
@@ -117,7 +117,7 @@ fn said(worker: WorkerId, msg: &FromWorker) -> Option<String> {
     })
 }
 
-/// The row of what the primary wants.
+/// The row for an output of the primary.
 fn outgoing(output: &Output) -> Option<String> {
     Some(match output {
         Output::Spawn { worker, .. } => format!("P->>W{}: start", worker.get()),
@@ -135,7 +135,7 @@ fn outgoing(output: &Output) -> Option<String> {
         Output::Stopped(verdict) => {
             format!("Note over P: ends, {}", text(&verdict.to_string()))
         }
-        // What happens on the host of the primary alone, or follows from an answer.
+        // These stay on the primary's host, or follow from an answer.
         _ => return None,
     })
 }
@@ -165,7 +165,7 @@ fn sent(worker: WorkerId, msg: &ToWorker, attach: Option<Attach>) -> String {
     }
 }
 
-/// Events that no other row tells.
+/// The row for an event that no other row shows.
 fn happened(event: &Event) -> Option<String> {
     Some(match event {
         Event::Ready { worker } => format!("Note over W{}: ready", worker.get()),
@@ -192,8 +192,8 @@ fn happened(event: &Event) -> Option<String> {
     })
 }
 
-/// What may stand in a message of a diagram: `;` and `#` have a meaning there, and a line end is
-/// one.
+/// Escapes the text of a message: in a diagram, `;` and `#` have a meaning, and a line end ends the
+/// message.
 fn text(words: &str) -> String {
     let mut text = String::new();
     for character in words.chars() {

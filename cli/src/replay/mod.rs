@@ -1,4 +1,4 @@
-//! A recorded run again: the command `replay`.
+//! Replays a recorded run: the command `replay`.
 
 mod diagram;
 mod summary;
@@ -17,14 +17,14 @@ use roundel_runtime::exit::Exit;
 use crate::launch::say;
 use summary::Summary;
 
-/// How often a terminal is told how far it is.
+/// How often progress is shown on a terminal.
 const PROGRESS: Duration = Duration::from_secs(1);
 
-/// Replays a journal, and prints what was in it, or the whole of it as a diagram, to standard
+/// Replays a journal, and prints a summary of it, or the whole of it as a diagram, to standard
 /// output. A line on standard error says what is wrong with it, or that it was cut off.
 ///
-/// [`Exit::Stopped`] if everything that is there came out as recorded, also if it was cut off;
-/// [`Exit::Usage`] if there is no such file; else [`Exit::Failure`].
+/// [`Exit::Stopped`] if everything in the journal came out as recorded, even if it was cut off;
+/// [`Exit::Usage`] if there is no such file; otherwise [`Exit::Failure`].
 pub(crate) fn run(name: &str, path: &Path, as_diagram: bool) -> Exit {
     let say_of_it = |words: &str| say(&format!("{name}: {}: {words}", path.display()));
     let file = match File::open(path) {
@@ -41,7 +41,7 @@ pub(crate) fn run(name: &str, path: &Path, as_diagram: bool) -> Exit {
             Exit::Stopped
         }
         Ok(None) => Exit::Stopped,
-        // The reader has had enough.
+        // The reader has closed the pipe.
         Err(Fault::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Stopped,
         Err(Fault::Output(error)) => {
             say(&format!("{name}: standard output: {error}"));
@@ -54,16 +54,16 @@ pub(crate) fn run(name: &str, path: &Path, as_diagram: bool) -> Exit {
     }
 }
 
-/// Why a replay did not come to its end.
+/// Why a replay did not reach the end.
 #[derive(Debug)]
 enum Fault {
-    /// The journal can't be read, is none, or does not come out as recorded.
+    /// The journal can't be read, is not a journal, or does not come out as recorded.
     Journal(String),
-    /// What is printed can't be written.
+    /// The output can't be written.
     Output(io::Error),
 }
 
-/// Replays to the end of `from`, prints to `to`, and tells what is worth a note.
+/// Replays to the end of `from`, prints to `to`, and returns what is worth a note.
 fn replay(
     mut from: impl Read,
     as_diagram: bool,

@@ -1,4 +1,4 @@
-//! What was in a journal, in a few lines.
+//! The content of a journal, in a few lines.
 
 use std::io::{self, Write};
 
@@ -78,7 +78,7 @@ impl Summary {
         writeln!(to, "workers: {} started, {} ended", self.started, self.ended)
     }
 
-    /// What came out here where something else did in the recorded run.
+    /// Writes the outputs of this replay for the entry at which it differs from the recorded run.
     pub(super) fn difference(
         &self,
         error: &ReplayError,
@@ -97,7 +97,7 @@ impl Summary {
         Ok(())
     }
 
-    /// To be added to an error, if it may be the reason.
+    /// An addition to an error, if different versions may be the reason.
     pub(super) fn versions(&self) -> String {
         let own = env!("CARGO_PKG_VERSION");
         if self.version.is_empty() || self.version == own {

@@ -6,7 +6,7 @@ use roundel_core::{
 
 use super::*;
 
-/// A journal of a primary with two workers, of which the first one dies with what it has in flight.
+/// A journal of a primary with two workers, of which the first one dies with connections in flight.
 fn journal(limit: u64, conns: u64) -> Vec<u8> {
     let key = ListenKey::stream(Address::Unix("/a;b#c".into()));
     let config = Config::builder().workers(2).listeners(vec![key]).build().unwrap();
@@ -134,8 +134,8 @@ fn a_journal_that_is_full_is_told() {
 #[test]
 fn a_difference_shows_the_entry() {
     let mut journal = journal(u64::MAX, 20);
-    // A recorded primary that did not care for the last connection: its entry is taken out. Behind
-    // the hello of 8 bytes, frames begin with their length.
+    // A recorded primary that ignored the last connection: its entry is taken out. After the hello
+    // of 8 bytes, frames begin with their length.
     let mut frames = vec![8];
     while let Some(length) = journal.get(frames[frames.len() - 1]..).and_then(|it| it.first_chunk())
     {

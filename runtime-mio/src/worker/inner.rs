@@ -1,4 +1,4 @@
-//! What a worker and its listeners share: the driver, and the event loops that wait for it.
+//! State shared by a worker and its listeners: the driver, and the event loops that wait for it.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,11 +13,12 @@ use super::watches::Watches;
 pub(super) struct Inner {
     pub(super) shared: Arc<Shared>,
     watches: Mutex<Watches>,
-    /// For calls that wait: one each, since the edges of one `Poll` wake one thread.
+    /// For calls that wait: one event loop each, because an edge of one `Poll` wakes only one
+    /// thread.
     idle: Mutex<Vec<Waiting>>,
 }
 
-/// What one call waits with.
+/// The event loop of one waiting call.
 #[derive(Debug)]
 struct Waiting {
     poll: Poll,
@@ -29,13 +30,13 @@ impl Inner {
         let shared = Shared::new(driver)?;
         let watches = Watches::new(Arc::clone(shared.panic_fd()))?;
         let inner = Inner { shared, watches: Mutex::new(watches), idle: Mutex::default() };
-        // While there are descriptors for it.
+        // Open the first one while there are descriptors for it.
         let first = inner.new_waiting()?;
         lock(&inner.idle).push(first);
         Ok(Arc::new(inner))
     }
 
-    /// Does something with the driver, and has all event loops know what is left.
+    /// Runs a function on the driver, and then shows all event loops what is left.
     pub(super) fn act<R>(&self, act: impl FnOnce(&mut WorkerDriver) -> R) -> R {
         self.shared.with(|driver| {
             let result = act(driver);
@@ -44,8 +45,8 @@ impl Inner {
         })
     }
 
-    /// Looks until there is something, which may mean to read the channel, and waits in between;
-    /// `None` if nothing has come by the deadline.
+    /// Calls `look` until it finds something, which may include reading the channel, and waits in
+    /// between; `None` if nothing has come by the deadline.
     pub(super) fn wait_for<R>(
         &self,
         deadline: Option<Instant>,
@@ -91,7 +92,7 @@ impl Inner {
         })
     }
 
-    /// Registers it anew.
+    /// Registers the worker again with other settings.
     pub(super) fn renew(
         &self,
         number: u64,
@@ -103,17 +104,17 @@ impl Inner {
             .with(|driver| lock(&self.watches).renew(driver, number, registry, token, interests))
     }
 
-    /// Deregisters it.
+    /// Deregisters the worker.
     pub(super) fn remove(&self, number: u64) -> io::Result<()> {
         self.shared.with(|driver| lock(&self.watches).remove(driver, number))
     }
 
-    /// Watches a listener that this process accepts from by itself.
+    /// Watches a listener from which this process accepts by itself.
     pub(super) fn open(&self, listener: &Listener) -> io::Result<()> {
         listener.own_fd().map_or(Ok(()), |fd| lock(&self.watches).open(fd))
     }
 
-    /// Wants no more connections of a listener.
+    /// Takes no more connections of a listener.
     pub(super) fn close(&self, listener: &Listener) {
         if let Some(fd) = listener.own_fd() {
             lock(&self.watches).close(fd);

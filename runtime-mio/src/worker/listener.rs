@@ -1,4 +1,4 @@
-//! Something that a worker listens on, and what comes of it.
+//! A listener of a worker, and its connections.
 
 use std::io;
 use std::sync::Arc;
@@ -9,8 +9,8 @@ use roundel_runtime::worker::{self, WorkerDriver};
 use super::inner::Inner;
 use crate::Connection;
 
-/// Something that a worker listens on. Dropped, no more connections of it are wanted, and what was
-/// not taken goes to other workers.
+/// A listener of a worker. When it is dropped, no more of its connections are taken, and those not
+/// taken yet go to other workers.
 ///
 /// Several threads may wait, at one listener or at several. A program with an event loop asks all
 /// its listeners at once: see [`Worker::try_accept_any`](crate::Worker::try_accept_any).
@@ -22,20 +22,20 @@ pub struct Listener {
 
 impl Listener {
     pub(super) fn new(inner: &Arc<Inner>, listener: worker::Listener) -> io::Result<Listener> {
-        // Closed again if it can't be watched.
+        // Dropping it closes the listener again if it can't be watched.
         let listener = Listener { inner: Arc::clone(inner), listener };
         inner.open(&listener.listener)?;
         Ok(listener)
     }
 
-    /// Where it listens, with the port that the kernel chose if it had to.
+    /// The address of the listener, with the port that the kernel chose if the program left it
+    /// open.
     pub fn sockname(&self) -> &SockName {
         self.listener.sockname()
     }
 
-    /// Waits for the next connection, and takes it; reads and writes of it wait too. `None` once
-    /// the worker is to leave and nothing more will come: finish what is open, then end the
-    /// program.
+    /// Waits for the next connection, and takes it; its reads and writes wait too. `None` once the
+    /// worker must leave and nothing more will come: finish what is open, then end the program.
     ///
     /// A client that has been accepted may not have sent its request yet, and a server library
     /// whose graceful shutdown closes connections that have sent nothing loses that request. So
@@ -46,9 +46,9 @@ impl Listener {
     /// [`set_timeout`](Connection::set_timeout).
     ///
     /// # Errors
-    /// As accept(2), where this process accepts by itself: for want of descriptors or memory. A
-    /// client that has left is no error. For want of descriptors also if more threads wait than
-    /// ever before.
+    /// As accept(2), if this process accepts by itself: descriptors or memory ran out. It is no
+    /// error if a client has left. The call also fails if descriptors run out because more threads
+    /// wait than ever before.
     pub fn accept(&self) -> io::Result<Option<Connection>> {
         let taken = self.inner.wait_for(None, |driver| match driver.accept(&self.listener) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -61,22 +61,22 @@ impl Listener {
         Ok(Some(Connection::new(connection)))
     }
 
-    /// Takes the next connection if it is there; reads and writes of it do not wait. Its request
-    /// may not have come yet: see [`accept`](Listener::accept).
+    /// Takes the next connection if it is there; its reads and writes do not wait. Its request may
+    /// not have come yet: see [`accept`](Listener::accept).
     ///
     /// # Errors
-    /// `WouldBlock` if none is there now. Otherwise as accept(2), where this process accepts by
+    /// `WouldBlock` if none is there now. Otherwise as accept(2), if this process accepts by
     /// itself.
     pub fn try_accept(&self) -> io::Result<Connection> {
         self.inner.act(|driver| driver.accept(&self.listener)).map(Connection::new)
     }
 
-    /// Waits for the next connection, and gives it back: another worker gets it, and this one the
-    /// next one a little later. False once the worker is to leave and nothing more will come.
-    /// Where this process accepts by itself nothing can be given back, so it waits for that.
+    /// Waits for the next connection, and gives it back: another worker gets it, and this one gets
+    /// the next one a little later. False once the worker must leave and nothing more will come. If
+    /// this process accepts by itself, nothing can be given back, so the call waits for that.
     ///
     /// # Errors
-    /// If epoll(7) fails, or for want of descriptors if more threads wait than ever before.
+    /// If epoll(7) fails, or if descriptors ran out because more threads wait than ever before.
     pub fn decline(&self) -> io::Result<bool> {
         let declined = self.inner.wait_for(None, |driver| {
             let declined = try_decline(driver, &self.listener);
@@ -85,7 +85,7 @@ impl Listener {
         Ok(declined.unwrap_or(false))
     }
 
-    /// Gives the oldest connection that waits here back. False if none waits now.
+    /// Gives back the oldest connection that waits here. False if none waits now.
     pub fn try_decline(&self) -> bool {
         self.inner.act(|driver| try_decline(driver, &self.listener))
     }
@@ -97,7 +97,7 @@ impl Drop for Listener {
     }
 }
 
-/// Reads the channel if nothing waits, or nothing is left.
+/// Reads the channel if no connection waits, or none is left.
 fn try_decline(driver: &mut WorkerDriver, listener: &worker::Listener) -> bool {
     let declined = driver.decline(listener);
     if declined && driver.waiting() > 0 {

@@ -26,8 +26,7 @@ const LISTEN_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long [`Worker::finish`] waits for the primary.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A process that serves connections: as a worker of a cluster, or, where there is no cluster, by
-/// itself.
+/// A process that serves connections: as a worker of a cluster, or by itself outside one.
 ///
 /// ```no_run
 /// use std::io::Write;
@@ -43,9 +42,9 @@ const FAREWELL_TIMEOUT: Duration = Duration::from_secs(5);
 /// }
 /// ```
 ///
-/// [`accept`](Listener::accept) waits, on as many threads as there are. An event loop registers the
+/// [`accept`](Listener::accept) waits, on any number of threads. An event loop registers the
 /// worker, which is a mio [`Source`]. When its token is ready it calls
-/// [`try_accept_any`](Worker::try_accept_any) until that would block, and looks at
+/// [`try_accept_any`](Worker::try_accept_any) until that would block, and checks
 /// [`standing`](Worker::standing):
 ///
 /// ```no_run
@@ -72,18 +71,18 @@ const FAREWELL_TIMEOUT: Duration = Duration::from_secs(5);
 /// }
 /// ```
 ///
-/// No order of calls loses a wake: while something waits that the program was not woken for since
-/// it came, or something is left after a call that took one, the token is ready, whatever was
-/// called in between, and whichever call has read the channel. It is ready as well when the
-/// [`standing`](Worker::standing) changes. Where a process accepts by itself, outside a cluster or
-/// under the policy `shared`, each listener is asked until it would block, as with any source of
-/// mio.
+/// No order of calls loses a wake. The token is ready while something waits for which the program
+/// has not been woken since it came, or while something is left after a call that took one. It does
+/// not matter what was called in between, or which call has read the channel. The token is also
+/// ready when the [`standing`](Worker::standing) changes. If a process accepts by itself, outside a
+/// cluster or under the policy `shared`, accept from each listener until it would block, as with
+/// any source of mio.
 ///
-/// A connection is acknowledged to the primary when the program takes it. What it has not taken
-/// goes to another worker if this one dies.
+/// A connection is acknowledged to the primary when the program takes it. If the worker dies,
+/// connections not taken go to another worker.
 ///
-/// `roundel_smol` has the same API for async programs. What waits there is `async`; what begins with
-/// `try_` never waits, here and there:
+/// `roundel_smol` has the same API for async programs. Calls that wait are `async` there; calls
+/// that begin with `try_` never wait in either crate:
 ///
 /// | | here | `roundel_smol` |
 /// |---|---|---|
@@ -91,21 +90,21 @@ const FAREWELL_TIMEOUT: Duration = Duration::from_secs(5);
 /// | give it to another worker | `listener.decline()` | `listener.decline().await` |
 /// | only if it is there | `listener.try_accept()`, `try_decline()` | the same |
 /// | of several listeners | a thread each, or `worker.try_accept_any(&listeners)` | a task each, or a race of `accept`s |
-/// | until it is to leave | `worker.leaving()`, or `standing()` when the token is ready | `worker.leaving().await` |
+/// | until it must leave | `worker.leaving()`, or `standing()` when the token is ready | `worker.leaving().await` |
 /// | the end | `worker.finish()` | `worker.finish().await` |
 #[derive(Debug)]
 pub struct Worker {
     inner: Arc<Inner>,
-    /// Where the program has registered it.
+    /// The event loop in which the program has registered the worker.
     watch: Option<u64>,
 }
 
 impl Worker {
-    /// Joins the cluster that started this process, or stands alone. Do it early: helpers started
+    /// Joins the cluster that started this process, or runs alone. Do it early: helpers started
     /// before inherit the channel.
     ///
     /// # Errors
-    /// If the environment names a channel that is none, or for want of descriptors.
+    /// If the environment names something that is not a channel, or if descriptors run out.
     pub fn join() -> io::Result<Worker> {
         Worker::over(WorkerDriver::join()?)
     }
@@ -114,25 +113,25 @@ impl Worker {
         Ok(Worker { inner: Inner::new(driver)?, watch: None })
     }
 
-    /// Whether a primary started this process, and is there still.
+    /// True if a primary started this process and is still there.
     pub fn is_in_cluster(&self) -> bool {
         self.inner.shared.with(|driver| driver.is_in_cluster())
     }
 
-    /// Has a panic on any thread tell the primary to start a replacement at once; the program may
-    /// go on to finish what it has. Without this, a panic that ends the process is told by its
-    /// end.
+    /// Makes a panic on any thread tell the primary to start a replacement at once; the program may
+    /// go on to finish open work. Without this, the primary learns of a fatal panic only by the end
+    /// of the process.
     pub fn replace_on_panic(&self) {
         self.inner.shared.replace_on_panic();
     }
 
-    /// Listens through the primary, on an address as the command line writes it:
-    /// `127.0.0.1:8080`, `[::]:80`, `*:80`, `unix:/run/web.sock`. All workers that ask for the
-    /// same share one listener. Waits for the primary's answer.
+    /// Listens through the primary, on an address as the command line writes it: `127.0.0.1:8080`,
+    /// `[::]:80`, `*:80`, `unix:/run/web.sock`. All workers that ask for the same address share one
+    /// listener. Waits for the primary's answer.
     ///
     /// # Errors
-    /// `InvalidInput` for an address that is none, `TimedOut` if there is no answer within 30 s;
-    /// otherwise what bind(2) said to the primary, such as `AddrInUse`.
+    /// `InvalidInput` if the address can't be parsed, `TimedOut` if there is no answer within 30 s;
+    /// otherwise the primary's error from bind(2), such as `AddrInUse`.
     pub fn listen(&self, at: &str) -> io::Result<Listener> {
         let invalid = |why| io::Error::new(io::ErrorKind::InvalidInput, format!("{at}: {why}"));
         self.listen_key(ListenKey::stream(address::parse(at).map_err(invalid)?))
@@ -141,7 +140,7 @@ impl Worker {
     /// Listens on the operator's nth `--bind`, counted from 0.
     ///
     /// # Errors
-    /// `InvalidInput` if there is none, or no cluster.
+    /// `InvalidInput` if there is no such `--bind`, or no cluster.
     pub fn listen_nth(&self, nth: u32) -> io::Result<Listener> {
         let key = ListenKey::stream(Address::Nth(nth));
         self.listen_key(key).map_err(|error| explain_nth(nth, error))
@@ -163,12 +162,11 @@ impl Worker {
         Listener::new(&self.inner, answer.ok_or(io::ErrorKind::TimedOut)??)
     }
 
-    /// Takes the next connection of whichever of these listeners has one, in turns; tells which one
-    /// it came from, by its place in the list. An event loop calls it until it would block. Reads
-    /// and writes of the connection do not wait.
+    /// Takes the next connection from any of these listeners, in turns; also returns the place in
+    /// the list of the listener that it came from. An event loop calls this until it would block.
+    /// Reads and writes of the connection do not wait.
     ///
-    /// A client that has been accepted may not have sent its request yet: see
-    /// [`Listener::accept`].
+    /// A client that has been accepted may not have sent its request yet: see [`Listener::accept`].
     ///
     /// # Errors
     /// As [`try_accept`](Listener::try_accept).
@@ -178,14 +176,14 @@ impl Worker {
         Ok((nth, Connection::new(connection)))
     }
 
-    /// Waits until the worker is to leave, and says why: for a thread beside those that
+    /// Waits until the worker must leave, and returns why: for a thread beside those that
     /// [`accept`](Listener::accept). They may still take what has arrived, and a client that has
     /// been accepted may not have sent its request yet: a server library whose graceful shutdown
     /// closes connections that have sent nothing loses that request. So leave in this order: stop
     /// accepting, wait for what is open, then [`finish`](Worker::finish).
     ///
     /// # Errors
-    /// If epoll(7) fails, or for want of descriptors if more threads wait than ever before.
+    /// If epoll(7) fails, or if descriptors ran out because more threads wait than ever before.
     pub fn leaving(&self) -> io::Result<Standing> {
         let standing = self.inner.wait_for(None, |driver| {
             driver.turn();
@@ -194,19 +192,19 @@ impl Worker {
         Ok(standing.unwrap_or(Standing::Leaving))
     }
 
-    /// Whether the worker is to go on, as far as it was told. Event loops look each time that the
-    /// worker's token was ready. What [`leaving`](Worker::leaving) says of the order applies to
-    /// them too.
+    /// Whether the worker goes on serving, as far as it knows. An event loop checks this each time
+    /// the worker's token was ready. The order described at [`leaving`](Worker::leaving) applies to
+    /// it too.
     pub fn standing(&self) -> Standing {
         self.inner.shared.with(|driver| driver.standing())
     }
 
-    /// Whether the worker is to leave, and no more connections will come.
+    /// True if the worker must leave, and no more connections will come.
     pub fn is_drained(&self) -> bool {
         self.inner.shared.with(|driver| driver.is_drained())
     }
 
-    /// Whether a panic has happened since [`replace_on_panic`](Worker::replace_on_panic).
+    /// True if a panic has happened since [`replace_on_panic`](Worker::replace_on_panic).
     pub fn is_failing(&self) -> bool {
         self.inner.shared.is_failing()
     }
@@ -217,27 +215,27 @@ impl Worker {
         self.inner.act(WorkerDriver::request_replacement);
     }
 
-    /// Leaves of its own will: no more connections come, and the end of the program will be no
-    /// crash.
+    /// Leaves of its own accord: no more connections come, and the end of the program does not
+    /// count as a crash.
     pub fn leave(&self) {
         self.inner.act(WorkerDriver::leave);
     }
 
     /// Reads and writes what is possible now: for an event loop that wants no connection when the
-    /// worker's token is ready. What it wants later it finds then.
+    /// worker's token is ready. The connections stay there until it wants them.
     pub fn turn(&self) {
         self.inner.act(WorkerDriver::turn);
     }
 
-    /// The end of a worker: sends what is left to be said, and waits until the primary has
-    /// confirmed what it must know of first: after a panic or
-    /// [`request_replacement`](Worker::request_replacement) that the replacement was started, under
-    /// a primary of Node also a leave. At most 5 s in all. It does not wait for connections: finish
-    /// those before. The exit code is 101 after a panic, else 0.
+    /// Ends a worker: sends what is left to send, and waits until the primary has confirmed what it
+    /// must know first: after a panic or [`request_replacement`](Worker::request_replacement), that
+    /// the replacement was started; under a Node primary also a leave. It waits at most 5 s in all.
+    /// It does not wait for connections: finish those before. The exit code is 101 after a panic,
+    /// else 0.
     pub fn finish(self) -> ExitCode {
         let shared = &self.inner.shared;
         let deadline = Some(Instant::now() + FAREWELL_TIMEOUT);
-        // There is nobody left to tell of a failure.
+        // The program is ending, so there is nothing to do about an error.
         let _ = self.inner.wait_for(deadline, |driver| {
             driver.turn();
             driver.is_settled(shared.is_failing()).then_some(())
@@ -246,8 +244,8 @@ impl Worker {
     }
 }
 
-/// The worker is ready to read when its [`standing`](Worker::standing) has changed, or a
-/// connection may be there to take. It can be registered once at a time.
+/// The worker is ready to read when its [`standing`](Worker::standing) has changed, or when a
+/// connection may be there to take. It can be registered in one event loop at a time.
 impl Source for Worker {
     fn register(
         &mut self,

@@ -13,7 +13,7 @@ use super::*;
 mod orders;
 mod threads;
 
-/// A worker that listens, and says nothing more by itself.
+/// A worker that listens, and sends nothing more by itself.
 fn serving() -> (FakePrimary, Worker, Listener) {
     let (mut primary, driver) = FakePrimary::new();
     let worker = Worker::over(driver).unwrap();
@@ -72,7 +72,7 @@ fn a_panic_on_another_thread_with_the_channel_full_ends_the_waiting() {
     assert!(thread::spawn(|| panic!("a test's panic")).join().is_err());
     let (is_over, _web, worker) = soon(|| ended.join().unwrap());
     assert!(is_over && worker.is_failing());
-    // The end of the process tells what did not fit.
+    // The end of the process reports what did not fit.
     drop(primary);
     assert_eq!(soon(|| worker.finish()), ExitCode::from(101));
 }

@@ -1,4 +1,4 @@
-//! A worker in event loops: that of its program, and those of the calls that wait.
+//! A worker in event loops: the program's own, and those of the calls that wait.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -9,9 +9,9 @@ use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use roundel_runtime::worker::{Reminder, WorkerDriver};
 
-/// Where a worker is registered. All that it consists of is registered under one token: the
-/// channel, what tells of connections that wait and of panics on other threads, and, where this
-/// process accepts by itself, its listeners.
+/// The event loops in which a worker is registered. All its descriptors are registered under one
+/// token: the channel; the descriptors that report waiting connections and panics on other threads;
+/// and, if this process accepts by itself, its listeners.
 #[derive(Debug)]
 pub(super) struct Watches {
     reminder: Reminder,
@@ -19,7 +19,7 @@ pub(super) struct Watches {
     panic_fd: Arc<OwnedFd>,
     /// Listeners that this process accepts from by itself.
     own: Vec<Arc<OwnedFd>>,
-    /// Whether the channel is watched for room too.
+    /// Whether the channel is also watched for room to write.
     writes: bool,
     loops: Vec<Watch>,
     last: u64,
@@ -39,24 +39,25 @@ impl Watch {
     }
 
     fn remove(&self, fd: &OwnedFd) {
-        // Closed, it would be forgotten as well; but an older copy may live somewhere.
+        // Closing the descriptor would deregister it too, but a copy of it may still be open
+        // somewhere.
         let _ = SourceFd(&fd.as_raw_fd()).deregister(&self.registry);
     }
 
-    /// What the channel is watched for.
+    /// The readiness for which the channel is watched.
     fn on_channel(&self, writes: bool) -> Interest {
         if writes { self.interests | Interest::WRITABLE } else { self.interests }
     }
 }
 
 impl Watches {
-    /// In no event loop yet.
+    /// A worker that is in no event loop yet.
     pub(super) fn new(panic_fd: Arc<OwnedFd>) -> io::Result<Watches> {
         let reminder = Reminder::new()?;
         Ok(Watches { reminder, panic_fd, own: vec![], writes: false, loops: vec![], last: 0 })
     }
 
-    /// To be called after everything that was done with the driver.
+    /// Updates the registrations. Call it after every call to the driver.
     pub(super) fn update(&mut self, driver: &WorkerDriver) {
         self.reminder.update(driver);
         let writes = driver.wants_write();
@@ -69,7 +70,7 @@ impl Watches {
             let interests = watch.on_channel(writes);
             SourceFd(&raw).reregister(&watch.registry, watch.token, interests)
         });
-        // For want of memory: then it is tried at the next call.
+        // If memory ran out, the next call tries again.
         self.writes ^= renewed.is_ok();
     }
 
@@ -87,7 +88,7 @@ impl Watches {
         for fd in self.plain() {
             watch.add(fd)?;
         }
-        // It may have ended.
+        // The channel may have ended.
         if let Some(channel) = driver.channel_fd() {
             let interests = watch.on_channel(self.writes);
             SourceFd(&channel.as_raw_fd()).register(registry, token, interests)?;
@@ -96,7 +97,7 @@ impl Watches {
         Ok(self.last)
     }
 
-    /// Registers it anew.
+    /// Registers the worker again with other settings.
     pub(super) fn renew(
         &mut self,
         driver: &WorkerDriver,
@@ -116,7 +117,7 @@ impl Watches {
         SourceFd(&channel.as_raw_fd()).reregister(registry, token, on_channel)
     }
 
-    /// Deregisters it.
+    /// Deregisters the worker.
     pub(super) fn remove(&mut self, driver: &WorkerDriver, number: u64) -> io::Result<()> {
         let at = self.loops.iter().position(|watch| watch.number == number);
         let watch = self.loops.swap_remove(at.ok_or(io::ErrorKind::NotFound)?);
@@ -124,19 +125,19 @@ impl Watches {
         Ok(())
     }
 
-    /// Watches a listener of this process's own.
+    /// Watches a listener from which this process accepts by itself.
     pub(super) fn open(&mut self, fd: &Arc<OwnedFd>) -> io::Result<()> {
         self.own.push(Arc::clone(fd));
         self.loops.iter().try_for_each(|watch| watch.add(fd))
     }
 
-    /// Watches it no longer.
+    /// Stops watching such a listener.
     pub(super) fn close(&mut self, fd: &Arc<OwnedFd>) {
         self.own.retain(|own| !Arc::ptr_eq(own, fd));
         self.loops.iter().for_each(|watch| watch.remove(fd));
     }
 
-    /// All but the channel.
+    /// All descriptors but the channel.
     fn plain(&self) -> impl Iterator<Item = &Arc<OwnedFd>> {
         self.own.iter().chain([self.reminder.fd(), &self.panic_fd])
     }

@@ -1,4 +1,4 @@
-//! What a worker and its listeners share: the driver, and who waits for news of it.
+//! State shared by a worker and its listeners: the driver, and the tasks that wait for news of it.
 
 use std::future::poll_fn;
 use std::io;
@@ -19,7 +19,7 @@ pub(super) struct Inner {
     /// See [`Shared::panic_fd`].
     panic_fd: Watched,
     waiters: Arc<Waiters>,
-    /// Asks that nobody waits for any more.
+    /// Asks whose tasks no longer wait for the answer.
     abandoned: Mutex<Vec<u32>>,
 }
 
@@ -44,7 +44,7 @@ impl Inner {
         Watched::new(Arc::clone(fd), Waker::from(Arc::clone(&self.waiters)))
     }
 
-    /// Does something with the driver, and tells all who wait if that was news to them.
+    /// Runs a function on the driver, and wakes all waiting tasks if that brought news.
     pub(super) fn with<R>(
         &self,
         who: Option<&Waiter>,
@@ -62,8 +62,8 @@ impl Inner {
         result
     }
 
-    /// Looks for something; if it is not there, reads the channel, unless it is known that nothing
-    /// is there, and looks again. The task is woken whenever it may be there.
+    /// Calls `look`. If it finds nothing, reads the channel, unless that is known to be empty, and
+    /// calls `look` again. The task is woken whenever there may be something to find.
     pub(super) fn poll<R>(
         &self,
         who: &Waiter,
@@ -79,7 +79,7 @@ impl Inner {
                     driver.turn();
                     found = look(driver);
                     if found.is_some() {
-                        // Nobody will tell, since it is not armed.
+                        // No readiness will be reported, because the channel is not armed.
                         self.waiters.expect_more();
                     }
                 }
@@ -89,7 +89,7 @@ impl Inner {
                 who.withdraw();
                 return Poll::Ready(Ok(found));
             }
-            // What a panic brings about comes at the end of `with`: unseen by this look.
+            // The effects of a panic come at the end of `with`, and this check has not seen them.
             if is_failing == self.shared.is_failing() {
                 break (is_in_cluster, wants_write, is_failing);
             }
@@ -97,14 +97,14 @@ impl Inner {
         if is_in_cluster && let Some(channel) = &self.channel {
             channel.arm(true, wants_write)?;
         }
-        // Once it has rung, it would ring for ever.
+        // After a panic this descriptor stays ready, and would wake the task again and again.
         if !is_failing {
             self.panic_fd.arm(true, false)?;
         }
         Poll::Pending
     }
 
-    /// Waits until there is something.
+    /// Waits until `look` finds something.
     pub(super) async fn wait_for<R>(
         &self,
         mut look: impl FnMut(&mut WorkerDriver) -> Option<R>,
@@ -113,7 +113,7 @@ impl Inner {
         poll_fn(|cx| self.poll(&who, cx, &mut look)).await
     }
 
-    /// Asks to listen. Dropped before the answer, it is as if nobody had asked.
+    /// Asks to listen. If this is dropped before the answer, the ask has no effect.
     pub(super) async fn ask(&self, key: ListenKey) -> io::Result<Listener> {
         let ask = self.with(None, |driver| driver.ask(key, 0, Vec::new()));
         let mut asking = Asking { inner: self, ask: Some(ask) };

@@ -1,4 +1,4 @@
-//! Something that a worker listens on, and what comes of it.
+//! A listener of a worker, and its connections.
 
 use std::future::poll_fn;
 use std::io;
@@ -15,13 +15,13 @@ use super::waiters::Waiter;
 use crate::Connection;
 use crate::watch::Watched;
 
-/// Something that a worker listens on. Dropped, no more connections of it are wanted, and what
-/// was not taken goes to other workers.
+/// A listener of a worker. When it is dropped, no more of its connections are taken, and those not
+/// taken yet go to other workers.
 #[derive(Debug)]
 pub struct Listener {
     inner: Arc<Inner>,
     listener: worker::Listener,
-    /// Where this process accepts by itself.
+    /// The listening socket, if this process accepts by itself.
     own: Option<Watched>,
 }
 
@@ -31,31 +31,32 @@ impl Listener {
         Ok(Listener { inner: Arc::clone(inner), listener, own })
     }
 
-    /// Where it listens, with the port that the kernel chose if it had to.
+    /// The address of the listener, with the port that the kernel chose if the program left it
+    /// open.
     pub fn sockname(&self) -> &SockName {
         self.listener.sockname()
     }
 
-    /// Waits for the next connection, and takes it. `None` once the worker is to leave and
-    /// nothing more will come: finish what there is, then end the program.
+    /// Waits for the next connection, and takes it. `None` once the worker must leave and nothing
+    /// more will come: finish what is open, then end the program.
     ///
     /// A client that has been accepted may not have sent its request yet, and a server library
     /// whose graceful shutdown closes connections that have sent nothing loses that request. So
     /// leave in this order: stop accepting, wait for what is open, then
     /// [`finish`](crate::Worker::finish).
     ///
-    /// It can be dropped at any time: a connection is taken in the moment in which it is returned.
+    /// It can be dropped at any time: a connection is taken at the moment at which it is returned.
     ///
     /// # Errors
-    /// As accept(2), where this process accepts by itself: for want of descriptors or memory. A
-    /// client that has left is no error.
+    /// As accept(2), if this process accepts by itself: descriptors or memory ran out. It is no
+    /// error if a client has left.
     pub async fn accept(&self) -> io::Result<Option<Connection>> {
         let who = self.inner.waiter();
         poll_fn(|cx| self.poll_accept(&who, cx)).await
     }
 
-    /// The connections, one after the other. Ends when the worker is to leave and nothing more
-    /// will come: see [`accept`](Listener::accept).
+    /// The connections, one after the other. Ends when the worker must leave and nothing more will
+    /// come: see [`accept`](Listener::accept).
     pub fn incoming(&self) -> Incoming<'_> {
         Incoming { listener: self, who: self.inner.waiter() }
     }
@@ -64,14 +65,15 @@ impl Listener {
     /// [`accept`](Listener::accept).
     ///
     /// # Errors
-    /// `WouldBlock` if none is there now. As accept(2), where this process accepts by itself.
+    /// `WouldBlock` if none is there now. Otherwise as accept(2), if this process accepts by
+    /// itself.
     pub fn try_accept(&self) -> io::Result<Connection> {
         self.inner.with(None, |driver| driver.accept(&self.listener)).map(Connection::new)
     }
 
-    /// Waits for the next connection, and gives it back: another worker gets it, and this one the
-    /// next one a little later. False once the worker is to leave and nothing more will come. Where
-    /// this process accepts by itself nothing can be given back, so it waits for that.
+    /// Waits for the next connection, and gives it back: another worker gets it, and this one gets
+    /// the next one a little later. False once the worker must leave and nothing more will come. If
+    /// this process accepts by itself, nothing can be given back, so the call waits for that.
     ///
     /// # Errors
     /// If epoll(7) fails.
@@ -80,7 +82,7 @@ impl Listener {
         poll_fn(|cx| self.poll_decline(&who, cx)).await
     }
 
-    /// Gives the oldest connection that waits here back. False if none waits now.
+    /// Gives back the oldest connection that waits here. False if none waits now.
     pub fn try_decline(&self) -> bool {
         self.inner.with(None, |driver| {
             let declined = driver.decline(&self.listener);
@@ -115,7 +117,7 @@ impl Listener {
         if let Poll::Ready(result) = polled {
             return Poll::Ready(result.and_then(|taken| taken));
         }
-        // One that leaves accepts no more: others do.
+        // A leaving worker accepts no more; other workers do.
         if accepts && let Some(own) = &self.own {
             own.arm(true, false)?;
         }

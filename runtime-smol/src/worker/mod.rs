@@ -26,8 +26,7 @@ const LISTEN_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long [`Worker::finish`] waits for the primary.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A process that serves connections: as a worker of a cluster, or, where there is no cluster, by
-/// itself.
+/// A process that serves connections: as a worker of a cluster, or by itself outside one.
 ///
 /// ```no_run
 /// use smol::io::AsyncWriteExt;
@@ -45,29 +44,29 @@ const FAREWELL_TIMEOUT: Duration = Duration::from_secs(5);
 /// }
 /// ```
 ///
-/// Any executor will do; a program that serves in tasks of their own waits for them before it
-/// [`finish`](Worker::finish)es. The channel to the primary is read and written while some task
-/// waits: for a [`listen`](Worker::listen), an [`accept`](Listener::accept) or for
+/// Any executor will do. A program that serves each connection in a task waits for these tasks
+/// before it calls [`finish`](Worker::finish). The channel to the primary is read and written while
+/// some task waits: for a [`listen`](Worker::listen), an [`accept`](Listener::accept) or for
 /// [`leaving`](Worker::leaving).
 ///
-/// A connection is acknowledged to the primary when the program takes it. What it has not taken
-/// goes to another worker if this one dies.
+/// A connection is acknowledged to the primary when the program takes it. If the worker dies,
+/// connections not taken go to another worker.
 ///
-/// `roundel_mio` has the same API for programs with mio or threads: what is `async` here waits
-/// there, what begins with `try_` never waits, here and there.
+/// `roundel_mio` has the same API for programs with mio or threads. Calls that are `async` here
+/// block there; calls that begin with `try_` never wait in either crate.
 #[derive(Debug)]
 pub struct Worker {
     inner: Arc<Inner>,
 }
 
 impl Worker {
-    /// Joins the cluster that started this process, or stands alone. Do it early: helpers started
+    /// Joins the cluster that started this process, or runs alone. Do it early: helpers started
     /// before inherit the channel.
     ///
     /// # Errors
-    /// If the environment names a channel that is none, or for want of descriptors
-    /// or of a thread, which async-io has for itself; `Unsupported` under a primary of Node,
-    /// without the feature `node`.
+    /// If the environment names something that is not a channel, or if there are no descriptors
+    /// left, or no thread for async-io; `Unsupported` under a Node primary without the feature
+    /// `node`.
     pub fn join() -> io::Result<Worker> {
         Worker::over(WorkerDriver::join()?)
     }
@@ -76,25 +75,25 @@ impl Worker {
         Ok(Worker { inner: Inner::new(driver)? })
     }
 
-    /// Whether a primary started this process, and is there still.
+    /// True if a primary started this process and is still there.
     pub fn is_in_cluster(&self) -> bool {
         self.inner.with(None, |driver| driver.is_in_cluster())
     }
 
-    /// Has a panic on any thread tell the primary to start a replacement at once; the program may
-    /// go on to finish what it has. Without this, a panic that ends the process is told by its
-    /// end.
+    /// Makes a panic on any thread tell the primary to start a replacement at once; the program may
+    /// go on to finish open work. Without this, the primary learns of a fatal panic only by the end
+    /// of the process.
     pub fn replace_on_panic(&self) {
         self.inner.shared.replace_on_panic();
     }
 
-    /// Listens through the primary, on an address as the command line writes it:
-    /// `127.0.0.1:8080`, `[::]:80`, `*:80`, `unix:/run/web.sock`. All workers that ask for the
-    /// same share one listener. Waits for the primary's answer.
+    /// Listens through the primary, on an address as the command line writes it: `127.0.0.1:8080`,
+    /// `[::]:80`, `*:80`, `unix:/run/web.sock`. All workers that ask for the same address share one
+    /// listener. Waits for the primary's answer.
     ///
     /// # Errors
-    /// `InvalidInput` for an address that is none, `TimedOut` if there is no answer within 30 s;
-    /// otherwise what bind(2) said to the primary, such as `AddrInUse`.
+    /// `InvalidInput` if the address can't be parsed, `TimedOut` if there is no answer within 30 s;
+    /// otherwise the primary's error from bind(2), such as `AddrInUse`.
     pub async fn listen(&self, at: &str) -> io::Result<Listener> {
         let invalid = |why| io::Error::new(io::ErrorKind::InvalidInput, format!("{at}: {why}"));
         self.listen_key(ListenKey::stream(address::parse(at).map_err(invalid)?)).await
@@ -103,7 +102,7 @@ impl Worker {
     /// Listens on the operator's nth `--bind`, counted from 0.
     ///
     /// # Errors
-    /// `InvalidInput` if there is none, or no cluster.
+    /// `InvalidInput` if there is no such `--bind`, or no cluster.
     pub async fn listen_nth(&self, nth: u32) -> io::Result<Listener> {
         let key = ListenKey::stream(Address::Nth(nth));
         self.listen_key(key).await.map_err(|error| explain_nth(nth, error))
@@ -122,10 +121,10 @@ impl Worker {
         Listener::new(&self.inner, granted)
     }
 
-    /// Waits until the worker is to leave, and says why. Programs that keep connections open
+    /// Waits until the worker must leave, and returns why. Programs that keep connections open
     /// finish those then.
     ///
-    /// [`accept`](Listener::accept) may still give what has arrived, and a client that has been
+    /// [`accept`](Listener::accept) may still return what has arrived, and a client that has been
     /// accepted may not have sent its request yet: a server library whose graceful shutdown closes
     /// connections that have sent nothing loses that request. So leave in this order: stop
     /// accepting, wait for what is open, then [`finish`](Worker::finish).
@@ -138,12 +137,12 @@ impl Worker {
         async move { inner.wait_for(|driver| Some(driver.standing()).filter(is_leaving)).await }
     }
 
-    /// Whether the worker is to go on, as far as it was told.
+    /// Whether the worker goes on serving, as far as it knows.
     pub fn standing(&self) -> Standing {
         self.inner.with(None, |driver| driver.standing())
     }
 
-    /// Whether a panic has happened since [`replace_on_panic`](Worker::replace_on_panic).
+    /// True if a panic has happened since [`replace_on_panic`](Worker::replace_on_panic).
     pub fn is_failing(&self) -> bool {
         self.inner.shared.is_failing()
     }
@@ -154,17 +153,17 @@ impl Worker {
         self.inner.with(None, |driver| driver.request_replacement());
     }
 
-    /// Leaves of its own will: no more connections come, and the end of the program will be no
-    /// crash.
+    /// Leaves of its own accord: no more connections come, and the end of the program does not
+    /// count as a crash.
     pub fn leave(&self) {
         self.inner.with(None, |driver| driver.leave());
     }
 
-    /// The end of a worker: sends what is left to be said, and waits until the primary has
-    /// confirmed what it must know of first: after a panic or
-    /// [`request_replacement`](Worker::request_replacement) that the replacement was started, under
-    /// a primary of Node also a leave. At most 5 s in all. It does not wait for connections: finish
-    /// those before. The exit code is 101 after a panic, else 0.
+    /// Ends a worker: sends what is left to send, and waits until the primary has confirmed what it
+    /// must know first: after a panic or [`request_replacement`](Worker::request_replacement), that
+    /// the replacement was started; under a Node primary also a leave. It waits at most 5 s in all.
+    /// It does not wait for connections: finish those before. The exit code is 101 after a panic,
+    /// else 0.
     pub async fn finish(self) -> ExitCode {
         let shared = &self.inner.shared;
         let settled =
@@ -173,7 +172,7 @@ impl Worker {
             Timer::after(FAREWELL_TIMEOUT).await;
             Ok(())
         };
-        // There is nobody left to tell of a failure.
+        // The program is ending, so there is nothing to do about an error.
         let _ = future::or(settled, late).await;
         if shared.is_failing() { ExitCode::from(101) } else { ExitCode::SUCCESS }
     }

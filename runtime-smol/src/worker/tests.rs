@@ -18,7 +18,7 @@ use crate::Connection;
 
 mod orders;
 
-/// Waits, but not for ever.
+/// Waits, but not forever.
 fn block_on<T>(what: impl Future<Output = T>) -> T {
     async_io::block_on(future::or(what, async {
         Timer::after(SOON).await;
@@ -26,7 +26,7 @@ fn block_on<T>(what: impl Future<Output = T>) -> T {
     }))
 }
 
-/// Whether it is through at once.
+/// The result, if it is there at once.
 fn try_now<T>(what: impl Future<Output = T>) -> Option<T> {
     match pin!(what).poll(&mut Context::from_waker(Waker::noop())) {
         std::task::Poll::Ready(done) => Some(done),
@@ -34,7 +34,7 @@ fn try_now<T>(what: impl Future<Output = T>) -> Option<T> {
     }
 }
 
-/// A worker that listens, and says nothing more by itself.
+/// A worker that listens, and sends nothing more by itself.
 fn serving() -> (FakePrimary, Worker, Listener) {
     let (mut primary, driver) = FakePrimary::new();
     let worker = Worker::over(driver).unwrap();
@@ -105,7 +105,7 @@ fn a_dropped_accept_loses_nothing() {
         let (client, ours) = connection();
         assert!(try_now(web.accept()).is_none(), "this one waits, and is dropped");
         primary.hand_over(n, &[&ours]);
-        // Each of these is dropped when it has been looked at once.
+        // Each of these is dropped after it was polled once.
         let taken = block_on(async {
             loop {
                 let accept = async { Some(web.accept().await) };
@@ -160,7 +160,7 @@ fn a_dropped_listener_gives_back_what_it_has() {
     drop(worker);
 }
 
-/// A task that reads the channel finds what others wait for.
+/// If one task reads the channel, the others find what they wait for.
 #[test]
 fn many_tasks_may_wait() {
     let (mut primary, worker, web) = serving();
@@ -184,12 +184,12 @@ fn many_tasks_may_wait() {
     }));
 }
 
-/// What a task of any executor may be.
+/// Compiles only for what a task of any executor may be.
 fn spawnable<F: Future + Send + 'static>(future: F) -> F {
     future
 }
 
-/// One reads, without waiting, what the other one waits for.
+/// One task reads, without waiting, what the other one waits for.
 #[test]
 fn whoever_reads_tells_the_others() {
     let (mut primary, worker, web) = serving();
@@ -260,7 +260,8 @@ fn a_connection_waits_for_its_client() {
     echo.join().unwrap();
 }
 
-/// It is asked for when it is there: to try after a read that took all would be for nothing.
+/// The next read waits for readiness first: trying right after a read that took everything would be
+/// in vain.
 #[test]
 fn after_a_short_read_the_next_one_waits_first() {
     let (mut primary, _worker, web) = serving();
@@ -293,7 +294,7 @@ fn a_panic_on_another_thread_with_the_channel_full_ends_the_waiting() {
     assert!(thread::spawn(|| panic!("a test's panic")).join().is_err());
     let (is_over, _web, worker) = soon(|| ended.join().unwrap());
     assert!(is_over && worker.is_failing());
-    // The end of the process tells what did not fit.
+    // The end of the process reports what did not fit.
     drop(primary);
     assert_eq!(soon(|| block_on(worker.finish())), ExitCode::from(101));
 }

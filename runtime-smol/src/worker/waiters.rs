@@ -1,10 +1,10 @@
-//! The tasks that wait for a worker's news.
+//! The tasks that wait for news of a worker.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
 
-/// The tasks that wait. As a waker it wakes all of them, no matter what each waits for: they are
+/// The waiting tasks. As a waker, this wakes all of them, no matter what each waits for: they are
 /// few.
 #[derive(Debug)]
 pub(super) struct Waiters {
@@ -21,25 +21,25 @@ impl Default for Waiters {
 }
 
 impl Waiters {
-    /// Whether something may be there to read. Whoever asks reads until it would block, before
-    /// anybody else asks.
+    /// True if there may be something to read. The caller then reads until it would block, before
+    /// another caller asks.
     pub(super) fn may_read(&self) -> bool {
         self.may_read.swap(false, Ordering::SeqCst)
     }
 
-    /// Something may be there to read.
+    /// Notes that there may be something to read.
     pub(super) fn expect_more(&self) {
         self.may_read.store(true, Ordering::SeqCst);
     }
 
-    /// Wakes all but one: that one knows already.
+    /// Wakes all tasks but the one that knows already.
     pub(super) fn wake_but(&self, knows: Option<&Waiter>) {
         let knows = knows.map(|waiter| waiter.id);
         let woken: Vec<Waker> = {
             let mut waiting = self.lock();
             waiting.extract_if(.., |(id, _)| Some(*id) != knows).map(|(_, waker)| waker).collect()
         };
-        // Outside the lock, since a waker may do anything.
+        // Outside the lock, because a waker may do anything.
         woken.into_iter().for_each(Waker::wake);
     }
 
@@ -59,7 +59,7 @@ impl Wake for Waiters {
     }
 }
 
-/// One who waits, until it is dropped.
+/// A waiting task, until this is dropped.
 #[derive(Debug)]
 pub(super) struct Waiter {
     id: u64,
@@ -72,8 +72,8 @@ impl Waiter {
         Waiter { id, waiters: Arc::clone(waiters) }
     }
 
-    /// Waits with this waker from now on. To be called before looking for what is waited for:
-    /// what comes between the look and the wait is then not missed.
+    /// Waits with this waker from now on. Call it before checking for what is awaited: then nothing
+    /// that comes between the check and the wait is missed.
     pub(super) fn register(&self, waker: &Waker) {
         let mut waiting = self.waiters.lock();
         match waiting.iter_mut().find(|(id, _)| *id == self.id) {
@@ -82,7 +82,7 @@ impl Waiter {
         }
     }
 
-    /// Waits no longer.
+    /// Stops waiting.
     pub(super) fn withdraw(&self) {
         self.waiters.lock().retain(|(id, _)| *id != self.id);
     }

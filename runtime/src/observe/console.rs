@@ -1,6 +1,7 @@
-//! What a primary says to people, on standard error. That may be a terminal that somebody has
-//! stopped, a pipe that nobody reads, or one that workers have made non-blocking for all who share
-//! it: so a thread of its own writes, and no word that is said holds up serving.
+//! The primary's messages to people, on standard error. Standard error may be a terminal that
+//! somebody has stopped, a pipe that nobody reads, or a pipe that a worker has made non-blocking
+//! for every process that shares it. So a thread of its own writes, and no message holds up
+//! serving.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -16,10 +17,10 @@ const CAPACITY: usize = 256 * 1024;
 /// The longest line, so that a pipe takes it whole.
 const MAX_LINE: usize = 3_500;
 
-/// How long the end waits for a standard error that takes nothing at all.
+/// How long the flush at the end waits while standard error takes nothing at all.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// How long it waits in any case.
+/// How long that flush waits in any case.
 const LIMIT: Duration = Duration::from_secs(5);
 
 /// Standard error, for lines that begin with the name of a binary. Copies share one queue.
@@ -40,26 +41,26 @@ impl Console {
         Ok(Console { name, lines: Some(Arc::new(lines)) })
     }
 
-    /// With what each line begins.
+    /// What each line begins with.
     #[cfg(feature = "primary")]
     pub(crate) fn name(&self) -> &'static str {
         self.name
     }
 
-    /// One that says nothing.
+    /// A console that prints nothing.
     pub const fn silent() -> Console {
         Console { name: "", lines: None }
     }
 
-    /// Says one line, whatever the words hold: line breaks and other control characters are
-    /// escaped, and what is very long is cut.
+    /// Prints one line, whatever the message holds: line breaks and other control characters are
+    /// escaped, and a very long message is cut.
     pub fn say(&self, words: &str) {
         if let Some(lines) = &self.lines {
             lines.push(&[self.name, ": ", &cut(printable(words), MAX_LINE), "\n"]);
         }
     }
 
-    /// Shows lines as they are, each with its line end.
+    /// Prints lines as they are, each with its line end.
     #[cfg(feature = "primary")]
     pub(crate) fn show(&self, text: &str) {
         if let Some(lines) = &self.lines {
@@ -79,17 +80,17 @@ impl Console {
 struct Words<O> {
     name: &'static str,
     output: O,
-    /// Lines that were not written, and that this was not said of yet.
+    /// Lines that were not written and not yet reported as missing.
     lost: u64,
 }
 
 impl<O: AsFd> Words<O> {
     fn write(&self, lines: &[u8], progress: &Progress) -> Result<usize, (usize, io::Error)> {
-        // Not through the lock of `io::stderr`: others may need it, and wait.
+        // This avoids the lock of `io::stderr`: others may need it, and would wait.
         write_lines(self.output.as_fd(), lines, progress)
     }
 
-    /// Says what is missing; false if that can't be said either.
+    /// Reports what is missing; false if that can't be written either.
     fn own_up(&mut self, progress: &Progress) -> bool {
         if self.lost > 0 {
             let (name, lost) = (self.name, self.lost);
@@ -104,7 +105,8 @@ impl<O: AsFd> Words<O> {
 }
 
 impl<O: AsFd + Send + 'static> Sink for Words<O> {
-    /// A terminal that is gone is no reason to stop serving; and a full disk may have room again.
+    /// Errors are not fatal: a terminal that is gone is no reason to stop serving, and a full disk
+    /// may have room again.
     fn put(&mut self, lines: &[u8], progress: &Progress) {
         let written = match self.own_up(progress) {
             false => 0,

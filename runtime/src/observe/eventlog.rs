@@ -23,7 +23,7 @@ const CAPACITY: usize = 8 * 1024 * 1024;
 pub enum Target {
     /// Standard output.
     Stdout,
-    /// A file, appended to; one that is made has mode 0600. A FIFO must have a reader already.
+    /// A file, appended to; a new one gets mode 0600. A FIFO must have a reader already.
     Path(PathBuf),
 }
 
@@ -34,11 +34,12 @@ pub struct EventLog {
 }
 
 impl EventLog {
-    /// Opens a log and starts its writer, which says on the console if it can't go on. The times
-    /// of its own lines count from `started`.
+    /// Opens a log and starts its writer, which prints a message on the console if it can't go on.
+    /// The times of its own lines count from `started`.
     ///
     /// # Errors
-    /// If the file can't be opened (ENXIO for a FIFO without a reader), or the thread not started.
+    /// If the file can't be opened (ENXIO for a FIFO without a reader), or the thread can't be
+    /// started.
     pub fn open(target: &Target, started: Time, console: Console) -> io::Result<EventLog> {
         let output = open(target)?;
         let mid_line = is_mid_line(&output);
@@ -47,18 +48,18 @@ impl EventLog {
         Ok(EventLog { lines: Lines::start("event-log", CAPACITY, writer)? })
     }
 
-    /// Queues a line, without its line end. One that finds no place is dropped and counted; the
-    /// log says so later.
+    /// Queues a line, without its line end. If the queue has no room, the line is dropped and
+    /// counted; the log reports the count later.
     pub fn write(&mut self, line: &str) {
         self.lines.push(&[line, "\n"]);
     }
 
-    /// Opens the file anew, after a log rotation; what is queued goes to the old one.
+    /// Opens the file anew, after a log rotation; lines queued before go to the old one.
     pub fn reopen(&mut self) {
         self.lines.reopen();
     }
 
-    /// Writes what is queued, for as long as `patience` allows.
+    /// Writes what is queued, and gives up after `patience`.
     pub fn finish(self, patience: Duration) {
         self.lines.flush(patience, patience);
     }
@@ -66,7 +67,7 @@ impl EventLog {
 
 fn open(target: &Target) -> io::Result<File> {
     match target {
-        // Not through `io::stdout`, whose lock and buffer are shared with the program.
+        // This avoids `io::stdout`, whose lock and buffer are shared with the program.
         Target::Stdout => Ok(io::stdout().as_fd().try_clone_to_owned()?.into()),
         Target::Path(path) => open_file(path),
     }
@@ -80,19 +81,20 @@ fn open_file(path: &Path) -> io::Result<File> {
     opened.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
 }
 
-/// Whether what is written next would stand behind half a line, which a disk that was full or a
-/// writer that was killed has left. Only of files: nobody knows how a pipe's last line ended.
+/// True if the output ends in half a line, left by a full disk or a killed writer. Only files can
+/// be checked: there is no way to know how a pipe's last line ended.
 fn is_mid_line(output: &File) -> bool {
     last_byte(output).is_some_and(|byte| byte != b'\n')
 }
 
-/// The byte before the place where the next one is written.
+/// The last byte of a file, just before the place of the next write.
 fn last_byte(mut output: &File) -> Option<u8> {
     let found = output.metadata().ok().filter(std::fs::Metadata::is_file)?;
     let flags = OFlag::from_bits_retain(fcntl(output, FcntlArg::F_GETFL).ok()?);
     let appends = flags.contains(OFlag::O_APPEND);
     let end = if appends { found.len() } else { output.stream_position().ok()? };
-    // It is open for writing only, and its name may be another file's by now (proc_pid_fd(5)).
+    // The file is open for writing only, and its name may be another file's by now
+    // (proc_pid_fd(5)).
     let reader = File::open(format!("/proc/self/fd/{}", output.as_raw_fd())).ok()?;
     let mut byte = [0];
     reader.read_exact_at(&mut byte, end.checked_sub(1)?).ok()?;
@@ -102,18 +104,18 @@ fn last_byte(mut output: &File) -> Option<u8> {
 struct Writer {
     target: Target,
     output: File,
-    /// A line end is owed to what is in the output already.
+    /// The output ends in half a line, which needs a line end first.
     mid_line: bool,
     started: Time,
     console: Console,
-    /// Lines that were not written, and that this was not told of yet.
+    /// Lines that were not written and not yet reported as lost.
     lost: u64,
-    /// A write failed: nothing is written until the file was opened anew.
+    /// A write failed: nothing is written until the file is opened anew.
     broken: bool,
 }
 
 impl Writer {
-    /// Tells how many lines were dropped since the last time.
+    /// Reports how many lines were dropped since the last report.
     fn note_lost(&mut self, progress: &Progress) {
         if self.lost == 0 || self.broken {
             return;
@@ -139,7 +141,7 @@ impl Writer {
         })
     }
 
-    /// Ends half a line that somebody else has left, or this log before it was opened anew.
+    /// Ends half a line that another writer left, or this log before it was opened anew.
     fn end_line(&mut self, progress: &Progress) -> Result<(), (usize, io::Error)> {
         if self.mid_line {
             write_all(self.output.as_fd(), b"\n", progress).map_err(|(_, error)| (0, error))?;

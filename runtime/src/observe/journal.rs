@@ -1,5 +1,5 @@
 //! The journal of a live primary: the core's recorder, and a thread that writes its bytes, so that
-//! no disk holds up serving. What goes wrong here ends the recording, never the primary.
+//! no disk holds up serving. An error here ends the recording, never the primary.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -21,20 +21,20 @@ use roundel_core::{Config, Input, Misuse, Output, Primary, Time};
 const BATCH: usize = 32 * 1024;
 /// How many batches may wait for the disk.
 const QUEUE: usize = 1_024;
-/// How many bytes: a batch is all that came in a turn, so it may be a long one.
+/// How many bytes may wait for the disk: a batch holds all that came in a turn, so it may be long.
 const MAX_WAITING: usize = 32 * 1024 * 1024;
-/// How long bytes may wait for more of them.
+/// How long bytes may wait for more to fill a batch.
 const PATIENCE: Duration = Duration::from_millis(100);
-/// How long the end waits for the disk.
+/// How long the end of a run waits for the disk.
 const FAREWELL: Duration = Duration::from_secs(5);
 
-/// The longest journal where nothing else is said: about twenty million connections.
+/// The size limit of a journal if no other is given: about twenty million connections.
 pub const DEFAULT_LIMIT: u64 = 1 << 30;
 
-/// Where a journal goes, and how long it may get.
+/// Where a journal goes, and its size limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// A file; what is there is replaced. One that is made has mode 0600.
+    /// The file; an existing one is replaced. A new one gets mode 0600.
     pub path: PathBuf,
     /// In bytes.
     pub limit: u64,
@@ -47,12 +47,12 @@ pub(crate) struct Journal {
     queue: SyncSender<Vec<u8>>,
     /// Bytes that wait for the disk.
     waiting: Arc<AtomicUsize>,
-    /// How the writer has ended.
+    /// How the writer ended.
     ended: Receiver<io::Result<()>>,
     path: PathBuf,
-    /// When the oldest bytes that wait for more of them must go.
+    /// When the oldest bytes that wait for a full batch must be sent.
     due: Option<Time>,
-    /// That nothing more is recorded was told.
+    /// The end of the recording was reported.
     is_over: bool,
 }
 
@@ -78,7 +78,8 @@ impl Journal {
                 written_off.fetch_sub(batch.len(), Ordering::Relaxed);
                 outcome
             });
-            // In this order: whoever finds the queue closed can know why.
+            // The order matters: a sender that finds the queue closed must be able to learn the
+            // cause.
             let _ = tell.send(written);
             drop(batches);
         };
@@ -88,10 +89,10 @@ impl Journal {
         Ok(Journal { recorder, queue, waiting, ended, path, due: None, is_over: false })
     }
 
-    /// [`Primary::handle_input`].
+    /// Calls [`Primary::handle_input`] and records it, unless the recording is over.
     ///
     /// # Errors
-    /// As that one.
+    /// Those of [`Primary::handle_input`].
     pub(crate) fn handle_input(
         &mut self,
         core: &mut Primary,
@@ -105,20 +106,21 @@ impl Journal {
         self.recorder.handle_input(core, now, input)
     }
 
-    /// [`Primary::poll_output`].
+    /// Calls [`Primary::poll_output`] and records it, unless the recording is over.
     pub(crate) fn poll_output(&mut self, core: &mut Primary) -> Option<Output> {
         if self.is_over { core.poll_output() } else { self.recorder.poll_output(core) }
     }
 
-    /// When [`flush`](Journal::flush) is wanted at the latest.
+    /// When [`flush`](Journal::flush) must be called at the latest.
     pub(crate) const fn due(&self) -> Option<Time> {
         self.due
     }
 
-    /// Hands over what is worth a write by now. To be called at the end of each turn.
+    /// Hands the writer a batch if there is enough for one, or if the oldest bytes are due. Call it
+    /// at the end of each turn.
     ///
     /// # Errors
-    /// In words and once, why nothing more is recorded.
+    /// Why nothing more is recorded, as text; reported once.
     pub(crate) fn flush(&mut self, now: Time) -> Result<(), String> {
         if self.is_over {
             return Ok(());
@@ -143,7 +145,7 @@ impl Journal {
     /// Writes the end, or what is left of a recording that ended before.
     ///
     /// # Errors
-    /// In words, why not all of it was written, unless it was told before.
+    /// Why not all of it was written, as text, unless that was reported before.
     pub(crate) fn finish(mut self, core: &Primary) -> Result<(), String> {
         if self.is_over {
             drop(self.queue);
@@ -155,7 +157,7 @@ impl Journal {
         let cause = if let Err(TrySendError::Disconnected(_)) = sent {
             self.failure()
         } else {
-            // The writer reads what is queued, then that nobody is left to queue more.
+            // The writer reads what is queued, and then finds that there is no sender any more.
             drop(self.queue);
             match self.ended.recv_timeout(FAREWELL) {
                 Ok(Ok(())) if sent.is_ok() => return Ok(()),
@@ -172,7 +174,7 @@ impl Journal {
         if self.waiting.load(Ordering::Relaxed).saturating_add(len) > MAX_WAITING {
             return Err(TrySendError::Full(batch));
         }
-        // Before the writer can have it.
+        // Count it before the writer can take it.
         self.waiting.fetch_add(len, Ordering::Relaxed);
         self.queue.try_send(batch)
     }
@@ -185,8 +187,8 @@ impl Journal {
     }
 }
 
-/// Opens a file to be replaced, unless somebody is still writing it: a primary that is started
-/// twice must not spoil the journal of the first one.
+/// Opens a file and replaces its content, unless another process still writes it: a primary that is
+/// started twice must not spoil the journal of the first one.
 fn open(path: &Path) -> io::Result<Box<dyn Write + Send>> {
     // A FIFO without a reader would hold up the start of the primary: open(2) then waits.
     let flags = OFlag::O_NONBLOCK.bits();
@@ -206,7 +208,7 @@ fn open(path: &Path) -> io::Result<Box<dyn Write + Send>> {
     }
 }
 
-/// A file that nobody else may write to.
+/// A file locked against other writers.
 struct Locked(Flock<File>);
 
 impl Write for Locked {

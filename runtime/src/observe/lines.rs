@@ -1,5 +1,5 @@
-//! Lines on their way to a descriptor that may be slow: a queue that is bounded in bytes, and a
-//! thread that writes. Whoever has something to say never waits.
+//! Lines on their way to a descriptor that may be slow: a queue bounded in bytes, and a thread that
+//! writes. The caller never waits.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -12,31 +12,32 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::SigSet;
 
-/// A buffer that grew beyond this in a hurry is given back.
+/// A buffer that grew beyond this in a burst is shrunk again.
 const KEPT: usize = 64 * 1024;
 
-/// Bytes written at once, so that whoever waits for the end sees that a slow reader reads.
+/// Bytes written at once; small enough that a flush sees that even a slow reader makes progress.
 const CHUNK: usize = 64 * 1024;
 
-/// How long a descriptor is left alone that says it can be written to and then can't.
+/// How long to pause when poll(2) reports a descriptor writable and the write still fails.
 const NAP: Duration = Duration::from_millis(5);
 
-/// How often the end looks whether the writer makes any way.
+/// How often a flush checks whether the writer makes progress.
 const GLANCE: Duration = Duration::from_millis(10);
 
 /// What the writing thread does with the lines.
 pub(crate) trait Sink: Send + 'static {
-    /// Writes whole lines, for as long as it takes. What can't be written is the sink's to count.
+    /// Writes whole lines, for as long as it takes. The sink itself counts the lines that it can't
+    /// write.
     fn put(&mut self, lines: &[u8], progress: &Progress);
 
-    /// So many lines found no place in the queue, behind those that were put last.
+    /// Reports that `count` lines found no room in the queue, after the lines put last.
     fn dropped(&mut self, count: u64, progress: &Progress);
 
     /// Opens the output anew.
     fn reopen(&mut self, progress: &Progress);
 }
 
-/// Tells those who wait for the end of a queue that something was written.
+/// Shows a waiting flush that something was written.
 #[derive(Debug, Default)]
 pub(crate) struct Progress(AtomicU64);
 
@@ -46,8 +47,8 @@ impl Progress {
     }
 }
 
-/// The end of a queue where lines go in. When the last one is gone, the thread writes what is left
-/// and ends.
+/// The sending end of a queue. When the last one is dropped, the thread writes what is left and
+/// ends.
 #[derive(Debug)]
 pub(crate) struct Lines {
     shared: Arc<Shared>,
@@ -56,34 +57,34 @@ pub(crate) struct Lines {
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
-    /// For the writer: there is something to do.
+    /// Wakes the writer: there is something to do.
     news: Condvar,
-    /// For those who wait: everything was written.
+    /// Wakes a waiting flush: everything was written.
     idle: Condvar,
     progress: Progress,
-    /// Bytes that may wait.
+    /// How many bytes may wait.
     capacity: usize,
 }
 
 #[derive(Debug, Default)]
 struct State {
     waiting: Vec<u8>,
-    /// Lines that came when the queue was full. Until it has been taken, all that come are dropped:
-    /// a gap is in one place, and the order is kept.
+    /// Lines that came when the queue was full. Until the writer takes this count, every further
+    /// line is dropped too: so there is one gap in one place, and the order is kept.
     dropped: u64,
-    /// Where among the waiting bytes the output is to be opened anew.
+    /// Before which of the waiting bytes the output must be opened anew.
     reopen_at: Option<usize>,
     /// The writer has taken lines and not written them all.
     is_writing: bool,
-    /// The writer waits for news.
+    /// The writer waits to be woken.
     is_asleep: bool,
-    /// Somebody waits until everything is written.
+    /// A flush waits until everything is written.
     is_awaited: bool,
     is_closed: bool,
 }
 
 impl State {
-    /// There is something for the writer to take: lines, a gap to tell of, or an output to open.
+    /// True if the writer has something to take: lines, a gap to report, or an output to open.
     fn is_due(&self) -> bool {
         !self.waiting.is_empty() || self.dropped > 0 || self.reopen_at.is_some()
     }
@@ -91,12 +92,13 @@ impl State {
 
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
-        // What is behind it is consistent after each step.
+        // The state is consistent after each step, so a poisoned lock does no harm.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Wakes the writer if it sleeps. Each call is a system call, so a writer that is busy, or was
-    /// woken before, is left alone; and the lock is let go first, or the writer would wait for it.
+    /// Wakes the writer if it sleeps. Each notification is a system call, so a writer that is busy
+    /// or already woken is left alone. The lock is released first; otherwise the writer would wait
+    /// for it.
     fn wake(&self, mut state: MutexGuard<'_, State>) {
         let is_asleep = std::mem::take(&mut state.is_asleep);
         drop(state);
@@ -107,7 +109,7 @@ impl Shared {
 }
 
 impl Lines {
-    /// Starts a writer, with so many bytes that may wait for it.
+    /// Starts a writer, for which up to `capacity` bytes may wait.
     ///
     /// # Errors
     /// If the thread can't be started.
@@ -121,8 +123,9 @@ impl Lines {
         });
         let writer = shared.clone();
         let run = move || {
-            // Signals are for the thread that reads them; without this, one of another set than
-            // the primary's own could interrupt here. A terminal can't stop this one either.
+            // Signals belong to the thread that reads them. Without this, a signal outside the
+            // primary's own set could interrupt the writer. It also keeps a terminal from stopping
+            // this thread.
             let _ = SigSet::all().thread_block();
             write_all_of(&writer, sink);
         };
@@ -130,14 +133,14 @@ impl Lines {
         Ok(Lines { shared })
     }
 
-    /// Queues lines, each with its line end: all of them, or none, which is counted as one dropped
-    /// line for each of them and said later.
+    /// Queues lines, each with its line end: all of them, or none. Lines that are not queued are
+    /// counted as dropped and reported later.
     pub(crate) fn push(&self, parts: &[&str]) {
         let len: usize = parts.iter().map(|part| part.len()).sum();
         let mut state = self.shared.state();
         if state.dropped > 0 || state.waiting.len() + len > self.shared.capacity {
             state.dropped += parts.iter().map(|part| count_lines(part.as_bytes())).sum::<u64>();
-            // It sleeps if these were too long for a queue in which nothing waits.
+            // The writer sleeps if these lines alone were too long for an empty queue.
             self.shared.wake(state);
             return;
         }
@@ -147,7 +150,7 @@ impl Lines {
         self.shared.wake(state);
     }
 
-    /// Opens the output anew once what is queued by now is written.
+    /// Opens the output anew once everything queued so far is written.
     pub(crate) fn reopen(&self) {
         let mut state = self.shared.state();
         let end = state.waiting.len();
@@ -155,9 +158,9 @@ impl Lines {
         self.shared.wake(state);
     }
 
-    /// Waits until everything is written, and the output opened anew if that was asked for; gives
-    /// up when nothing was written for as long as `patience`, and after `limit` in any case. True
-    /// if everything is done.
+    /// Waits until everything is written, and the output opened anew if [`reopen`](Lines::reopen)
+    /// asked for that. Gives up when nothing was written for as long as `patience`, and after
+    /// `limit` in any case. True if everything is done.
     pub(crate) fn flush(&self, patience: Duration, limit: Duration) -> bool {
         let begun = Instant::now();
         let mut last = (self.shared.progress.0.load(Ordering::Relaxed), begun);
@@ -226,7 +229,7 @@ pub(crate) fn count_lines(bytes: &[u8]) -> u64 {
     bytes.iter().filter(|&&byte| byte == b'\n').count() as u64
 }
 
-/// Writes everything; tells how many bytes went, also before an error.
+/// Writes everything; returns how many bytes were written, also with an error.
 ///
 /// The output may be shared with workers, and any of them can make it non-blocking for all: Node
 /// does that to pipes. This thread may wait.
@@ -263,8 +266,8 @@ pub(crate) fn write_all(
     Ok(written)
 }
 
-/// As [`write_all`], in pieces that a pipe takes whole (PIPE_BUF, pipe(7)) and that end with a
-/// line, so that no line of somebody else's comes between the parts of one.
+/// Like [`write_all`], in pieces that a pipe takes whole (PIPE_BUF, pipe(7)) and that end with a
+/// line, so that no other process's line comes between the parts of one.
 pub(crate) fn write_lines(
     output: BorrowedFd<'_>,
     bytes: &[u8],
@@ -281,7 +284,7 @@ pub(crate) fn write_lines(
     Ok(written)
 }
 
-/// How many bytes the first lines have that a pipe takes at once; at least one line.
+/// The length of the first lines that a pipe takes at once; at least one line.
 fn first_lines(bytes: &[u8]) -> usize {
     let whole = bytes.get(..nix::libc::PIPE_BUF).unwrap_or(bytes);
     let is_end = |byte: &u8| *byte == b'\n';

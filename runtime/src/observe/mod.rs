@@ -1,5 +1,5 @@
-//! What a primary tells of itself, and who asks it: standard error, the event log, the journal, the
-//! control socket and the status.
+//! What a primary reports about itself: standard error, the event log, the journal, the control
+//! socket and the status.
 //!
 //! Nothing here decides anything about workers or connections, and no reader or disk, however slow,
 //! holds up serving.

@@ -1,4 +1,4 @@
-//! A worker's channel and its socket: what a turn reads and sends.
+//! A worker's channel and its socket: what the primary reads and sends in a turn.
 
 use std::io;
 
@@ -11,11 +11,11 @@ use crate::primary::host;
 use crate::unix::channel::{End, NODE_ROOM};
 use crate::unix::transmit::{Flush, Sent, transmit};
 
-/// Whether a channel was read to would-block.
+/// How far a channel was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadState {
-    /// Nothing more is there, or it is of no use to go on before something was sent: either way,
-    /// readiness will tell.
+    /// Nothing more is there, or reading on is useless before something is sent. In both cases
+    /// readiness will show when to go on.
     Wait,
     /// The budget ran out.
     More,
@@ -23,13 +23,13 @@ pub enum ReadState {
     Closed,
 }
 
-/// The end of a new channel on this machine; `wanted` is the codec that the worker must speak, if
-/// not any.
+/// A new primary's end of a channel, on this machine; `wanted` is the codec that the worker must
+/// speak, `None` allows any.
 pub fn new(wanted: Option<Codec>, config: &Config) -> WorkerChannel {
     WorkerChannel::new(wanted, config, host::HOST)
 }
 
-/// Reads within the budget of a turn and tells what happened, in order.
+/// Reads within the budget of a turn and reports what happened, in order.
 pub fn read(
     channel: &mut WorkerChannel,
     end: &mut impl End,
@@ -62,7 +62,7 @@ pub fn read(
                 channel.poll().into_iter().for_each(tell);
                 return ReadState::Wait;
             }
-            // The other end died with something unread: end of file comes next (unix(7)).
+            // The other end died with unread data: end of file comes next (unix(7)).
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
             Err(_) => return end_of_file(channel, tell),
         }
@@ -77,7 +77,7 @@ fn end_of_file(channel: &mut WorkerChannel, mut tell: impl FnMut(ChannelEvent)) 
     ReadState::Closed
 }
 
-/// One read; handles that come along are closed at once.
+/// Reads once; handles that come along are closed at once.
 fn receive(
     channel: &mut WorkerChannel,
     end: &mut impl End,
@@ -92,7 +92,7 @@ fn receive(
     Ok(count)
 }
 
-/// Sends what can be sent now, and tells what never can be.
+/// Sends what can be sent now, and reports what can never be sent.
 pub fn flush<'a, E: End>(
     channel: &mut WorkerChannel,
     end: &mut E,
@@ -118,7 +118,7 @@ pub fn flush<'a, E: End>(
     flush
 }
 
-/// Shuts down the receiving side: only what the worker wrote before is read, then end of file.
+/// Shuts down the receiving side: what the worker wrote before is still read, then end of file.
 pub fn shutdown_read(channel: &mut WorkerChannel, end: &mut impl End) {
     channel.read_was_shut();
     end.shutdown_read();

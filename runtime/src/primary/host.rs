@@ -1,4 +1,4 @@
-//! What the Node codec asks of this machine.
+//! What the Node codec needs to know about this machine.
 
 use std::env;
 use std::path::{Component, Path, PathBuf};
@@ -14,7 +14,7 @@ fn interface_number(name: &str) -> u32 {
 }
 
 fn interface_name(number: u32) -> Option<String> {
-    // For a number beyond what the kernel has, nix tells an empty name.
+    // For an index beyond the kernel's range, nix returns an empty name.
     let name = if_indextoname(number).ok()?.into_string().ok()?;
     (!name.is_empty()).then_some(name)
 }
@@ -24,8 +24,8 @@ fn relative_path(path: &str) -> Option<String> {
     relative_to(&directory, Path::new(path))?.to_str().map(str::to_owned)
 }
 
-/// The way from a directory to a path, both absolute and without `.` and `..`, as Node's
-/// `path.relative` tells it: symbolic links are not looked at.
+/// The relative path from a directory to a path, both absolute and without `.` and `..`, as Node's
+/// `path.relative` computes it: symbolic links are not resolved.
 fn relative_to(directory: &Path, path: &Path) -> Option<PathBuf> {
     if !path.is_absolute() {
         return None;

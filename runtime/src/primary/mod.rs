@@ -1,7 +1,7 @@
-//! The primary's driver: it owns the machine, the sockets and the processes, gives the machine its
+//! The primary's driver: it owns the machine, the sockets and the processes, passes the machine its
 //! inputs and carries out its outputs. An adapter's event loop drives it in turns.
 //!
-//! Nothing here decides about scheduling, acknowledgements or the life of workers: that is core's.
+//! Nothing here decides about scheduling, acknowledgements or the life of workers: the core does.
 
 pub mod channel_io;
 pub mod driver;

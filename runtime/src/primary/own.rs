@@ -1,4 +1,4 @@
-//! The primary for programs that are their own workers.
+//! The primary for programs that run as their own workers.
 
 use std::ffi::OsString;
 use std::io;
@@ -17,14 +17,14 @@ use crate::primary::driver::PrimaryDriver;
 use crate::primary::setup::Setup;
 use crate::unix::process::Program;
 
-/// Whether this process is to be the primary: no primary has started it.
+/// True if this process must be the primary: no primary has started it.
 pub fn is_primary() -> bool {
     !crate::worker::is_worker()
 }
 
 /// An adapter's event loop.
 pub trait EventLoop {
-    /// Starts the threads that it has for itself: see [`Setup::prepare`].
+    /// Starts the loop's own threads: see [`Setup::prepare`].
     ///
     /// # Errors
     /// If they can't be started.
@@ -35,12 +35,13 @@ pub trait EventLoop {
     /// Runs a primary to its end.
     ///
     /// # Errors
-    /// If the loop can't wait any more, which no input brings about.
+    /// If the loop can't wait any more; no input causes that.
     fn run(driver: PrimaryDriver) -> io::Result<Exit>;
 }
 
 /// A primary whose workers run this same executable, with the same arguments.
-/// Each adapter has a name of its own for it, with its event loop, and an example.
+///
+/// Each adapter has its own name for it, with its event loop, and an example.
 #[derive(Debug)]
 pub struct Primary<L> {
     program: Program,
@@ -54,8 +55,8 @@ pub struct Primary<L> {
 }
 
 impl<L: EventLoop> Primary<L> {
-    /// A primary of this executable: as many workers as there are cores, everything else as the
-    /// command line has it by default.
+    /// A primary of this executable, with as many workers as there are cores and otherwise the
+    /// defaults of the command line.
     ///
     /// # Errors
     /// If the path of this executable can't be found out.
@@ -90,7 +91,7 @@ impl<L: EventLoop> Primary<L> {
     /// Listens on an address before the first worker starts, as `--bind` does.
     ///
     /// # Errors
-    /// `InvalidInput` for an address that is none.
+    /// `InvalidInput` if the address can't be parsed.
     pub fn bind(mut self, at: &str) -> io::Result<Self> {
         let invalid = |why| io::Error::new(io::ErrorKind::InvalidInput, format!("{at}: {why}"));
         self.listeners.push(ListenKey::stream(address::parse(at).map_err(invalid)?));
@@ -104,7 +105,7 @@ impl<L: EventLoop> Primary<L> {
         self
     }
 
-    /// Changes anything else of the configuration.
+    /// Changes any other part of the configuration.
     #[must_use]
     pub fn configure(mut self, change: impl FnOnce(ConfigBuilder) -> ConfigBuilder) -> Self {
         self.config = change(self.config);
@@ -112,7 +113,8 @@ impl<L: EventLoop> Primary<L> {
     }
 
     /// Where the control socket is, instead of the default place. If it can't be made there, the
-    /// primary does not start; without the default place it goes on.
+    /// primary does not start; if it can't be made at the default place, the primary starts without
+    /// it.
     #[must_use]
     pub fn control(mut self, path: impl Into<PathBuf>) -> Self {
         self.control = Where::Path(path.into());
@@ -133,8 +135,8 @@ impl<L: EventLoop> Primary<L> {
         self
     }
 
-    /// Records the run for `roundel replay` in a file, which is replaced; after 1 GiB the
-    /// recording ends, and the run goes on.
+    /// Records the run for `roundel replay` in a file, which is replaced; after 1 GiB the recording
+    /// ends, and the run goes on.
     #[must_use]
     pub fn journal(mut self, path: impl Into<PathBuf>) -> Self {
         let limit = journal::DEFAULT_LIMIT;
@@ -142,18 +144,18 @@ impl<L: EventLoop> Primary<L> {
         self
     }
 
-    /// Says nothing on standard error.
+    /// Prints nothing on standard error.
     #[must_use]
     pub fn quiet(mut self) -> Self {
         self.quiet = true;
         self
     }
 
-    /// Is the primary until it has stopped. Call it before other threads exist: it takes over the
+    /// Runs the primary until it has stopped. Call it before other threads exist: it takes over the
     /// process's signals.
     ///
     /// # Errors
-    /// If it can't be started: `Other` with the reason; or if epoll(7) fails.
+    /// If the primary can't be started: `Other` with the reason; or if epoll(7) fails.
     pub fn run(self) -> io::Result<Exit> {
         let config = self.config.listeners(self.listeners);
         let mut setup = Setup::new("roundel", self.program, config);

@@ -12,11 +12,11 @@ use crate::observe::journal;
 use crate::unix::limits::{self, OpenFiles};
 use crate::unix::process::{PerSlot, Program};
 
-/// A primary to be started.
+/// A primary, ready to be started.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Setup {
-    /// With what each line on standard error begins: the name of the binary.
+    /// What each line on standard error begins with: the name of the binary.
     pub name: &'static str,
     /// What the workers run.
     pub program: Program,
@@ -24,29 +24,29 @@ pub struct Setup {
     pub config: ConfigBuilder,
     /// Where the control socket is.
     pub control: Where,
-    /// Where the event log goes, if there is to be one.
+    /// Where the event log goes, if there is one.
     pub events: Option<Target>,
-    /// Where the journal goes, if there is to be one.
+    /// Where the journal goes, if there is one.
     pub journal: Option<journal::Target>,
-    /// Said on standard error once all wanted workers are ready for the first time; it is given
-    /// the addresses of the listeners and the place of the control socket.
+    /// The message for standard error when all wanted workers are ready for the first time; the
+    /// function gets the addresses of the listeners and the place of the control socket.
     pub welcome: Option<fn(&ReadyReport) -> String>,
     /// The codec that workers must speak; `None` lets each one choose.
     pub codec: Option<Codec>,
-    /// Whether nothing is said on standard error.
+    /// Whether nothing is printed on standard error.
     pub quiet: bool,
-    /// Starts the threads that the event loop has for itself. It is called when signals are for the
-    /// primary already, which no thread may take from it, and nothing is made yet.
+    /// Starts the threads that the event loop needs for itself. It is called after the primary has
+    /// taken over the signals, which no thread may take from it, and before anything else is made.
     pub prepare: fn() -> io::Result<()>,
     /// What differs from slot to slot.
     pub per_slot: PerSlot,
-    /// What is said first.
+    /// Messages printed first.
     pub notes: Vec<String>,
 }
 
 impl Setup {
-    /// A primary with this name on each line of standard error, whose workers run this program;
-    /// everything else is as little as can be.
+    /// A primary with this name on each line of standard error, whose workers run this program. The
+    /// control socket is at the default place; there are no logs, no welcome and no notes.
     pub fn new(name: &'static str, program: Program, config: ConfigBuilder) -> Setup {
         Setup {
             name,
@@ -65,22 +65,22 @@ impl Setup {
     }
 }
 
-/// What can be said of a primary that has just become ready.
+/// A report on a primary that has just become ready.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ReadyReport {
     /// Where it listens.
     pub addresses: Vec<String>,
-    /// The processes of its workers.
+    /// The process ids of its workers.
     pub pids: Vec<i32>,
-    /// What the binary is called.
+    /// The name of the binary.
     pub name: &'static str,
 }
 
 impl Setup {
     /// The checked configuration, in which connections and listeners fit into the limit on open
-    /// files, and how many clients the control socket may have. `open` descriptors were there
-    /// before, besides the standard three.
+    /// files, and how many clients the control socket may have. `open` is the number of descriptors
+    /// open before, besides the standard three.
     ///
     /// # Errors
     /// [`StartError`] if it is not valid, or if the limit leaves no room.
@@ -115,7 +115,7 @@ pub enum StartError {
     TooFewFiles {
         /// The limit.
         limit: u64,
-        /// The wanted number of workers.
+        /// How many listeners the operator configured.
         workers: u64,
         /// How many listeners the operator gave.
         listeners: u64,
@@ -124,7 +124,7 @@ pub enum StartError {
     },
     /// Signals could not be taken over.
     Signals(io::Error),
-    /// The limit on open files could not be read, or what is held in reserve not be opened.
+    /// The limit on open files could not be read, or the reserve descriptors could not be opened.
     Limits(io::Error),
     /// The control socket could not be made.
     Control(ControlError),
@@ -143,7 +143,7 @@ pub enum StartError {
     },
     /// The thread that writes to standard error could not be started.
     Console(io::Error),
-    /// The event loop could not have what it needs for itself.
+    /// The event loop could not set up what it needs for itself.
     EventLoop(io::Error),
 }
 

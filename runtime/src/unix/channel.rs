@@ -13,30 +13,30 @@ pub use crate::unix::sys::Received;
 
 use crate::unix::sys::MAX_HANDLES;
 
-/// Room for whatever one message can carry.
+/// Room for as many descriptors as one message can carry.
 pub(crate) const MAX_ROOM: usize = MAX_HANDLES;
 
-/// Room for what comes on a channel of Node's: one descriptor with a message, and one more, to see
-/// that there are more than one.
+/// Room on a Node channel: one descriptor with a message, and one more, so that a message with too
+/// many is noticed.
 pub(crate) const NODE_ROOM: usize = 2;
 
 /// One end of a channel: a socket, or what a simulation has in its place.
 pub trait End {
-    /// What arrives with bytes.
+    /// What arrives with bytes: a descriptor, or its stand-in.
     type Handle;
-    /// What is lent to be sent along.
+    /// What is lent to be sent with bytes.
     type Lent<'a>: Clone;
 
-    /// As [`recv`].
+    /// See [`recv`].
     ///
     /// # Errors
-    /// As that one.
+    /// As [`recv`].
     fn recv(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
 
-    /// As [`recv_handles`]; tells how many bytes came.
+    /// See [`recv_handles`]; returns how many bytes came.
     ///
     /// # Errors
-    /// As that one.
+    /// As [`recv_handles`].
     fn recv_handles(
         &mut self,
         buffer: &mut [u8],
@@ -44,17 +44,17 @@ pub trait End {
         handles: &mut Vec<Self::Handle>,
     ) -> io::Result<usize>;
 
-    /// As [`send`].
+    /// See [`send`].
     ///
     /// # Errors
-    /// As that one.
+    /// As [`send`].
     fn send(
         &mut self,
         bytes: &[u8],
         handles: &[Self::Lent<'_>],
     ) -> Result<usize, roundel_core::Errno>;
 
-    /// As [`shutdown_read`]. It fails only if the other end is closed already, which has the same
+    /// See [`shutdown_read`]. It fails only if the other end is closed already, which has the same
     /// effect.
     fn shutdown_read(&mut self);
 }
@@ -89,11 +89,11 @@ impl End for BorrowedFd<'_> {
     }
 }
 
-/// A new channel: the primary's end, which does not block, and the worker's, which blocks until
-/// the worker decides. Both are close-on-exec.
+/// A new channel: the primary's end, which is non-blocking, and the worker's, which blocks until
+/// the worker changes that. Both are close-on-exec.
 ///
 /// # Errors
-/// As socketpair(2): mostly for want of descriptors.
+/// As socketpair(2): usually because descriptors ran out.
 pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let (ours, theirs) =
         socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)?;
@@ -101,7 +101,7 @@ pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((ours, theirs))
 }
 
-/// Makes reads and writes return instead of waiting, for everybody who shares the open file
+/// Makes reads and writes return instead of waiting, for every process that shares the open file
 /// description (fcntl(2)).
 pub(crate) fn set_nonblocking(fd: &OwnedFd) -> io::Result<()> {
     let flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL)?);
@@ -109,20 +109,20 @@ pub(crate) fn set_nonblocking(fd: &OwnedFd) -> io::Result<()> {
     Ok(())
 }
 
-/// Reads bytes alone; 0 is end of file. Descriptors that come with them are discarded by the
-/// kernel, as there is no room for them (recvmsg(2)).
+/// Reads bytes only; 0 is end of file. The kernel discards descriptors that come with them, because
+/// there is no room for them (recvmsg(2)).
 ///
 /// # Errors
-/// As recv(2); `WouldBlock` when nothing is there.
+/// As recv(2); `WouldBlock` if nothing is there.
 pub fn recv(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
     retry(|| nix_recv(fd.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT).map_err(io::Error::from))
 }
 
 /// Reads bytes and the descriptors that come with them, which are appended to `handles`,
-/// close-on-exec. One read has the descriptors of at most one message.
+/// close-on-exec. One read returns the descriptors of at most one message.
 ///
 /// # Errors
-/// As recvmsg(2); `WouldBlock` when nothing is there.
+/// As recvmsg(2); `WouldBlock` if nothing is there.
 pub fn recv_handles(
     fd: BorrowedFd<'_>,
     buffer: &mut [u8],
@@ -131,10 +131,10 @@ pub fn recv_handles(
     recv_some_handles(fd, buffer, MAX_HANDLES, handles)
 }
 
-/// As [`recv_handles`], with room for so many descriptors: what comes beyond them is closed.
+/// Like [`recv_handles`], with room for a given number of descriptors: any more are closed.
 ///
 /// # Errors
-/// As recvmsg(2); `WouldBlock` when nothing is there.
+/// As recvmsg(2); `WouldBlock` if nothing is there.
 pub fn recv_some_handles(
     fd: BorrowedFd<'_>,
     buffer: &mut [u8],
@@ -144,11 +144,11 @@ pub fn recv_some_handles(
     retry(|| crate::unix::sys::recv_handles(fd, buffer, room, handles))
 }
 
-/// Sends bytes, with descriptors on the first of them. Tells how many bytes went; if any did, the
-/// descriptors are gone with them.
+/// Sends bytes, with descriptors attached to the first of them. Returns how many bytes were sent;
+/// if any were, the descriptors were sent with them.
 ///
 /// # Errors
-/// As sendmsg(2): EAGAIN when the channel is full; EINVAL for more than 253 descriptors.
+/// As sendmsg(2): EAGAIN if the channel is full; EINVAL for more than 253 descriptors.
 pub fn send(
     fd: BorrowedFd<'_>,
     bytes: &[u8],
@@ -162,7 +162,7 @@ pub fn send(
     }
 }
 
-/// Has reads end after what was written so far; later writes at the other end get EPIPE.
+/// Ends reading after what was written so far; later writes at the other end get EPIPE.
 ///
 /// # Errors
 /// As shutdown(2): ENOTCONN if the other end is closed.
@@ -225,7 +225,7 @@ mod tests {
         send(theirs.as_fd(), b"x", &[cargo.as_fd()]).unwrap();
         drop(cargo);
         assert_eq!(recv(ours.as_fd(), &mut [0; 8]).unwrap(), 1);
-        // Nobody holds it any more, but for a moment what another test forks off: so wait.
+        // Only a child that another test forks may still hold it for a moment, so wait.
         let mut fds = [PollFd::new(peer.as_fd(), PollFlags::POLLIN)];
         assert_eq!(poll(&mut fds, PollTimeout::from(10_000_u16)), Ok(1));
         assert_eq!(recv(peer.as_fd(), &mut [0; 8]).unwrap(), 0);

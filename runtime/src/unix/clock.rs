@@ -3,9 +3,9 @@
 use nix::time::{ClockId, clock_gettime};
 use roundel_core::Time;
 
-/// Now. The epoch is the start of the machine.
+/// The current time. The epoch is the start of the machine.
 pub fn now() -> Time {
-    // It fails only for clocks that do not exist, which this one does on every Linux.
+    // It fails only for clocks that do not exist; every Linux has this one.
     clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Time::ZERO, |at| {
         let seconds = u64::try_from(at.tv_sec()).unwrap_or(0);
         let nanos = u64::try_from(at.tv_nsec()).unwrap_or(0);

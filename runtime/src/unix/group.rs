@@ -1,13 +1,12 @@
 //! Process groups of workers: a group ends with its leader.
 //!
-//! A worker may be a shell or a tool that starts the program, and a program may have helpers. What
-//! is left of the group when its leader has ended, however that came, gets SIGTERM, and SIGKILL a
-//! second later. Processes that have gone into a session of their own are not in the group any
-//! more.
+//! A worker may be a shell or a tool that starts the program, and a program may have helpers. When
+//! the leader has ended, for whatever reason, the rest of its group gets SIGTERM, and SIGKILL a
+//! second later. Processes that have started a session of their own are no longer in the group.
 //!
-//! Since Linux 6.9 a group can be signalled by a descriptor that names its leader, also when that
-//! was reaped (pidfd_send_signal(2)). Elsewhere, or for want of descriptors, the leader is left
-//! unreaped for that second, so that its number can't be another's.
+//! Since Linux 6.9 a group can be signalled by a descriptor that names its leader, even after the
+//! leader was reaped (pidfd_send_signal(2)). On older kernels, or if descriptors run out, the
+//! leader is left unreaped for that second, so that its number can't be another process's.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -25,19 +24,19 @@ use crate::unix::{process, sys};
 /// How long after SIGTERM the rest of a group gets SIGKILL.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// How soon it is looked for the first time whether a group has become empty; the span doubles.
+/// How soon a group is first checked for being empty; the interval doubles.
 const FIRST_LOOK: Duration = Duration::from_millis(10);
 
-/// How groups are named to the kernel.
+/// How the kernel is told which group is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Naming {
-    /// By descriptors, where the kernel can; by unreaped leaders elsewhere.
+    /// By descriptors, if the kernel supports them; otherwise by unreaped leaders.
     Best,
     /// By unreaped leaders.
     Unreaped,
 }
 
-/// The groups of the workers that live, and those that are ending.
+/// The groups of the live workers, and those that are ending.
 #[derive(Debug)]
 pub struct Groups {
     by_descriptor: bool,
@@ -62,14 +61,14 @@ impl Groups {
         Groups { by_descriptor, living: BTreeMap::new(), ending: BTreeMap::new() }
     }
 
-    /// Takes on a child that was just started as the leader of a group, and was not reaped.
+    /// Adds a child that was just started as the leader of a group and is not reaped yet.
     pub fn begin(&mut self, leader: i32) {
         let fd = if self.by_descriptor { sys::open_process(leader).ok() } else { None };
         self.living.insert(leader, fd);
     }
 
-    /// The children that have ended, strangers included, which process 1 gets. What is left of the
-    /// groups that they led is asked to end. Does not wait.
+    /// Returns the children that have ended, including the orphans that process 1 gets. The rest of
+    /// the groups that they led gets SIGTERM. Does not wait.
     pub fn reap(&mut self, now: Time) -> Vec<(i32, ExitStatus)> {
         let named = self.living.values().all(Option::is_some);
         let held = self.ending.values().any(|group| group.leader.is_none());
@@ -83,7 +82,7 @@ impl Groups {
         ended
     }
 
-    /// As above, but leaves leaders that have no descriptor unreaped.
+    /// Like [`reap`](Groups::reap), but leaves leaders without a descriptor unreaped.
     fn reap_singly(&mut self) -> Vec<(i32, ExitStatus)> {
         let mut ended = Vec::new();
         for (&pid, leader) in &self.living {
@@ -94,7 +93,7 @@ impl Groups {
                 ended.push((pid, status));
             }
         }
-        // An unreaped leader may stand before strangers; they are reaped once it has gone.
+        // An unreaped leader may hide other ended children; they are reaped once it is gone.
         while let Some((pid, status)) = look_at(Id::All) {
             if self.living.contains_key(&pid) || self.ending.contains_key(&pid) {
                 break;
@@ -119,12 +118,13 @@ impl Groups {
         }
     }
 
-    /// When [`turn`](Groups::turn) has something to do.
+    /// When [`turn`](Groups::turn) next has something to do.
     pub fn deadline(&self) -> Option<Time> {
         self.ending.values().map(|group| group.look_at.min(group.kill_at)).min()
     }
 
-    /// Kills what has had its time, and all at `latest`. True if a group has gone.
+    /// Kills the groups whose grace has passed, and every group at `latest`. True if a group is
+    /// gone.
     pub fn turn(&mut self, now: Time, latest: Option<Time>) -> bool {
         let over = latest.is_some_and(|at| at <= now);
         let before = self.ending.len();
@@ -132,7 +132,7 @@ impl Groups {
             let kill = over || group.kill_at <= now;
             let stays = if kill {
                 group.signal(pid, Some(Signal::SIGKILL));
-                // Whether it dies is the kernel's business.
+                // When the processes die is up to the kernel.
                 false
             } else if group.look_at <= now {
                 group.look_at = now + group.next_look;
@@ -149,17 +149,17 @@ impl Groups {
         self.ending.len() < before
     }
 
-    /// Whether nothing is left of any group whose leader has ended.
+    /// True if nothing is left of any group whose leader has ended.
     pub fn have_ended(&self) -> bool {
         self.ending.is_empty()
     }
 }
 
 impl Ending {
-    /// Signals whom there is in the group; false if that is nobody.
+    /// Signals the processes in the group; false if there are none.
     fn signal(&self, pid: i32, signal: Option<Signal>) -> bool {
         let Some(leader) = &self.leader else {
-            // The unreaped leader is in it, so that the kernel always finds somebody.
+            // The unreaped leader is in the group, so the kernel always finds a process.
             let _ = killpg(Pid::from_raw(pid), signal);
             return has_others(pid);
         };
@@ -167,7 +167,7 @@ impl Ending {
     }
 }
 
-/// Whether a child has ended; it stays unreaped.
+/// A child that has ended, if there is one; it stays unreaped.
 fn look_at(id: Id) -> Option<(i32, ExitStatus)> {
     let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
     match waitid(id, flags).ok()? {
@@ -183,13 +183,13 @@ fn release(pid: i32) {
     let _ = waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG));
 }
 
-/// Whether a group has processes that run, apart from its leader.
+/// True if a group has running processes besides its leader.
 fn has_others(leader: i32) -> bool {
     let groups = members(&[leader]);
     groups.get(&leader).is_some_and(|group| group.iter().any(|pid| *pid != leader))
 }
 
-/// The processes of these groups that have not ended (proc_pid_stat(5)), as far as they are shown.
+/// The processes of these groups that have not ended (proc_pid_stat(5)), if they are visible.
 pub(crate) fn members(leaders: &[i32]) -> BTreeMap<i32, Vec<i32>> {
     let mut groups: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
     let Ok(entries) = fs::read_dir("/proc") else { return groups };
@@ -203,17 +203,17 @@ pub(crate) fn members(leaders: &[i32]) -> BTreeMap<i32, Vec<i32>> {
     groups
 }
 
-/// The group of a process that has not ended.
+/// The group of a process, if the process has not ended.
 fn group_of(pid: i32) -> Option<i32> {
     let stat = Stat::of(pid)?;
     if stat.is_dead { None } else { Some(stat.group) }
 }
 
-/// Whether a process has ended, or has begun to: from then on, others can't see its descriptors.
+/// True if a process has ended, or has begun to: from then on, others can't see its descriptors.
 pub(crate) fn is_ending(pid: i32) -> bool {
     match Stat::of(pid) {
         Some(stat) => stat.is_dead || stat.is_exiting,
-        // With `hidepid` it may be one that is not shown.
+        // With `hidepid` the process may exist but not be visible.
         None => kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH),
     }
 }
@@ -221,9 +221,9 @@ pub(crate) fn is_ending(pid: i32) -> bool {
 /// `PF_EXITING` of the kernel's linux/sched.h, among the flags in proc_pid_stat(5).
 const EXITING: u32 = 4;
 
-/// What proc_pid_stat(5) says of a process.
+/// The fields of proc_pid_stat(5) that are used here.
 struct Stat {
-    /// It has ended and was not reaped.
+    /// The process has ended and is not reaped.
     is_dead: bool,
     is_exiting: bool,
     group: i32,
@@ -232,7 +232,7 @@ struct Stat {
 impl Stat {
     fn of(pid: i32) -> Option<Stat> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // Behind the name: state, parent, group, session, terminal, its group, flags.
+        // After the name: state, parent, group, session, terminal, its group, flags.
         let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').take(7).collect();
         let [state, _, group, _, _, _, flags] = fields[..] else { return None };
         Some(Stat {

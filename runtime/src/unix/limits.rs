@@ -1,4 +1,4 @@
-//! The limit on open files, and what of it and of memory is used.
+//! The limit on open files, and how much of it and of memory is used.
 
 use std::fs;
 use std::io;
@@ -6,7 +6,7 @@ use std::io;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{SysconfVar, sysconf};
 
-/// The limit on open files, raised as far as it goes.
+/// The limit on open files, raised as far as possible.
 #[derive(Clone, Copy, Debug)]
 pub struct OpenFiles {
     found: u64,
@@ -14,58 +14,58 @@ pub struct OpenFiles {
 }
 
 impl OpenFiles {
-    /// Raises the soft limit to the hard one (getrlimit(2)). Workers get what was found.
+    /// Raises the soft limit to the hard one (getrlimit(2)). Workers get the original limit.
     ///
     /// # Errors
-    /// If the limit can't be read; one that can't be raised stays.
+    /// If the limit can't be read. If it can't be raised, it stays as it is.
     pub fn raise() -> io::Result<OpenFiles> {
         let (found, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
         let raised = setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok();
         Ok(OpenFiles { found, soft: if raised { hard } else { found } })
     }
 
-    /// The soft limit as it was found.
+    /// The original soft limit.
     pub fn found(&self) -> u64 {
         self.found
     }
 
-    /// The soft limit as it is now.
+    /// The soft limit now.
     pub fn soft(&self) -> u64 {
         self.soft
     }
 }
 
-/// What of the limit on open files is for what.
+/// How the limit on open files is divided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Shares {
     /// Connections, and listeners that workers ask for.
     pub(crate) held: u32,
-    /// Listeners in all.
+    /// All listeners.
     pub(crate) listeners: u32,
     /// Clients of the control socket.
     pub(crate) clients: usize,
 }
 
-/// Descriptors for the primary itself: its own sockets and logs, and what is held in reserve.
+/// Descriptors for the primary itself: its own sockets and logs, and the reserve.
 const OWN: u64 = 32;
-/// As few as that can be: about as many are open, or in reserve.
+/// The minimum for that: about as many are open, or in reserve.
 const OWN_AT_LEAST: u64 = 24;
-/// Descriptors for a worker: its channel, and that of the one before it, which leaves.
+/// Descriptors for a worker: its channel, and that of its predecessor, which is leaving.
 const WORKER: u64 = 8;
-/// As few as that can be.
+/// The minimum for that.
 const WORKER_AT_LEAST: u64 = 4;
-/// Clients of the control socket, where there is room.
+/// Clients of the control socket, if there is room.
 const CLIENTS: u64 = 64;
-/// As few as that can be.
+/// The minimum for that.
 const CLIENTS_AT_LEAST: u64 = 4;
-/// Connections, where everything else is as little as it can be.
+/// Connections, if everything else is at its minimum.
 const FEW: u64 = 8;
 
-/// Divides a limit on open files, of which `open` are taken already, between so many workers, the
+/// Divides a limit on open files, of which `open` are taken already, between `workers`, the
 /// operator's listeners, control clients and connections.
 ///
 /// # Errors
-/// The lowest limit that would do.
+/// The lowest limit that is high enough.
 pub(crate) fn divide(limit: u64, open: u64, workers: u64, operator: u64) -> Result<Shares, u64> {
     let clients = (limit / 16).clamp(CLIENTS_AT_LEAST, CLIENTS);
     let room = limit.saturating_sub(open + OWN + WORKER * workers + operator + clients);
@@ -76,7 +76,7 @@ pub(crate) fn divide(limit: u64, open: u64, workers: u64, operator: u64) -> Resu
         return Err(least + 1);
     }
     let small = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
-    // What workers ask for must leave room for connections.
+    // The listeners that workers ask for must leave room for connections.
     let listeners = small(operator + (held / 2).max(1));
     Ok(Shares { held: small(held), listeners, clients: clients as usize })
 }
@@ -137,7 +137,7 @@ mod tests {
         }
     }
 
-    /// Where there is room, all that the design keeps free is kept free.
+    /// If there is room, the whole reserve of the design is kept free.
     #[test]
     fn the_reserve_counts_workers_listeners_and_control_clients() {
         let shares = divide(4_096, 0, 4, 10).unwrap();

@@ -1,8 +1,8 @@
 //! The operating system: sockets, descriptors over SCM_RIGHTS, processes and their groups, signals,
 //! limits, the clock.
 //!
-//! Nothing here knows the protocol's machines: what they decide is carried out by
-//! [`primary`](crate::primary) and [`worker`](crate::worker).
+//! Nothing here knows the protocol's machines: [`primary`](crate::primary) and
+//! [`worker`](crate::worker) carry out what the machines decide.
 
 pub mod channel;
 pub mod clock;

@@ -22,14 +22,14 @@ use roundel_core::{Address, ExitStatus, ListenKey, Slot, WorkerId};
 use crate::unix::channel;
 use crate::unix::limits::OpenFiles;
 
-/// By which variables a worker is told of its channel.
+/// The environment variables that tell a worker about its channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChannelVariables {
-    /// This crate's own.
+    /// This crate's own variables.
     Native,
     /// Those of Node's `cluster`.
     Node,
-    /// Those of Node's `child_process`, for programs without cluster.
+    /// Those of Node's `child_process`, for programs that do not use cluster.
     NodeChild,
     /// All of them: the worker chooses.
     Either,
@@ -61,19 +61,19 @@ impl ChannelVariables {
 /// What the workers run.
 #[derive(Clone, Debug, Default)]
 pub struct Program {
-    /// A path, or a name that is looked for in `PATH`.
+    /// A path, or a name to look up in `PATH`.
     pub path: OsString,
-    /// What the program sees as its own name (`argv[0]`), if that is not the path.
+    /// The program's own name (`argv[0]`), if it is not the path.
     pub argv0: Option<OsString>,
     /// Its arguments.
     pub args: Vec<OsString>,
-    /// Variables added to the environment that the primary was started with.
+    /// Variables added to the environment of the primary.
     pub env: Vec<(OsString, OsString)>,
-    /// Where it runs, if not in the primary's working directory.
+    /// The working directory, if it is not the primary's.
     pub cwd: Option<PathBuf>,
 }
 
-/// What differs from slot to slot: changes a program for the worker in a slot.
+/// Differences between slots: changes a program for the worker in a slot.
 #[derive(Default)]
 pub struct PerSlot(Option<Box<Change>>);
 
@@ -105,7 +105,7 @@ impl fmt::Debug for PerSlot {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Spawned {
-    /// Its process.
+    /// Its process id.
     pub pid: i32,
     /// The primary's end of its channel.
     pub channel: OwnedFd,
@@ -115,9 +115,9 @@ pub struct Spawned {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SpawnError {
-    /// There is no such program, or no interpreter for it.
+    /// The program does not exist, or its interpreter does not.
     NotFound,
-    /// It can't be executed, whenever it is tried: this error number of execve(2).
+    /// Executing it fails every time, with this error number of execve(2).
     NotExecutable(i32),
     /// An error number of fork(2), execve(2) or socketpair(2).
     Other(i32),
@@ -142,8 +142,8 @@ impl From<io::Error> for SpawnError {
 
 /// Starts a worker: stdin null, stdout and stderr inherited, empty signal mask, default signal
 /// actions, working directory and environment kept, a process group of its own (if it writes to a
-/// terminal also a session), the soft limit on open files and the scheduling policy as the primary
-/// found them.
+/// terminal also a session), the soft limit on open files and the scheduling policy that the
+/// primary was started with.
 ///
 /// # Errors
 /// [`SpawnError`].
@@ -157,7 +157,7 @@ pub fn spawn(
     let (ours, theirs) = channel::pair()?;
     let number = theirs.as_raw_fd();
     let mut command = Command::new(&program.path);
-    // The primary may be a worker of something itself; its workers are not.
+    // The primary may itself be a worker of another primary; its workers must not inherit that.
     for name in VARIABLES {
         command.env_remove(name);
     }
@@ -177,14 +177,15 @@ pub fn spawn(
     if let Some(dir) = &program.cwd {
         command.current_dir(dir);
     }
-    // Reaping is done for all children together, so std's handle is let go.
+    // All children are reaped together, so std's handle is dropped.
     let child = command.spawn()?;
     let pid = i32::try_from(child.id()).map_err(|_| SpawnError::Other(0))?;
     Ok(Spawned { pid, channel: ours })
 }
 
-/// Whether an inherited descriptor is the primary's alone: what it listens on (`--bind fd:N`, and
-/// what systemd has passed to it), and its channel to a primary that it is a worker of itself.
+/// True if only the primary may keep an inherited descriptor: one that it listens on (`--bind
+/// fd:N`, and those that systemd has passed to it), or its channel to a primary of which it is a
+/// worker.
 pub(crate) fn is_kept(number: RawFd, listeners: &[ListenKey]) -> bool {
     let of = |name: &str| std::env::var(name).ok()?.parse::<RawFd>().ok();
     let is_bound = listeners.iter().any(|key| key.address == Address::Fd(number));
@@ -195,15 +196,16 @@ pub(crate) fn is_kept(number: RawFd, listeners: &[ListenKey]) -> bool {
     is_bound || is_channel || (3..3_i32.saturating_add(count)).contains(&number)
 }
 
-/// Whether workers write to a terminal. They are no foreground job there, and after `stty tostop`
-/// the terminal stops everybody else who writes (SIGTTOU): but only in its own session, so workers
-/// get one of their own. Node sets all signal actions and the signal mask anew, so having SIGTTOU
-/// ignored or blocked would not reach it; and behind a pipe programs would print without colours.
+/// True if workers write to a terminal. They are not in its foreground job, and after `stty tostop`
+/// the terminal stops every other process that writes (SIGTTOU): but only in its own session, so
+/// workers get a session of their own. Ignoring or blocking SIGTTOU would not help with Node, which
+/// sets all signal actions and the signal mask anew; and behind a pipe programs would print without
+/// colours.
 fn prints_to_a_terminal() -> bool {
     io::stdout().is_terminal() || io::stderr().is_terminal()
 }
 
-/// The children that have ended, strangers included, which process 1 gets. Does not wait.
+/// The children that have ended, including the orphans that process 1 gets. Does not wait.
 pub fn reap() -> impl Iterator<Item = (i32, ExitStatus)> {
     std::iter::from_fn(|| {
         loop {
@@ -215,7 +217,7 @@ pub fn reap() -> impl Iterator<Item = (i32, ExitStatus)> {
                     return Some((pid.as_raw(), ExitStatus::Signal(signal as i32)));
                 }
                 Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return None,
-                // Not an end, or interrupted: look again.
+                // Not the end of a process, or interrupted: check again.
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(_) => return None,
             }
@@ -223,7 +225,7 @@ pub fn reap() -> impl Iterator<Item = (i32, ExitStatus)> {
     })
 }
 
-/// Kills a worker's process group with SIGKILL. One that has ended is no error.
+/// Kills a worker's process group with SIGKILL. It is no error if the group has ended.
 pub fn kill_group(pid: i32) {
     let pid = Pid::from_raw(pid);
     // The worker may have left its group.
@@ -231,18 +233,19 @@ pub fn kill_group(pid: i32) {
     let _ = kill(pid, Signal::SIGKILL);
 }
 
-/// Has this thread run when it is its turn instead of at once whenever something is ready, if the
-/// processors are busy. A primary mostly sleeps, so the kernel would else let it interrupt a worker
-/// for every single answer; this way it finds several at a time. On processors that are free
-/// nothing changes, nor for the workers. A policy that somebody chose stays.
+/// If the processors are busy, makes this thread wait for its turn instead of running as soon as
+/// something is ready. A primary sleeps most of the time, so the kernel would otherwise let it
+/// preempt a worker for every single answer; this way it finds several at a time. If a processor is
+/// free, nothing changes; nothing changes for the workers either. A policy chosen by the operator
+/// is kept.
 ///
 /// # Errors
-/// As sched_setscheduler(2), where a sandbox forbids it.
+/// As sched_setscheduler(2), if a sandbox forbids it.
 pub fn schedule_in_batches() -> io::Result<()> {
     crate::unix::sys::schedule_in_batches()
 }
 
-/// Sends a worker's process a signal. One that has ended is no error.
+/// Sends a signal to a worker's process. It is no error if the process has ended.
 pub fn signal(pid: i32, signal: roundel_core::Signal) {
     use roundel_core::Signal as Wanted;
     let signal = match signal {

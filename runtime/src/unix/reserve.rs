@@ -1,11 +1,11 @@
-//! Descriptors that are held for nothing but to be let go when some are needed.
+//! Descriptors held in reserve, to be released when others need them.
 
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 
-/// Descriptors in reserve. They are open files of their own, so that they also stand for what the
-/// whole system can have open.
+/// Descriptors in reserve. Each is an open file of its own, so that releasing one also helps when
+/// the limit of the whole system is reached.
 #[derive(Debug)]
 pub(crate) struct Reserve {
     held: Vec<OwnedFd>,
@@ -13,17 +13,17 @@ pub(crate) struct Reserve {
 }
 
 impl Reserve {
-    /// Takes so many descriptors.
+    /// Opens `size` descriptors.
     ///
     /// # Errors
-    /// If there are not as many.
+    /// If that many are not available.
     pub(crate) fn take(size: usize) -> io::Result<Reserve> {
         let mut reserve = Reserve { held: Vec::with_capacity(size), size };
         reserve.fill()?;
         Ok(reserve)
     }
 
-    /// Does something for which descriptors may be needed, with the reserve let go meanwhile.
+    /// Calls a function that may need descriptors; the reserve is released meanwhile.
     pub(crate) fn lend<T>(&mut self, act: impl FnOnce() -> T) -> T {
         self.held.clear();
         let done = act();
@@ -31,9 +31,9 @@ impl Reserve {
         done
     }
 
-    /// Takes again what could not be taken before, as far as that can be had by now.
+    /// Opens the missing descriptors again, as far as they are available by now.
     pub(crate) fn refill(&mut self) {
-        // What is missing is asked for again later.
+        // The next call tries again what is still missing.
         let _ = self.fill();
     }
 

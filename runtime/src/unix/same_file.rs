@@ -1,5 +1,5 @@
-//! Whether two options name one file: the logs of a primary would spoil each other, and its control
-//! socket could not be made where one of them is.
+//! Checks whether two options name one file: the logs of a primary would spoil each other, and its
+//! control socket could not be made at the path of a log.
 
 use std::fs::{self, Metadata};
 use std::io;
@@ -11,22 +11,23 @@ use crate::observe::control::Where;
 use crate::observe::eventlog;
 use crate::observe::journal;
 
-/// Links that are followed to a file that is not there yet; more than the kernel would.
+/// How many links are followed to a file that does not exist yet; more than the kernel follows.
 const MAX_LINKS: u32 = 64;
 
-/// What an option names.
+/// The file that an option names.
 #[derive(Debug)]
 struct Named {
     option: &'static str,
     /// As the operator wrote it.
     written: PathBuf,
-    /// Which file it is, if it is there.
+    /// The file's identity, if it exists.
     id: Option<(u64, u64)>,
-    /// Without links, as far as it is there.
+    /// The path without links, as far as it exists.
     place: Option<PathBuf>,
 }
 
-/// Names two of these options, and the path, if they name the same file. Nothing is made or opened.
+/// Returns two of these options and the path, if they name the same file. Nothing is made or
+/// opened.
 pub(crate) fn find(
     control: &Where,
     events: Option<&eventlog::Target>,
@@ -57,7 +58,7 @@ fn is_same(one: &Named, other: &Named) -> bool {
 fn at(option: &'static str, path: &Path) -> Named {
     let written = path.to_owned();
     match fs::metadata(path) {
-        // Everything can go there, and nothing is spoilt.
+        // Several outputs can go there without spoiling each other.
         Ok(found) if is_null(&found) => Named { option, written, id: None, place: None },
         Ok(found) => Named { option, written, id: Some(id(&found)), place: None },
         Err(_) => Named { option, written, id: None, place: place(path) },
@@ -74,12 +75,12 @@ fn id(found: &Metadata) -> (u64, u64) {
     (found.dev(), found.ino())
 }
 
-/// /dev/null, in whatever directory (null(4)).
+/// True for /dev/null, in whatever directory (null(4)).
 fn is_null(found: &Metadata) -> bool {
     found.file_type().is_char_device() && found.rdev() == nix::sys::stat::makedev(1, 3)
 }
 
-/// Where a file would be made: links lead on, and the directory has one name.
+/// Where a file would be made: links are followed, and the directory is given its one real name.
 fn place(path: &Path) -> Option<PathBuf> {
     let mut path = path.to_owned();
     for _ in 0..MAX_LINKS {
@@ -159,7 +160,7 @@ mod tests {
         }
         assert!(same(&at("sub/x"), &at("sub2/x")));
         assert!(!same(&at("new"), &at("sub/new")) && !same(&at("a"), &at("b")));
-        // What can't be is for others to complain about.
+        // A path that can't work is reported elsewhere.
         symlink("loop", at("loop")).unwrap();
         assert!(!same(&at("loop"), &at("loop")));
         assert!(!same(Path::new("/nonexistent/x"), Path::new("/nonexistent/y")));

@@ -1,4 +1,4 @@
-//! The primary's signals as something to read from.
+//! The primary's signals, as a descriptor to read from.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -8,7 +8,7 @@ use nix::libc;
 use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-/// A signal that the primary listens to.
+/// A signal that the primary acts on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Signal {
@@ -20,24 +20,25 @@ pub enum Signal {
     Quit,
     /// SIGHUP.
     Hangup,
-    /// SIGCHLD: some child has ended.
+    /// SIGCHLD: a child has ended.
     Child,
     /// SIGUSR1.
     ReopenLogs,
     /// SIGUSR2.
     Upgrade,
-    /// SIGTTIN of a process: a terminal sends it to who reads without being its turn.
+    /// SIGTTIN sent by a process. A terminal sends it to a background process that reads.
     MoreWorkers,
-    /// SIGTTOU of a process: a terminal sends it to who writes without being its turn.
+    /// SIGTTOU sent by a process. A terminal sends it to a background process that writes.
     FewerWorkers,
     /// SIGXCPU.
     CpuTime,
-    /// Any other that would end the primary if it were not taken up here.
+    /// Any other signal that would end the primary if it were not taken over.
     Other,
 }
 
-/// What is left as it is: what can't be blocked, what stops and continues, what tells of a fault in
-/// this process or asks for a dump of it, what does nothing, and SIGPIPE, which Rust has ignored.
+/// Signals left as they are: those that can't be blocked, those that stop and continue, those that
+/// report a fault in this process or ask for a core dump of it, those without effect, and SIGPIPE,
+/// which Rust ignores.
 const LEFT_ALONE: [i32; 14] = [
     libc::SIGKILL,
     libc::SIGSTOP,
@@ -55,15 +56,15 @@ const LEFT_ALONE: [i32; 14] = [
     libc::SIGURG,
 ];
 
-/// All that a primary takes up: none of it ends the primary by its default action.
+/// All signals that a primary takes over: none of them ends the primary by its default action.
 fn taken_up() -> SigSet {
     let all = 1..=libc::SIGRTMAX();
     crate::unix::sys::signal_set(all.filter(|number| !LEFT_ALONE.contains(number)))
 }
 
-/// What a signal means; `code` says who has sent it (sigaction(2), `si_code`).
+/// The meaning of a signal; `code` shows the sender (sigaction(2), `si_code`).
 fn meaning(number: i32, code: i32) -> Signal {
-    // SI_USER, SI_QUEUE, SI_TKILL; those of the kernel are above.
+    // SI_USER, SI_QUEUE, SI_TKILL; the kernel's own codes are above 0.
     let from_process = code <= 0;
     match number {
         libc::SIGTERM => Signal::Terminate,
@@ -80,19 +81,19 @@ fn meaning(number: i32, code: i32) -> Signal {
     }
 }
 
-/// The signal mask of a thread, as it was.
+/// The earlier signal mask of a thread.
 #[derive(Clone, Copy, Debug)]
 pub struct Mask(SigSet);
 
 impl Mask {
-    /// Puts it back. What came meanwhile comes now.
+    /// Restores the mask. Signals that arrived meanwhile take effect now.
     pub fn restore(&self) {
         let _ = self.0.thread_set_mask();
     }
 }
 
-/// Blocks every signal that a primary takes up, for this thread and those that it starts. The first
-/// thing that a primary does, before other threads exist: until then, a signal has its default
+/// Blocks every signal that a primary takes over, for this thread and those that it starts. A
+/// primary must do this first, before other threads exist: until then, a signal has its default
 /// action.
 ///
 /// # Errors
@@ -109,7 +110,7 @@ pub fn block() -> io::Result<Mask> {
 pub struct Signals(SignalFd);
 
 impl Signals {
-    /// [Blocks](block) the signals and opens a descriptor on them.
+    /// [Blocks](block) the signals and opens a descriptor for them.
     ///
     /// # Errors
     /// As signalfd(2).
@@ -122,12 +123,12 @@ impl Signals {
     /// A descriptor to watch.
     ///
     /// # Errors
-    /// For want of descriptors.
+    /// If descriptors run out.
     pub fn fd(&self) -> io::Result<Arc<OwnedFd>> {
         Ok(Arc::new(self.0.as_fd().try_clone_to_owned()?))
     }
 
-    /// The next signal that is there.
+    /// The next pending signal.
     pub fn read(&self) -> Option<Signal> {
         let info = self.0.read_signal().ok()??;
         Some(meaning(i32::try_from(info.ssi_signo).ok()?, info.ssi_code))
@@ -148,7 +149,7 @@ mod tests {
             }
             assert_eq!(meaning(number, libc::SI_KERNEL), Signal::Other);
         }
-        // Ctrl-C and Ctrl-\ are of the terminal too, and meant.
+        // Ctrl-C and Ctrl-\ come from the terminal too, and are meant for the primary.
         assert_eq!(meaning(libc::SIGINT, libc::SI_KERNEL), Signal::Interrupt);
         assert_eq!(meaning(libc::SIGQUIT, libc::SI_KERNEL), Signal::Quit);
     }

@@ -1,11 +1,11 @@
-//! Which connections of clients processes have open, as the kernel tells (sock_diag(7)).
+//! The client connections that processes have open, as the kernel lists them (sock_diag(7)).
 //!
-//! A connection counts if its local address is that of a listener, so those that a program opened
-//! itself, to a database say, don't.
+//! A connection counts if its local address is that of a listener; so connections that a program
+//! opened itself, for example to a database, do not count.
 //!
-//! By hand: what is asked and answered are two fixed layouts of linux/inet_diag.h and
+//! This is hand-written: request and answer are two fixed layouts of linux/inet_diag.h and
 //! linux/unix_diag.h. netlink-packet-sock-diag (0.5) would bring four crates, and loses a whole
-//! dump over one attribute that it does not know.
+//! dump because of one attribute that it does not know.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -30,27 +30,27 @@ const INTERRUPTED: u16 = 0x10;
 /// `NLMSG_ERROR` and `NLMSG_DONE`.
 const FAILED: u16 = 2;
 const DONE: u16 = 3;
-/// Every state but `TCP_TIME_WAIT` (6), which is nobody's, and `TCP_LISTEN` (10).
+/// Every state but `TCP_TIME_WAIT` (6), which belongs to no process, and `TCP_LISTEN` (10).
 const OPEN: u32 = !(1 << 6 | 1 << 10);
-/// `UDIAG_SHOW_NAME`, and the attribute that comes of it.
+/// `UDIAG_SHOW_NAME`, and the attribute that it adds.
 const SHOW_NAME: u32 = 1;
 const NAME: u16 = 0;
 
-/// Where a cluster listens.
+/// The addresses at which a cluster listens.
 #[derive(Clone, Debug, Default)]
 pub struct Names {
     /// By port: the addresses.
     tcp: BTreeMap<u16, BTreeSet<IpAddr>>,
-    /// As they stand in the socket's address.
+    /// As the bytes in the socket's address.
     unix: BTreeSet<Vec<u8>>,
 }
 
-/// More names than this are not kept: what clients came by to the others is not seen.
+/// At most this many names are kept: connections to any others are not counted.
 const MAX_NAMES: usize = 65_536;
 
 impl Names {
-    /// Adds the address of a listener. It is kept when the listener is closed: its connections
-    /// live on.
+    /// Adds the address of a listener. It is kept after the listener is closed, because its
+    /// connections may live on.
     pub fn add(&mut self, listener: &OwnedFd) {
         if self.tcp.len() + self.unix.len() >= MAX_NAMES {
             return;
@@ -79,11 +79,12 @@ fn ip_name(listener: &OwnedFd) -> Option<SocketAddr> {
     }
 }
 
-/// How many connections of clients each of these process groups has open. `None` where the
-/// descriptors of a process can't be read: it may be another user's.
+/// How many client connections each of these process groups has open. `None` if the descriptors of
+/// a process can't be read: it may be another user's.
 ///
 /// # Errors
-/// If the kernel does not tell, as in a sandbox without netlink; or for want of descriptors.
+/// If the kernel does not answer, for example in a sandbox without netlink; or if descriptors run
+/// out.
 pub fn count(names: &Names, leaders: &[i32]) -> io::Result<Vec<Option<u32>>> {
     let mut inodes = BTreeSet::new();
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
@@ -97,7 +98,7 @@ pub fn count(names: &Names, leaders: &[i32]) -> io::Result<Vec<Option<u32>>> {
     let groups = group::members(leaders);
     let count = |leader: &i32| match groups.get(leader) {
         Some(members) => members.iter().try_fold(0, |sum, pid| Some(sum + open_at(*pid, &inodes)?)),
-        // It has ended since.
+        // The group has ended since.
         None => group::is_ending(*leader).then_some(0),
     };
     Ok(leaders.iter().map(count).collect())
@@ -117,7 +118,7 @@ fn sockets_of(pid: i32) -> io::Result<Vec<u32>> {
     for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
         let link = match fs::read_link(entry?.path()) {
             Ok(link) => link,
-            // It was closed meanwhile.
+            // The descriptor was closed meanwhile.
             Err(error) if error.kind() == ErrorKind::NotFound => continue,
             Err(error) => return Err(error),
         };
@@ -127,7 +128,7 @@ fn sockets_of(pid: i32) -> io::Result<Vec<u32>> {
     Ok(sockets)
 }
 
-/// Asks, and gives each answer to `each`.
+/// Sends a request, and passes each answer to `each`.
 fn dump(request: &[u8], mut each: impl FnMut(&[u8])) -> io::Result<()> {
     let diag = SockProtocol::NetlinkSockDiag;
     let netlink = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, diag)?;

@@ -17,16 +17,16 @@ use roundel_core::{Address, ListenKey, SockName, Transport};
 use crate::unix::channel::set_nonblocking;
 use crate::unix::unix_path::{self, BoundPath, Wish};
 
-/// The backlog of listen(2) when nobody says another: Node's.
+/// The default backlog of listen(2): Node's.
 const DEFAULT_BACKLOG: i32 = 511;
 
 /// Standard input.
 const STDIN: RawFd = 0;
 
-/// Standard output and standard error: nobody listens there, even where they are such sockets.
+/// Standard output and standard error: not used as listeners, even if they are listening sockets.
 pub(crate) const OUTPUT: std::ops::RangeInclusive<RawFd> = 1..=2;
 
-/// Failed connections that one accept passes over.
+/// How many failed connections one accept skips.
 const MAX_PASSED_OVER: u32 = 64;
 
 /// Where a socket is bound, and the path to remove when it is closed.
@@ -39,18 +39,18 @@ pub struct Bound {
 }
 
 impl Bound {
-    /// Sets the mode of the path of a unix socket, unless somebody else has taken it over.
+    /// Sets the mode of the path of a unix socket, unless another process has taken the path over.
     pub(crate) fn set_mode(&self, mode: u32) {
         use std::os::unix::fs::PermissionsExt;
         if let Some(path) = &self.path
             && BoundPath::of(path.path()).as_ref() == Some(path)
         {
-            // Node's primary, which does the same, has no answer for a failure either.
+            // Node's primary, which does the same, does not handle a failure either.
             let _ = fs::set_permissions(path.path(), fs::Permissions::from_mode(mode));
         }
     }
 
-    /// Removes the path of a unix socket, unless somebody else has taken it over.
+    /// Removes the path of a unix socket, unless another process has taken the path over.
     pub fn unlink(&self) {
         if let Some(path) = &self.path {
             path.unlink();
@@ -58,15 +58,15 @@ impl Bound {
     }
 }
 
-/// The descriptors that this process was started with, besides those for output.
+/// The descriptors that this process was started with, apart from standard output and error.
 #[derive(Clone, Debug, Default)]
 pub struct Inherited(Vec<RawFd>);
 
 impl Inherited {
-    /// Notes those that are open and not close-on-exec, and makes them close-on-exec, until
+    /// Lists those that are open and not close-on-exec, and makes them close-on-exec until
     /// [`pass_on`](Inherited::pass_on). Call it once, before anything is opened. Standard input is
-    /// left as it is: it may be a socket to listen on (inetd(8), systemd.exec(5)), and what is
-    /// started has another one.
+    /// left as it is: it may be a socket to listen on (inetd(8), systemd.exec(5)), and workers get
+    /// another one.
     pub fn snapshot() -> Inherited {
         let entries = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
         let names = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
@@ -78,7 +78,7 @@ impl Inherited {
             };
             let octal = flags.lines().find_map(|line| line.strip_prefix("flags:"));
             let bits = octal.and_then(|text| u32::from_str_radix(text.trim(), 8).ok());
-            // O_CLOEXEC stands among the flags in fdinfo (proc(5)).
+            // The flags in fdinfo include O_CLOEXEC (proc(5)).
             if bits.is_some_and(|bits| bits & 0o2_000_000 == 0) {
                 if number != STDIN {
                     crate::unix::sys::close_on_exec(number);
@@ -89,8 +89,8 @@ impl Inherited {
         Inherited(inherited)
     }
 
-    /// Lets workers inherit them too, apart from those that `is_kept` is true of: what the primary
-    /// listens on must close with it.
+    /// Lets workers inherit them too, except those for which `is_kept` is true: a listener of the
+    /// primary must close with the primary.
     pub fn pass_on(&self, is_kept: impl Fn(RawFd) -> bool) {
         for &number in self.0.iter().filter(|&&number| !is_kept(number)) {
             crate::unix::sys::keep_on_exec(number);
@@ -98,12 +98,12 @@ impl Inherited {
     }
 }
 
-/// Binds what a key asks for and, for streams, listens. Not blocking, close-on-exec,
-/// `SO_REUSEADDR`. A backlog of 0 means 511. The path of a unix socket that nobody listens on is
-/// taken over: it is to be one that is meant for this program alone.
+/// Binds the address of a key and, for streams, listens. Non-blocking, close-on-exec,
+/// `SO_REUSEADDR`. A backlog of 0 means 511. If no process listens on the path of a unix socket,
+/// the path is taken over: it must be one that is meant for this program alone.
 ///
 /// # Errors
-/// The errno of the call that failed: EADDRINUSE also for a unix path that somebody listens on or
+/// The errno of the call that failed: EADDRINUSE also for a unix path that a process listens on or
 /// that is no socket, EBADF for a descriptor that was not inherited or is no socket, EINVAL for one
 /// of another type or that does not listen.
 pub fn bind(
@@ -115,8 +115,8 @@ pub fn bind(
     bound.map_err(|errno| roundel_core::Errno(errno as i32))
 }
 
-/// The same, but leaves any path that exists alone, as bind(2) does: for an ask of somebody who may
-/// not say what of others is to be removed.
+/// Like [`bind`], but leaves any existing path alone, as bind(2) does: for requests of a worker,
+/// which must not remove other programs' files.
 ///
 /// # Errors
 /// As [`bind`]; EADDRINUSE for every path that exists.
@@ -153,7 +153,7 @@ fn bind_or_replace(
         Address::Fd(number) => (take_inherited(*number, kind, inherited)?, None),
         _ => return Err(Errno::EINVAL),
     };
-    // An inherited one listens already, with the backlog that its maker wanted.
+    // An inherited socket listens already, with the backlog that its creator chose.
     let is_ours = !matches!(key.address, Address::Fd(_));
     let named = if kind == SockType::Stream && is_ours {
         listen_on(&fd, backlog).and_then(|()| sockname(&fd))
@@ -171,19 +171,19 @@ fn bind_or_replace(
     }
 }
 
-/// Whether a connection waits at a listening socket, or something is to be read: asked without a
-/// descriptor.
+/// True if a connection waits at a listening socket, or there is something to read. The check needs
+/// no new descriptor.
 pub(crate) fn is_readable(fd: BorrowedFd<'_>) -> bool {
     let mut asked = [PollFd::new(fd, PollFlags::POLLIN)];
-    // A socket that can't be asked is tried.
+    // If the check fails, the socket counts as readable and is tried.
     poll(&mut asked, PollTimeout::ZERO) != Ok(0)
 }
 
-/// Takes over a socket that somebody else has bound: has it listen, if it is one to listen on and
-/// does not yet, and makes it non-blocking.
+/// Takes over a socket that another process has bound: makes it listen, if it is of a type that
+/// listens and does not yet, and makes it non-blocking.
 ///
 /// # Errors
-/// As listen(2): EADDRINUSE if somebody else has begun to listen there.
+/// As listen(2): EADDRINUSE if another socket has begun to listen there.
 pub(crate) fn take_over(fd: &OwnedFd) -> io::Result<SockName> {
     crate::unix::channel::set_nonblocking(fd)?;
     if getsockopt(fd, sockopt::SockType)? == SockType::Stream {
@@ -229,7 +229,7 @@ fn bind_ip(addr: &SocketAddr, kind: SockType, v6_only: bool) -> Result<OwnedFd, 
     }
 }
 
-/// A UDP socket at an address that others may be bound to as well.
+/// A UDP socket at an address to which other sockets may be bound as well.
 fn bind_for_reuse(addr: &SocketAddr, v6_only: bool) -> Result<OwnedFd, Errno> {
     let family = if addr.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let fd = open(family, SockType::Datagram)?;
@@ -241,7 +241,7 @@ fn bind_for_reuse(addr: &SocketAddr, v6_only: bool) -> Result<OwnedFd, Errno> {
     Ok(fd)
 }
 
-/// `::` with IPv4, or `0.0.0.0` on a machine without IPv6.
+/// Binds `::` with IPv4, or `0.0.0.0` on a machine without IPv6.
 fn bind_any(port: u16, kind: SockType, v6_only: bool) -> Result<OwnedFd, Errno> {
     let all = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
     match bind_ip(&all, kind, v6_only) {
@@ -263,7 +263,7 @@ fn bind_unix(
     Ok(unix_path::take(path, &wish)?)
 }
 
-/// A name without a file (unix(7)): it goes with its last socket.
+/// Binds a name without a file (unix(7)): it disappears with its last socket.
 fn bind_abstract(name: &str, kind: SockType) -> Result<OwnedFd, Errno> {
     let address = UnixAddr::new_abstract(name.as_bytes().get(1..).unwrap_or_default())?;
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
@@ -277,7 +277,7 @@ fn take_inherited(number: RawFd, kind: SockType, inherited: &Inherited) -> Resul
         return Err(Errno::EBADF);
     }
     let errno = |error: io::Error| Errno::from_raw(error.raw_os_error().unwrap_or(0));
-    // A copy, so that the number stays what it is for the next one who names it.
+    // A copy, so that the number keeps its meaning for the next request that names it.
     let fd = crate::unix::sys::duplicate(number).map_err(errno)?;
     let found = getsockopt(&fd, sockopt::SockType).map_err(|errno| match errno {
         Errno::ENOTSOCK => Errno::EBADF,
@@ -290,7 +290,7 @@ fn take_inherited(number: RawFd, kind: SockType, inherited: &Inherited) -> Resul
     Ok(fd)
 }
 
-/// The local address of a socket, as getsockname(2) tells it.
+/// The local address of a socket, from getsockname(2).
 ///
 /// # Errors
 /// The errno of the call; EAFNOSUPPORT for an address that is neither IP nor unix.
@@ -312,15 +312,15 @@ pub(crate) fn name_of(found: &SockaddrStorage) -> Option<SockName> {
     Some(SockName::Unix(path.or_else(name).unwrap_or_default()))
 }
 
-/// Accepts one connection, not blocking and close-on-exec; `None` if none is there. Connections
-/// that failed before they could be accepted are passed over (accept(2), "Error handling").
+/// Accepts one connection, non-blocking and close-on-exec; `None` if none is there. Connections
+/// that failed before they could be accepted are skipped (accept(2), "Error handling").
 ///
 /// # Errors
-/// What is not about one connection: mostly EMFILE, ENFILE, ENOBUFS, ENOMEM; or the last error of
-/// 64 failed connections in a row.
+/// Errors that are not about one connection: usually EMFILE, ENFILE, ENOBUFS, ENOMEM; or the last
+/// error of 64 failed connections in a row.
 pub fn accept(fd: BorrowedFd<'_>) -> Result<Option<OwnedFd>, i32> {
     let mut last = Errno::EAGAIN;
-    // An error that stays, as of a security module, must not hold the caller here.
+    // A permanent error, for example from a security module, must not keep the caller here.
     for _ in 0..MAX_PASSED_OVER {
         last = match crate::unix::sys::accept(fd) {
             Ok(conn) => return Ok(Some(conn)),

@@ -1,4 +1,4 @@
-//! The system calls that safe libraries do not cover. The only file with `unsafe`.
+//! The system calls that safe libraries do not cover. This is the only file with `unsafe`.
 #![expect(
     unsafe_code,
     reason = "descriptors that arrive as numbers, and the time between fork and exec"
@@ -14,14 +14,14 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::sys::signal::{SigSet, Signal};
 
-/// Descriptors that one message can carry: SCM_MAX_FD of the kernel, see unix(7).
+/// How many descriptors one message can carry: SCM_MAX_FD of the kernel, see unix(7).
 pub(crate) const MAX_HANDLES: usize = 253;
 
 /// Space for the control data of a full message: CMSG_SPACE(MAX_HANDLES * 4), in u64s for its
 /// alignment.
 const CONTROL_WORDS: usize = (16 + MAX_HANDLES * 4).div_ceil(8);
 
-/// What recvmsg(2) brought.
+/// The result of recvmsg(2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Received {
     /// How many bytes; 0 is end of file.
@@ -30,7 +30,7 @@ pub struct Received {
     pub truncated: bool,
 }
 
-/// recvmsg(2) with room for so many descriptors, at most [`MAX_HANDLES`], which are appended to
+/// recvmsg(2) with room for `room` descriptors, at most [`MAX_HANDLES`], which are appended to
 /// `handles`, close-on-exec. The kernel drops those for which there is no room.
 pub(crate) fn recv_handles(
     fd: BorrowedFd<'_>,
@@ -63,8 +63,8 @@ pub(crate) fn recv_handles(
             // SAFETY: the length of an empty header is a constant.
             let data = bytes.saturating_sub(unsafe { libc::CMSG_LEN(0) } as usize);
             for at in 0..data / size_of::<RawFd>() {
-                // SAFETY: the data of this header has that many descriptors, which the kernel
-                // has just installed for this process and nobody else owns.
+                // SAFETY: the data of this header has that many descriptors, which the kernel has
+                // just installed for this process and nothing else owns.
                 let handle = unsafe {
                     let raw = libc::CMSG_DATA(header).cast::<RawFd>().add(at).read_unaligned();
                     OwnedFd::from_raw_fd(raw)
@@ -130,12 +130,12 @@ pub(crate) fn accept(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     if raw < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the kernel has just made it, nobody else owns it.
+    // SAFETY: the kernel has just made it, and nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(raw) })
 }
 
-/// Takes over a descriptor that this process was started with. The caller says that nobody else
-/// in this process owns that number.
+/// Takes over a descriptor that this process was started with. The caller guarantees that nothing
+/// else in this process owns that number.
 ///
 /// # Errors
 /// EBADF if it is not open.
@@ -148,13 +148,13 @@ pub(crate) fn adopt(number: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
-/// Marks every inherited descriptor in the list close-on-exec.
+/// Makes a descriptor close-on-exec.
 pub(crate) fn close_on_exec(number: RawFd) {
     // SAFETY: changes a flag of a descriptor; touches no memory.
     unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
 }
 
-/// Has programs that are executed inherit a descriptor.
+/// Makes executed programs inherit a descriptor.
 pub(crate) fn keep_on_exec(number: RawFd) {
     // SAFETY: changes a flag of a descriptor; touches no memory.
     unsafe { libc::fcntl(number, libc::F_SETFD, 0) };
@@ -167,12 +167,12 @@ pub(crate) fn duplicate(number: RawFd) -> io::Result<OwnedFd> {
     if raw < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the kernel has just made it, nobody else owns it.
+    // SAFETY: the kernel has just made it, and nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(raw) })
 }
 
-/// The set of the signals with these numbers, realtime ones among them, for which nix has no names.
-/// Numbers that are no signals, or the C library's own, are passed over.
+/// The set of the signals with these numbers, including realtime signals, for which nix has no
+/// names. Numbers that are no signals, or that the C library keeps for itself, are skipped.
 pub(crate) fn signal_set(numbers: impl IntoIterator<Item = i32>) -> SigSet {
     // SAFETY: a set on the stack, emptied before it is used; sigaddset refuses other numbers.
     unsafe {
@@ -185,18 +185,18 @@ pub(crate) fn signal_set(numbers: impl IntoIterator<Item = i32>) -> SigSet {
     }
 }
 
-/// SIGCHLD may have been inherited as ignored, and then children can't be waited for
-/// (waitpid(2)).
+/// Restores the default action of SIGCHLD: it may have been inherited as ignored, and then children
+/// can't be waited for (waitpid(2)).
 pub(crate) fn default_child_signal() {
     // SAFETY: sets an action that has no handler.
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
 }
 
-/// This process was switched to SCHED_BATCH, which its children are to be spared.
+/// This process was switched to SCHED_BATCH, which its children must not inherit.
 static BATCHES: AtomicBool = AtomicBool::new(false);
 
-/// Has the kernel not preempt others whenever this thread is woken (sched(7), SCHED_BATCH), unless
-/// somebody chose a policy for it. Needs no privilege.
+/// Tells the kernel not to preempt others whenever this thread is woken (sched(7), SCHED_BATCH),
+/// unless another policy was chosen for it. Needs no privilege.
 pub(crate) fn schedule_in_batches() -> io::Result<()> {
     // SAFETY: asks about the calling thread.
     if unsafe { libc::sched_getscheduler(0) } != libc::SCHED_OTHER {
@@ -217,15 +217,15 @@ fn set_policy(policy: libc::c_int) -> io::Result<()> {
     }
 }
 
-/// Whether the kernel signals whole groups by a descriptor of their leader (Linux 6.9). It says
-/// EINVAL to what it does not know, and a sandbox says ENOSYS or EPERM to all of it.
+/// True if the kernel signals whole groups by a descriptor of their leader (Linux 6.9). A kernel
+/// that does not know this returns EINVAL; a sandbox returns ENOSYS or EPERM for the whole call.
 pub(crate) fn can_signal_groups() -> bool {
     let own = open_process(nix::unistd::getpid().as_raw());
-    // A process that leads no group has nobody in it.
+    // If this process leads no group, that group is empty.
     own.is_ok_and(|fd| matches!(signal_group(fd.as_fd(), None), Ok(()) | Err(Errno::ESRCH)))
 }
 
-/// pidfd_open(2): a descriptor for a process that was not reaped, close-on-exec.
+/// pidfd_open(2): a descriptor for a process that is not reaped yet, close-on-exec.
 pub(crate) fn open_process(pid: i32) -> io::Result<OwnedFd> {
     // SAFETY: makes a descriptor or fails; touches no memory.
     let raw = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
@@ -233,15 +233,15 @@ pub(crate) fn open_process(pid: i32) -> io::Result<OwnedFd> {
     if raw < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the kernel has just made it, nobody else owns it.
+    // SAFETY: the kernel has just made it, and nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(raw) })
 }
 
 /// pidfd_send_signal(2) to the group that a process leads or led, with PIDFD_SIGNAL_PROCESS_GROUP.
-/// No signal only asks whether somebody is there.
+/// Without a signal it only checks whether the group has a process.
 ///
 /// # Errors
-/// ESRCH if nobody is in it.
+/// ESRCH if the group is empty.
 pub(crate) fn signal_group(leader: BorrowedFd<'_>, signal: Option<Signal>) -> Result<(), Errno> {
     const PROCESS_GROUP: libc::c_uint = 1 << 2;
     let number = signal.map_or(0, |signal| signal as libc::c_int);
@@ -253,7 +253,7 @@ pub(crate) fn signal_group(leader: BorrowedFd<'_>, signal: Option<Signal>) -> Re
     Errno::result(result).map(drop)
 }
 
-/// Has the child, between fork and exec, keep `channel`, lead a session of its own if it is to,
+/// Makes the child, between fork and exec, keep `channel`, lead a session of its own if asked to,
 /// restore the soft limit on open files and the scheduling policy, and start with default signal
 /// actions and an empty signal mask.
 pub(crate) fn prepare_child(

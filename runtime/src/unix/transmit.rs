@@ -1,4 +1,4 @@
-//! Sending what a channel has to say, and what an error of sendmsg(2) says of the channel.
+//! Sends what waits on a channel, and interprets the errors of sendmsg(2).
 
 use nix::errno::Errno;
 use roundel_core::Transmit;
@@ -6,22 +6,22 @@ use roundel_core::Transmit;
 use crate::unix::channel::End;
 use crate::unix::sys::MAX_HANDLES;
 
-/// How one sendmsg(2) went.
+/// The result of one sendmsg(2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sent {
-    /// So many bytes went, and the handles with the first of them.
+    /// How many bytes were sent; the handles went with the first of them.
     Bytes(usize),
-    /// The channel is full: go on when it is ready to write.
+    /// The channel is full: continue when it is ready to write.
     Blocked,
-    /// Too many descriptors are under way, or the kernel is out of memory: go on later.
+    /// Too many descriptors are in transit, or the kernel is out of memory: continue later.
     TooManyRefs,
     /// The other end is closed.
     Closed,
-    /// This can never go, and none of its bytes went.
+    /// This can never be sent, and none of its bytes were.
     Never(roundel_core::Errno),
 }
 
-/// How the sending of everything that waited ended.
+/// The result of sending everything that waited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flush {
     /// Nothing is left.
@@ -34,7 +34,7 @@ pub enum Flush {
     Closed,
 }
 
-/// Sends it; `resolve` lends the descriptor behind a handle, if it is still there.
+/// Sends one segment; `resolve` lends the descriptor of a handle, if it is still there.
 pub fn transmit<'a, H, E: End>(
     end: &mut E,
     transmit: &Transmit<'_, H>,
@@ -47,7 +47,7 @@ pub fn transmit<'a, H, E: End>(
         return Sent::Never(roundel_core::Errno::EINVAL);
     }
     let Some(first) = resolve(first) else { return Sent::Never(roundel_core::Errno::EBADF) };
-    // A place for each, so that nothing is allocated.
+    // One place for each handle on the stack, so that nothing is allocated.
     let mut places: [E::Lent<'a>; MAX_HANDLES] = std::array::from_fn(|_| first.clone());
     for (place, handle) in places.iter_mut().skip(1).zip(others) {
         match resolve(handle) {

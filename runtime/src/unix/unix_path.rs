@@ -1,10 +1,11 @@
-//! The path of a unix socket: taken so that never two sockets that live believe to have it.
+//! The path of a unix socket, taken in such a way that two live sockets never both believe to own
+//! it.
 //!
-//! bind(2) never replaces a file, so somebody has to remove what a dead process left behind. Two
-//! things can go wrong there: a socket that is bound and does not listen yet looks as one that
-//! nobody listens on, and two processes that find the same stale socket can both remove what is at
-//! the path, the second one the live socket of the first. So whoever takes a path holds a lock on
-//! a file beside it from before the bind until the socket listens.
+//! bind(2) never replaces a file, so a path that a dead process left behind must be removed first.
+//! Two things can go wrong. A socket that is bound and does not listen yet looks like a stale one.
+//! And if two processes find the same stale socket, both can remove the file at the path; the
+//! second one then removes the live socket of the first. So a process that takes a path holds a
+//! lock on a file beside it from before the bind until the socket listens.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -20,29 +21,30 @@ use nix::sys::socket::{
 };
 use nix::sys::stat::{Mode, fchmod};
 
-/// How often the lock is tried anew because its last owner has just removed its file.
+/// How often the lock is tried again because its last owner has just removed its file.
 const TRIES: u32 = 16;
 
-/// How a path is to be taken.
+/// How to take a path.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wish {
     /// A stream socket listens once the path is taken.
     pub(crate) kind: SockType,
     /// For listen(2).
     pub(crate) backlog: Backlog,
-    /// The mode of the file from its birth, less the umask; `None` for what bind(2) makes.
+    /// The mode of the file from its creation, less the umask; `None` for the mode that bind(2)
+    /// gives.
     pub(crate) mode: Option<Mode>,
-    /// Whether a socket that nobody has any more is removed. For paths of the operator only: those
-    /// that workers ask for are not theirs to take.
+    /// Whether a stale socket is removed. Only for paths of the operator: workers may not take over
+    /// the paths that they ask for.
     pub(crate) replace_stale: bool,
 }
 
 /// Why a path was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NotTaken {
-    /// A socket has it, or is about to; or one that nobody has, and it is not to be removed.
+    /// A socket has the path or is about to; or a stale socket has it and must not be removed.
     InUse,
-    /// Something that is no socket is there; it is left alone.
+    /// The file there is not a socket; it is left alone.
     NotASocket,
     /// A system call failed.
     Os(Errno),
@@ -63,10 +65,11 @@ impl From<Errno> for NotTaken {
     }
 }
 
-/// A path that a socket of ours has, with what tells whether it still does.
+/// A path of one of our sockets, with the identity of its file, which shows whether the path is
+/// still ours.
 ///
-/// While the socket is open, the number of its file is not given to another one. So remove the
-/// path before the socket is closed.
+/// While the socket is open, the number of its file is not given to another one. So remove the path
+/// before the socket is closed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct BoundPath {
     path: PathBuf,
@@ -84,7 +87,7 @@ impl BoundPath {
         &self.path
     }
 
-    /// Removes the path, unless somebody else has taken it over.
+    /// Removes the path, unless another process has taken it over.
     pub(crate) fn unlink(&self) {
         if BoundPath::of(&self.path).as_ref() == Some(self) {
             let _ = fs::remove_file(&self.path);
@@ -92,9 +95,8 @@ impl BoundPath {
     }
 }
 
-/// Binds a new socket to a path and, if it is one for streams, has it listen. The socket is
-/// non-blocking and close-on-exec. A path that a live socket has is never taken, whatever state
-/// that one is in.
+/// Binds a new socket to a path and, if it is a stream socket, listens. The socket is non-blocking
+/// and close-on-exec. A path of a live socket is never taken, whatever state that socket is in.
 ///
 /// # Errors
 /// [`NotTaken`]; then nothing has changed.
@@ -103,11 +105,11 @@ pub(crate) fn take(path: &Path, wish: &Wish) -> Result<(OwnedFd, BoundPath), Not
     let fd = open(wish.kind)?;
     if let Some(mode) = wish.mode {
         // The file inherits the mode of the socket (less the umask), so it never exists with
-        // another one; changing the umask instead would concern all threads.
+        // another one. Changing the umask instead would affect all threads.
         fchmod(&fd, mode)?;
     }
     let lock = match Lock::take(path) {
-        // What is there matters more than that no lock can be made beside it.
+        // A live socket at the path is the more useful error than the failed lock beside it.
         Err(NotTaken::Os(_)) if is_live(path, wish.kind) => return Err(NotTaken::InUse),
         outcome => outcome?,
     };
@@ -132,10 +134,10 @@ pub(crate) fn take(path: &Path, wish: &Wish) -> Result<(OwnedFd, BoundPath), Not
     Ok((fd, bound))
 }
 
-/// Connects without waiting; connecting to a unix socket is either possible at once or not at all.
+/// Connects without waiting: a connect to a unix socket either succeeds at once or fails.
 ///
 /// # Errors
-/// As connect(2): ECONNREFUSED if nobody listens, EAGAIN if somebody does whose backlog is full.
+/// As connect(2): ECONNREFUSED if no socket listens, EAGAIN if the backlog of the listener is full.
 pub(crate) fn dial(path: &Path, kind: SockType) -> Result<OwnedFd, Errno> {
     let address = UnixAddr::new(path)?;
     let fd = open(kind)?;
@@ -151,11 +153,11 @@ fn is_live(path: &Path, kind: SockType) -> bool {
     matches!(dial(path, kind), Ok(_) | Err(Errno::EAGAIN | Errno::EPROTOTYPE | Errno::EPERM))
 }
 
-/// Removes the socket of a process that is gone.
+/// Removes the socket of a process that has ended.
 fn remove_stale(path: &Path, wish: &Wish) -> Result<(), NotTaken> {
     let found = match fs::symlink_metadata(path) {
         Ok(found) => found,
-        // It has gone by itself.
+        // It has disappeared meanwhile.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(errno(&error).into()),
     };
@@ -165,13 +167,13 @@ fn remove_stale(path: &Path, wish: &Wish) -> Result<(), NotTaken> {
     match dial(path, wish.kind) {
         Err(Errno::ECONNREFUSED) if wish.replace_stale && !is_bound(path) => {}
         Err(Errno::ENOENT) => return Ok(()),
-        // EPROTOTYPE: a socket of another type has it.
+        // EPROTOTYPE: a socket of another type has the path.
         Ok(_) | Err(Errno::ECONNREFUSED | Errno::EAGAIN | Errno::EPROTOTYPE | Errno::EPERM) => {
             return Err(NotTaken::InUse);
         }
         Err(errno) => return Err(errno.into()),
     }
-    // Programs that know nothing of the lock may have put another one there.
+    // Programs that do not use the lock may have put another socket there.
     let same = BoundPath::of(path)
         .is_some_and(|now| (now.device, now.inode) == (found.dev(), found.ino()));
     if same {
@@ -180,8 +182,8 @@ fn remove_stale(path: &Path, wish: &Wish) -> Result<(), NotTaken> {
     Ok(())
 }
 
-/// Whether a socket that does not listen yet is bound to this path, as proc(5) lists them
-/// (`/proc/net/unix`): that of a program that knows nothing of the lock.
+/// True if a socket that does not listen yet is bound to this path, as `/proc/net/unix` shows
+/// (proc(5)): that of a program that does not use the lock.
 fn is_bound(path: &Path) -> bool {
     let Ok(table) = fs::read("/proc/net/unix") else { return false };
     let absolute = std::path::absolute(path).unwrap_or_default();
@@ -200,15 +202,16 @@ fn is_bound_in(line: &[u8], names: &[&[u8]]) -> bool {
     }
     let [_, _, _, flags, _, state, _] = fields;
     let Some(name) = rest.strip_prefix(b" ") else { return false };
-    // Listening is a flag of its own; a connection has the path of the socket that accepted it, and
-    // another state.
+    // Listening sockets have a flag set; a connection has the path of the socket that accepted it,
+    // but another state.
     flags == b"00000000" && state == b"01" && names.contains(&name)
 }
 
-/// The lock of whoever is taking a path.
+/// The lock held while a path is taken.
 #[derive(Debug)]
 struct Lock {
-    /// `None` on a file system that has no locks: then it is as everywhere else.
+    /// `None` on a file system without locks: the path is then taken without one, as other programs
+    /// do.
     file: Option<Flock<File>>,
     path: PathBuf,
 }
@@ -233,7 +236,8 @@ impl Lock {
 }
 
 impl Drop for Lock {
-    /// The file goes while the lock is held: who has it open by then sees that it is gone.
+    /// Removes the file while the lock is held: a process that has it open then sees that it is
+    /// gone.
     fn drop(&mut self) {
         if self.file.as_ref().is_none_or(|file| is_at(file, &self.path)) {
             let _ = fs::remove_file(&self.path);
@@ -241,7 +245,7 @@ impl Drop for Lock {
     }
 }
 
-/// Beside the socket, with a name that no other program uses.
+/// The lock file is beside the socket, with a name that no other program uses.
 fn lock_path(socket: &Path) -> Option<PathBuf> {
     let mut name = std::ffi::OsString::from(".");
     name.push(socket.file_name()?);
@@ -249,7 +253,7 @@ fn lock_path(socket: &Path) -> Option<PathBuf> {
     Some(socket.with_file_name(name))
 }
 
-/// Whether a path still is the file that was opened there.
+/// True if the path still leads to the file that was opened there.
 fn is_at(file: &File, path: &Path) -> bool {
     let (Ok(open), Ok(there)) = (file.metadata(), fs::symlink_metadata(path)) else { return false };
     (open.dev(), open.ino()) == (there.dev(), there.ino())

@@ -12,7 +12,7 @@ use roundel_core::{
 use crate::unix::channel;
 use crate::unix::transmit::{Flush, Sent, transmit};
 
-/// A channel to a primary, whatever it speaks.
+/// A channel to a primary, with either codec.
 #[derive(Debug)]
 pub(super) struct ChannelIo {
     fd: Arc<OwnedFd>,
@@ -45,7 +45,7 @@ impl ChannelIo {
         self.channel.push(msg);
     }
 
-    /// One read; false at the end of the channel, or if what came can't be.
+    /// Reads once; false at the end of the channel, or if the bytes that came are not valid.
     ///
     /// # Errors
     /// As recvmsg(2).
@@ -61,7 +61,7 @@ impl ChannelIo {
     /// The next message; the handles that came with it go into custody.
     ///
     /// # Errors
-    /// [`DecodeError`], for good.
+    /// [`DecodeError`], after which the channel stays unusable.
     pub(super) fn poll(
         &mut self,
         custody: &mut Custody<OwnedFd>,
@@ -69,7 +69,8 @@ impl ChannelIo {
         self.channel.poll(custody)
     }
 
-    /// Sends what can be sent now; tells how many messages have got into the kernel entirely.
+    /// Sends what can be sent now; returns how many messages have been written to the kernel
+    /// completely.
     pub(super) fn flush(&mut self) -> (usize, Flush) {
         let flush = loop {
             let Some(bytes) = self.channel.poll_transmit() else { break Flush::Done };

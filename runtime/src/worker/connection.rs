@@ -17,12 +17,12 @@ use roundel_core::SockName;
 
 use crate::unix::socket;
 
-/// A connection of this worker: it is acknowledged, and nobody else will get it.
+/// A connection of this worker: it is acknowledged, and no other worker will get it.
 ///
-/// Not blocking, unless [told to be](Connection::set_nonblocking), and close-on-exec. Dropping it shuts down writing first, so that the client sees the
-/// end at once: the primary may hold its copy of the descriptor for a moment longer, and a socket's
-/// FIN goes out only when the last copy is closed (close(2)). What it is turned into does not do
-/// that.
+/// Non-blocking, unless [set otherwise](Connection::set_nonblocking), and close-on-exec. Dropping
+/// it shuts down writing first, so that the client sees the end at once: the primary may hold its
+/// copy of the descriptor for a moment longer, and a socket's FIN goes out only when the last copy
+/// is closed (close(2)). A stream made from it does not do that.
 #[derive(Debug)]
 pub struct Connection(Option<OwnedFd>);
 
@@ -40,10 +40,10 @@ impl Connection {
         socket::name_of(&found).ok_or_else(|| Errno::EAFNOSUPPORT.into())
     }
 
-    /// Whether reads and writes return `WouldBlock` instead of waiting.
+    /// Sets whether reads and writes return `WouldBlock` instead of waiting.
     ///
     /// # Errors
-    /// As fcntl(2), which no input brings about.
+    /// As fcntl(2); no input causes one.
     pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
         let mut flags = OFlag::from_bits_retain(fcntl(self, FcntlArg::F_GETFL)?);
         flags.set(OFlag::O_NONBLOCK, nonblocking);
@@ -51,11 +51,11 @@ impl Connection {
         Ok(())
     }
 
-    /// How long a read or write may wait, of a connection that blocks: it fails with `WouldBlock`
-    /// then. `None` or zero: for ever, as it is at first (socket(7), `SO_RCVTIMEO`).
+    /// Sets how long a read or write on a blocking connection may wait before it fails with
+    /// `WouldBlock`. `None` or zero, the initial setting, means forever (socket(7), `SO_RCVTIMEO`).
     ///
     /// # Errors
-    /// As setsockopt(2): EDOM for a time that is too long.
+    /// As setsockopt(2): EDOM if the time is too long.
     pub fn set_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
         let timeout = timeout.unwrap_or_default();
         let seconds = timeout.as_secs().try_into().map_err(|_| Errno::EDOM)?;
@@ -64,10 +64,10 @@ impl Connection {
         Ok(setsockopt(self, sockopt::SendTimeout, &timeout)?)
     }
 
-    /// The TCP stream, blocking as those of the standard library are.
+    /// Turns it into a TCP stream, blocking as those of the standard library are.
     ///
     /// # Errors
-    /// `InvalidInput` if it is a unix connection, which ends then; or if the mode can't be
+    /// `InvalidInput` if it is a unix connection, which is then closed; or if the mode can't be
     /// changed.
     pub fn into_tcp_stream(self) -> io::Result<TcpStream> {
         if self.is_unix()? {
@@ -78,10 +78,10 @@ impl Connection {
         Ok(stream)
     }
 
-    /// The unix stream, blocking as those of the standard library are.
+    /// Turns it into a unix stream, blocking as those of the standard library are.
     ///
     /// # Errors
-    /// `InvalidInput` if it is a TCP connection, which ends then; or if the mode can't be
+    /// `InvalidInput` if it is a TCP connection, which is then closed; or if the mode can't be
     /// changed.
     pub fn into_unix_stream(self) -> io::Result<UnixStream> {
         if !self.is_unix()? {
@@ -134,7 +134,7 @@ impl From<Connection> for OwnedFd {
 impl Drop for Connection {
     fn drop(&mut self) {
         if let Some(fd) = &self.0 {
-            // It fails only where the client is gone already.
+            // It fails only if the client is gone already.
             let _ = shutdown(fd.as_raw_fd(), nix::sys::socket::Shutdown::Write);
         }
     }

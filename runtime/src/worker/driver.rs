@@ -17,29 +17,29 @@ use super::{Connection, environment};
 use crate::unix::transmit::Flush;
 use crate::unix::{clock, socket};
 
-/// A process that listens: as a worker of a cluster, or by itself where there is none.
+/// A process that listens: as a worker of a cluster, or by itself outside one.
 #[derive(Debug)]
 pub struct WorkerDriver {
     core: Worker,
     channel: Option<ChannelIo>,
     custody: Custody<OwnedFd>,
-    /// Acknowledged, and not given to the program yet.
+    /// Acknowledged connections that the program has not taken yet.
     delivered: VecDeque<(ListenerId, Connection)>,
     /// Answers to `ask`s.
     answers: BTreeMap<u32, io::Result<Listener>>,
     next_ask: u32,
-    /// The primary wants it to leave, perhaps by a deadline.
+    /// The primary wants the worker to leave, perhaps by a deadline.
     draining: Option<Option<Instant>>,
     leaving: bool,
     suicide_confirmed: bool,
     /// The channel closes when everything is sent.
     closing: bool,
-    /// Listeners that were granted and not closed.
+    /// Listeners that were granted and are not closed.
     open: Vec<ListenerId>,
     /// See [`News`].
     came: u64,
     given: u64,
-    /// The channel had no room for all that is to be sent.
+    /// The channel had no room for everything that waited to be sent.
     was_full: bool,
     /// The place in the list of listeners at which [`accept_any`](WorkerDriver::accept_any) begins.
     next: usize,
@@ -48,15 +48,15 @@ pub struct WorkerDriver {
 }
 
 impl WorkerDriver {
-    /// Joins the cluster of which the environment tells, or stands alone.
+    /// Joins the cluster that the environment names, or runs alone.
     ///
     /// # Errors
-    /// If the environment names a channel that is none.
+    /// If the environment names something that is not a channel.
     pub fn join() -> io::Result<WorkerDriver> {
         Ok(WorkerDriver::new(environment::take_channel()?))
     }
 
-    /// A driver on this channel; without one it stands alone, as it does on a channel of Node if the
+    /// A driver on this channel. Without a channel it runs alone; the same on a Node channel if the
     /// feature `node` is off.
     pub fn new(channel: Option<(OwnedFd, Codec)>) -> WorkerDriver {
         let channel = channel.and_then(|(fd, codec)| ChannelIo::new(fd, codec));
@@ -87,19 +87,19 @@ impl WorkerDriver {
         self.channel.is_some()
     }
 
-    /// The channel, to be watched for readiness to read, and to write while
-    /// [`wants_write`](WorkerDriver::wants_write).
+    /// The channel: watch it for readiness to read, and to write while
+    /// [`wants_write`](WorkerDriver::wants_write) is true.
     pub fn channel_fd(&self) -> Option<&Arc<OwnedFd>> {
         self.channel.as_ref().map(ChannelIo::fd)
     }
 
-    /// Whether something waits for readiness to write.
+    /// True while something waits for readiness to write.
     pub fn wants_write(&self) -> bool {
         self.channel.as_ref().is_some_and(ChannelIo::has_unsent)
     }
 
-    /// How far it has got: where several wait for different things, a call that changes this has
-    /// brought something that others may wait for.
+    /// The driver's progress. If several callers wait for different things, a call that changes
+    /// this value has brought something that others may wait for.
     pub fn news(&self) -> News {
         News {
             came: self.came,
@@ -109,13 +109,13 @@ impl WorkerDriver {
         }
     }
 
-    /// How many connections can be taken now, of whatever listener.
+    /// How many connections can be taken now, over all listeners.
     pub fn waiting(&self) -> usize {
         let untaken = if self.wants_write() { 0 } else { self.core.untaken() };
         self.delivered.len() + untaken
     }
 
-    /// How many connections and answers wait for somebody to take them.
+    /// How many connections and answers wait to be taken.
     pub(super) fn unread(&self) -> usize {
         self.waiting() + self.answers.len()
     }
@@ -125,7 +125,7 @@ impl WorkerDriver {
         self.given
     }
 
-    /// Whether the worker goes on.
+    /// Whether the worker goes on serving.
     pub fn standing(&self) -> Standing {
         match (self.draining, self.leaving) {
             (Some(_), _) if self.core.is_alone() => Standing::Alone,
@@ -135,7 +135,7 @@ impl WorkerDriver {
         }
     }
 
-    /// Whether the worker is leaving and will not get another connection.
+    /// True if the worker is leaving and will not get another connection.
     pub fn is_drained(&self) -> bool {
         self.standing() != Standing::Serving
             && self.core.untaken() == 0
@@ -144,37 +144,37 @@ impl WorkerDriver {
             && !self.awaits_farewell()
     }
 
-    /// Whether a primary of Node has not confirmed yet that this worker leaves. Until then it may
-    /// still send connections, and would lose those that are not answered.
+    /// True while a Node primary has not confirmed that this worker leaves. Until then it may still
+    /// send connections, and it would lose those that are not answered.
     fn awaits_farewell(&self) -> bool {
         self.channel.as_ref().is_some_and(ChannelIo::is_node) && self.core.awaits_leave_ack()
     }
 
-    /// Whether a suicide was said that the primary has not confirmed yet.
+    /// True while the primary has not confirmed a `suicide` that was sent.
     fn awaits_suicide_ack(&self) -> bool {
         self.channel.is_some() && self.core.awaits_suicide_ack()
     }
 
-    /// Whether the primary is to confirm something that [`is_settled`](WorkerDriver::is_settled)
-    /// may wait for.
+    /// True while a confirmation from the primary is missing for which
+    /// [`is_settled`](WorkerDriver::is_settled) may wait.
     fn awaits_ack(&self) -> bool {
         self.awaits_suicide_ack() || self.awaits_farewell()
     }
 
-    /// Whether the primary has confirmed a suicide, or there is nobody to confirm it.
+    /// True if the primary has confirmed a `suicide`, or if there is no primary.
     pub fn is_suicide_settled(&self) -> bool {
         self.suicide_confirmed || self.channel.is_none()
     }
 
-    /// Whether a worker that ends now leaves nothing unsaid, and nothing unanswered that it waits
-    /// for: everything is sent, and the primary has confirmed a suicide (which is on its way if
-    /// the worker is `failing`), or a leave that it must know of.
+    /// True if the worker can end now without leaving anything unsent or unconfirmed: everything is
+    /// sent, and the primary has confirmed the `suicide` (which is on its way if the worker is
+    /// `failing`), or the leave that it must know of.
     pub fn is_settled(&self, failing: bool) -> bool {
         let said = !failing || self.is_suicide_settled();
         said && !self.awaits_ack() && !self.wants_write()
     }
 
-    /// Asks to listen; [`answer`](WorkerDriver::answer) tells how it went. Outside a cluster it
+    /// Asks to listen; [`answer`](WorkerDriver::answer) returns the result. Outside a cluster it
     /// binds at once.
     pub fn ask(&mut self, key: ListenKey, backlog: u32, data: Vec<u8>) -> u32 {
         let ask = self.next_ask;
@@ -190,7 +190,7 @@ impl WorkerDriver {
         ask
     }
 
-    /// The answer to an ask, once it is there.
+    /// The answer to an ask, once it has come.
     pub fn answer(&mut self, ask: u32) -> Option<io::Result<Listener>> {
         self.answers.remove(&ask)
     }
@@ -210,17 +210,18 @@ impl WorkerDriver {
     }
 
     /// The next connection of a listener. Acknowledges it, so from here on it is this worker's.
-    /// When it returns, the channel was read to its end in this very call, or something is left
-    /// that [`waiting`](WorkerDriver::waiting) counts.
+    ///
+    /// When it returns, either this call has read the channel to its end, or something is left that
+    /// [`waiting`](WorkerDriver::waiting) counts.
     ///
     /// # Errors
-    /// `WouldBlock` if none is there now. Otherwise as accept(2), for listeners of one's own.
+    /// `WouldBlock` if none is there now. Otherwise as accept(2), for this process's own listeners.
     pub fn accept(&mut self, listener: &Listener) -> io::Result<Connection> {
         self.accept_any(std::iter::once(listener)).map(|(_, connection)| connection)
     }
 
-    /// As [`accept`](WorkerDriver::accept), of whichever of these listeners has one, in turns;
-    /// tells which one, by its place in the list.
+    /// Like [`accept`](WorkerDriver::accept), from any of these listeners, in turns; returns the
+    /// listener's place in the list too.
     ///
     /// # Errors
     /// As `accept`.
@@ -231,8 +232,8 @@ impl WorkerDriver {
         let taken = self.take_any(listeners.clone());
         let is_empty = taken.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock);
         if is_empty || self.waiting() == 0 {
-            // Not only reads: what a primary of Node is answered on the spot goes out first, or it
-            // would be taken for an answer that could not be sent.
+            // A turn also writes: the codec's own answers to a Node primary must go out first.
+            // Otherwise they would count as an answer to a connection that could not be sent.
             self.turn();
         }
         if is_empty { self.take_any(listeners) } else { taken }
@@ -258,8 +259,8 @@ impl WorkerDriver {
         Err(failed)
     }
 
-    /// As [`accept`](WorkerDriver::accept), of what was read before: for those who know that there
-    /// is nothing to read.
+    /// Like [`accept`](WorkerDriver::accept), but only from what was read before: for callers that
+    /// know that there is nothing to read.
     ///
     /// # Errors
     /// As `accept`.
@@ -280,14 +281,14 @@ impl WorkerDriver {
         let mut found = self.take_delivered(id);
         if found.is_none() {
             found = self.take_untaken(id);
-            // What is returned at once is news to nobody.
+            // A connection returned by this call is not news for other callers.
             self.came -= u64::from(found.is_some());
         }
         self.given += u64::from(found.is_some());
         found.ok_or_else(|| io::ErrorKind::WouldBlock.into())
     }
 
-    /// Takes one that is not acknowledged, or was not when this was called.
+    /// Takes a connection that was not acknowledged when this was called.
     fn take_untaken(&mut self, listener: ListenerId) -> Option<Connection> {
         // Behind an answer that could not be sent yet, another one would wait as well.
         if self.wants_write() {
@@ -313,8 +314,8 @@ impl WorkerDriver {
         waits
     }
 
-    /// Wants no more connections of a listener. What waits there goes to other workers; what was
-    /// acknowledged already, and could not be taken yet, is closed.
+    /// Takes no more connections of a listener. Those that wait there go to other workers; those
+    /// that were acknowledged already, and could not be taken yet, are closed.
     pub fn close(&mut self, listener: Listener) {
         if let From::Handed(id) | From::Own(_, Some(id)) = listener.from {
             self.open.retain(|open| *open != id);
@@ -324,8 +325,9 @@ impl WorkerDriver {
         }
     }
 
-    /// Tells the primary that this worker fails: the replacement starts, and nothing more comes.
-    /// Does not wait: what does not fit in the channel goes when it is ready to write.
+    /// Tells the primary that this worker fails: its replacement starts, and no more connections
+    /// come. Does not wait: what does not fit into the channel is sent when the channel is ready to
+    /// write.
     pub fn request_replacement(&mut self) {
         self.leaving = true;
         if self.channel.is_some() {
@@ -334,7 +336,7 @@ impl WorkerDriver {
         }
     }
 
-    /// Tells the primary that this worker leaves of its own will. The channel is closed when the
+    /// Tells the primary that this worker leaves of its own accord. The channel is closed when the
     /// primary has confirmed it.
     pub fn leave(&mut self) {
         self.leaving = true;
@@ -344,7 +346,8 @@ impl WorkerDriver {
         }
     }
 
-    /// Takes a shared listener over. One from Node may not listen yet: its workers do that.
+    /// Takes over a shared listener. One from Node may not listen yet: there, the workers call
+    /// listen(2).
     fn adopt_shared(
         &self,
         fd: OwnedFd,
@@ -381,7 +384,7 @@ impl WorkerDriver {
             let (msg, handles) = match channel.poll(&mut self.custody) {
                 Ok(Some(message)) => message,
                 Ok(None) => return,
-                // A primary that can't be understood is none.
+                // If the primary's messages can't be decoded, the worker has no primary any more.
                 Err(_) => return self.channel_closed(),
             };
             self.came += 1;
@@ -401,15 +404,15 @@ impl WorkerDriver {
         debug_assert!(result.is_ok(), "misuse: {result:?}");
     }
 
-    /// Carries out all outputs, and sends what there is to send. A connection is delivered only
-    /// when its acknowledgement has got into the kernel.
+    /// Carries out all outputs, and sends what waits to be sent. A connection is delivered only
+    /// after its acknowledgement has been written to the kernel.
     fn carry_out(&mut self) {
         loop {
             while let Some(output) = self.core.poll_output() {
                 self.execute(output);
             }
             let more = self.flush();
-            // Some of what is said to a primary of Node is answered on the spot.
+            // With a Node primary, sending some messages makes the codec produce an answer itself.
             if self.channel.as_ref().is_some_and(ChannelIo::is_node) {
                 self.decode();
             }
@@ -418,12 +421,12 @@ impl WorkerDriver {
             }
         }
         let is_full = self.wants_write();
-        // What waited for room can be taken now.
+        // Connections that waited for room in the channel can be taken now.
         self.came += u64::from(self.was_full && !is_full);
         self.was_full = is_full;
     }
 
-    /// Sends; true if that brought something about.
+    /// Sends; true if that changed something.
     fn flush(&mut self) -> bool {
         let Some(channel) = &mut self.channel else { return false };
         let (sent, flush) = channel.flush();
@@ -447,7 +450,8 @@ impl WorkerDriver {
             }
             WorkerOutput::Deliver { conn, listener } => {
                 let connection = self.custody.release(conn).map(Connection::new);
-                // If the program has closed the listener meanwhile, nobody would ever take it.
+                // If the program has closed the listener meanwhile, the connection would never be
+                // taken.
                 if let Some(connection) = connection
                     && self.open.contains(&listener)
                 {
@@ -455,7 +459,7 @@ impl WorkerDriver {
                     self.came += 1;
                 }
             }
-            // A plain close: no shutdown, as another worker may have the same connection.
+            // A plain close: no shutdown, because another worker may have the same connection.
             WorkerOutput::Discard { conn } => drop(self.custody.release(conn)),
             WorkerOutput::Granted { ask, listener, sockname, handle, data } => {
                 self.open.push(listener);
@@ -470,7 +474,7 @@ impl WorkerDriver {
                 self.answers.insert(ask, Err(error));
             }
             WorkerOutput::Draining { deadline } => {
-                // The same clock, but for its epoch.
+                // Both are the same clock with different epochs.
                 let instant = |at: Time| Instant::now() + at.since(clock::now());
                 self.draining = Some(deadline.map(instant));
             }

@@ -1,4 +1,4 @@
-//! What a worker finds in its environment: see [`roundel_core::environment`].
+//! The worker's variables in the environment: see [`roundel_core::environment`].
 
 use std::ffi::OsStr;
 use std::io;
@@ -18,13 +18,13 @@ use roundel_core::environment::{
 
 use crate::unix::channel::set_nonblocking;
 
-/// Whether this process was started as a worker.
+/// True if this process was started as a worker.
 pub fn is_worker() -> bool {
     channel_variable().is_some()
 }
 
-/// The variable that names the channel, and what is spoken there. A primary of ours may set those
-/// of Node too.
+/// The variable that names the channel, and the codec used there. A Roundel primary may set Node's
+/// variables too.
 fn channel_variable() -> Option<(&'static str, Codec)> {
     let is_set = |name: &str| std::env::var_os(name).is_some();
     if is_set(CHANNEL_VAR) {
@@ -47,7 +47,7 @@ pub fn slot() -> Option<u32> {
     std::env::var(SLOT_VAR).ok()?.parse().ok()
 }
 
-/// A command that starts a helper which is no worker: without the variables of the cluster. The
+/// A command for a helper that is not a worker: it does not get the variables of the cluster. The
 /// channel's descriptor is close-on-exec in any case.
 pub fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
@@ -57,13 +57,13 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// Takes the channel over: close-on-exec first, then non-blocking. `None` outside a cluster. The
+/// Takes over the channel: close-on-exec first, then non-blocking. `None` outside a cluster. The
 /// variables stay, so that the program's own libraries can read them.
 ///
 /// # Errors
-/// `InvalidInput` if the variable names no open stream socket, or if a primary of Node wants a
-/// format other than JSON; `Unsupported` under a primary of Node without the feature `node`;
-/// `AlreadyExists` if the channel was taken before.
+/// `InvalidInput` if the variable names no open stream socket, or if a Node primary wants a format
+/// other than JSON; `Unsupported` under a Node primary without the feature `node`; `AlreadyExists`
+/// if the channel was taken before.
 pub(super) fn take_channel() -> io::Result<Option<(OwnedFd, Codec)>> {
     static TAKEN: OnceLock<()> = OnceLock::new();
     let Some((name, codec)) = channel_variable() else { return Ok(None) };
@@ -92,7 +92,8 @@ pub(super) fn take_channel() -> io::Result<Option<(OwnedFd, Codec)>> {
     adopt(number).map(|fd| Some((fd, codec))).map_err(invalid)
 }
 
-/// The channel under this number. What else may be there is somebody's, and stays as it is.
+/// The channel with this number. Anything else with that number has another owner, and stays as it
+/// is.
 pub(super) fn adopt(number: RawFd) -> Result<OwnedFd, &'static str> {
     const NO_CHANNEL: &str =
         "names no channel; helpers of a worker are to be started without the variable";

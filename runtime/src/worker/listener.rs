@@ -1,4 +1,4 @@
-//! What a worker listens on.
+//! The listeners of a worker.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use roundel_core::{ListenerId, SockName};
 
-/// Something that a worker listens on.
+/// A listener of a worker.
 #[derive(Clone, Debug)]
 pub struct Listener {
     pub(super) from: From,
@@ -18,23 +18,24 @@ pub struct Listener {
 pub(super) enum From {
     /// The primary hands connections over.
     Handed(ListenerId),
-    /// The listener itself: shared with other workers under its name, or, outside a cluster,
-    /// this process's own.
+    /// The worker has the listener itself: shared with other workers under its name, or, outside a
+    /// cluster, this process's own.
     Own(Arc<OwnedFd>, Option<ListenerId>),
 }
 
 impl Listener {
-    /// Where it listens, with the port that the kernel chose if it had to.
+    /// The address of the listener, with the port that the kernel chose if the program left it
+    /// open.
     pub fn sockname(&self) -> &SockName {
         &self.sockname
     }
 
-    /// What the first worker said in its query.
+    /// The data in the first worker's query.
     pub fn data(&self) -> &[u8] {
         &self.data
     }
 
-    /// The descriptor to watch besides the channel, if connections do not come by the channel.
+    /// The descriptor to watch besides the channel, if connections do not come over the channel.
     pub fn own_fd(&self) -> Option<&Arc<OwnedFd>> {
         match &self.from {
             From::Handed(_) => None,

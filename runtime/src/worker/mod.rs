@@ -1,4 +1,4 @@
-//! The worker's side, as both adapters' worker APIs share it: never waits.
+//! The worker's side, shared by the worker APIs of both adapters. Nothing here waits.
 
 mod channel_io;
 mod connection;

@@ -1,4 +1,4 @@
-//! What a program that waits may have to look at again.
+//! What a waiting program may have to check again.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -9,7 +9,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::WorkerDriver;
 
-/// Whether a worker goes on.
+/// Whether a worker goes on serving.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Standing {
@@ -17,17 +17,17 @@ pub enum Standing {
     Serving,
     /// The primary wants it to leave: serve what has arrived, finish, exit.
     Draining {
-        /// It is killed then; `None` if it may take as long as it wants.
+        /// The worker is killed then; `None` if it may take as long as it wants.
         deadline: Option<Instant>,
     },
-    /// It asked to leave, or fails: finish what there is, exit.
+    /// The worker asked to leave, or fails: finish open work, exit.
     Leaving,
-    /// The primary is gone: finish what there is, exit.
+    /// The primary is gone: finish open work, exit.
     Alone,
 }
 
-/// How far a [`WorkerDriver`] has got. If two values differ, something came in between that anybody
-/// who waits may be waiting for: a connection, an answer, room in the channel, the end.
+/// The progress of a [`WorkerDriver`]. If two values differ, something came in between that a
+/// waiting caller may be waiting for: a connection, an answer, room in the channel, the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct News {
     pub(super) came: u64,
@@ -36,30 +36,30 @@ pub struct News {
     pub(super) awaits_ack: bool,
 }
 
-/// A descriptor that becomes ready to read for as long as something waits that an event loop may
-/// not know of. Such a loop waits for edges, and those of the channel are used up as soon as it is
-/// read: by a call that asked for something else, mostly.
+/// A descriptor that stays ready to read while something waits that an event loop may not know of.
+/// Such a loop waits for edges. The channel's edges are used up as soon as the channel is read,
+/// usually by a call that asked for something else.
 ///
-/// The rule: after each call, what can be taken and came since the last edge makes an edge, and so
-/// does what is left after a call that took something. So a loop sleeps beside a connection only if
-/// it was woken after that had come, and did not ask for it. When nothing is left, the edge is
-/// taken back.
+/// The rule: after each call there is an edge for whatever can be taken and came since the last
+/// edge, and for whatever is left after a call that took something. So a loop sleeps beside a
+/// connection only if it was woken after that connection came and did not ask for it. When nothing
+/// is left, the edge is withdrawn.
 #[derive(Debug)]
 pub struct Reminder {
     fd: Arc<OwnedFd>,
     is_raised: bool,
-    /// It tells of more than connections, so it can't be taken back when these are taken.
+    /// The edge is not only for connections, so it stays when these are taken.
     stays: bool,
-    /// What was known at the last call.
+    /// The state at the last call.
     news: News,
     given: u64,
 }
 
 impl Reminder {
-    /// One that does not know of anything yet.
+    /// A reminder that has seen nothing yet.
     ///
     /// # Errors
-    /// As eventfd(2): mostly for want of descriptors.
+    /// As eventfd(2): usually because descriptors ran out.
     pub fn new() -> io::Result<Reminder> {
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let fd = Arc::new(EventFd::from_value_and_flags(0, flags)?.into());
@@ -68,12 +68,12 @@ impl Reminder {
         Ok(Reminder { fd, is_raised: false, stays: false, news, given: 0 })
     }
 
-    /// To be watched for edges, as the channel is.
+    /// The descriptor. Watch it for edges, like the channel.
     pub fn fd(&self) -> &Arc<OwnedFd> {
         &self.fd
     }
 
-    /// To be called after everything that was done with the driver.
+    /// Updates the descriptor. Call it after every call to the driver.
     pub fn update(&mut self, driver: &WorkerDriver) {
         let (news, given) = (driver.news(), driver.given());
         let known = std::mem::replace(&mut self.news, news);
@@ -82,11 +82,11 @@ impl Reminder {
         if ends || (is_change && driver.unread() > 0) {
             self.stays |= ends;
             self.is_raised = true;
-            // Full only after 2^64 times (eventfd(2)).
+            // It is full only after 2^64 writes (eventfd(2)).
             let _ = nix::unistd::write(self.fd.as_fd(), &1_u64.to_ne_bytes());
         } else if self.is_raised && !self.stays && driver.unread() == 0 {
             self.is_raised = false;
-            // It holds something, so this does not fail.
+            // The counter is not zero, so this does not fail.
             let _ = nix::unistd::read(self.fd.as_fd(), &mut [0; 8]);
         }
     }

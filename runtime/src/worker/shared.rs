@@ -14,7 +14,7 @@ use super::WorkerDriver;
 #[derive(Debug)]
 pub struct Shared {
     driver: Mutex<WorkerDriver>,
-    /// A panic happened, and is to be told.
+    /// A panic has happened, and the primary must be told.
     failing: AtomicBool,
     panic_fd: Arc<OwnedFd>,
 }
@@ -23,7 +23,7 @@ impl Shared {
     /// Puts a driver behind a lock.
     ///
     /// # Errors
-    /// As eventfd(2): mostly for want of descriptors.
+    /// As eventfd(2): usually because descriptors ran out.
     pub fn new(driver: WorkerDriver) -> io::Result<Arc<Shared>> {
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let panic_fd = Arc::new(EventFd::from_value_and_flags(0, flags)?.into());
@@ -31,24 +31,24 @@ impl Shared {
         Ok(Arc::new(Shared { driver: Mutex::new(driver), failing, panic_fd }))
     }
 
-    /// Becomes ready to read at every panic: an event loop that waits then looks again what it is
-    /// to watch, and whether to leave. Watch it for edges; it is never read.
+    /// Becomes ready to read at every panic: a waiting event loop then checks again what to watch,
+    /// and whether to leave. Watch it for edges; it is never read.
     pub fn panic_fd(&self) -> &Arc<OwnedFd> {
         &self.panic_fd
     }
 
-    /// Does something with the driver. Nothing in there may wait.
+    /// Runs a function on the driver. The function must not wait.
     pub fn with<R>(&self, act: impl FnOnce(&mut WorkerDriver) -> R) -> R {
-        // Dropped in reverse: the lock is let go first, then the flag is looked at, also when
-        // `act` panics. So a panic that finds the lock taken can leave it to its holder.
+        // Dropped in reverse: the lock is released first, then the flag is checked, also when `act`
+        // panics. So a panic that finds the lock taken can leave it to its holder.
         let _tells = TellsFailure(self);
         let mut driver = self.lock();
         act(&mut driver)
     }
 
-    /// Has a panic on any thread of this process start this worker's replacement, in front of the
-    /// hook that is set now. Never waits: if the lock is taken, whoever holds it tells the primary
-    /// afterwards, and a process that ends is told by the end of its channel.
+    /// Makes a panic on any thread of this process start this worker's replacement, before the
+    /// current panic hook runs. Never waits: if the lock is taken, its holder tells the primary
+    /// afterwards; if the process ends, the primary learns of it by the end of the channel.
     pub fn replace_on_panic(self: &Arc<Self>) {
         let shared = Arc::downgrade(self);
         let previous = panic::take_hook();
@@ -60,12 +60,12 @@ impl Shared {
         }));
     }
 
-    /// Whether a panic has happened.
+    /// True if a panic has happened.
     pub fn is_failing(&self) -> bool {
         self.failing.load(Ordering::SeqCst)
     }
 
-    /// What a panic does.
+    /// What a panic calls.
     pub(super) fn fail(&self) {
         self.failing.store(true, Ordering::SeqCst);
         self.tell_failure();

@@ -25,7 +25,7 @@ fn listener() -> ListenerId {
     ListenerId::from_raw(1).unwrap()
 }
 
-/// The other end of a driver's channel, by hand.
+/// The other end of a driver's channel, driven by hand.
 struct Primary {
     fd: OwnedFd,
     decoder: Decoder<FromWorker>,
@@ -48,7 +48,7 @@ impl Primary {
         self.send(&msg, handles);
     }
 
-    /// Every message that is there, and whether the channel has ended.
+    /// Every message that has come, and whether the channel has ended.
     fn hear(&mut self) -> (Vec<FromWorker>, bool) {
         let (mut heard, mut ended) = (Vec::new(), false);
         let mut buffer = [0; 4096];
@@ -99,7 +99,7 @@ fn serving() -> (Primary, WorkerDriver, Listener) {
     (primary, driver, web)
 }
 
-/// What is there to take now.
+/// The connection that can be taken now.
 fn take(driver: &mut WorkerDriver, web: &Listener) -> Option<Connection> {
     match driver.accept(web) {
         Ok(connection) => Some(connection),
@@ -120,7 +120,7 @@ fn ack(n: u64, accepted: bool) -> FromWorker {
     FromWorker::Ack { ack: seq(n), accepted }
 }
 
-/// Fills a channel with bytes that mean nothing; tells how many.
+/// Fills a channel with meaningless bytes; returns how many.
 fn clog(driver: &WorkerDriver) -> usize {
     let fd = driver.channel_fd().unwrap().clone();
     setsockopt(&fd, sockopt::SndBuf, &4608).unwrap();
@@ -249,7 +249,7 @@ fn a_drained_member_takes_what_arrived() {
     assert!(matches!(driver.standing(), Standing::Draining { deadline: Some(_) }));
 }
 
-/// Waits until something is to be heard.
+/// Waits until a message comes.
 fn hear_soon(primary: &mut Primary) -> Vec<FromWorker> {
     let mut fds = [nix::poll::PollFd::new(primary.fd.as_fd(), nix::poll::PollFlags::POLLIN)];
     nix::poll::poll(&mut fds, 10_000_u16).unwrap();

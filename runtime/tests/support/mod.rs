@@ -1,4 +1,4 @@
-//! What tests share that start processes and reap them.
+//! Shared by tests that start and reap processes.
 
 use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;

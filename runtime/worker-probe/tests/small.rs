@@ -1,9 +1,9 @@
-//! What a program compiles that only is a worker, and that it then is one.
+//! The crates that a program compiles if it is only a worker, and a check that it is one.
 
 use std::collections::BTreeSet;
 use std::process::{Command, Output};
 
-/// The crates that are compiled for one, itself among them.
+/// The crates compiled for a package, itself included.
 fn compiled(package: &str) -> BTreeSet<String> {
     let tree = Command::new(env!("CARGO"))
         .args(["tree", "--locked", "--offline", "--prefix", "none", "--format", "{p}"])
@@ -17,7 +17,7 @@ fn compiled(package: &str) -> BTreeSet<String> {
     words.map(str::to_owned).collect()
 }
 
-/// Run outside a cluster, apart from these variables.
+/// Runs a program outside a cluster, apart from these variables.
 fn run(program: &str, variables: &[(&str, &str)]) -> Output {
     let mut command = Command::new(program);
     for name in ["ROUNDEL_CHANNEL_FD", "NODE_CHANNEL_FD", "NODE_UNIQUE_ID"] {

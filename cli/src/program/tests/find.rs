@@ -1,4 +1,4 @@
-//! The files that names mean, and why some can't be run.
+//! The files that names refer to, and why some can't be run.
 
 use super::*;
 
@@ -60,7 +60,7 @@ fn what_cannot_be_executed_is_named() {
     ] {
         assert_eq!(dir.refuses(line), (code, says.into()), "{line}");
     }
-    // A name that is barred in one directory may be fine in the next.
+    // A name that can't be run in one directory may be fine in the next.
     dir.file("other/tool", "");
     dir.script("bin/tool", "#!/bin/sh\n");
     let path = format!("{}:{}", dir.0.join("other").display(), dir.0.join("bin").display());

@@ -17,7 +17,7 @@ fn variables_are_set_without_who_sets_them() {
     }
     assert_eq!(dir.refuses("cross-env A=1").0, 2);
     assert_eq!(dir.refuses("cross-env A=$B node app.js").0, 2);
-    // It is itself what runs, then.
+    // Then env itself is the program that runs.
     dir.script("bin/env", "#!/bin/sh\n");
     assert_eq!(dir.starts("env -i node app.js"), ["env", "-i", "node", "app.js"]);
 }
@@ -53,10 +53,10 @@ fn launchers_are_refused_with_the_form_that_works() {
     ] {
         assert_eq!(dir.refuses(line), (2, says), "{line}");
     }
-    // Within one process.
+    // These stay within one process.
     dir.starts("npx ts-node app.ts");
     dir.starts("node -e code() worker");
-    // A program of that name that is no script is somebody's own.
+    // A program with that name that is not a script is the operator's own.
     fs::copy("/proc/self/exe", dir.0.join("supervisor")).unwrap();
     dir.starts("./supervisor");
     dir.script("forever", "#!/bin/sh\n");

@@ -88,7 +88,7 @@ fn a_package_is_found_where_the_manager_finds_it() {
         let resolved = dir.resolve(line).unwrap_or_else(|it| panic!("{line}: {it:?}"));
         assert_eq!(resolved.program.cwd, Some(dir.0.join("deep")), "{line}");
     }
-    // What npm does without the script.
+    // What npm does if there is no such script.
     dir.file("package.json", "{}");
     dir.file("server.js", "");
     assert_eq!(dir.starts("npm start"), ["node", "server.js"]);

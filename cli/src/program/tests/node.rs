@@ -1,4 +1,4 @@
-//! Scripts that Node runs: JavaScript, and TypeScript where something can read it.
+//! Scripts that Node runs: JavaScript, and TypeScript if something can read it.
 
 use super::*;
 
@@ -68,7 +68,7 @@ fn typescript_needs_somebody_who_knows_it() {
         dir.starts("node --inspect app.mts"),
         ["node", "--inspect", "--import", "tsx", "app.mts"]
     );
-    // Where the working directory has none, the script's is named.
+    // If the working directory has none, the script's own is named.
     dir.file("deep/app.ts", "");
     fs::rename(dir.0.join("node_modules"), dir.0.join("deep/node_modules")).unwrap();
     let url = format!("file://{}/deep/node_modules/tsx/dist/loader.mjs", dir.0.display());

@@ -1,4 +1,4 @@
-//! A program does not sleep beside a connection, in whichever order it calls its worker.
+//! A program does not sleep beside a connection, in whatever order it calls its worker.
 
 use roundel_core::Codec;
 use roundel_test_support::{Dealer, Dice};
@@ -7,7 +7,7 @@ use super::*;
 
 const WORKER: Token = Token(7);
 
-/// A program with an event loop, whose calls come in any order.
+/// A program with an event loop that makes its calls in any order.
 struct Program {
     dice: Dice,
     dealer: Dealer,
@@ -15,7 +15,7 @@ struct Program {
     poll: Poll,
     events: Events,
     open: Vec<Listener>,
-    /// What it saw when it looked last.
+    /// The standing at its last check.
     standing: Standing,
     is_drained: bool,
     is_dismissed: bool,
@@ -49,7 +49,7 @@ impl Program {
         program
     }
 
-    /// One that is at rest.
+    /// A program at rest.
     fn at_rest(listeners: usize) -> Program {
         let mut program = Program::start(1, Codec::Native, listeners);
         while program.worker.try_accept_any(&program.open).is_ok() {}
@@ -58,7 +58,7 @@ impl Program {
         program
     }
 
-    /// Is granted a listener, and perhaps handed connections meanwhile.
+    /// Gets a listener granted, and perhaps connections handed over meanwhile.
     fn listen(&mut self) {
         let Program { dice, dealer, worker, .. } = self;
         let port = 10_000 + dice.roll(50_000);
@@ -75,7 +75,7 @@ impl Program {
         self.open.push(listener);
     }
 
-    /// Something that the primary does.
+    /// An action of the primary.
     fn meanwhile(&mut self) {
         let listeners = self.dealer.listeners.len();
         match self.dice.roll(16) {
@@ -103,7 +103,7 @@ impl Program {
         (self.standing, self.is_drained) = (self.worker.standing(), self.worker.is_drained());
     }
 
-    /// Any call at all.
+    /// Makes any call at all.
     fn call(&mut self) {
         let (worker, open, dice) = (&mut self.worker, &mut self.open, &mut self.dice);
         match dice.roll(32) {
@@ -130,15 +130,15 @@ impl Program {
         self.events.iter().any(|event| event.token() == WORKER)
     }
 
-    /// What it does when it is woken: it asks each listener once, and looks at its standing, sooner
-    /// or later; and calls whatever it likes.
+    /// What the program does when it is woken: it asks each listener once, and checks its standing,
+    /// sooner or later; and makes any other calls.
     fn wake(&mut self, is_quiet: bool) {
         let mut asks = self.open.len() + 1;
         let first = self.dice.roll(asks);
         while asks > 0 {
             if self.dice.roll(2) == 0 {
                 asks -= 1;
-                // One that was closed meanwhile needs no asking.
+                // A listener closed meanwhile need not be asked.
                 match (first + asks) % (self.open.len() + 1) {
                     0 => self.look(),
                     nth => self.accept(nth - 1),
@@ -155,7 +155,7 @@ impl Program {
         }
     }
 
-    /// Lets it come to rest; then nothing is left.
+    /// Lets the program come to rest; then nothing is left.
     fn settle(&mut self, seed: u64) {
         self.dealer.unclog();
         let wakes_at_most = 100 + 10 * self.dealer.in_flight();
@@ -176,7 +176,7 @@ fn any_order(codec: Codec) {
     for seed in 1..=150 {
         let listeners = 1 + seed as usize % 3;
         let mut program = Program::start(seed, codec, listeners);
-        // What came before it was registered.
+        // Connections that came before it was registered.
         program.settle(seed);
         for _ in 0..4 {
             for _ in 0..30 {
@@ -206,7 +206,7 @@ fn nor_under_a_primary_of_node() {
     any_order(Codec::Node);
 }
 
-/// One that it does not ask now, since it is busy, say.
+/// A listener that the program does not ask now, for example because it is busy.
 #[test]
 fn a_listener_that_is_not_asked_wakes_once_for_each_connection() {
     let mut program = Program::at_rest(2);
@@ -244,7 +244,7 @@ fn a_program_that_only_declines_need_not_do_anything_else() {
     }
 }
 
-/// The loop as it is documented is not woken for what it has taken.
+/// The loop as documented is not woken for connections that it has taken.
 #[test]
 fn what_was_taken_wakes_nobody() {
     for asks_each in [false, true] {
@@ -268,7 +268,7 @@ fn what_was_taken_wakes_nobody() {
     }
 }
 
-/// Of two listeners that always have one, neither is forgotten.
+/// If two listeners always have a connection, neither is forgotten.
 #[test]
 fn all_have_their_turn() {
     let mut program = Program::at_rest(3);

@@ -1,12 +1,12 @@
-//! Calls that wait on several threads: none sleeps beside what it waits for, whichever of them has
-//! read the channel.
+//! Calls that wait on several threads: none sleeps beside what it waits for, no matter which of
+//! them has read the channel.
 
 use roundel_core::{Codec, Errno};
 use roundel_test_support::{Dealer, Dice};
 
 use super::*;
 
-/// Waits until all is answered, and grants what is asked for meanwhile.
+/// Waits until everything is answered, and grants what is asked for meanwhile.
 fn settle(dealer: &mut Dealer, seed: u64) {
     let begun = Instant::now();
     loop {
@@ -20,7 +20,7 @@ fn settle(dealer: &mut Dealer, seed: u64) {
     }
 }
 
-/// Two threads at one listener, one each at two others; sometimes one listens anew.
+/// Two threads at one listener, one each at two others; sometimes one of them listens anew.
 fn serve(seed: u64, worker: &Worker, web: &Listener) {
     let mut dice = Dice::new(seed);
     loop {
@@ -28,7 +28,7 @@ fn serve(seed: u64, worker: &Worker, web: &Listener) {
             0 => !web.decline().unwrap(),
             1 => {
                 let _ = web.try_accept();
-                // Refused, if it is to leave.
+                // It is refused if the worker must leave.
                 drop(worker.listen(&format!("127.0.0.1:{}", 20_000 + dice.roll(10_000))));
                 continue;
             }
@@ -90,7 +90,7 @@ fn nor_under_a_primary_of_node() {
     any_threads(Codec::Node);
 }
 
-/// A thread is about to wait, and another one reads the channel before it does.
+/// A thread is about to wait, and another one reads the channel first.
 #[test]
 fn what_one_call_has_read_wakes_those_that_wait_for_it() {
     let (mut primary, mut worker, web) = serving();
@@ -116,7 +116,7 @@ fn what_one_call_has_read_wakes_those_that_wait_for_it() {
     assert!(is_woken(), "for the confirmation");
 }
 
-/// What the README shows: read the request, answer, go on.
+/// The program in the README: read the request, answer, go on.
 #[test]
 fn a_blocking_program_reads_requests_and_survives_its_clients() {
     let (mut primary, _worker, web) = serving();
@@ -138,7 +138,7 @@ fn a_blocking_program_reads_requests_and_survives_its_clients() {
         assert_eq!(primary.hear(), FromWorker::Ack { ack: seq(handed), accepted: true });
         client
     };
-    // One is reset, since it leaves an answer unread: it had one before.
+    // One of them is reset, because it leaves an answer unread: it had one before.
     for body in [0, 10 << 20] {
         let mut leaver = client();
         leaver.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();

@@ -1,4 +1,5 @@
-//! Whichever tasks wait for what, and whichever reads the channel: none sleeps beside a connection.
+//! No task sleeps beside a connection, whatever each task waits for and whichever reads the
+//! channel.
 
 use std::time::Instant;
 
@@ -7,7 +8,7 @@ use roundel_test_support::{Dealer, Dice};
 
 use super::*;
 
-/// A worker with so many listeners.
+/// A worker with a number of listeners.
 fn start(codec: Codec, listeners: usize) -> (Dealer, Worker, Vec<Listener>) {
     let (mut dealer, driver) = Dealer::new(codec);
     let worker = Worker::over(driver).unwrap();
@@ -22,8 +23,8 @@ fn start(codec: Codec, listeners: usize) -> (Dealer, Worker, Vec<Listener>) {
     (dealer, worker, open)
 }
 
-/// Takes what comes of these two, in a way that changes with each connection, until nothing will.
-/// After all that it does without waiting, it waits for one of them.
+/// Takes the connections of these two listeners, in a way that changes with each connection, until
+/// no more will come. After its calls that do not wait, it waits for one of the two.
 async fn serve(seed: u64, worker: &Worker, one: &Listener, two: &Listener) {
     let mut dice = Dice::new(seed);
     let mut stream = one.incoming();
@@ -37,7 +38,7 @@ async fn serve(seed: u64, worker: &Worker, one: &Listener, two: &Listener) {
             }
             3 => {
                 let port = 20_000 + dice.roll(10_000);
-                // Refused, if it is to leave.
+                // It is refused if the worker must leave.
                 let third = worker.listen(&format!("127.0.0.1:{port}")).await;
                 future::yield_now().await;
                 drop(third);
@@ -60,7 +61,7 @@ async fn serve(seed: u64, worker: &Worker, one: &Listener, two: &Listener) {
     }
 }
 
-/// Waits until all is answered, and grants what is asked for meanwhile.
+/// Waits until everything is answered, and grants what is asked for meanwhile.
 fn settle(dealer: &mut Dealer, seed: u64) {
     let begun = Instant::now();
     loop {
@@ -96,7 +97,7 @@ fn any_tasks(codec: Codec) {
         for _ in 0..60 {
             let is_clogged = dice.roll(4) == 0;
             if is_clogged {
-                // Not in the middle of what the worker writes.
+                // Not in the middle of a message that the worker writes.
                 shared.with(|_| dealer.clog());
             }
             for _ in 0..=dice.roll(6) {

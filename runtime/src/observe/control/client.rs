@@ -1,4 +1,4 @@
-//! The commands' side of the control socket. Waits, but never for ever unless asked to.
+//! The commands' side of the control socket. It waits, but never forever unless it is asked to.
 
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -15,11 +15,11 @@ use super::{Failed, Request};
 /// The longest answer in bytes: a status of 10,000 workers is about 3 MB.
 const MAX_ANSWER: u64 = 64 * 1024 * 1024;
 
-/// The control socket to use: `path` if there is one, else that of the only primary that runs
-/// under this user.
+/// The control socket to use: `path` if one is given, else that of the only primary that runs under
+/// this user.
 ///
 /// # Errors
-/// One line that says that no primary is running, or which ones are.
+/// One line that says that no primary is running, or lists those that are.
 pub fn find(path: Option<&Path>) -> Result<PathBuf, String> {
     match path {
         Some(path) => Ok(path.to_owned()),
@@ -28,7 +28,7 @@ pub fn find(path: Option<&Path>) -> Result<PathBuf, String> {
 }
 
 pub(super) fn find_in(directories: &[Directory]) -> Result<PathBuf, String> {
-    // Anybody who can write to a directory can put a socket there that a primary never made.
+    // Anybody with write access to a directory can put a socket there that no primary made.
     let (trusted, refused): (Vec<_>, Vec<_>) = directories
         .iter()
         .map(|it| (it, it.look()))
@@ -57,7 +57,7 @@ fn list(paths: &[PathBuf]) -> String {
     quoted.join(", ")
 }
 
-/// Only one's own are looked at.
+/// Only this user's sockets count.
 fn is_ours(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     name.starts_with("roundel-")
@@ -96,22 +96,23 @@ impl Connection {
         Ok(Connection { path: path.to_owned(), stream })
     }
 
-    /// The primary's process; `None` where it cannot be seen from here.
+    /// The primary's process id; `None` if it is not visible from here.
     pub fn pid(&self) -> Option<i32> {
         path::peer(&self.stream).ok().map(|peer| peer.pid()).filter(|pid| *pid > 0)
     }
 
-    /// Asks, and waits up to `patience` for the answer: one JSON object, without its line break.
+    /// Sends a request, and waits up to `patience` for the answer: one JSON object, without its
+    /// line break.
     ///
     /// # Errors
-    /// One line that says why there is no answer, or what the primary objects to.
+    /// One line that says why there is no answer, or why the primary refused.
     pub fn ask(&mut self, request: &Request, patience: Duration) -> Result<String, String> {
         let deadline = Instant::now() + patience;
         let mut line = serde_json::to_vec(request).map_err(|error| error.to_string())?;
         line.push(b'\n');
         let sent = self.stream.set_write_timeout(Some(patience));
         let sent = sent.and_then(|()| self.stream.write_all(&line));
-        // A primary that turned us away has closed, but its reason may be there to be read.
+        // A primary that turned this client away has closed, but its reason may still be readable.
         let answer = self.read_line(deadline);
         let line = match (answer, sent) {
             (Ok(line), _) => line,
@@ -123,7 +124,7 @@ impl Connection {
         }
     }
 
-    /// Waits for the end of file, up to `patience`; true once it came.
+    /// Waits up to `patience` for the end of file; true once it came.
     pub fn wait_for_end(&mut self, patience: Duration) -> bool {
         let deadline = Instant::now() + patience;
         let mut chunk = [0; 512];
@@ -158,7 +159,7 @@ impl Connection {
         }
     }
 
-    /// One read, within what is left until the deadline.
+    /// Reads once, within the time left until the deadline.
     fn read_some(&mut self, chunk: &mut [u8], deadline: Instant) -> io::Result<usize> {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -186,7 +187,7 @@ impl Connection {
     }
 }
 
-/// A read timeout is either of the two (socket(7), `SO_RCVTIMEO`).
+/// An expired read timeout gives either of the two (socket(7), `SO_RCVTIMEO`).
 fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock)
 }

@@ -1,4 +1,4 @@
-//! One client's connection, seen from the primary. Never waits.
+//! One client's connection, as the primary sees it. Nothing here waits.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
@@ -13,9 +13,10 @@ use super::{Failed, Request};
 
 /// The longest request in bytes, its line break included.
 pub(super) const MAX_REQUEST: usize = 64 * 1024;
-/// How long a begun request may take to arrive, and an answer to make any way.
+/// How long a request may take to arrive once it has begun, and how long an answer may make no
+/// progress.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long a client may ask for nothing.
+/// How long a client may stay without a request.
 pub(super) const IDLE: Duration = Duration::from_secs(60);
 /// Bytes read at once.
 const CHUNK: usize = 4 * 1024;
@@ -24,32 +25,32 @@ const CHUNK: usize = 4 * 1024;
 pub(super) struct Conversation {
     fd: Arc<OwnedFd>,
     input: Vec<u8>,
-    /// How much of the input is known to have no line break.
+    /// How many bytes of the input are known to have no line break.
     scanned: usize,
     output: Vec<u8>,
     sent: usize,
-    /// A request was given out, and its answer has not come.
+    /// A request was passed on, and its answer has not come.
     is_asking: bool,
-    /// Nothing more will come from the client.
+    /// The client sends nothing more.
     has_ended: bool,
-    /// Nothing more is to be read: it is over when the output is sent.
+    /// Nothing more is read: the conversation is over when the output is sent.
     is_closing: bool,
-    /// It was told that the primary stops, and waits for the end of file.
+    /// The client was told that the primary stops, and waits for the end of file.
     awaits_end: bool,
-    /// When what has begun must be over: a request that comes, an answer that goes.
+    /// When the current request must be complete, or the current answer make progress.
     deadline: Option<Time>,
-    /// When the next request must have begun.
+    /// By when the next request must have begun.
     idle_until: Time,
 }
 
-/// The order in which clients are let go when a place is needed.
+/// The order in which clients are evicted when room is needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Worth {
-    /// It asks for nothing; the first is who does so longest.
+    /// It has no request; the client without a request for longest goes first.
     Idle(Time),
-    /// A request or an answer is under way.
+    /// A request or an answer is in progress.
     Busy,
-    /// It takes the end of file for the end of the primary.
+    /// It takes the end of file as the end of the primary.
     AwaitsEnd,
 }
 
@@ -94,18 +95,18 @@ impl Conversation {
         }
     }
 
-    /// Bytes of answers that wait to be sent.
+    /// Bytes of answers not yet sent.
     pub(super) fn unsent(&self) -> usize {
         self.output.len() - self.sent
     }
 
-    /// While an answer waits to be sent nothing is read, so what is kept for a client is bounded
-    /// by one request and one answer.
+    /// While an answer waits to be sent, nothing is read: so at most one request and one answer are
+    /// stored for a client.
     pub(super) fn wants_write(&self) -> bool {
         self.sent < self.output.len()
     }
 
-    /// Sends what waits, then reads on, up to the next request.
+    /// Sends what waits, then reads up to the next request.
     pub(super) fn advance(&mut self, now: Time) -> Step {
         match self.flush(now) {
             Step::Wait if !self.wants_write() && !self.is_asking => {}
@@ -145,7 +146,7 @@ impl Conversation {
         }
     }
 
-    /// Answers the request that was given out.
+    /// Answers the request that was passed on.
     pub(super) fn answer(&mut self, answer: &impl Serialize, now: Time) -> Step {
         self.is_asking = false;
         self.idle_until = now + IDLE;
@@ -155,13 +156,13 @@ impl Conversation {
         self.flush(now)
     }
 
-    /// Says what was wrong, and ends the conversation.
+    /// Sends the client an error, and ends the conversation.
     pub(super) fn fail(&mut self, why: &str, now: Time) -> Step {
         self.is_closing = true;
         self.answer(&Failed::because(why), now)
     }
 
-    /// The deadline has passed: tells the client if that can be done now.
+    /// Tells the client that its deadline has passed, if that can be sent now.
     pub(super) fn expire(&mut self, now: Time) {
         if !self.wants_write() {
             let is_begun = self.deadline.is_some();
@@ -220,7 +221,7 @@ impl Conversation {
     }
 }
 
-/// Only an object is one: serde would also take `["status"]`.
+/// A request must be an object: serde would also accept `["status"]`.
 fn parse(line: &[u8]) -> Result<Request, String> {
     if line.trim_ascii_start().first() != Some(&b'{') {
         return Err("it is no JSON object".into());

@@ -1,8 +1,9 @@
 //! The control socket: how `status`, `stop` and other commands reach a running primary.
 //!
 //! A client sends one JSON object a line, such as `{"command":"status"}`, and gets one JSON object
-//! a line back; then it may send the next one. Only the primary's own user and root are served.
-//! What cannot be read is answered with `{"ok":false,"error":"..."}` and the connection is closed.
+//! a line back; then it may send the next one. Only the primary's own user and root are served. A
+//! line that can't be read is answered with `{"ok":false,"error":"..."}`, and the connection is
+//! closed.
 
 mod client;
 mod conversation;
@@ -18,33 +19,34 @@ pub use client::{Connection, find};
 pub use path::ControlError;
 pub use server::{ClientId, ControlServer};
 
-/// Where a primary's control socket is to be.
+/// Where a primary makes its control socket.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Where {
-    /// At the default place. If that can't be had, the primary goes on without one.
+    /// At the default place. If that fails, the primary goes on without a control socket.
     #[default]
     Default,
-    /// At this path. If that can't be had, the primary does not start.
+    /// At this path. If that fails, the primary does not start.
     Path(std::path::PathBuf),
     /// Nowhere.
     Off,
 }
 
-/// What a client may ask. The fields of a variant are its arguments.
+/// A client's request. The fields of a variant are its arguments.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Request {
     /// The state of the primary: answered with a [`Status`](crate::observe::status::Status).
     Status,
-    /// Drain and end. Answered with [`Stopping`] at once; the end of file says that it has ended.
+    /// Drain and end. Answered with [`Stopping`] at once; the end of file means that the primary
+    /// has ended.
     Stop,
 }
 
 /// The answer to [`Request::Stop`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stopping {
-    /// True: it was understood.
+    /// True: the request was understood.
     pub ok: bool,
     /// True: the shutdown has begun.
     pub stopping: bool,
@@ -55,17 +57,17 @@ impl Stopping {
     pub const YES: Stopping = Stopping { ok: true, stopping: true };
 }
 
-/// The answer to what could not be understood or done.
+/// The answer to a request that was not understood or could not be carried out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failed {
     /// False.
     pub ok: bool,
-    /// Why, in words.
+    /// Why, as text.
     pub error: String,
 }
 
 impl Failed {
-    /// For this reason.
+    /// A failure with this reason.
     pub fn because(error: impl Into<String>) -> Self {
         Failed { ok: false, error: error.into() }
     }

@@ -1,4 +1,4 @@
-//! Where the control socket is, and who may have that place.
+//! Where the control socket is, and when a primary may take that path.
 
 use std::fmt;
 use std::fs::{self, DirBuilder};
@@ -15,19 +15,19 @@ use nix::unistd::geteuid;
 
 use crate::unix::unix_path::{self, BoundPath, NotTaken, Wish};
 
-/// Connections that wait to be accepted.
+/// How many connections may wait to be accepted.
 const BACKLOG: i32 = 128;
 
-/// Why there is no control socket.
+/// Why the control socket could not be made.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ControlError {
-    /// Somebody listens at this path.
+    /// Another process listens at this path.
     InUse {
         /// The path.
         path: PathBuf,
     },
-    /// Something that is no socket is at this path; it is left alone.
+    /// The file at this path is not a socket; it is left alone.
     NotASocket {
         /// The path.
         path: PathBuf,
@@ -39,7 +39,7 @@ pub enum ControlError {
         /// Why.
         error: io::Error,
     },
-    /// There is no directory in which the default place could be; in words, why.
+    /// The default place has no usable directory; why, as text.
     NoDirectory(String),
 }
 
@@ -73,7 +73,7 @@ impl std::error::Error for ControlError {
     }
 }
 
-/// A path that holds our socket, until it is dropped. Drop it before the socket.
+/// The path of this primary's socket, until it is dropped. Drop it before the socket.
 #[derive(Debug)]
 pub(super) struct Place(BoundPath);
 
@@ -84,18 +84,19 @@ impl Place {
 }
 
 impl Drop for Place {
-    /// A path that somebody else has taken since is theirs.
+    /// Removes the path, unless another process has taken it since.
     fn drop(&mut self) {
         self.0.unlink();
     }
 }
 
-/// A directory where control sockets are by default.
+/// A directory in which control sockets are by default.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Directory {
-    /// The user's own already, as `$XDG_RUNTIME_DIR` is.
+    /// A directory that is the user's own already, such as `$XDG_RUNTIME_DIR`.
     Given(PathBuf),
-    /// One that the first primary of this user makes, in a directory that may be everybody's.
+    /// A directory that the first primary of this user makes; its parent may be shared by all
+    /// users.
     Ours(PathBuf),
 }
 
@@ -105,14 +106,15 @@ impl Directory {
         path
     }
 
-    /// Whether only this user can put anything there; a directory that can't be trusted is as none.
+    /// Checks that only this user can put anything there; a directory that can't be trusted is not
+    /// used.
     ///
     /// # Errors
-    /// In words, why it is not to be used.
+    /// Why the directory is not used, as text.
     pub(super) fn look(&self) -> Result<(), String> {
         let path = self.path();
         let found = fs::symlink_metadata(path).map_err(|error| format!("{path:?}: {error}"))?;
-        // What others may read is bad enough where the directory is for this alone.
+        // A directory that is only for control sockets must not even be readable by others.
         let (open, words) = match self {
             Directory::Given(_) => (0o022, "others may write to it"),
             Directory::Ours(_) => (0o077, "it is open to others"),
@@ -127,7 +129,7 @@ impl Directory {
         }
     }
 
-    /// Makes it, where that is ours to do.
+    /// Makes the directory, if it is one that a primary makes.
     fn make(&self) -> io::Result<()> {
         match self {
             Directory::Given(_) => Ok(()),
@@ -145,7 +147,7 @@ pub(super) fn directories() -> Vec<Directory> {
         let path = std::env::var_os(name).map(PathBuf::from);
         path.filter(|path| path.is_absolute())
     };
-    // A relative one would be another place for each who looks.
+    // A relative path would mean another place for each process.
     let temporary = absolute("TMPDIR").unwrap_or_else(|| "/tmp".into());
     let ours = temporary.join(format!("roundel-{}", geteuid()));
     absolute("XDG_RUNTIME_DIR")
@@ -155,8 +157,8 @@ pub(super) fn directories() -> Vec<Directory> {
         .collect()
 }
 
-/// Those where a primary of this user may be that was started in another environment than this
-/// one, such as by a service manager.
+/// The directories in which a primary of this user may be that was started in another environment,
+/// for example by a service manager.
 pub(super) fn all_directories() -> Vec<Directory> {
     let mut directories = directories();
     let uid = geteuid();
@@ -172,8 +174,8 @@ pub(super) fn all_directories() -> Vec<Directory> {
     directories
 }
 
-/// Listens at the default place: in the first of the directories where that is possible, as an
-/// environment that came with another user's `XDG_RUNTIME_DIR` must not keep the primary down.
+/// Listens at the default place, in the first usable directory. An environment that still names
+/// another user's `XDG_RUNTIME_DIR` must not keep the primary from starting.
 pub(super) fn claim_default(directories: &[Directory]) -> Result<(OwnedFd, Place), ControlError> {
     let name = format!("roundel-{}.sock", std::process::id());
     let mut outcome = Err(ControlError::NoDirectory("no directory for it is known".into()));
@@ -191,7 +193,7 @@ pub(super) fn claim_default(directories: &[Directory]) -> Result<(OwnedFd, Place
     outcome
 }
 
-/// Listens at a path. A socket that nobody has any more is replaced.
+/// Listens at a path. A socket at which no process listens any more is replaced.
 pub(super) fn claim(path: &Path) -> Result<(OwnedFd, Place), ControlError> {
     let backlog = Backlog::new(BACKLOG).map_err(|error| ControlError::io(path, error))?;
     let mode = Some(Mode::S_IRUSR | Mode::S_IWUSR);
@@ -209,7 +211,7 @@ pub(super) fn dial(path: &Path) -> Result<UnixStream, Errno> {
     Ok(UnixStream::from(unix_path::dial(path, SockType::Stream)?))
 }
 
-/// The user behind the other end of a stream, as of its connect or listen (unix(7)).
+/// The user and process at the other end of a stream, as of its connect or listen (unix(7)).
 pub(super) fn peer(stream: &impl AsFd) -> Result<nix::sys::socket::UnixCredentials, Errno> {
     nix::sys::socket::getsockopt(stream, nix::sys::socket::sockopt::PeerCredentials)
 }

@@ -1,4 +1,4 @@
-//! The primary's side of the control socket. Never waits: an event loop drives it.
+//! The primary's side of the control socket. Nothing here waits: an event loop drives it.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -16,13 +16,13 @@ use super::path::{self, ControlError, Place};
 use super::{Failed, Request};
 use crate::unix::sys;
 
-/// Clients at the same time.
+/// How many clients may be connected at the same time.
 pub(super) const MAX_CLIENTS: usize = 64;
 
 /// Bytes of answers that may wait for all clients together.
 pub(super) const MAX_UNSENT: usize = 32 * 1024 * 1024;
 
-/// A client of the control socket, one connection of it. Not used again soon.
+/// One client connection of the control socket. A number is not used again soon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClientId(pub u32);
 
@@ -30,20 +30,21 @@ pub struct ClientId(pub u32);
 ///
 /// An event loop watches [`fd`](ControlServer::fd) for connections, and each client's
 /// [`client_fd`](ControlServer::client_fd): for readiness to write while
-/// [`wants_write`](ControlServer::wants_write) says so, for readiness to read otherwise. Any
-/// method that is given a client may find that it is gone; `wants_write` then says `None`.
+/// [`wants_write`](ControlServer::wants_write) returns true, for readiness to read otherwise. A
+/// client may be gone in any call that takes its id; `wants_write` then returns `None`.
 ///
-/// When the server is dropped its path is removed, if it is still this server's. Clients see the
-/// end of file once all holders of their descriptors have let go.
+/// When the server is dropped, its path is removed if it is still this server's. Clients see the
+/// end of file once every holder of their descriptors has closed them.
 #[derive(Debug)]
 pub struct ControlServer {
-    // Before the socket: while that is open, nobody else takes its path.
+    // Field order: the place is dropped before the socket. While the socket is open, no other
+    // primary takes the path.
     place: Place,
     listener: Arc<OwnedFd>,
     clients: BTreeMap<ClientId, Conversation>,
-    /// Had to make room, and nobody was told of it yet.
+    /// Clients evicted to make room, and not yet reported.
     evicted: Vec<ClientId>,
-    /// As many as there may be.
+    /// The limit on clients.
     max_clients: usize,
     last: u32,
 }
@@ -51,11 +52,12 @@ pub struct ControlServer {
 impl ControlServer {
     /// Listens at `path`, or at the default place: `roundel-PID.sock` in `$XDG_RUNTIME_DIR`, if
     /// that is this user's, or in `roundel-UID` in the temporary directory, which is made with mode
-    /// 0700. The socket has mode 0600 from its birth. A socket at that path that nobody has any
-    /// more is replaced.
+    /// 0700. The socket has mode 0600 from its creation. If no process listens any more at a socket
+    ///       at that path, it is replaced.
     ///
     /// # Errors
-    /// [`ControlError`] if somebody listens there, if it is not a socket, or if a call fails.
+    /// [`ControlError`] if another process listens there, if it is not a socket, or if a call
+    /// fails.
     pub fn bind(path: Option<&Path>) -> Result<Self, ControlError> {
         let (listener, place) = match path {
             Some(path) => path::claim(path)?,
@@ -66,44 +68,44 @@ impl ControlServer {
         Ok(ControlServer { place, listener, clients, evicted, max_clients, last: 0 })
     }
 
-    /// Has fewer clients at the same time: descriptors are kept free for so many.
+    /// Lowers the limit on clients to the number of descriptors kept free for them.
     #[cfg(feature = "primary")]
     pub(crate) fn limit_clients(&mut self, count: usize) {
         self.max_clients = count.min(MAX_CLIENTS);
     }
 
-    /// Where it listens.
+    /// The path of the socket.
     pub fn path(&self) -> &Path {
         self.place.path()
     }
 
-    /// What becomes readable when a client connects.
+    /// The descriptor that becomes readable when a client connects.
     pub fn fd(&self) -> &Arc<OwnedFd> {
         &self.listener
     }
 
-    /// What becomes readable or writable when [`on_ready`](ControlServer::on_ready) is to be
-    /// called.
+    /// The descriptor that becomes readable or writable when [`on_ready`](ControlServer::on_ready)
+    /// must be called.
     pub fn client_fd(&self, client: ClientId) -> Option<&Arc<OwnedFd>> {
         self.clients.get(&client).map(Conversation::fd)
     }
 
-    /// Whether an answer waits for readiness to write; `None` if the client is gone.
+    /// True while an answer waits for readiness to write; `None` if the client is gone.
     pub fn wants_write(&self, client: ClientId) -> Option<bool> {
         self.clients.get(&client).map(Conversation::wants_write)
     }
 
-    /// When [`expire`](ControlServer::expire) is to be called next.
+    /// When [`expire`](ControlServer::expire) must be called next.
     pub fn deadline(&self) -> Option<Time> {
         self.clients.values().filter_map(Conversation::deadline).min()
     }
 
-    /// Accepts one connection. `None` says that another user was turned away. One client too many
-    /// takes the place of the one that has asked for nothing for longest: see
+    /// Accepts one connection. `None` means that another user was turned away. If the limit on
+    /// clients is reached, the client without a request for longest is evicted: see
     /// [`take_evicted`](ControlServer::take_evicted).
     ///
     /// # Errors
-    /// [`WouldBlock`](io::ErrorKind::WouldBlock) when nobody waits. Others, such as EMFILE
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) if no connection waits. Others, such as EMFILE
     /// (accept(2)), leave the connection waiting: try again later.
     pub fn accept(&mut self, now: Time) -> io::Result<Option<ClientId>> {
         let stream = loop {
@@ -128,7 +130,7 @@ impl ControlServer {
         Ok(Some(client))
     }
 
-    /// The clients that had to make room for others since the last call; they are closed.
+    /// The clients evicted to make room since the last call; they are closed.
     pub fn take_evicted(&mut self) -> Vec<ClientId> {
         std::mem::take(&mut self.evicted)
     }
@@ -141,9 +143,9 @@ impl ControlServer {
         self.evicted.push(id);
     }
 
-    /// Goes on with a client that has become ready, or that was answered: sends what waits, and
-    /// reads. Call it until it returns `None`; [`reply`](ControlServer::reply) to each request
-    /// before the next call.
+    /// Continues with a client that has become ready or was answered: sends what waits, and reads.
+    /// Call it until it returns `None`; [`reply`](ControlServer::reply) to each request before the
+    /// next call.
     pub fn on_ready(&mut self, client: ClientId, now: Time) -> Option<Request> {
         match self.clients.get_mut(&client)?.advance(now) {
             Step::Request(request) => return Some(request),
@@ -153,8 +155,8 @@ impl ControlServer {
         None
     }
 
-    /// Answers a request with one line of JSON. Where too much waits for clients that do not read,
-    /// those make room that have not read for longest.
+    /// Answers a request with one line of JSON. If too many bytes wait for clients that do not
+    /// read, those that have not read for longest are evicted.
     pub fn reply(&mut self, client: ClientId, answer: &impl Serialize, now: Time) {
         let Some(conversation) = self.clients.get_mut(&client) else { return };
         if let Step::Over = conversation.answer(answer, now) {
@@ -168,15 +170,16 @@ impl ControlServer {
         }
     }
 
-    /// Closes a connection: the client sees the end of file at once, whoever holds the descriptor.
+    /// Closes a connection: the client sees the end of file at once, even if others hold the
+    /// descriptor.
     pub fn close(&mut self, client: ClientId) {
         if let Some(conversation) = self.clients.remove(&client) {
-            // It fails only where the other end is gone already.
+            // It fails only if the other end is gone already.
             let _ = shutdown(conversation.fd().as_raw_fd(), Shutdown::Both);
         }
     }
 
-    /// Closes the clients that took too long, and names them.
+    /// Closes the clients that took too long, and returns them.
     pub fn expire(&mut self, now: Time) -> Vec<ClientId> {
         let is_late = |client: &Conversation| client.deadline().is_some_and(|at| at <= now);
         let late = self.clients.iter().filter(|(_, client)| is_late(client));
@@ -200,12 +203,12 @@ impl ControlServer {
     }
 }
 
-/// The mode of the socket says the same, but a path may be opened up by whoever owns it.
+/// The mode of the socket allows the same users, but the owner of a path can open it to others.
 fn may_command(peer: Uid, own: Uid) -> bool {
     peer == own || peer.is_root()
 }
 
-/// Tells a client why it is closed, if that can be done without waiting.
+/// Tells a client why its connection is closed, if that can be sent without waiting.
 fn turn_away(stream: &OwnedFd) {
     let Ok(mut line) = serde_json::to_vec(&Failed::because("too many clients")) else { return };
     line.push(b'\n');

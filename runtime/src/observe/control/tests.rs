@@ -1,4 +1,4 @@
-//! What the tests of the control socket share.
+//! Shared by the tests of the control socket.
 
 mod client;
 mod path;
@@ -23,10 +23,10 @@ use super::path::{Directory, claim, claim_default};
 use super::server::{MAX_CLIENTS, MAX_UNSENT};
 use super::*;
 
-/// What a test waits for at most.
+/// The longest wait of a test.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// A directory of one test.
+/// The directory of one test.
 struct Dir(PathBuf);
 
 impl Dir {
@@ -53,7 +53,7 @@ impl Drop for Dir {
     }
 }
 
-/// A server, and the event loop that a primary has around it.
+/// A server with the event loop that a primary has around it.
 struct Primary {
     server: ControlServer,
     now: Time,
@@ -67,7 +67,7 @@ impl Primary {
         Primary { server, now: Time::from_millis(5), _dir: dir }
     }
 
-    /// A client, and what the primary calls it.
+    /// A client, and its id at the primary.
     fn connect(&mut self) -> (UnixStream, ClientId) {
         let stream = self.dial();
         let id = self.server.accept(self.now).unwrap().unwrap();
@@ -98,14 +98,14 @@ impl Primary {
     }
 }
 
-/// As closing, but at once: a process that another test forks off has a copy of every descriptor
+/// Like closing, but at once: a process that another test forks has a copy of every descriptor
 /// until it execs.
 fn hang_up(socket: &impl AsRawFd) {
     let both = nix::sys::socket::Shutdown::Both;
     nix::sys::socket::shutdown(socket.as_raw_fd(), both).unwrap();
 }
 
-/// What there is until the end of file.
+/// Reads everything until the end of file.
 fn read_all(stream: &mut UnixStream) -> String {
     let mut text = Vec::new();
     let mut chunk = [0; 4096];
@@ -113,7 +113,7 @@ fn read_all(stream: &mut UnixStream) -> String {
         match stream.read(&mut chunk) {
             Ok(0) => break,
             Ok(count) => text.extend_from_slice(&chunk[..count]),
-            // The server closed with bytes of ours unread; what it wrote came before.
+            // The server closed with unread bytes of ours; what it wrote came before.
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => break,
             Err(error) => panic!("{error}"),
         }
@@ -121,7 +121,7 @@ fn read_all(stream: &mut UnixStream) -> String {
     String::from_utf8(text).unwrap()
 }
 
-/// Until a line break.
+/// Reads up to a line break.
 fn read_line(stream: &mut UnixStream) -> String {
     let mut line = Vec::new();
     let mut byte = [0];

@@ -12,7 +12,7 @@ use super::*;
 
 const LONG: Duration = Duration::from_secs(20);
 
-/// A path in a directory of its own, which goes with it.
+/// A path in a directory of its own, which is removed with it.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -37,7 +37,7 @@ fn open_log(path: &Path) -> EventLog {
     EventLog::open(&Target::Path(path.to_owned()), Time::ZERO, Console::silent()).unwrap()
 }
 
-/// A FIFO and its reading end, which must be there before a log opens the other one.
+/// A FIFO and its reading end, which must be open before a log opens the writing end.
 fn fifo(scratch: &Scratch) -> (PathBuf, File) {
     let path = scratch.at("fifo");
     mkfifo(&path, Mode::S_IRWXU).unwrap();
@@ -46,9 +46,8 @@ fn fifo(scratch: &Scratch) -> (PathBuf, File) {
     (path, reader)
 }
 
-/// Blocks the writer for as long as nobody reads: it is given a line longer than a pipe and a
-/// batch, and is in the midst of it when this returns. From then on the queue takes exactly
-/// `CAPACITY`.
+/// Blocks the writer until somebody reads: it is given a line longer than a pipe and a batch, and
+/// is in the middle of it when this returns. From then on the queue takes exactly `CAPACITY`.
 fn block_writer(log: &mut EventLog, reader: &File) {
     log.write(&format!("\"{}\"", "x".repeat(4 << 20)));
     let mut fds = [PollFd::new(reader.as_fd(), PollFlags::POLLIN)];
@@ -63,7 +62,7 @@ fn dropped_in(line: &str) -> Option<u64> {
     value.get("count").filter(|_| is_note)?.as_u64()
 }
 
-/// Reads to the end of file, waiting for it.
+/// Reads to the end of file, and waits for it.
 fn lines_of(reader: File) -> Vec<String> {
     let mut flags =
         OFlag::from_bits_retain(nix::fcntl::fcntl(&reader, nix::fcntl::FcntlArg::F_GETFL).unwrap());
@@ -132,7 +131,7 @@ fn a_rotation_finds_its_place_in_a_full_queue() {
     }
     log.reopen();
     fs::remove_file(&path).unwrap();
-    // It ends when the writer lets the FIFO go, which is when it opens the file.
+    // The FIFO ends when the writer closes it, which is when it opens the file.
     let lines = lines_of(reader);
     assert_eq!(lines.len(), 1 + CAPACITY / 8);
     log.write("\"last\"");
@@ -178,7 +177,7 @@ fn after_a_failed_write_nothing_is_tried_before_the_file_is_opened_anew() {
     };
     let progress = Progress::default();
     writer.put(b"1\n2\n", &progress);
-    // There is place again, but half a line may be what was written last.
+    // There is room again, but the output may end in half a line.
     writer.output = open_file(&path).unwrap();
     writer.put(b"3\n", &progress);
     writer.dropped(4, &progress);
@@ -198,7 +197,7 @@ fn half_a_line_is_ended_before_the_next_one() {
     log.write("2");
     log.finish(LONG);
     assert_eq!(text(), "whole\nha\n1\n2\n");
-    // Whole lines are left as they are, and so is a file in which nothing is.
+    // Whole lines are left as they are, and so is an empty file.
     for whole in ["1\n", ""] {
         fs::write(&path, whole).unwrap();
         let mut log = open_log(&path);
@@ -239,7 +238,7 @@ fn the_last_byte_is_the_one_before_the_next() {
     assert_eq!(last_byte(&over), None);
     std::io::Write::write_all(&mut over, b"x").unwrap();
     assert_eq!(last_byte(&over), Some(b'x'));
-    // It is that file's, whatever has its name.
+    // The byte is from that file, even if another file now has its name.
     fs::rename(&path, scratch.at("log.1")).unwrap();
     fs::write(&path, "\n").unwrap();
     assert_eq!(last_byte(&append), Some(b'b'));
@@ -259,7 +258,7 @@ fn files_that_it_makes_are_for_the_user_alone() {
     log.write("1");
     log.finish(LONG);
     assert_eq!(mode(), 0o600);
-    // What the operator has made is theirs to open up.
+    // A mode that the operator has given to the file is kept.
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
     open_log(&path).finish(LONG);
     assert_eq!(mode(), 0o644);

@@ -6,7 +6,7 @@ use super::*;
 
 const LONG: Duration = Duration::from_secs(20);
 
-/// Writes to a pipe, and says how much was dropped as a line of its own.
+/// Writes to a pipe, and reports how much was dropped as a line of its own.
 struct Pipe(OwnedFd);
 
 impl Sink for Pipe {
@@ -28,7 +28,7 @@ fn on_a_pipe(capacity: usize) -> (Lines, File) {
     (Lines::start("test", capacity, Pipe(writer)).unwrap(), reader.into())
 }
 
-/// A writer that is in the midst of a line that nobody reads, and whose queue is empty.
+/// A writer in the middle of a line that nobody reads, with an empty queue.
 fn stalled(capacity: usize) -> (Lines, File) {
     let (lines, reader) = on_a_pipe(capacity);
     lines.push(&[&"x".repeat(capacity - 1), "\n"]);
@@ -47,7 +47,7 @@ fn a_gap_is_in_one_place_and_told_there() {
     let (lines, reader) = stalled(capacity);
     let long = "y".repeat(capacity - 10);
     lines.push(&[&long, "\n"]);
-    // It finds no place; the next one would, and must not come before it.
+    // It does not fit; the next line would, but must not come before it.
     lines.push(&["0123456789\n", "two\n"]);
     lines.push(&["small\n"]);
     assert!(!lines.flush(Duration::from_millis(30), LONG));
@@ -66,7 +66,7 @@ fn the_end_is_waited_for_as_long_as_something_is_read() {
         let mut chunk = vec![0; 64 * 1024];
         let mut count = 0;
         loop {
-            // Slower than the patience of the other side in all, and faster at each step.
+            // In total slower than the other side's patience, but faster at each step.
             thread::sleep(Duration::from_millis(20));
             match reader.read(&mut chunk).unwrap() {
                 0 => return count,
@@ -101,7 +101,7 @@ fn it_is_opened_anew_between_lines_also_where_the_queue_is_full() {
     assert_eq!(reading.join().unwrap(), [&long, "reopened", "dropped 1"]);
 }
 
-/// Nothing else is queued then: neither lines nor a writer at work show that something is due.
+/// Nothing else is queued then: neither lines nor a busy writer show that something is due.
 #[test]
 fn the_end_comes_after_an_opening() {
     let (lines, mut reader) = on_a_pipe(16);
@@ -140,7 +140,7 @@ fn a_pipe_that_another_made_non_blocking_is_waited_for() {
     assert_eq!((writing.join().unwrap(), read), (sent, sent as u64));
 }
 
-/// Two that write to one non-blocking pipe: no line of either has one of the other in it.
+/// Two writers on one non-blocking pipe: no line of one has a line of the other in it.
 #[test]
 fn lines_stay_whole_beside_those_of_others() {
     let (reader, writer) = nix::unistd::pipe().unwrap();

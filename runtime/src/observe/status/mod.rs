@@ -1,4 +1,4 @@
-//! What `status` shows.
+//! The status of a primary, which the command `status` shows.
 
 mod table;
 
@@ -14,7 +14,7 @@ pub struct Status {
     pub primary: PrimaryRow,
     /// The listeners, in the order of their ids.
     pub listeners: Vec<ListenerRow>,
-    /// The workers that live, in the order of their ids.
+    /// The live workers, in the order of their ids.
     pub workers: Vec<WorkerRow>,
 }
 
@@ -22,7 +22,7 @@ pub struct Status {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct PrimaryRow {
-    /// Its process.
+    /// Its process id.
     pub pid: u32,
     /// Whole seconds since its start.
     pub uptime_s: u64,
@@ -30,23 +30,23 @@ pub struct PrimaryRow {
     pub pending: u64,
     /// Connections in flight, over all workers.
     pub in_flight: u64,
-    /// Connections that a worker accepted, since the start.
+    /// Connections that workers have accepted, since the start.
     pub accepted_total: u64,
     /// Connections that went back to their queue because their worker died.
     pub redispatched_total: u64,
-    /// Times that a worker declined.
+    /// How often a worker declined a connection.
     pub declined_total: u64,
     /// Connections closed without having been served.
     pub refused_total: u64,
     /// Connections of which it is unknown whether a worker had them when it died.
     pub unknown_total: u64,
-    /// Times that a connection waited although a worker was idle: a fault of the primary.
+    /// How often a connection waited although a worker was idle: a fault of the primary.
     pub stalled_total: u64,
-    /// Messages of programs that were too large or odd, and passed over.
+    /// Messages of programs that were skipped because they were too large or malformed.
     pub messages_skipped_total: u64,
     /// Descriptors that the primary has open.
     pub open_fds: u64,
-    /// Memory of the primary that is resident, in KiB.
+    /// Resident memory of the primary, in KiB.
     pub rss_kb: u64,
 }
 
@@ -60,7 +60,7 @@ pub struct ListenerRow {
     pub policy: String,
     /// Connections pending.
     pub pending: u64,
-    /// Whether the primary accepts from it now.
+    /// Whether the primary accepts from it at the moment.
     pub accepting: bool,
 }
 
@@ -72,19 +72,19 @@ pub struct WorkerRow {
     pub id: u64,
     /// Its slot, counted from 0.
     pub slot: u32,
-    /// Its process, once that runs.
+    /// Its process id, once the process runs.
     pub pid: Option<i32>,
     /// Its generation.
     pub generation: u32,
-    /// Its place in life.
+    /// Its stage of life.
     pub state: String,
-    /// What it speaks, once it has spoken.
+    /// The codec it speaks, once it has sent something.
     pub codec: Option<String>,
     /// Connections in flight.
     pub in_flight: u64,
     /// Connections that it accepted.
     pub accepted: u64,
-    /// Times that it declined.
+    /// How often it declined a connection.
     pub declined: u64,
     /// Workers started in its slot after the first one.
     pub restarts: u64,
@@ -98,7 +98,7 @@ pub struct WorkerRow {
 mod tests {
     use super::*;
 
-    /// The names are a contract with whoever reads the JSON.
+    /// The names are a contract with every program that reads the JSON.
     #[test]
     fn json_has_these_names_in_this_order() {
         let status = Status {

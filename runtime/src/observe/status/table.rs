@@ -1,4 +1,4 @@
-//! A status for people to read.
+//! A status as tables for people.
 
 use std::fmt;
 
@@ -47,7 +47,7 @@ impl fmt::Display for PrimaryRow {
             self.refused_total,
             self.unknown_total
         )?;
-        // It never happens, so nobody needs to read that it did not.
+        // A stall is a fault that should never happen, so a count of zero is left out.
         match self.stalled_total {
             0 => Ok(()),
             stalled => {
@@ -57,7 +57,7 @@ impl fmt::Display for PrimaryRow {
     }
 }
 
-/// A heading, and whether the column holds numbers, which end at the right.
+/// A heading, and whether the column holds numbers, which are aligned to the right.
 type Column = (&'static str, bool);
 
 const LISTENER_COLUMNS: [Column; 4] =
@@ -106,10 +106,10 @@ fn worker_cells(row: &WorkerRow) -> [String; 12] {
     ]
 }
 
-/// The widest that a cell gets of a text.
+/// The greatest width of a cell with text.
 const MAX_CELL: usize = 160;
 
-/// A path may hold anything, a line break or an escape sequence of the terminal too.
+/// A path may hold anything, even a line break or an escape sequence of the terminal.
 fn printable(text: &str) -> String {
     text::cut(text::printable(text), MAX_CELL)
 }

@@ -1,4 +1,4 @@
-//! What a turn reads of a channel.
+//! What the primary reads from a channel in a turn.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -7,10 +7,10 @@ use roundel_core::{DecodeError, FromWorker, Seq, ToWorker, Violation, wire};
 use super::*;
 use crate::unix::channel;
 
-/// Reads of a channel one byte at a time, however much is there, and counts them.
+/// Returns one byte for each read of a channel, however much is there, and counts the reads.
 struct ByteByByte<'a> {
     bytes: std::iter::Cycle<std::slice::Iter<'a, u8>>,
-    /// Each byte brings this many handles.
+    /// How many handles come with each byte.
     handles: usize,
     reads: u32,
 }
@@ -77,13 +77,13 @@ fn a_second_handle_on_a_line_ends_it() {
             panic!("{heard:?}")
         };
         assert_eq!(*what, Violation::Decode(DecodeError::TooManyHandles));
-        // From here on what comes is thrown away, and handles with it.
+        // From here on everything that comes is discarded, handles included.
         let (state, heard) = turn(&mut channel, &mut end);
         assert!(state == ReadState::More && heard.is_empty(), "{heard:?}");
     }
 }
 
-/// A node worker's channel that has said `online`.
+/// A Node worker's channel on which `online` has come.
 fn online() -> (WorkerChannel, OwnedFd, OwnedFd) {
     let (ours, theirs) = channel::pair().unwrap();
     let mut channel = new(None, &config());
@@ -112,7 +112,7 @@ fn the_handle_of_a_begun_line_is_closed_already() {
     drop(cargo);
     let (_, heard) = turn(&mut channel, &mut ours.as_fd());
     assert!(heard.is_empty(), "{heard:?}");
-    // Nobody holds it any more, but for a moment what another test forks off: so wait.
+    // Only a child that another test forks may still hold it for a moment, so wait.
     let mut fds = [nix::poll::PollFd::new(peer.as_fd(), nix::poll::PollFlags::POLLIN)];
     assert_eq!(nix::poll::poll(&mut fds, nix::poll::PollTimeout::from(10_000_u16)), Ok(1));
     channel::send(theirs.as_fd(), end, &[]).unwrap();
@@ -120,7 +120,7 @@ fn the_handle_of_a_begun_line_is_closed_already() {
     assert!(matches!(&heard[..], [ChannelEvent::User { json, handle: Some(_) }] if json == "1"));
 }
 
-/// What is to be sent to a worker is bounded in bytes too: it is not read while much waits.
+/// The bytes that wait for a worker are bounded too: it is not read while much waits.
 #[test]
 fn who_is_owed_much_is_not_read() {
     use std::io::Write;

@@ -9,21 +9,22 @@ use super::{Change, PrimaryDriver, Source};
 use crate::unix::reserve::Reserve;
 use crate::unix::socket::{self, Bound};
 
-/// How many connections a listener is emptied of before it is closed, however many more arrive.
+/// How many waiting connections are accepted from a listener before it is closed, however many more
+/// arrive.
 const MAX_EMPTIED: u32 = 65_536;
 
-/// A listener and what the primary does with it.
+/// A listener and the primary's state for it.
 #[derive(Debug)]
 pub(super) struct ListenSocket {
     bound: Bound,
     fd: Arc<OwnedFd>,
     state: ListenState,
-    /// Out of descriptors: not accepted from until the next retry.
+    /// Out of descriptors: nothing is accepted from it until the next retry.
     starved: bool,
-    /// That was told, and nothing could be accepted since.
+    /// That was reported, and no connection could be accepted since.
     starved_told: bool,
     watched: bool,
-    /// It was tried to accept since the queues were last looked at.
+    /// An accept was tried since the queues were last checked.
     visited: bool,
 }
 
@@ -31,9 +32,9 @@ pub(super) struct ListenSocket {
 enum ListenState {
     Paused,
     Accepting,
-    /// Being emptied, so many connections so far.
+    /// Being emptied; so many connections were accepted so far.
     Emptying(u32),
-    /// To be closed as it is, once the adapter has let go of it.
+    /// Will be closed without further accepts, once the adapter has dropped its copy.
     Closing,
 }
 
@@ -42,23 +43,24 @@ impl ListenSocket {
         self.fd.as_fd()
     }
 
-    /// Sets who may connect to a unix socket.
+    /// Sets which users may connect to a unix socket.
     pub(super) fn set_mode(&self, mode: u32) {
         self.bound.set_mode(mode);
     }
 
-    /// Whether connections that arrive are to be accepted, and can be.
+    /// Whether connections that arrive should be accepted, and can be.
     pub(super) fn is_accepting(&self) -> bool {
         self.state == ListenState::Accepting && !self.starved
     }
 
-    /// Whether it was tried to accept since this was last asked.
+    /// Whether an accept was tried since the last call.
     pub(super) fn take_visited(&mut self) -> bool {
         std::mem::take(&mut self.visited)
     }
 
-    /// Accepts one connection, if one waits. Without a descriptor for it the kernel says so even
-    /// where none waits. For what is left in a listener that is to be closed there is one to spare.
+    /// Accepts one connection, if one waits. Without a free descriptor the kernel reports an error
+    /// even if none waits. While a listener is emptied before its close, a spare descriptor is
+    /// lent.
     fn accept(&self, spare: &mut Reserve) -> Result<Option<OwnedFd>, i32> {
         let accepted = socket::accept(self.as_fd());
         match (accepted, self.state) {
@@ -71,7 +73,7 @@ impl ListenSocket {
 
 impl PrimaryDriver {
     pub(super) fn bind(&mut self, listener: ListenerId, key: &ListenKey, backlog: u32) {
-        // Workers may not have anything of others removed.
+        // A bind for a worker must not remove another process's socket file.
         let is_operators = self.core.config().listeners().contains(key);
         let bind = if is_operators { socket::bind } else { socket::bind_new };
         let result = match bind(key, backlog, &self.inherited) {
@@ -120,8 +122,8 @@ impl PrimaryDriver {
         }
     }
 
-    /// Watches a listener while it is accepted from and descriptors are to be had: else each
-    /// connection that arrives would wake the primary for nothing.
+    /// Watches a listener only while the primary accepts from it and descriptors are available:
+    /// otherwise each new connection would wake the primary for nothing.
     fn watch_door(&mut self, listener: ListenerId) {
         let Some(socket) = self.sockets.get_mut(&listener) else { return };
         let watched = socket.is_accepting();
@@ -139,7 +141,7 @@ impl PrimaryDriver {
     /// Accepts within the budget of a turn.
     pub(super) fn accept(&mut self, listener: ListenerId) {
         for _ in 0..ACCEPTS_PER_TURN {
-            // Between two connections the machine may have said to pause.
+            // Between two connections the machine may have asked for a pause.
             let emptied = self.core.is_emptied(listener);
             let Some(socket) = self.sockets.get_mut(&listener) else { return };
             socket.visited = true;
@@ -160,7 +162,7 @@ impl PrimaryDriver {
                     }
                 }
             }
-            // Shared listeners are the workers' to accept from.
+            // Only the workers accept from a shared listener.
             let is_shared = self.core.is_shared(listener);
             let accepted = if is_shared { Ok(None) } else { socket.accept(&mut self.spare) };
             match accepted {
@@ -168,8 +170,8 @@ impl PrimaryDriver {
                     socket.starved_told = false;
                     let conn = self.custody.admit(fd);
                     self.input(Input::Incoming { listener, conn });
-                    // A pause must come before the next one: it may be for the last descriptors
-                    // that are to be had. What is to be sent waits for the end of the turn.
+                    // A pause must take effect before the next accept, which may take the last free
+                    // descriptor. Sending waits for the end of the turn.
                     self.execute_outputs();
                 }
                 Ok(None) => {
@@ -214,7 +216,7 @@ impl PrimaryDriver {
         }
     }
 
-    /// Goes on with listeners that waited for the machine to have room.
+    /// Resumes emptying listeners that waited for the machine to have room.
     pub(super) fn go_on_emptying(&mut self) {
         if !self.core.is_full() {
             let crowded = std::mem::take(&mut self.crowded);
@@ -222,8 +224,8 @@ impl PrimaryDriver {
         }
     }
 
-    /// Closes a listener once the adapter has let go of it too: before that its address is not
-    /// free, and what is bound next may want it.
+    /// Closes a listener once the adapter has dropped its copy too: until then its address is not
+    /// free, and the next bind may need it.
     pub(super) fn close_door(&mut self, listener: ListenerId) {
         let Some(socket) = self.sockets.get_mut(&listener) else { return };
         socket.state = ListenState::Closing;

@@ -24,7 +24,7 @@ impl PrimaryDriver {
                         let line = report::user_message(at_ms, id, json, handle.is_some());
                         events.write(&line.finish());
                     }
-                    // That is what it is asked for.
+                    // This is the message that the primary waits for.
                     None if core.config().wait_ready() && *json == "\"ready\"" => {}
                     None => unheard = true,
                 }
@@ -42,7 +42,8 @@ impl PrimaryDriver {
                 core.input(now, input);
             }
         });
-        // What was blocked may go now: the adapter does not say for which of the two it is ready.
+        // Try to send what was blocked: the adapter does not say whether it is ready to read or to
+        // write.
         if channel.has_unsent() {
             self.unsent.insert(id);
         }
@@ -59,7 +60,7 @@ impl PrimaryDriver {
         }
     }
 
-    /// Sends to every worker what waits for it.
+    /// Sends every worker what waits for it.
     pub(super) fn flush(&mut self) {
         for id in std::mem::take(&mut self.unsent) {
             self.flush_channel(id);
@@ -81,7 +82,7 @@ impl PrimaryDriver {
         });
         match flush {
             Flush::Done | Flush::Blocked => {}
-            // No readiness tells when it is over; an ack of any worker may.
+            // No readiness shows when this is over; any worker's ack may end it.
             Flush::TooManyRefs => self.retry_later(),
             // End of file, and acks before it, are still to be read.
             Flush::Closed => drop(self.ready.insert(Source::Channel(id))),

@@ -1,4 +1,4 @@
-//! The control socket in the driver: who is watched, and what is answered.
+//! The control socket in the driver: which clients are watched, and how requests are answered.
 
 use roundel_core::{Command, Input};
 
@@ -7,10 +7,10 @@ use crate::observe::control::{ClientId, Request, Stopping};
 use crate::observe::status::{ListenerRow, PrimaryRow, Status, WorkerRow};
 use crate::unix::limits;
 
-/// Clients accepted in a turn: a flood of them never holds up serving.
+/// How many clients are accepted in a turn: a flood of them never holds up serving.
 const ACCEPTS_PER_TURN: u32 = 16;
 
-/// Requests of one client answered in a turn.
+/// How many requests of one client are answered in a turn.
 const REQUESTS_PER_TURN: u32 = 4;
 
 impl PrimaryDriver {
@@ -19,7 +19,8 @@ impl PrimaryDriver {
             let Some(control) = &mut self.control else { return };
             let now = self.now;
             let accepted = match control.accept(now) {
-                // A client that wants to stop the primary must be heard.
+                // A client that wants to stop the primary must get through, so a reserve descriptor
+                // is lent.
                 Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => {
                     self.spare.lend(|| control.accept(now))
                 }
@@ -37,7 +38,7 @@ impl PrimaryDriver {
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
                 Err(_) => {
-                    // For want of descriptors: the client waits in the backlog.
+                    // There is no free descriptor: the client waits in the backlog.
                     self.control_starved = true;
                     return self.retry_later();
                 }
@@ -66,7 +67,8 @@ impl PrimaryDriver {
                 }
                 Some(Request::Stop) => {
                     self.reply(id, &Stopping::YES);
-                    // Clients that ask for the same have it already; none is in a hurry.
+                    // Further requests to stop change nothing: another client's stop never hurries
+                    // the drain.
                     if !std::mem::replace(&mut self.stop_asked, true) {
                         self.input(Input::Command(Command::Stop));
                     }
@@ -108,7 +110,7 @@ impl PrimaryDriver {
     }
 
     fn status(&mut self) -> Status {
-        // To count them takes one, which may have to come from those in reserve.
+        // Counting takes a descriptor, which may have to come from the reserve.
         let open_fds = limits::open_fds()
             .or_else(|_| self.spawn_reserve.lend(limits::open_fds))
             .map_or(0, |count| count as u64);

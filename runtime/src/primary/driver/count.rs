@@ -1,5 +1,5 @@
-//! Looks which connections leaving workers have open, on a thread of its own: with many processes
-//! and sockets it takes its time.
+//! Counts the connections that leaving workers still have open, on a thread of its own: with many
+//! processes and sockets a count takes long.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -12,23 +12,24 @@ use roundel_core::{Input, WorkerId};
 use super::{PrimaryDriver, report};
 use crate::unix::sock_diag::{self, Names};
 
-/// What the thread is asked: by which names clients come, and whose process groups to look at.
+/// A question to the thread: the addresses at which clients connect, and the process groups to
+/// check.
 type Question = (Names, Vec<(WorkerId, i32)>);
 
-/// What it answers, or why it can't.
+/// The thread's answer, or why it could not count.
 type Answer = io::Result<Vec<(WorkerId, Option<u32>)>>;
 
-/// The thread, and what it is to know.
+/// The thread, and the data for its questions.
 #[derive(Debug)]
 pub(super) struct Counter {
     pub(super) names: Names,
-    /// Readable when there is an answer.
+    /// Readable when an answer has come.
     fd: Arc<OwnedFd>,
     questions: Option<Sender<Question>>,
     answers: Option<Receiver<Answer>>,
-    /// A question is not answered.
+    /// A question has not been answered yet.
     busy: bool,
-    /// That it is not known was said.
+    /// A failure to count was reported already.
     said: bool,
 }
 

@@ -1,4 +1,4 @@
-//! The end: what is still written, and with which exit code the primary ends.
+//! The end of a primary: what is still written, and the exit code.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,7 +10,8 @@ use crate::exit::Exit;
 
 impl PrimaryDriver {
     pub(super) fn end_if_stopped(&mut self) {
-        // What leaders left behind has its second, but no longer than until the deadline.
+        // Processes left behind by ended workers have a second to end, but at most until the
+        // deadline.
         if !self.groups.have_ended() {
             return;
         }
@@ -31,7 +32,7 @@ impl PrimaryDriver {
             Verdict::CannotBind { .. } => Exit::CannotBind,
             Verdict::ProgramMissing => {
                 let program = self.program.path.to_string_lossy().into_owned();
-                // If the file is there, what it needs to be loaded is not.
+                // If the file exists, something needed to load it does not.
                 let there = Path::new(&program).exists();
                 let why = if there {
                     "its interpreter or loader does not exist"

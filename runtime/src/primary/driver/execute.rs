@@ -49,10 +49,12 @@ impl PrimaryDriver {
             self.log(|at| report::handed_off(at, worker, listener, conn));
         }
         if let Some(peer) = self.peers.get_mut(&worker) {
-            // Before the worker says that it listens, and so before anybody is told to connect.
+            // Set the mode before the worker learns that it listens, and so before any client is
+            // told to connect.
             if let ToWorker::QueryReply { result: Ok(granted), .. } = &msg
                 && let Some(mode) = peer.channel.wished_mode(&msg)
-                // The operator's are bound first, and are the operator's to open.
+                // Not for the operator's listeners: they have the first ids, and only the operator
+                // opens them to others.
                 && granted.listener.get() > self.core.config().listeners().len() as u64
                 && let Some(socket) = self.sockets.get(&granted.listener)
             {
@@ -94,7 +96,7 @@ impl PrimaryDriver {
         }
     }
 
-    /// Only a process that was not reaped yet is sent anything: its number can't be another's.
+    /// Signals go only to a process that is not reaped yet: its number can't be another's.
     fn kill(&mut self, worker: WorkerId, signal: Signal) {
         let Some(&pid) = self.pids.get(&worker) else { return };
         if self.workers_by_pid.get(&pid) != Some(&worker) {
@@ -125,8 +127,8 @@ impl PrimaryDriver {
         };
         let pid = worker.and_then(|worker| self.pids.get(&worker).copied());
         self.log(|at| report::event(at, event, pid));
-        // A primary that ends by itself says why in one line, which is not about a worker. And want
-        // of resources is the same for all slots.
+        // A primary that ends by itself gives the reason in one line, not one for each worker. And
+        // a lack of resources is the same for all slots.
         let noise = match event {
             Event::SpawnFailed { cause, .. } => {
                 let wants = cause.is_want_of_resources();

@@ -1,4 +1,4 @@
-//! The machine, and the journal of what it is told.
+//! The machine, and the journal of its inputs.
 
 use std::ops::Deref;
 
@@ -7,7 +7,8 @@ use roundel_core::{Input, Output, Primary, Time};
 use crate::observe::console::Console;
 use crate::observe::journal::Journal;
 
-/// A primary that is recorded if somebody wants that. Everything that changes it goes through here.
+/// A primary, recorded if a journal is wanted. Everything that changes the primary goes through
+/// here.
 #[derive(Debug)]
 pub(super) struct Machine {
     core: Primary,
@@ -28,8 +29,8 @@ impl Machine {
         Machine { core, journal, console }
     }
 
-    /// Gives the machine an input. A refusal is a fault of the driver: it changes nothing, and is
-    /// said where tests see it.
+    /// Gives the machine an input. If the machine refuses it, the driver is at fault: nothing
+    /// changes, and the refusal is reported where tests see it.
     pub(super) fn input(&mut self, now: Time, input: Input) {
         let result = match &mut self.journal {
             None => self.core.handle_input(now, input),
@@ -48,17 +49,18 @@ impl Machine {
         }
     }
 
-    /// When the journal wants to be flushed.
+    /// When the journal must be flushed at the latest.
     pub(super) fn journal_due(&self) -> Option<Time> {
         self.journal.as_ref().and_then(Journal::due)
     }
 
-    /// Writes what is worth a write. If the recording has ended by now, tells why, once.
+    /// Flushes the journal if there is enough to write. If the recording has ended, returns why,
+    /// once.
     pub(super) fn flush_journal(&mut self, now: Time) -> Option<String> {
         self.journal.as_mut()?.flush(now).err()
     }
 
-    /// Ends the recording. If not all of it was written, tells why.
+    /// Ends the recording. If not all of it was written, returns why.
     pub(super) fn end_journal(&mut self) -> Option<String> {
         self.journal.take()?.finish(&self.core).err()
     }

@@ -1,8 +1,8 @@
-//! The primary's body: it owns the machine, the descriptors and the processes, carries out every
+//! The primary's driver: it owns the machine, the descriptors and the processes, carries out every
 //! output in order, and turns readiness into inputs. It never waits; an adapter does that.
 //!
 //! An adapter's loop is: take the [`Change`]s of what to watch, stop when
-//! [`finished`](PrimaryDriver::finished) says so, wait for readiness or until the
+//! [`finished`](PrimaryDriver::finished) returns an exit code, wait for readiness or until the
 //! [`deadline`](PrimaryDriver::deadline), name what is ready with
 //! [`on_ready`](PrimaryDriver::on_ready), and call [`turn`](PrimaryDriver::turn).
 
@@ -46,7 +46,7 @@ use count::Counter;
 use machine::Machine;
 use peer::Peer;
 
-/// How soon something that failed for want of descriptors or memory is tried again.
+/// How soon an action is tried again that failed because descriptors or memory ran out.
 const RETRY: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// A primary with its sockets, channels and processes.
@@ -60,28 +60,28 @@ pub struct PrimaryDriver {
     per_slot: PerSlot,
     inherited: Inherited,
     files: OpenFiles,
-    /// For the next start of a worker.
+    /// Descriptors for the next start of a worker.
     spawn_reserve: Reserve,
-    /// For whom else there is no descriptor: what is left in a listener that is to be closed, and
-    /// who has something to say on the control socket.
+    /// A descriptor lent when there is no other: to empty a listener before its close, and to
+    /// accept a client of the control socket.
     spare: Reserve,
     signals: Signals,
     control: Option<ControlServer>,
-    /// Its clients could not be accepted for want of descriptors.
+    /// Its clients could not be accepted because descriptors ran out.
     control_starved: bool,
     events: Option<EventLog>,
-    /// Still to be said.
+    /// The message still to be printed when all workers are ready.
     welcome: Option<fn(&ReadyReport) -> String>,
     codec: Option<Codec>,
     variables: ChannelVariables,
     console: Console,
-    /// Where programs' messages go was said.
+    /// The hint about where programs' messages go was printed.
     hinted: bool,
     peers: BTreeMap<WorkerId, Peer>,
     sockets: BTreeMap<ListenerId, ListenSocket>,
-    /// Listeners that are being emptied, and wait until the machine can hold more.
+    /// Listeners that are being emptied and wait until the machine can hold more.
     crowded: BTreeSet<ListenerId>,
-    /// That nothing is to be had for a start was said, and none has succeeded since.
+    /// A lack of resources for a start was reported, and no start has succeeded since.
     want_said: bool,
     pids: BTreeMap<WorkerId, i32>,
     workers_by_pid: BTreeMap<i32, WorkerId>,
@@ -89,14 +89,14 @@ pub struct PrimaryDriver {
     counter: Counter,
     changes: VecDeque<Change>,
     ready: BTreeSet<Source>,
-    /// Workers to whom something is to be sent.
+    /// Workers for which something waits to be sent.
     unsent: BTreeSet<WorkerId>,
-    /// When to try again what failed for want of descriptors or memory.
+    /// When to retry what failed because descriptors or memory ran out.
     retry_at: Option<Time>,
-    /// When to look for connections that nobody accepts.
+    /// When to look for connections that are not being accepted.
     look_at: Time,
     read_buffer: Box<[u8]>,
-    /// Messages of programs that were passed over.
+    /// How many messages of programs were skipped.
     skipped: u64,
     stop_asked: bool,
     verdict: Option<Verdict>,
@@ -109,12 +109,12 @@ impl PrimaryDriver {
         self.changes.pop_front()
     }
 
-    /// Says that a source is ready, or may be.
+    /// Notes that a source is ready, or may be.
     pub fn on_ready(&mut self, source: Source) {
         self.ready.insert(source);
     }
 
-    /// Whether there is work that needs no readiness: the next wait is to be a mere look.
+    /// True if there is work that needs no readiness: then the next wait must not block.
     pub fn has_work(&self) -> bool {
         !self.ready.is_empty()
             || self.core.has_output()
@@ -136,13 +136,13 @@ impl PrimaryDriver {
 
     /// Does what is due: first the workers' answers, then the rest, each within a budget.
     ///
-    /// Deadlines are judged by `now`. If one has passed, readiness must have been looked at since
+    /// Deadlines are judged by `now`. If one has passed, readiness must have been checked since
     /// `now` was read.
     pub fn turn(&mut self, now: Time) {
         self.now = now;
         let ready = std::mem::take(&mut self.ready);
-        // Answers before anything else: the copy that the primary keeps of an accepted connection
-        // delays the worker's close.
+        // Answers come before anything else: while the primary keeps its copy of an accepted
+        // connection, the worker's close does not take effect.
         for &source in &ready {
             if let Source::Channel(id) = source {
                 self.read_channel(id);
@@ -180,7 +180,7 @@ impl PrimaryDriver {
         self.retry_at.get_or_insert(self.now + RETRY);
     }
 
-    /// Tries again whatever failed for want of descriptors or memory.
+    /// Retries what failed because descriptors or memory ran out.
     fn retry(&mut self) {
         self.retry_at = None;
         self.unsent
@@ -195,7 +195,7 @@ impl PrimaryDriver {
         self.core.input(self.now, input);
     }
 
-    /// Carries out all outputs, with what they bring about, then sends what is to be sent.
+    /// Carries out all outputs and those that result from them, then sends what waits to be sent.
     fn carry_out(&mut self) {
         loop {
             self.execute_outputs();
@@ -227,13 +227,13 @@ impl PrimaryDriver {
         }
     }
 
-    /// Nothing more is recorded, for this reason.
+    /// Reports that nothing more is recorded, with the reason.
     fn unrecorded(&mut self, why: &str) {
         self.say(why);
         self.log(|at_ms| report::Line::new(at_ms, "journal_stopped").with("cause", why));
     }
 
-    /// Says what there is to say once every wanted worker is ready for the first time.
+    /// Prints the welcome once every wanted worker is ready for the first time.
     fn welcome(&mut self) {
         let Some(welcome) = self.welcome else { return };
         let ready = self.core.workers().filter(|worker| worker.life == Life::Ready);
@@ -254,7 +254,7 @@ impl PrimaryDriver {
         self.console.say(words);
     }
 
-    /// Where it says what it has to say, also once it has ended.
+    /// The console that the primary prints on, usable also after the primary has ended.
     pub fn console(&self) -> Console {
         self.console.clone()
     }

@@ -1,4 +1,4 @@
-//! A worker's channel with its socket.
+//! A worker's channel and its socket.
 
 use roundel_core::WorkerChannel;
 use std::os::fd::OwnedFd;
@@ -13,21 +13,22 @@ pub(super) struct Peer {
     pub(super) skips: Skips,
 }
 
-/// How many skipped messages of a worker are told in a second. An empty line is one of them, and
+/// How many skipped messages of a worker are reported in a second. Even an empty line is one, and
 /// its event is a hundred times as long.
 const SKIPS_A_SECOND: u32 = 10;
 
-/// Which of the messages that are skipped are told, and which are only counted.
+/// Decides which skipped messages are reported, and counts the others.
 #[derive(Debug, Default)]
 pub(super) struct Skips {
-    /// Since the start of the primary.
+    /// The current second, counted from the start of the primary.
     second: u64,
     told: u32,
     untold: u64,
 }
 
 impl Skips {
-    /// Another one: how many before it were not told, or `None` if it is not told itself.
+    /// Counts a skipped message: returns how many before it were not reported, or `None` if this
+    /// one is not reported either.
     pub(super) fn next(&mut self, at_ms: u64) -> Option<u64> {
         let second = at_ms / 1_000;
         if second != self.second {

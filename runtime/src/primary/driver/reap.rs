@@ -1,4 +1,4 @@
-//! Ended processes, and what they leave behind.
+//! Ended processes, and the processes that they leave behind.
 
 use roundel_core::Input;
 
@@ -7,14 +7,15 @@ use super::PrimaryDriver;
 impl PrimaryDriver {
     pub(super) fn reap(&mut self) {
         for (pid, status) in self.groups.reap(self.now) {
-            // A stranger may be here because the primary is process 1.
+            // Not every child is a worker: as process 1 the primary also gets orphans.
             if let Some(worker) = self.workers_by_pid.remove(&pid) {
                 self.input(Input::Exited { worker, status });
             }
         }
     }
 
-    /// Ends what leaders left behind. An unreaped leader may have stood before other children.
+    /// Ends processes left behind by ended workers. Reaping again is needed if an unreaped group
+    /// leader hid other children.
     pub(super) fn end_groups(&mut self) {
         if self.groups.turn(self.now, self.core.stop_deadline()) {
             self.reap();

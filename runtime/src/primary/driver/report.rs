@@ -13,7 +13,7 @@ use crate::unix::socket::OUTPUT;
 pub(super) struct Line(Map<String, Value>);
 
 impl Line {
-    /// `at` counts from the start of the primary.
+    /// `at_ms` counts from the start of the primary.
     pub(super) fn new(at_ms: u64, event: &str) -> Self {
         let mut fields = Map::new();
         fields.insert("at_ms".into(), at_ms.into());
@@ -47,7 +47,7 @@ impl Line {
     }
 }
 
-/// A connection that is on its way to a worker.
+/// A connection was sent to a worker.
 pub(super) fn handed_off(at_ms: u64, worker: WorkerId, listener: ListenerId, conn: ConnId) -> Line {
     Line::new(at_ms, "handed_off").worker(worker).listener(listener).conn(conn)
 }
@@ -60,11 +60,11 @@ pub(super) fn released(at_ms: u64, conn: ConnId, end: ConnEnd) -> Line {
     }
 }
 
-/// Longer messages of programs are only measured: to read one of some megabytes takes as long as
+/// Longer messages of programs are only measured: parsing one of some megabytes takes as long as
 /// thousands of connections.
 const MAX_USER_JSON: usize = 64 * 1024;
 
-/// What a worker's program said.
+/// A message of a worker's program.
 pub(super) fn user_message(at_ms: u64, worker: WorkerId, json: &str, with_handle: bool) -> Line {
     let line = Line::new(at_ms, "user_message").worker(worker).with("handle", with_handle);
     let value = match json.len() {
@@ -77,7 +77,7 @@ pub(super) fn user_message(at_ms: u64, worker: WorkerId, json: &str, with_handle
     }
 }
 
-/// A program says something that goes nowhere.
+/// A program sends messages that nobody receives.
 pub(super) fn unheard(worker: WorkerId, pid: Option<i32>) -> String {
     format!(
         "{} sends messages; they go to the event log, which is off (--events). Nobody answers \
@@ -86,8 +86,8 @@ pub(super) fn unheard(worker: WorkerId, pid: Option<i32>) -> String {
     )
 }
 
-/// The longest address in a line. Those of sockets are shorter; what a worker asks for is not
-/// always one.
+/// The longest address in a line. Socket addresses are shorter; what a worker asks for is not
+/// always an address.
 const MAX_ADDRESS: usize = 256;
 
 fn shown(address: &impl ToString) -> String {
@@ -101,7 +101,7 @@ fn process(worker: WorkerId, pid: Option<i32>) -> String {
     }
 }
 
-/// A message of a worker's program that was passed over.
+/// A message of a worker's program that was skipped.
 pub(super) fn message_skipped(
     at_ms: u64,
     worker: WorkerId,
@@ -200,7 +200,7 @@ pub(super) fn event(at_ms: u64, event: &Event, pid: Option<i32>) -> Line {
     }
 }
 
-/// An event in words, if it is one that whoever looks at the terminal wants to see.
+/// An event in words, if it is one that an operator wants to see on the terminal.
 pub(super) fn words(event: &Event, pid: Option<i32>) -> Option<String> {
     let process = |worker: &WorkerId| process(*worker, pid);
     Some(match event {

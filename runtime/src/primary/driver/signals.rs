@@ -1,11 +1,11 @@
-//! What signals ask of the primary.
+//! What the primary does on each signal.
 
 use roundel_core::{Command, Input};
 
 use super::{PrimaryDriver, Source};
 use crate::unix::signals::Signal;
 
-/// Signals that are read before anything else is done.
+/// How many signals are read in a turn before other work.
 const SIGNALS_PER_TURN: u32 = 64;
 
 impl PrimaryDriver {
@@ -38,7 +38,7 @@ impl PrimaryDriver {
                 }
             }
         }
-        // The descriptor is ready still, which nobody tells again.
+        // The descriptor is still ready, and the event loop will not report that again.
         self.ready.insert(Source::Signals);
     }
 }

@@ -10,7 +10,7 @@ use roundel_core::{ListenerId, WorkerId};
 pub enum Source {
     /// The signals of the primary.
     Signals,
-    /// The control socket.
+    /// A client of the control socket.
     Control,
     /// A client of the control socket.
     ControlClient(u32),
@@ -23,7 +23,7 @@ pub enum Source {
 }
 
 impl Source {
-    /// A number that stands for the source, such as a token of mio.
+    /// The number of this source, which an adapter can use as a token of mio.
     pub fn to_token(self) -> u64 {
         match self {
             Source::Signals => 0,
@@ -35,7 +35,7 @@ impl Source {
         }
     }
 
-    /// The source behind such a number.
+    /// The source with such a number.
     pub fn from_token(token: u64) -> Option<Source> {
         let rest = token >> 3;
         match token & 7 {
@@ -55,8 +55,8 @@ impl Source {
 pub enum Change {
     /// Watch a descriptor for readiness to read and, if `writable`, to write.
     ///
-    /// It is shared, so that it is closed only when both sides have let go of it: a listener that
-    /// a worker holds too would otherwise stay in an epoll set after its close (epoll(7)).
+    /// It is shared, so that it is closed only when both sides have dropped it: a listener that a
+    /// worker holds too would otherwise stay in an epoll set after its close (epoll(7)).
     Watch {
         /// The source that the descriptor belongs to.
         source: Source,
@@ -65,15 +65,15 @@ pub enum Change {
         /// Whether readiness to write matters too.
         writable: bool,
     },
-    /// Watch the same descriptor for something else. Readiness to write is asked for only while
-    /// something waits for it: each read at the other end would wake the primary.
+    /// Watch the same descriptor for another kind of readiness. Ask for readiness to write only
+    /// while something waits for it: otherwise each read at the other end would wake the primary.
     Rewatch {
         /// The source that the descriptor belongs to.
         source: Source,
         /// Whether readiness to write matters too.
         writable: bool,
     },
-    /// Watch it no longer, and let go of the descriptor.
+    /// Stop watching it, and drop the descriptor.
     Unwatch {
         /// The source that the descriptor belongs to.
         source: Source,

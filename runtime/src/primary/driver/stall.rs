@@ -1,4 +1,4 @@
-//! What the stall detector is told: which listeners hold connections that nobody accepts.
+//! The stall detector's input: which listeners hold connections that are not being accepted.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -9,17 +9,17 @@ use roundel_core::{Input, ListenerId, STALLED_AFTER, Time};
 use super::accept::ListenSocket;
 use super::{PrimaryDriver, Source};
 
-/// How often the queues are looked at while no connections come.
+/// How often the queues are checked while no connections come.
 const QUIET: Duration = Duration::from_secs(1);
 
 impl PrimaryDriver {
-    /// When the queues are next looked at, while there is a listener to accept from.
+    /// When the queues are checked next; `None` if the primary accepts from no listener.
     pub(super) fn look_due(&self) -> Option<Time> {
         self.sockets.values().any(ListenSocket::is_accepting).then_some(self.look_at)
     }
 
-    /// Looks at the queues if it is time. To be called between turns: what a listener in
-    /// `ready` holds is about to be accepted.
+    /// Checks the queues if it is time. Call it between turns: connections of a listener in `ready`
+    /// are about to be accepted.
     pub(super) fn look_at_queues(&mut self) {
         if self.look_due().is_none_or(|at| at > self.now) {
             return;
@@ -43,7 +43,7 @@ impl PrimaryDriver {
         self.look_at = self.now + if quiet && !busy { QUIET } else { STALLED_AFTER };
     }
 
-    /// Those of these listeners that hold a connection, which makes them readable (accept(2)).
+    /// The listeners among these that hold a connection, which makes them readable (accept(2)).
     fn with_connections(&self, listeners: &[ListenerId]) -> Vec<ListenerId> {
         let sockets = listeners.iter().filter_map(|id| Some((*id, self.sockets.get(id)?)));
         let (ids, mut fds): (Vec<_>, Vec<_>) = sockets

@@ -21,26 +21,26 @@ use crate::unix::same_file;
 use crate::unix::signals::Signals;
 use crate::unix::socket::Inherited;
 
-/// The descriptors that a start takes for a moment: the two ends of the channel, standard input,
-/// and the two ends of the pipe by which the child tells that it could not exec; and one for good
-/// measure.
+/// The descriptors that the start of a worker needs for a moment: the two ends of the channel,
+/// standard input, the two ends of the pipe by which the child reports that it could not exec, and
+/// one as a margin.
 const SPAWN_FDS: usize = 6;
 
 impl PrimaryDriver {
     /// Takes over the process: signals, limits, control socket, and the scheduling policy of this
     /// thread (see [`process::schedule_in_batches`]). The first turn binds the operator's listeners
-    /// and starts the workers: by then the event loop has what it needs, or there are no workers to
-    /// leave behind.
+    /// and starts the workers: by then the event loop is set up; if it could not be, no workers are
+    /// left behind.
     ///
     /// # Errors
     /// [`StartError`] names what could not be set up. Listeners that can't be bound and programs
-    /// that do not exist are told by [`finished`](PrimaryDriver::finished) instead.
+    /// that do not exist are reported by [`finished`](PrimaryDriver::finished) instead.
     pub fn start(setup: Setup) -> Result<PrimaryDriver, StartError> {
         let blocked = crate::unix::signals::block();
-        // Besides the standard three, which stay.
+        // Without the standard three, which stay open.
         let open = limits::open_fds().unwrap_or(0).saturating_sub(3) as u64;
         let inherited = Inherited::snapshot();
-        // Where it is forbidden, all works as well, at a higher cost.
+        // If it is forbidden, everything still works, at a higher cost.
         let _ = process::schedule_in_batches();
         let files = OpenFiles::raise().map_err(StartError::Limits)?;
         let (config, clients) = setup.config(&files, open)?;
@@ -62,7 +62,7 @@ impl PrimaryDriver {
             Where::Path(path) => {
                 (Some(ControlServer::bind(Some(path)).map_err(StartError::Control)?), None)
             }
-            // Nobody asked for this place, so it is no reason not to serve.
+            // The operator did not ask for this place, so a failure is no reason not to serve.
             Where::Default => match ControlServer::bind(None) {
                 Ok(control) => (Some(control), None),
                 Err(error) => (None, Some(error)),

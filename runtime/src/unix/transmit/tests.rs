@@ -16,7 +16,7 @@ fn encode(msg: &Fill, bytes: &mut Vec<u8>) {
     bytes.extend(std::iter::repeat_n(msg.0, msg.1));
 }
 
-/// How a flush ended: a message that could not be sent, and why, or how far it came.
+/// The result of a flush: a message that could not be sent, and why, or how far the flush came.
 type Flushed = Result<Flush, (Fill, Errno)>;
 
 /// Sends what can be sent.

@@ -5,7 +5,7 @@ use std::thread;
 
 use super::*;
 
-/// A directory of one test.
+/// The directory of one test.
 struct Dir(PathBuf);
 
 impl Dir {
@@ -42,8 +42,8 @@ fn wish() -> Wish {
     }
 }
 
-/// A socket that nobody has any more. A child that another test forks off may have a copy of the
-/// descriptor for a moment, so it is shut down first.
+/// Leaves a stale socket behind. A child that another test forks may have a copy of the descriptor
+/// for a moment, so it is shut down first.
 fn leave_behind(path: &Path) {
     let listener = UnixListener::bind(path).unwrap();
     nix::sys::socket::shutdown(listener.as_raw_fd(), nix::sys::socket::Shutdown::Both).unwrap();
@@ -80,7 +80,7 @@ fn a_socket_that_is_bound_and_does_not_listen_yet_is_alive() {
     assert_eq!(take(&dir.socket(), &wish()).unwrap_err(), NotTaken::InUse);
     listen(&fd, Backlog::new(1).unwrap()).unwrap();
     UnixStream::connect(dir.socket()).unwrap();
-    // One that is gone is not, though a connection of it lives on under its name.
+    // A closed listener is not live, though one of its connections lives on under its name.
     let client = UnixStream::connect(dir.socket()).unwrap();
     let _served = (crate::unix::sys::accept(std::os::fd::AsFd::as_fd(&fd)).unwrap(), client);
     nix::sys::socket::shutdown(fd.as_raw_fd(), nix::sys::socket::Shutdown::Both).unwrap();
@@ -103,7 +103,7 @@ fn a_socket_of_another_type_and_a_file_stay() {
     assert_eq!(dir.names(), ["socket"]);
 }
 
-/// As many as find one stale socket at the same time: one gets the path, and keeps it.
+/// Many processes find one stale socket at the same time: one gets the path, and keeps it.
 #[test]
 fn of_many_that_find_a_stale_path_one_gets_it() {
     let dir = Dir::new();
@@ -135,7 +135,7 @@ fn who_is_just_taking_it_keeps_others_away() {
     let dir = Dir::new();
     let lock = Lock::take(&dir.socket()).unwrap();
     assert_eq!(take(&dir.socket(), &wish()).unwrap_err(), NotTaken::InUse);
-    // One that was killed holds nobody up.
+    // The lock of a killed process blocks nobody.
     drop(lock);
     fs::write(lock_path(&dir.socket()).unwrap(), "").unwrap();
     take(&dir.socket(), &wish()).unwrap();

@@ -1,4 +1,4 @@
-//! The asking side: finding a primary, and talking to it.
+//! The client's side: finding a primary, and talking to it.
 
 use super::*;
 
@@ -9,7 +9,7 @@ fn the_only_one_running_is_found() {
     let places = places.map(Directory::Given);
     let none = find_in(&places).unwrap_err();
     assert!(none.starts_with("no primary is running (looked in \""), "{none}");
-    // Neither the dead, nor those of other names, nor what is no socket counts.
+    // Dead sockets, sockets with other names, and files that are not sockets do not count.
     hang_up(&UnixListener::bind(first.socket("9")).unwrap());
     let _other = UnixListener::bind(first.0.join("other.sock")).unwrap();
     std::fs::write(first.socket("8"), "").unwrap();

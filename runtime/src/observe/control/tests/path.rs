@@ -1,4 +1,4 @@
-//! Where the socket is, and who may use it.
+//! Where the socket is, and which users may use it.
 
 use super::*;
 
@@ -10,13 +10,13 @@ fn the_mode_is_0600_whatever_the_umask() {
     assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
 }
 
-/// Run in a process of another user by the test after it.
+/// The next test runs this in a process of another user.
 #[test]
 fn as_another_user() {
     let Some(path) = std::env::var_os("ROUNDEL_TEST_CONTROL") else { return };
     let mut stream = UnixStream::connect(path).unwrap();
     stream.set_read_timeout(Some(LIMIT)).unwrap();
-    // It is closed without a word; writing may fail already.
+    // The connection is closed without an answer; even the write may fail.
     let _ = stream.write_all(b"{\"command\":\"stop\"}\n");
     assert_eq!(read_all(&mut stream), "");
 }
@@ -28,7 +28,7 @@ fn another_user_is_turned_away_though_the_mode_lets_him_in() {
         eprintln!("SKIPPED: only root can be another user");
         return;
     }
-    // The test program must be where the other user can run it.
+    // The other user must be able to run the test program from its place.
     let dir = Dir::new();
     let program = dir.0.join("test");
     std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
@@ -78,7 +78,7 @@ fn a_live_path_is_left_alone() {
     assert_eq!(error.to_string(), line);
     UnixStream::connect(&path).unwrap();
     drop(server);
-    // One whose backlog is full is alive too.
+    // A listener whose backlog is full is alive too.
     let listener = full_listener(&path);
     let error = ControlServer::bind(Some(&path)).unwrap_err();
     assert!(matches!(error, ControlError::InUse { .. }), "{error}");
@@ -89,7 +89,7 @@ fn a_live_path_is_left_alone() {
     drop(listener);
 }
 
-/// A listener that takes no connection more, and those that fill it.
+/// A listener that takes no further connection, and the connections that fill it.
 fn full_listener(path: &Path) -> (UnixListener, Vec<UnixStream>) {
     let listener = UnixListener::bind(path).unwrap();
     nix::sys::socket::listen(&listener, nix::sys::socket::Backlog::new(0).unwrap()).unwrap();
@@ -154,7 +154,7 @@ fn the_default_place_is_the_first_one_possible() {
     let mode = std::fs::metadata(ours.path()).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o700);
     drop(place);
-    // It stays, and the next one finds it there.
+    // The directory stays, and the next primary finds it there.
     claim_default(&[ours]).unwrap();
     drop(fd);
     assert_eq!(claim_default(&[missing]).unwrap_err().to_string(), no_entry("/nonexistent"));
@@ -188,7 +188,7 @@ fn a_directory_that_others_can_write_to_is_none() {
         set(path, harmless);
         claim_default(&[directory]).unwrap();
     }
-    // Neither is what looks like one.
+    // Things that look like a directory are not trusted either.
     let (link, file) = (Directory::Ours(dir.0.join("link")), Directory::Ours(dir.0.join("file")));
     std::os::unix::fs::symlink(&ours, link.path()).unwrap();
     std::fs::write(file.path(), "").unwrap();

@@ -107,7 +107,7 @@ fn a_begun_request_must_end_in_time() {
     assert_eq!(idle_until, primary.now + IDLE);
     assert_eq!(primary.ready(id), None);
     let deadline = primary.now + Duration::from_secs(10);
-    // Going on with it does not move the deadline.
+    // Continuing the request does not move the deadline.
     for byte in b"{\"command\":" {
         stream.write_all(&[*byte]).unwrap();
         assert_eq!(primary.ready(id), None);
@@ -147,7 +147,7 @@ fn a_slow_reader_holds_up_nobody() {
     }
     assert_eq!(got.len(), long.len() + 3);
     assert_eq!(primary.server.wants_write(id), Some(false));
-    // A client that reads nothing at all is let go.
+    // A client that reads nothing at all is closed.
     let (mut stream, id) = primary.connect();
     stream.write_all(b"{\"command\":\"status\"}\n").unwrap();
     assert_eq!(primary.ready(id), Some(Request::Status));
@@ -187,7 +187,8 @@ fn closing_is_seen_whoever_holds_the_descriptor() {
 fn the_newest_takes_the_place_of_who_asks_for_nothing_for_longest() {
     let mut primary = Primary::new();
     let mut clients: Vec<_> = (0..MAX_CLIENTS).map(|_| primary.connect()).collect();
-    // The first one waits for the end, the second has begun to ask, the third has asked just now.
+    // The first one waits for the end, the second has begun a request, the third has just finished
+    // one.
     clients[0].0.write_all(b"{\"command\":\"stop\"}\n").unwrap();
     assert_eq!(primary.ready(clients[0].1), Some(Request::Stop));
     primary.reply(clients[0].1, &Stopping::YES);
@@ -198,7 +199,7 @@ fn the_newest_takes_the_place_of_who_asks_for_nothing_for_longest() {
     assert_eq!(primary.ready(clients[2].1), Some(Request::Status));
     primary.reply(clients[2].1, &"all");
     let mut late = Vec::new();
-    // A new client is let in, and served; the others go in the order of their idleness.
+    // A new client is accepted and served; the others are evicted in the order of their idleness.
     for gone in 3..MAX_CLIENTS + 40 {
         let (mut stream, id) = primary.connect();
         let evicted = primary.server.take_evicted();
@@ -249,7 +250,7 @@ fn answers_that_nobody_reads_take_bounded_memory() {
         let kept = clients.iter().filter(|(_, id)| !primary.is_gone(*id)).count();
         assert!(kept <= n + 1 && kept * (4 << 20) <= MAX_UNSENT + (8 << 20), "{kept}");
     }
-    // The first ones made room.
+    // The first ones were evicted.
     assert!(primary.is_gone(clients[0].1) && !primary.server.take_evicted().is_empty());
 }
 
