@@ -110,10 +110,10 @@ fn take(driver: &mut WorkerDriver, web: &Listener) -> Option<Connection> {
 
 /// A client and the server's end of its connection.
 fn connection() -> (TcpStream, OwnedFd) {
-    let door = TcpListener::bind("127.0.0.1:0").unwrap();
-    let client = TcpStream::connect(door.local_addr().unwrap()).unwrap();
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = TcpStream::connect(socket.local_addr().unwrap()).unwrap();
     client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    (client, door.accept().unwrap().0.into())
+    (client, socket.accept().unwrap().0.into())
 }
 
 fn ack(n: u64, accepted: bool) -> FromWorker {
@@ -361,10 +361,10 @@ fn outside_a_cluster_it_listens_by_itself() {
 fn a_shared_listener_is_given_up_too() {
     let (mut primary, mut driver) = cluster();
     let ask = driver.ask(ListenKey::stream(Address::Nth(0)), 0, vec![]);
-    let door = TcpListener::bind("127.0.0.1:0").unwrap();
-    door.set_nonblocking(true).unwrap();
-    let address = door.local_addr().unwrap();
-    primary.send(&grant(true), &[&door.into()]);
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let address = socket.local_addr().unwrap();
+    primary.send(&grant(true), &[&socket.into()]);
     driver.turn();
     let web = driver.answer(ask).unwrap().unwrap();
     let _client = TcpStream::connect(address).unwrap();

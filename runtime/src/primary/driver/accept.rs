@@ -117,14 +117,14 @@ impl PrimaryDriver {
         let Some(socket) = self.sockets.get_mut(&listener) else { return };
         if socket.state == from {
             socket.state = to;
-            self.watch_door(listener);
+            self.watch_listener(listener);
             self.ready.insert(Source::Listener(listener));
         }
     }
 
     /// Watches a listener only while the primary accepts from it and descriptors are available:
     /// otherwise each new connection would wake the primary for nothing.
-    fn watch_door(&mut self, listener: ListenerId) {
+    fn watch_listener(&mut self, listener: ListenerId) {
         let Some(socket) = self.sockets.get_mut(&listener) else { return };
         let watched = socket.is_accepting();
         if std::mem::replace(&mut socket.watched, watched) == watched {
@@ -147,8 +147,8 @@ impl PrimaryDriver {
             socket.visited = true;
             match &mut socket.state {
                 ListenState::Paused => return,
-                ListenState::Closing => return self.close_door(listener),
-                ListenState::Emptying(_) if !emptied => return self.close_door(listener),
+                ListenState::Closing => return self.close_socket(listener),
+                ListenState::Emptying(_) if !emptied => return self.close_socket(listener),
                 _ if socket.starved => return,
                 ListenState::Accepting => {}
                 ListenState::Emptying(_) if self.core.is_full() => {
@@ -158,7 +158,7 @@ impl PrimaryDriver {
                 ListenState::Emptying(count) => {
                     *count += 1;
                     if *count > MAX_EMPTIED {
-                        return self.close_door(listener);
+                        return self.close_socket(listener);
                     }
                 }
             }
@@ -177,7 +177,7 @@ impl PrimaryDriver {
                 Ok(None) => {
                     let Some(socket) = self.sockets.get(&listener) else { return };
                     if matches!(socket.state, ListenState::Emptying(_)) {
-                        self.close_door(listener);
+                        self.close_socket(listener);
                     }
                     return;
                 }
@@ -192,7 +192,7 @@ impl PrimaryDriver {
         let Some(socket) = self.sockets.get_mut(&listener) else { return };
         socket.starved = true;
         let is_news = !std::mem::replace(&mut socket.starved_told, true);
-        self.watch_door(listener);
+        self.watch_listener(listener);
         self.retry_later();
         if !is_news {
             return;
@@ -211,7 +211,7 @@ impl PrimaryDriver {
         for listener in starved {
             let Some(socket) = self.sockets.get_mut(&listener) else { continue };
             socket.starved = false;
-            self.watch_door(listener);
+            self.watch_listener(listener);
             self.ready.insert(Source::Listener(listener));
         }
     }
@@ -226,11 +226,11 @@ impl PrimaryDriver {
 
     /// Closes a listener once the adapter has dropped its copy too: until then its address is not
     /// free, and the next bind may need it.
-    pub(super) fn close_door(&mut self, listener: ListenerId) {
+    pub(super) fn close_socket(&mut self, listener: ListenerId) {
         let Some(socket) = self.sockets.get_mut(&listener) else { return };
         socket.state = ListenState::Closing;
         if Arc::strong_count(&socket.fd) > 1 {
-            self.watch_door(listener);
+            self.watch_listener(listener);
             self.ready.insert(Source::Listener(listener));
             return;
         }

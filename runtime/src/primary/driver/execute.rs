@@ -34,7 +34,7 @@ impl PrimaryDriver {
             }
             Output::Bind { listener, key, backlog } => self.bind(listener, &key, backlog),
             Output::Unbind { listener } => self.empty(listener),
-            Output::Close { listener } => self.close_door(listener),
+            Output::Close { listener } => self.close_socket(listener),
             Output::ResumeAccept { listener } => self.resume(listener),
             Output::PauseAccept { listener } => self.pause(listener),
             Output::CountConnections { workers } => self.count_connections(&workers),
