@@ -97,7 +97,7 @@ fn grant(
     }
 }
 
-/// libuv says EACCES for a unix socket whose directory does not exist.
+/// libuv reports EACCES for a unix socket whose directory does not exist.
 const fn as_libuv(errno: Errno) -> i32 {
     match errno {
         Errno::ENOENT => Errno::EACCES.0,
