@@ -70,7 +70,7 @@ impl Hand {
     /// A new primary at [`Time::ZERO`], whose listeners are bound.
     ///
     /// # Errors
-    /// None is known: a new primary expects what this tells it.
+    /// None is known: a new primary expects these inputs.
     pub fn new(config: Config) -> Result<Hand, Misuse> {
         let mut hand = Hand::over(Primary::new(config), Time::ZERO);
         hand.poll();

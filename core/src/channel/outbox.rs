@@ -151,7 +151,7 @@ impl<M, H> Outbox<M, H> {
         None
     }
 
-    /// What to send next, in one sendmsg(2), as [`prepare`](Outbox::prepare) has it; `None` if
+    /// What to send next, in one sendmsg(2), as [`prepare`](Outbox::prepare) left it; `None` if
     /// everything is in the kernel. Report the result before anything else: call
     /// [`sent`](Outbox::sent), [`take_unsendable`](Outbox::take_unsendable), or nothing if the
     /// channel is full.

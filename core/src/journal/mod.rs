@@ -10,7 +10,7 @@
 //! crate and the [`Config`](crate::Config), an entry for each input, a check each [`CHECK_EVERY`]
 //! entries, and the end. A journal without an end was cut off.
 //!
-//! Outputs are not stored. Each entry says how many were polled since the one before, and 16 bits
+//! Outputs are not stored. Each entry holds how many were polled since the one before, and 16 bits
 //! of a digest over all of them, so that a replay names the entry at which the outputs differ; the
 //! checks carry the whole digest, which is FNV-1a with 64 bits over their encoding.
 

@@ -287,7 +287,8 @@ pub enum Event {
     Draining { worker: WorkerId, within: Duration },
     /// A worker answered a ping.
     Pong { worker: WorkerId, seq: Seq },
-    /// A worker is being killed; `class` is how its end will be classed, and `violation` says more.
+    /// A worker is being killed; `class` is how its end will be classed, and `violation` gives
+    /// details.
     Killing { worker: WorkerId, class: ExitClass, violation: Option<Violation> },
     /// A worker's channel ended with this many connections in flight.
     ChannelClosed { worker: WorkerId, in_flight: u32 },

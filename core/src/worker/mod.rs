@@ -72,7 +72,7 @@ enum Notice {
 }
 
 impl Worker {
-    /// A worker that has just started: its first output says so to the primary.
+    /// A worker that has just started: its first output tells the primary so.
     pub fn new() -> Self {
         let mut worker = Worker {
             now: Time::ZERO,

@@ -33,7 +33,7 @@ pub(crate) enum Message<'a> {
     /// The program's own, which is passed over.
     Skipped(Skipped),
     /// The other side closes a server (`NODE_SOCKET_NOTIFY_CLOSE`) of which it sent connections,
-    /// and waits until they have ended. The key tells which server; it is echoed.
+    /// and waits until they have ended. The key shows which server; it is echoed.
     NotifyClose(&'a RawValue),
     /// The other side asks how many of these connections are left (`NODE_SOCKET_GET_COUNT`).
     GetCount(&'a RawValue),

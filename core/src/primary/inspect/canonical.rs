@@ -104,7 +104,7 @@ enum About {
     Worker(WorkerId, Option<ListenerId>),
     Slot(Slot),
     Rest(Option<ListenerId>),
-    /// An ack timer is only a reminder of what the record says.
+    /// An ack timer is only a reminder of what the record holds.
     Nobody,
 }
 
