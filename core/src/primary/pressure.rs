@@ -5,8 +5,8 @@ use super::output::{Event, Output};
 use crate::ListenerId;
 
 impl Primary {
-    /// Resumes accepting from a listener once it is half empty again. At the first free place would
-    /// be too early: each place would cost a pause and a resume.
+    /// Resumes accepting from a listener once it is half empty again. If it resumed at the first
+    /// free place, each place would cost a pause and a resume.
     pub(super) fn resume_if_allowed(&mut self, listener: ListenerId) {
         let Some(record) = self.listeners.get_mut(listener) else { return };
         let room = record.pending.len() <= self.config.max_pending as usize / 2;

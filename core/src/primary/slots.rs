@@ -36,7 +36,7 @@ impl Primary {
         if self.is_draining() {
             return;
         }
-        // Trying a start again that has not succeeded is not a restart.
+        // Retrying a start that has not succeeded is not a restart.
         if let Some(record) = self.slot_mut(slot)
             && record.wanting.is_none()
         {

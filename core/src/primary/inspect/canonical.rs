@@ -18,7 +18,7 @@ use crate::{ConnId, Deadline, ListenerId, STALLED_AFTER, Slot, Time, WorkerId};
 /// Two primaries with the same configuration and equal views answer equal inputs (renamed alike)
 /// with equal outputs, but for the counters: totals, restarts, the last exit of a slot, stray
 /// messages and failed queries short of their limits. Both must have been woken in time, since they
-/// may have reminders of nothing at different times. Outputs that were not polled are not part of
+/// may have timers without effect at different times. Outputs that were not polled are not part of
 /// it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Canonical(Vec<u8>);
