@@ -20,8 +20,8 @@ impl FromStr for Address {
     /// unix socket can be written: `unix:@a` is a path.
     ///
     /// # Errors
-    /// [`AddressError`]; what only the system can tell is [`AddressError::HostName`] or
-    /// [`AddressError::Interface`].
+    /// [`AddressError`]; it is [`AddressError::HostName`] or [`AddressError::Interface`] if only
+    /// the system can resolve the address.
     ///
     /// ```
     /// use roundel_core::{Address, AddressError};
@@ -50,7 +50,7 @@ impl FromStr for Address {
     }
 }
 
-/// A number of digits alone: what `from_str` takes beyond them (`+5`) is more likely a mistake.
+/// A number written in digits alone: `from_str` also takes `+5`, which is more likely a mistake.
 fn digits<N: FromStr>(text: &str) -> Option<N> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
@@ -64,7 +64,7 @@ fn unix(path: &str) -> Result<Address, AddressError> {
     }
 }
 
-/// The whole text is parsed where it can be, for the scope of `[fe80::1%2]:80`.
+/// Parses the whole text where possible, to get the scope of `[fe80::1%2]:80`.
 fn bracketed(text: &str, host: &str, port: u16) -> Result<Address, AddressError> {
     if let Ok(address) = text.parse::<SocketAddr>() {
         return Ok(address.into());
@@ -81,35 +81,35 @@ fn bracketed(text: &str, host: &str, port: u16) -> Result<Address, AddressError>
     }
 }
 
-/// Why a text is no address.
+/// Why a text is not an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum AddressError {
     /// It has none of the forms.
     NoForm,
-    /// Its last part is no port.
+    /// Its last part is not a port.
     NoPort,
-    /// There is no descriptor's number behind `fd:`.
+    /// No descriptor number follows `fd:`.
     NoDescriptor,
-    /// There is nothing behind `unix:`.
+    /// Nothing follows `unix:`.
     NoPath,
     /// There is a zero byte in its path.
     ZeroByte,
     /// Its path is longer than [`MAX_UNIX_PATH`].
     PathTooLong,
-    /// It is an IPv6 address, and nothing tells the port from it.
+    /// It is an IPv6 address, and without brackets nothing separates the port from it.
     NoBrackets,
     /// There is no IPv6 address between its brackets.
     NoIpv6,
     /// Its host is a name, which must be looked up.
     HostName,
-    /// Behind `%` is the name of an interface, as in getaddrinfo(3), whose number only the system
-    /// knows.
+    /// The name of an interface follows `%`, as in getaddrinfo(3); only the system knows its
+    /// number.
     Interface,
 }
 
 impl fmt::Display for AddressError {
-    /// To be read on after the text: `"80"` *is not host:port*.
+    /// Continues a sentence that begins with the text: `"80"` *is not host:port*.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             AddressError::NoForm => "is not host:port, [IPv6]:port, *:port, unix:PATH or fd:N",

@@ -15,15 +15,15 @@ mod choices;
 
 pub use choices::{Overflow, Policy, Respawn, StopSignal};
 
-/// The table below, as fields, setters, getters, defaults, checks and [`limits`].
+/// Turns the table below into fields, setters, getters, defaults, checks and [`limits`].
 ///
-/// Behind a default, `=> range` bounds a number, and `, nonzero` says that a span must be longer
+/// After a default, `=> range` bounds a number, and `, nonzero` means that a span must be longer
 /// than zero.
 macro_rules! config {
     ($($(#[$doc:meta])* $name:ident: $type:ty $(as $borrowed:ty)? = $default:expr
         $(=> $range:expr)? $(, $nonzero:ident)?;)*) => {
         /// A valid configuration. Made by [`Config::builder`]; the defaults are those of the
-        /// command line. What is deserialized is checked as well.
+        /// command line. A deserialized configuration is checked as well.
         #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
         #[serde(try_from = "ConfigBuilder")]
         pub struct Config {
@@ -32,8 +32,8 @@ macro_rules! config {
 
         /// Collects choices; [`build`](ConfigBuilder::build) checks them together.
         ///
-        /// Deserialized, a field that is missing has its default, and one that does not exist is an
-        /// error where the format has names.
+        /// When it is deserialized, a missing field has its default, and an unknown field is an
+        /// error if the format has names.
         #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
         #[serde(default, deny_unknown_fields)]
         pub struct ConfigBuilder {
@@ -68,7 +68,7 @@ macro_rules! config {
         }
 
         impl From<Config> for ConfigBuilder {
-            /// Begins with what was chosen before; it is checked anew.
+            /// Begins with the choices of a configuration; they are checked again.
             fn from(config: Config) -> Self {
                 ConfigBuilder { $($name: config.$name,)* }
             }
@@ -85,7 +85,7 @@ macro_rules! config {
             })*
         }
 
-        /// What the numbers of a [`Config`] may be: one function for each that has bounds.
+        /// The bounds of the numbers of a [`Config`]: one function for each number that has bounds.
         pub mod limits {
             use core::ops::RangeInclusive;
 
@@ -128,9 +128,9 @@ config! {
     /// Connections pending at one listener before [`Overflow`] applies; one accept batch may go
     /// past it.
     max_pending: u32 = 1_024 => 1..=1 << 24;
-    /// Connections pending and in flight together, and listeners that workers asked for, before
-    /// accepting stops everywhere; one connection may always be held. Adapters derive it from the
-    /// limit on open files.
+    /// How many there may be of connections (pending and in flight) and of listeners that workers
+    /// asked for, together, before accepting stops everywhere; one connection may always be held.
+    /// Adapters derive it from the limit on open files.
     max_held: u32 = 16_777_216 => 1..=u32::MAX;
     /// What to do at `max_pending`.
     overflow: Overflow = Overflow::Wait;
@@ -142,15 +142,15 @@ config! {
     ready_timeout: Option<Duration> = Some(Duration::from_secs(30)), nonzero;
     /// How long a drain, and so the shutdown, may take.
     drain_timeout: Duration = Duration::from_secs(30), nonzero;
-    /// How long after its last handoff a worker that is to leave is told so; at most a quarter of
+    /// How long after its last handoff a worker that must leave is told to; at most a quarter of
     /// `drain_timeout`. Zero means at once.
     drain_settle: Duration = Duration::from_secs(1);
     /// How long a leaving worker that had connections may live on without any before it gets
     /// SIGTERM. `None` means until its deadline is near.
     linger: Option<Duration> = Some(Duration::from_secs(2)), nonzero;
-    /// What a Node worker that is to leave gets instead of `disconnect`.
+    /// What a Node worker that must leave gets instead of `disconnect`.
     stop_signal: Option<StopSignal> = None;
-    /// How long a worker may say nothing at all before that is reported, once.
+    /// How long a worker may send nothing at all before that is reported, once.
     silent_after: Duration = Duration::from_secs(30), nonzero;
     /// How many early failures a slot may have within `restart_period` and still be respawned.
     restart_intensity: u32 = 5;
@@ -171,8 +171,8 @@ config! {
     max_attempts: u8 = 5 => 1..=u8::MAX;
     /// How many acks that answer nothing a worker may send between two valid ones.
     max_stray_acks: u32 = 1_000;
-    /// Listeners that one worker may hold, and that there may be because of one slot's workers,
-    /// those before it included.
+    /// How many listeners one worker may hold, and how many there may be because of one slot's
+    /// workers, former ones included.
     max_listeners_per_worker: u32 = 64 => 1..=1_024;
     /// Listeners in all.
     max_listeners: u32 = 1_024 => 1..=1_024;
@@ -180,8 +180,8 @@ config! {
     unheld_timeout: Duration = Duration::from_secs(1), nonzero;
     /// The longest frame of the native codec in bytes.
     max_frame: u32 = MAX_FRAME_DEFAULT => 1_024..=1 << 24;
-    /// The longest line of the Node codec in bytes. A longer one of a program's own is skipped, one
-    /// of the cluster's is a violation.
+    /// The longest line of the Node codec in bytes. A longer line of a program's own is skipped; a
+    /// longer line of the cluster's is a violation.
     max_line: u32 = 8 << 20 => 1_024..=1 << 26;
     /// Whether a worker is ready only once its program has also said so: [`FromWorker::Ready`].
     ///
@@ -190,8 +190,8 @@ config! {
     /// Whether every worker is a Node program without cluster that is given the operator's
     /// listeners as it starts, and accepts for itself.
     pass_listeners: bool = false;
-    /// How long a begun frame of the native codec may take to complete. Lines of Node may
-    /// take as long as they do: a program that works writes nothing meanwhile.
+    /// How long a begun frame of the native codec may take to complete. Lines of Node may take any
+    /// time: a busy program writes nothing meanwhile.
     frame_timeout: Duration = Duration::from_secs(10), nonzero;
     /// How long after SIGKILL the read side of a worker's channel is shut down.
     shutdown_read_timeout: Duration = Duration::from_secs(1), nonzero;
@@ -208,11 +208,11 @@ pub const READS_PER_TURN: u32 = 64;
 pub const ACCEPTS_PER_TURN: u32 = 64;
 
 /// How long a connection may wait, pending or in the kernel's queue, while a worker that could take
-/// it has nothing in flight, before that is an [event](crate::Event::Stalled). It never happens
-/// unless there is a fault in a driver or in this crate.
+/// it has nothing in flight, before an [event](crate::Event::Stalled) reports it. That happens only
+/// if there is a fault in a driver or in this crate.
 ///
-/// A driver looks at its listeners so often while connections come, and once a second otherwise,
-/// and tells [`Input::Queue`](crate::Input::Queue).
+/// A driver looks at its listeners at this interval while connections come, and once a second
+/// otherwise, and reports [`Input::Queue`](crate::Input::Queue).
 pub const STALLED_AFTER: Duration = Duration::from_millis(250);
 
 impl ConfigBuilder {
@@ -277,7 +277,7 @@ where
     Err(ConfigError::OutOfBounds { field, value: value.into(), min: min.into(), max: max.into() })
 }
 
-/// `None` is for ever.
+/// `None` means for ever.
 fn nonzero(field: &'static str, span: impl Into<Option<Duration>>) -> Result<(), ConfigError> {
     match span.into() {
         Some(Duration::ZERO) => Err(ConfigError::Zero { field }),
@@ -295,13 +295,13 @@ fn covers(wide: &ListenKey, narrow: &ListenKey) -> bool {
     wide.address.covers(wide.v6_only, &narrow.address, narrow.v6_only)
 }
 
-/// Two listeners of the operator of which only one can be.
+/// Two listeners of the operator that can't both be bound.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Overlap {
-    /// This one receives what the other one would.
+    /// The listener that also receives what the other one would.
     pub wide: Address,
-    /// The other one; the same if it was given twice.
+    /// The other listener; the same address if it was given twice.
     pub narrow: Address,
 }
 
@@ -332,12 +332,12 @@ pub enum ConfigError {
         /// The end value's field.
         high: &'static str,
     },
-    /// An operator's listener refers to an operator's listener.
+    /// An operator's listener names another operator's listener instead of an address.
     NthListener {
         /// Which one, counted from 0.
         nth: usize,
     },
-    /// Of two operator's listeners one takes the other's address as well.
+    /// One of two operator's listeners takes the other's address as well.
     Overlap(Box<Overlap>),
 }
 

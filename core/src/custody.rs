@@ -11,7 +11,7 @@ use crate::id::Id;
 /// it is admitted until the machine releases it.
 ///
 /// Ids are minted here, rise strictly, and are never reused. Dropping a custody drops what it
-/// holds; [`finish`](Custody::finish) tells whether something was left.
+/// holds; [`finish`](Custody::finish) fails if something is left.
 #[derive(Debug)]
 pub struct Custody<T> {
     held: IdMap<T>,
@@ -47,9 +47,9 @@ impl<T> Custody<T> {
         self.held.get(conn.raw())
     }
 
-    /// Gives a payload back for good: what to do with it (close it, or pass it to the program)
-    /// is the caller's explicit act. Call it for the outputs that end a connection and nowhere
-    /// else. `None` if it was released before.
+    /// Gives a payload back for good: the caller then closes it or passes it to the program,
+    /// explicitly. Call it for the outputs that end a connection and nowhere else. `None` if it was
+    /// released before.
     #[must_use]
     pub fn release(&mut self, conn: ConnId) -> Option<T> {
         self.held.remove(conn.raw())
@@ -68,7 +68,7 @@ impl<T> Custody<T> {
     /// Ends the custody.
     ///
     /// # Errors
-    /// [`Leftover`] with what was never released.
+    /// [`Leftover`], which has what was never released.
     pub fn finish(self) -> Result<(), Leftover<T>> {
         if self.is_empty() {
             return Ok(());

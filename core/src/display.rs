@@ -1,4 +1,4 @@
-//! What has a name is shown by it.
+//! Types that have a `name()` are displayed by it.
 
 use core::fmt;
 

@@ -4,7 +4,7 @@ use core::fmt;
 
 use crate::{ConnId, ListenerId, WorkerId};
 
-/// An input that can't be: a fault in the embedder, never in a worker. The state is unchanged.
+/// An impossible input: a fault in the embedder, never in a worker. The state is unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Misuse {
@@ -18,7 +18,7 @@ pub enum Misuse {
     NotBinding(ListenerId),
     /// `Unbound` for a listener whose close is not awaited.
     NotUnbinding(ListenerId),
-    /// A connection that was given in before, or out of order.
+    /// A connection that was reported before, or out of order.
     ConnNotRising(ConnId),
     /// `Sent` while no polled `Send` of a worker is unconfirmed.
     NothingSent,

@@ -1,12 +1,12 @@
-//! Names of things. An id is minted by whoever makes the thing, rises strictly, and is never
-//! reused.
+//! Ids of workers, listeners, connections and messages. The part that creates a thing mints its id;
+//! ids rise strictly and are never reused.
 
 use core::fmt;
 use core::num::NonZeroU64;
 
 use serde::{Deserialize, Serialize};
 
-/// What the id tables need to know of an id.
+/// What the id tables need to know about an id.
 pub(crate) trait Id: Copy + Eq + Ord {
     /// The number behind the id.
     fn raw(self) -> NonZeroU64;
@@ -32,9 +32,9 @@ macro_rules! ids {
                 self.0.get()
             }
 
-            /// The id with this number, for traces and tests; `None` for zero. An id that the
-            /// machine did not mint is answered with [`Misuse`](crate::Misuse), or, when it came
-            /// over the wire, counted.
+            /// The id with this number, for traces and tests; `None` for zero. The machine answers
+            /// an id that it did not mint with [`Misuse`](crate::Misuse), or counts it if it came
+            /// over the wire.
             pub const fn from_raw(raw: u64) -> Option<Self> {
                 match NonZeroU64::new(raw) {
                     Some(raw) => Some($name(raw)),
@@ -70,7 +70,7 @@ macro_rules! ids {
 }
 
 ids! {
-    /// A worker process, one life of it. Minted by the primary. Shown as `w7`.
+    /// A worker process; its replacement gets a new id. Minted by the primary. Shown as `w7`.
     WorkerId = "w";
     /// A listener. Minted by the primary; workers echo it. Shown as `l1`.
     ListenerId = "l";

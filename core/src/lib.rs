@@ -1,35 +1,36 @@
 //! The protocol between a cluster primary and its workers, as two state machines without IO.
 //!
 //! A *primary* owns the listening sockets, accepts connections and hands each one to one of its
-//! *workers*; it keeps a connection until the worker has acknowledged it, gives it to another one
-//! when that worker dies, and starts, drains and replaces workers. [`Primary`] and [`Worker`] are
+//! *workers*; it keeps a connection until the worker has acknowledged it, gives it to another
+//! worker if that one dies, and starts, drains and replaces workers. [`Primary`] and [`Worker`] are
 //! the two ends of that conversation. They have no clock, open nothing, start nothing and log
-//! nothing: they are told what happened and say what is to be done. Whoever embeds them brings the
-//! sockets, the processes and the event loop.
+//! nothing: the embedder tells them what happened, and they return what to do. The embedder brings
+//! the sockets, the processes and the event loop.
 //!
 //! # How to drive a machine
 //!
-//! Each machine has one door in, one door out, and one hand on the clock:
+//! Three methods drive each machine:
 //!
-//! - [`handle_input`](Primary::handle_input)`(now, input)` tells it what happened. It fails only
-//!   for what can't be ([`Misuse`]), which is a fault of the embedder and changes nothing. What a
-//!   worker does wrong is never an error here: it leads to that worker's end.
-//! - [`poll_output`](Primary::poll_output) says what is to be done, first in, first out. Carry the
-//!   outputs out *in that order*; none of them may wait. Any number of inputs may come before the
-//!   outputs are polled: they are the same.
-//! - [`poll_timeout`](Primary::poll_timeout) says when the machine wants [`Input::Wake`]. Deadlines
-//!   act only there. Send it after every turn, when all channels were read to would-block: so no
-//!   worker is judged before its answers were read.
+//! - [`handle_input`](Primary::handle_input)`(now, input)` tells it what happened. It fails only if
+//!   the input is impossible ([`Misuse`]): that is a fault of the embedder, and the state is
+//!   unchanged. What a worker does wrong is never an error here: the machine ends that worker
+//!   instead.
+//! - [`poll_output`](Primary::poll_output) returns the next thing to do, first in, first out. Carry
+//!   the outputs out *in that order*, and never wait for one. Any number of inputs may come before
+//!   the outputs are polled: the outputs are the same.
+//! - [`poll_timeout`](Primary::poll_timeout) returns when the machine wants [`Input::Wake`].
+//!   Deadlines act only in a `Wake`. Send it after every turn, once all channels have been read to
+//!   would-block, so that no worker is judged before its answers are read.
 //!
 //! [`Time`] is an integer that must not go back. Connections themselves stay outside: the machine
 //! moves [`ConnId`]s, which [`Custody`] mints for whatever stands for a connection. Exactly one
 //! output ends each connection, [`Output::Release`], and only that takes it out of custody. So
 //! `admitted == released + held` at any time, and the whole state of a machine can be compared,
-//! hashed, stored and read back, and a [`journal`] runs it again from its inputs.
+//! hashed, stored and read back, and a [`journal`] replays a run from its inputs.
 //!
 //! # What the embedder does for each output
 //!
-//! | [`Output`] | to do | then say |
+//! | [`Output`] | to do | then report |
 //! |---|---|---|
 //! | `Bind` | bind and listen, do not accept | `Bound` |
 //! | `ResumeAccept`, `PauseAccept` | accept, or stop | `Incoming` for each connection |
@@ -40,38 +41,40 @@
 //! | `Kill` | send the signal | `Exited` when the process was reaped |
 //! | `ShutdownRead` | shut down our receiving side, read to the end | `ChannelClosed` |
 //! | `Release` | take the connection out of custody, close this copy | |
-//! | `Forget` | nothing is left of that worker | |
+//! | `Forget` | drop what you keep for that worker: nothing is left of it | |
 //! | `Event` | log it | |
 //! | `Stopped` | leave the loop | |
 //!
-//! What a process is started with, `Spawn`, is in [`docs::starting_workers`]. What a send that fails
-//! means, what is still read after a violation, an exit or `ShutdownRead`, and in which order a turn
-//! does things is in [`docs::embedding`].
+//! [`docs::starting_workers`] describes what `Spawn` starts a process with. [`docs::embedding`]
+//! describes the order of a turn, what a failed send means, and what is still read after a
+//! violation, an exit or `ShutdownRead`.
 //!
-//! And from a worker's channel: `Hello` when its first byte has told the codec ([`Codec::detect`]),
-//! a `Message` for each one that [`wire::Decoder`] yields, `Violation` for what it refuses,
-//! `FrameBegun` while an unfinished frame is left over, `ChannelClosed` at the end of file.
+//! A worker's channel gives these inputs: `Hello` once its first byte shows the codec
+//! ([`Codec::detect`]), a `Message` for each one that [`wire::Decoder`] yields, `Violation` for
+//! what the decoder refuses, `FrameBegun` while an unfinished frame is left over, and
+//! `ChannelClosed` at the end of file.
 //!
 //! # Three orderings that make "nothing is lost, nothing twice" true
 //!
-//! **The ack is in the kernel before the program has the connection.** A worker's machine says
-//! `Send(Ack)`, and `Deliver` only after the embedder has confirmed with [`WorkerInput::Sent`] that
-//! the last byte of that ack is in the channel. A channel that is full holds the connection back.
-//! So a worker that dies before has not read a byte of it, and another worker can serve it.
+//! **The ack is in the kernel before the program has the connection.** A worker's machine outputs
+//! `Send(Ack)`, and outputs `Deliver` only after the embedder has confirmed with
+//! [`WorkerInput::Sent`] that the last byte of that ack is in the channel. A full channel holds the
+//! connection back. So if a worker dies before that, it has not read a byte of the connection, and
+//! another worker can serve it.
 //!
 //! **A worker is dead when its channel was read to its end.** Its exit alone moves nothing: an ack
 //! that it wrote before may still be unread. `ChannelClosed` means end of file, and only then do
-//! the connections that it had not answered go back to their places in their queues. If somebody
-//! else holds the other end open, `ShutdownRead` brings the end about.
+//! the connections that it had not answered go back to their places in their queues. If another
+//! process holds the other end open, `ShutdownRead` brings about the end of file.
 //!
-//! **A late ack never leads to a second delivery.** A worker that answers nothing in time is not
-//! passed over but killed; its connections move when its channel has ended. Otherwise the slow
-//! worker and its stand-in could both serve one client.
+//! **A late ack never leads to a second delivery.** If a worker answers nothing in time, it is not
+//! just passed over: it is killed, and its connections move once its channel has ended. Otherwise
+//! the slow worker and its stand-in could both serve one client.
 //!
 //! # The loop
 //!
-//! Here with a fake reactor: its "sockets" accept two connections, and its one "worker" answers
-//! whatever it is sent.
+//! Here the loop runs on a fake reactor: its "sockets" accept two connections, and its one "worker"
+//! answers whatever it is sent.
 //!
 //! ```
 //! use std::collections::VecDeque;
@@ -183,7 +186,7 @@
 //! # Two machines in conversation
 //!
 //! A primary and a worker over two byte streams in memory, through the native codec, from the
-//! worker's first word to the delivery of a connection:
+//! worker's first message to the delivery of a connection:
 //!
 //! ```
 //! use roundel_core::{
@@ -274,7 +277,7 @@
 //!
 //! # From here to real sockets
 //!
-//! Two pages say what the system does and what it asks for: [`docs::starting_workers`] and
+//! Two pages describe what the system does and what it requires: [`docs::starting_workers`] and
 //! [`docs::embedding`]; the names of the variables are in [`environment`]. Three examples in the
 //! repository do all of this with the system's own calls, and tests run them:
 //!
@@ -287,10 +290,10 @@
 //!
 //! # Bounds
 //!
-//! Everything that grows is bounded by [`Config`]: pending connections a listener, connections in
-//! flight a worker, listeners, frames, restarts. Outputs grow at most linearly in the inputs since
-//! the last drain. Nothing panics, and nothing is allocated on the path of a connection once the
-//! tables have grown to their size.
+//! Everything that grows is bounded by [`Config`]: pending connections per listener, connections in
+//! flight per worker, listeners, frames, restarts. Outputs grow at most linearly in the inputs
+//! since the last drain. Nothing panics, and nothing is allocated on the path of a connection once
+//! the tables have grown to their size.
 //!
 //! # Features
 //!

@@ -1,4 +1,4 @@
-//! What the primary and a worker say to each other, apart from how it is encoded.
+//! The messages between the primary and a worker, apart from how they are encoded.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -23,14 +23,14 @@ impl Errno {
     pub const EBADF: Errno = Errno(9);
     /// A limit on processes or threads is reached.
     pub const EAGAIN: Errno = Errno(11);
-    /// No memory is to be had.
+    /// No memory is available.
     pub const ENOMEM: Errno = Errno(12);
-    /// What was asked makes no sense, such as the nth listener of an operator who gave fewer, or a
-    /// path that is too long for a unix socket.
+    /// The request makes no sense, such as the nth listener if the operator gave fewer, or a path
+    /// that is too long for a unix socket.
     pub const EINVAL: Errno = Errno(22);
     /// The whole system has as many files open as it may.
     pub const ENFILE: Errno = Errno(23);
-    /// The worker, its slot, or all together, have as many listeners as the limits allow; or the
+    /// The worker, its slot, or the whole cluster has as many listeners as the limits allow; or the
     /// primary has as many descriptors as it may.
     pub const EMFILE: Errno = Errno(24);
     /// The data of a query is longer than half a frame may be.
@@ -40,8 +40,8 @@ impl Errno {
     /// The worker, or the whole cluster, is leaving.
     pub const ECANCELED: Errno = Errno(125);
 
-    /// Whether something was not to be had just now: descriptors, processes or memory. That says
-    /// nothing of what was tried, only that it is to be tried again.
+    /// Whether descriptors, processes or memory were not available just now. Such an error shows
+    /// nothing about what was tried, only that it should be tried again.
     pub const fn is_want_of_resources(self) -> bool {
         matches!(self, Errno::EAGAIN | Errno::ENOMEM | Errno::ENFILE | Errno::EMFILE)
     }
@@ -68,7 +68,7 @@ pub enum Address {
     Unix(#[serde(deserialize_with = "crate::codec::borrowed::string")] String),
     /// A listening socket that the primary inherited, by its number.
     Fd(i32),
-    /// The operator's nth listener, counted from 0. Only a query can say this.
+    /// The operator's nth listener, counted from 0. Only a query can contain this.
     Nth(u32),
 }
 
@@ -112,8 +112,8 @@ pub enum Transport {
     Stream,
     /// UDP.
     Datagram,
-    /// UDP at an address that sockets of others may be bound to as well (SO_REUSEADDR), as those
-    /// who listen to a multicast group are.
+    /// UDP at an address that other sockets may be bound to as well (SO_REUSEADDR), such as those
+    /// that listen to a multicast group.
     DatagramReuse,
 }
 
@@ -127,7 +127,7 @@ pub struct ListenKey {
     /// Whether `[::]` leaves IPv4 alone.
     pub v6_only: bool,
     /// Counts the servers of one worker on the same address, from 0. It tells listeners on port 0
-    /// and on inherited descriptors apart; elsewhere it says nothing, since a worker can't have
+    /// and on inherited descriptors apart; elsewhere it has no meaning, since a worker can't have
     /// two servers on one address.
     pub index: u32,
 }
@@ -145,7 +145,7 @@ pub(crate) fn is_unix_name(name: &str) -> bool {
 }
 
 impl ListenKey {
-    /// The same ask without what makes no difference.
+    /// The same key without what makes no difference.
     pub(crate) fn normal(mut self) -> Self {
         if self.address.port() != Some(0) && !matches!(self.address, Address::Fd(_)) {
             self.index = 0;
@@ -170,7 +170,7 @@ impl ListenKey {
     }
 }
 
-/// Where a socket is bound, as getsockname(2) tells it.
+/// Where a socket is bound, as getsockname(2) returns it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum SockName {
@@ -207,7 +207,7 @@ impl fmt::Display for SockName {
     }
 }
 
-/// The good answer to a query.
+/// The positive answer to a query.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Granted {
     /// The name that every later message about this listener uses.
@@ -217,7 +217,7 @@ pub struct Granted {
     /// True: one handle travels with this message, and the worker accepts for itself.
     /// False: connections come by `NewConn`.
     pub shared: bool,
-    /// What the first worker said in its query; goes to all.
+    /// The data of the first worker's query; all workers get it.
     #[serde(with = "crate::codec::borrowed::bytes")]
     pub data: Vec<u8>,
 }
@@ -234,13 +234,13 @@ pub enum FromWorker {
         seq: Seq,
         /// What to listen on.
         key: Box<ListenKey>,
-        /// The wanted backlog of listen(2); 0 means the default. The first worker's wish counts.
+        /// The wanted backlog of listen(2); 0 means the default. The first worker's value counts.
         backlog: u32,
-        /// Opaque; the first worker's value goes to all.
+        /// Opaque; all workers get the first worker's value.
         #[serde(with = "crate::codec::borrowed::bytes")]
         data: Vec<u8>,
     },
-    /// My server on this listener is up. The first one makes the worker ready.
+    /// My server on this listener is up. The first such message makes the worker ready.
     Listening {
         /// The listener of the reply.
         listener: ListenerId,
@@ -262,7 +262,7 @@ pub enum FromWorker {
         /// The number that the primary's [`ToWorker::Ack`] names once the replacement was started.
         seq: Seq,
     },
-    /// I leave of my own will: my end is no crash.
+    /// I leave of my own will: my exit is not a crash.
     ExitedAfterDisconnect {
         /// The number that the primary's [`ToWorker::Ack`] names.
         seq: Seq,
@@ -272,13 +272,13 @@ pub enum FromWorker {
         /// The ping's number.
         ack: Seq,
     },
-    /// How many connections are open at me. Sent within 50 ms of a change, to primaries that ask.
+    /// How many connections I have open. Sent within 50 ms of a change, to primaries that ask.
     Load {
         /// Open connections.
         open: u32,
     },
-    /// The program says that it is ready. Where [`Config::wait_ready`](crate::Config::wait_ready)
-    /// is set, nothing is handed off before; else it says nothing new.
+    /// The program is ready. If [`Config::wait_ready`](crate::Config::wait_ready) is set, nothing
+    /// is handed off before this; otherwise it adds nothing.
     Ready,
 }
 
@@ -293,7 +293,7 @@ pub enum ToWorker {
         /// The listener, or why there is none.
         result: Result<Box<Granted>, Errno>,
     },
-    /// Here are `count` connections, as as many handles.
+    /// Carries `count` connections, one handle each.
     NewConn {
         /// The number of the first one; the others count up from it.
         first_seq: Seq,
@@ -309,7 +309,7 @@ pub enum ToWorker {
     },
     /// Leave: close your listeners, finish your connections, close the channel, exit.
     Disconnect,
-    /// Leave within this time; what lives after it is killed.
+    /// Leave within this time; a worker that still lives after it is killed.
     Drain {
         /// Milliseconds from now.
         deadline_ms: u64,
@@ -319,22 +319,22 @@ pub enum ToWorker {
         /// The number that the pong names.
         seq: Seq,
     },
-    /// Here is a listener that you did not ask for, as one handle: accept from it. Only towards
-    /// Node programs without cluster, as the message `server`.
+    /// Carries a listener that the worker did not ask for, as one handle: accept from it. Sent only
+    /// to Node programs without cluster, as the message `server`.
     PassListener {
         /// Its name.
         listener: ListenerId,
     },
-    /// Leave, as programs know it from PM2. Only towards Node programs, as the message `shutdown`.
+    /// Leave, as programs know it from PM2. Sent only to Node programs, as the message `shutdown`.
     Shutdown,
 }
 
 impl ToWorker {
-    /// Takes the handoff that follows into this one, if both are handoffs of one listener with
-    /// numbers in a row, so that they travel as one message. True if it did.
+    /// Merges the next message into this one, so that they travel as one, if both are handoffs from
+    /// one listener with consecutive numbers. True if it did.
     ///
-    /// For embedders that have not begun to send the first one. Stops at 64 connections: more
-    /// would not fit in one sendmsg(2) everywhere (SCM_MAX_FD is 253 on Linux).
+    /// Call it only while this message has not begun to be sent. Merging stops at 64 connections:
+    /// more would not fit in one sendmsg(2) everywhere (SCM_MAX_FD is 253 on Linux).
     pub fn merge(&mut self, next: &ToWorker) -> bool {
         let ToWorker::NewConn { first_seq, listener, count } = self else { return false };
         let ToWorker::NewConn { first_seq: seq, listener: same, count: more } = next else {

@@ -1,6 +1,7 @@
 //! Which addresses a listener receives connections for: what it covers, and what it collides with.
 //!
-//! As the kernel judges two listening sockets on one port, neither with SO_REUSEPORT.
+//! This follows the kernel's rules for two listening sockets on one port, neither with
+//! SO_REUSEPORT.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -16,7 +17,7 @@ struct Reach {
 }
 
 impl Reach {
-    /// `None` for what is no IP address.
+    /// `None` if the address is not an IP address.
     fn of(address: &Address, v6_only: bool) -> Option<Reach> {
         let every4 = (!v6_only).then_some(Ipv4Addr::UNSPECIFIED);
         let (port, v4, v6) = match address {

@@ -1,4 +1,4 @@
-//! A primary driven by hand: for tests of what is built around one, and of this crate itself.
+//! A primary driven by hand, for tests of code built around one and of this crate itself.
 //!
 //! ```
 //! use roundel_core::testing::Hand;
@@ -38,10 +38,10 @@ use crate::{
     ListenKey, ListenerId, Misuse, Output, Primary, Seq, SockName, Time, ToWorker, WorkerId,
 };
 
-/// A [`Primary`] whose sockets, processes and clock are the caller.
+/// A [`Primary`] for which the caller plays the sockets, the processes and the clock.
 ///
-/// What a method makes the primary say is kept until [`outputs`](Hand::outputs),
-/// [`handoffs`](Hand::handoffs) or [`ends`](Hand::ends) takes it.
+/// The outputs that a method causes are kept until [`outputs`](Hand::outputs),
+/// [`handoffs`](Hand::handoffs) or [`ends`](Hand::ends) takes them.
 #[derive(Debug)]
 pub struct Hand {
     pub(crate) core: Primary,
@@ -58,7 +58,7 @@ pub struct Hand {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Handoff {
-    /// To whom.
+    /// The worker.
     pub worker: WorkerId,
     /// Its number, which the answer names.
     pub seq: Seq,
@@ -70,7 +70,7 @@ impl Hand {
     /// A new primary at [`Time::ZERO`], whose listeners are bound.
     ///
     /// # Errors
-    /// None that is known: a new primary awaits what it is told.
+    /// None is known: a new primary expects these inputs.
     pub fn new(config: Config) -> Result<Hand, Misuse> {
         let mut hand = Hand::over(Primary::new(config), Time::ZERO);
         hand.poll();
@@ -83,7 +83,7 @@ impl Hand {
         Ok(hand)
     }
 
-    /// Goes on with a primary as it is. What it has said already is taken from it only by the next
+    /// Continues with an existing primary. Outputs that it already has are polled only at the next
     /// input.
     pub fn over(primary: Primary, at: Time) -> Hand {
         Hand {
@@ -109,11 +109,11 @@ impl Hand {
     }
 
     /// Lets the next `count` workers that are awaited start, speak the native codec, and listen to
-    /// the operator's first listener. Tells which they are; fewer if fewer are awaited, as before a
-    /// respawn's delay has [passed](Hand::pass).
+    /// the operator's first listener. Returns their ids: fewer than `count` if fewer are awaited,
+    /// as before a respawn's delay has [passed](Hand::pass).
     ///
     /// # Errors
-    /// [`Misuse`] if the caller has told of their start already.
+    /// [`Misuse`] if the caller has already reported their start.
     pub fn ready(&mut self, count: usize) -> Result<Vec<WorkerId>, Misuse> {
         let count = count.min(self.starting.len());
         let workers: Vec<WorkerId> = self.starting.drain(..count).collect();
@@ -129,7 +129,7 @@ impl Hand {
         Ok(workers)
     }
 
-    /// A worker starts, and says the first word in the native codec.
+    /// A worker starts, and sends its first message in the native codec.
     ///
     /// # Errors
     /// [`Misuse`] if its start is not awaited.
@@ -140,7 +140,7 @@ impl Hand {
         self.say(worker, FromWorker::Online)
     }
 
-    /// A worker says something.
+    /// A worker sends a message.
     ///
     /// # Errors
     /// [`Misuse`] if there was never such a worker.
@@ -175,7 +175,7 @@ impl Hand {
         self.input(Input::Exited { worker, status: ExitStatus::Signal(9) })
     }
 
-    /// Time passes; then what was due is done.
+    /// Lets time pass, then does what is due.
     ///
     /// # Errors
     /// None.
@@ -184,7 +184,7 @@ impl Hand {
         self.input(Input::Wake)
     }
 
-    /// Tells the primary anything.
+    /// Gives the primary any input.
     ///
     /// # Errors
     /// [`Misuse`] of the input.
@@ -194,17 +194,17 @@ impl Hand {
         told
     }
 
-    /// All that the primary has said since this was last asked.
+    /// All outputs of the primary since the last call.
     pub fn outputs(&mut self) -> Vec<Output> {
         mem::take(&mut self.outputs)
     }
 
-    /// The connections that were handed to workers since this was last asked.
+    /// The connections that were handed to workers since the last call.
     pub fn handoffs(&mut self) -> Vec<Handoff> {
         mem::take(&mut self.handoffs)
     }
 
-    /// The connections that have ended for the primary since this was last asked, and how.
+    /// The connections that have ended for the primary since the last call, and how.
     pub fn ends(&mut self) -> Vec<(ConnId, ConnEnd)> {
         mem::take(&mut self.ends)
     }
@@ -215,7 +215,7 @@ impl Hand {
                 self.starting.push_back(worker);
             }
             if let Output::Release { conn, end } = output {
-                // One that came by `input` was never in custody.
+                // A connection that came by `input` was never in custody.
                 let _ = self.custody.release(conn);
                 self.ends.push((conn, end));
             }

@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 
 /// A point in time: nanoseconds since an epoch that the embedder chooses.
 ///
-/// The clock behind it must not go back. A `now` that does is read as the latest one seen, so it
-/// harms nothing but precision. Adapters use `CLOCK_MONOTONIC` (clock_gettime(2)).
+/// The clock behind it must not go back. If a `now` does, it is read as the latest one seen, so
+/// only precision suffers. Adapters use `CLOCK_MONOTONIC` (clock_gettime(2)).
 ///
-/// Spans are added and taken away by `+` and `-`, which saturate:
+/// `+` and `-` add and subtract spans, and saturate:
 ///
 /// ```
 /// use core::time::Duration;
@@ -62,7 +62,7 @@ const fn nanos(span: Duration) -> u64 {
 impl Add<Duration> for Time {
     type Output = Time;
 
-    /// The time so much later. Saturates at the end of time instead of wrapping.
+    /// The time that much later. Saturates at the end of time instead of wrapping.
     fn add(self, span: Duration) -> Time {
         Time(self.0.saturating_add(nanos(span)))
     }
@@ -77,7 +77,7 @@ impl AddAssign<Duration> for Time {
 impl Sub<Duration> for Time {
     type Output = Time;
 
-    /// The time so much earlier. Saturates at the beginning of time.
+    /// The time that much earlier. Saturates at the beginning of time.
     fn sub(self, span: Duration) -> Time {
         Time(self.0.saturating_sub(nanos(span)))
     }

@@ -16,7 +16,7 @@ pub enum Timer {
     Ack,
     /// A worker was granted a listener and must become ready.
     Ready,
-    /// A worker that has said nothing yet, or has not asked to listen, is reported.
+    /// A worker that has sent nothing yet, or has not asked to listen, is reported.
     Silent,
     /// A begun frame must complete.
     Frame,
@@ -59,10 +59,10 @@ impl fmt::Display for Deadline {
     }
 }
 
-/// One deadline and whom it is about.
+/// One deadline, and the worker, listener or slot that it is about.
 ///
 /// An ack deadline is set once and looked at when it has passed: each answer only notes a later
-/// time in the worker's record. So it may be early, and the path of a connection sets nothing.
+/// time in the worker's record. So it may be early, and the path of a connection sets no timer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) enum Due {
     Ack(WorkerId),
@@ -106,7 +106,7 @@ impl Due {
 
 /// The deadlines that are set.
 ///
-/// Stored as the list of them, which any format can hold: a map by [`Due`] is none in JSON.
+/// Stored as a list, which any format can hold: JSON has no maps with [`Due`] as key.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(from = "Vec<(Time, Due)>", into = "Vec<(Time, Due)>")]
 pub(crate) struct Timers {
@@ -153,7 +153,7 @@ impl Timers {
         self.at.contains_key(&due)
     }
 
-    /// When something is due, if it is.
+    /// When something is due, if a deadline for it is set.
     pub(crate) fn when(&self, due: Due) -> Option<Time> {
         self.at.get(&due).copied()
     }

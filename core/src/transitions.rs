@@ -93,12 +93,12 @@ const TRANSITIONS: &[(Life, Step, Life)] = &[
     (Life::Leaving, Step::Bury, Life::Dead),
 ];
 
-/// A part of what a worker is, beside its [`Life`], with the moves that it can make.
+/// A part of a worker's state beside its [`Life`], with the moves that it can make.
 pub(crate) trait Part: Copy + PartialEq + 'static {
     /// From, by what, to.
     const MOVES: &'static [(Self, &'static str, Self)];
 
-    /// Moves on, as the table has it.
+    /// Moves on; the table must have the move.
     fn enter(&mut self, next: Self) {
         let moves = || Self::MOVES.iter();
         debug_assert!(moves().any(|(from, _, to)| from == self && *to == next), "not in the table");
@@ -110,7 +110,7 @@ pub(crate) trait Part: Copy + PartialEq + 'static {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) enum Channel {
     Open,
-    /// Its receiving side was shut down: what the worker wrote before is still to be read.
+    /// Its receiving side was shut down: what the worker wrote before must still be read.
     ReadShut,
     /// It was read to its end.
     Closed,
@@ -137,12 +137,12 @@ impl Part for Process {
     const MOVES: &'static [(Self, &'static str, Self)] = &[
         (Process::Wanted, "spawned", Process::Running),
         (Process::Running, "reaped", Process::Exited),
-        // An embedder may leave out that it was spawned.
+        // An embedder may leave out `Spawned`.
         (Process::Wanted, "reaped", Process::Exited),
     ];
 }
 
-/// What a worker's end is taken for, should it come now.
+/// How a worker's end would be classified if it came now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum Intent {
     /// Nobody wants it to end: it would be a crash, or clean with code 0.
@@ -182,7 +182,7 @@ pub fn life_diagram() -> String {
     text
 }
 
-/// A region of the diagram, which is in some state at any time like the others.
+/// A region of the diagram, parallel to the others.
 #[cfg(feature = "inspect")]
 fn part<P: Part>(text: &mut String, what: &str, name: fn(P) -> &'static str) {
     text.push_str("        --\n");

@@ -1,5 +1,5 @@
 //! What ids, times, addresses and errors look like in a log. Programs read some of it, and people
-//! all of it.
+//! read all of it.
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;

@@ -1,6 +1,6 @@
-//! The two ends of a channel, apart from the socket: what is read becomes events and messages, what
-//! is to be said becomes bytes and handles to send. Nothing here reads, sends or waits, and nothing
-//! decides what a message means to a machine.
+//! The two ends of a channel, apart from the socket: bytes that were read become events and
+//! messages, and messages become bytes and handles to send. Nothing here reads, sends or waits, and
+//! nothing decides what a message means to a machine.
 
 mod outbox;
 mod primary_channel;

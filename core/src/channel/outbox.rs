@@ -1,29 +1,30 @@
-//! What goes out on a channel: in order, as far as it goes, encoded as late as possible.
+//! Messages that go out on a channel: in order, as far as the channel takes them, encoded as late
+//! as possible.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-/// Messages without handles that are sent together, in bytes.
+/// How much of messages without handles is sent together, in bytes.
 const COALESCE: usize = 64 * 1024;
 
 /// A queue of messages with the handles that ride on their first byte.
 ///
 /// [`push`](Outbox::push) messages, [`prepare`](Outbox::prepare) and send what
-/// [`transmit`](Outbox::transmit) gives, and say how that went: [`sent`](Outbox::sent), or
+/// [`transmit`](Outbox::transmit) gives, and report the result: [`sent`](Outbox::sent), or
 /// [`take_unsendable`](Outbox::take_unsendable).
 #[derive(Clone, Debug)]
 pub struct Outbox<M, H> {
     queue: VecDeque<Entry<M>>,
-    /// Of all entries of `queue`, in their order.
+    /// The handles of all entries of `queue`, in their order.
     handles: VecDeque<H>,
     /// Bytes that go before everything that has not begun to be sent.
     first: Vec<u8>,
     /// Encoded bytes that are on their way.
     bytes: Vec<u8>,
     sent: usize,
-    /// Messages of which the last byte is in `bytes`.
+    /// Messages whose last byte is in `bytes`.
     begun: usize,
-    /// Messages that have got into the kernel and were not asked for yet.
+    /// Messages that are in the kernel and were not taken by `take_finished` yet.
     finished: usize,
     /// `bytes` is the first message of `queue`, whose handles go with its first byte.
     laden: bool,
@@ -59,7 +60,7 @@ impl<M, H> Outbox<M, H> {
         }
     }
 
-    /// Puts bytes that are no message in front of everything that has not begun to be sent.
+    /// Puts bytes that are not a message in front of everything that has not begun to be sent.
     pub fn interject(&mut self, bytes: &[u8]) {
         self.first.extend_from_slice(bytes);
     }
@@ -71,8 +72,8 @@ impl<M, H> Outbox<M, H> {
         self.queue.push_back(Entry { msg, handles: self.handles.len() - before });
     }
 
-    /// Lets `merge` take in more with the last message, and its handles, if that has not begun to
-    /// be sent. `merge` says whether it did.
+    /// Lets `merge` extend the last message, and adds these handles to it, if it has not begun to
+    /// be sent. `merge` returns whether it did.
     pub fn merge(
         &mut self,
         merge: impl FnOnce(&mut M) -> bool,
@@ -89,8 +90,8 @@ impl<M, H> Outbox<M, H> {
         true
     }
 
-    /// Messages that are not yet entirely in the kernel; of interjected bytes, each begun 64
-    /// count as one.
+    /// How many messages are not yet entirely in the kernel. Of interjected bytes, every 64 or part
+    /// of them count as one message.
     pub fn len(&self) -> usize {
         self.queue.len() + self.begun + self.first.len().div_ceil(64)
     }
@@ -116,11 +117,12 @@ impl<M, H> Outbox<M, H> {
         self.laden = false;
     }
 
-    /// Encodes what goes next, if nothing is on its way. `encode` appends a message's bytes, none
-    /// if it can't be encoded: one without handles is then left out, and one with handles is
-    /// given back, as descriptors need a byte to ride on. Call it until it gives back nothing.
+    /// Encodes what goes next, if nothing is on its way. `encode` appends a message's bytes, or
+    /// none if it can't be encoded: a message without handles is then left out, and one with
+    /// handles is returned, since descriptors need a byte to ride on. Call this until it returns
+    /// nothing.
     ///
-    /// A message whose handles have not gone is encoded anew each time: others may have been
+    /// A message whose handles have not been sent is encoded again each time: others may have been
     /// merged into it, and bytes put in front of it.
     pub fn prepare(&mut self, mut encode: impl FnMut(&M, &mut Vec<u8>)) -> Option<M> {
         self.take_back();
@@ -149,8 +151,8 @@ impl<M, H> Outbox<M, H> {
         None
     }
 
-    /// What to send next, in one sendmsg(2), as [`prepare`](Outbox::prepare) has it; `None` if
-    /// everything is in the kernel. Say how that went before anything else:
+    /// What to send next, in one sendmsg(2), as [`prepare`](Outbox::prepare) left it; `None` if
+    /// everything is in the kernel. Report the result before anything else: call
     /// [`sent`](Outbox::sent), [`take_unsendable`](Outbox::take_unsendable), or nothing if the
     /// channel is full.
     pub fn transmit(&mut self) -> Option<Transmit<'_, H>> {
@@ -160,7 +162,8 @@ impl<M, H> Outbox<M, H> {
         Some(Transmit { bytes, handles })
     }
 
-    /// So many bytes of what [`transmit`](Outbox::transmit) gave were sent, with its handles.
+    /// Notes that `count` bytes of what [`transmit`](Outbox::transmit) gave were sent, with its
+    /// handles.
     pub fn sent(&mut self, count: usize) {
         if count > 0
             && core::mem::take(&mut self.laden)
@@ -175,14 +178,14 @@ impl<M, H> Outbox<M, H> {
         }
     }
 
-    /// How many messages got into the kernel entirely since this was last asked.
+    /// How many messages got into the kernel entirely since the last call.
     pub fn take_finished(&mut self) -> usize {
         core::mem::take(&mut self.finished)
     }
 
-    /// Takes out the message with handles that [`transmit`](Outbox::transmit) gave, of which not
-    /// one byte went and none ever can. `None` if it has no handles: bytes alone fail for no other
-    /// reason than that the channel is gone.
+    /// Takes out the message with handles that [`transmit`](Outbox::transmit) gave, if none of its
+    /// bytes was sent and none ever can be. `None` if it has no handles: bytes alone fail only if
+    /// the channel is gone.
     pub fn take_unsendable(&mut self) -> Option<M> {
         if !self.take_back() {
             return None;
@@ -192,7 +195,7 @@ impl<M, H> Outbox<M, H> {
         Some(entry.msg)
     }
 
-    /// Forgets the bytes of a message whose handles have not gone. False if there is none.
+    /// Forgets the bytes of a message whose handles have not been sent. False if there is none.
     fn take_back(&mut self) -> bool {
         let laden = core::mem::take(&mut self.laden);
         if laden {

@@ -8,8 +8,8 @@ use super::outbox::{Outbox, Transmit};
 use crate::node::{self, WorkerEvent, WorkerSide};
 use crate::{Codec, ConnRange, Custody, DecodeError, FromWorker, Inbox, ToWorker, wire};
 
-/// A worker's end of the channel to its primary, whichever codec that speaks. `T` stands for a
-/// handle that the primary sent.
+/// A worker's end of the channel to its primary, whichever codec the primary speaks. `T` stands for
+/// a handle that the primary sent.
 ///
 /// Coming in: [`feed`](PrimaryChannel::feed) it what one recvmsg(2) brought, then
 /// [`poll`](PrimaryChannel::poll) messages until there are none, each of which is a
@@ -17,10 +17,9 @@ use crate::{Codec, ConnRange, Custody, DecodeError, FromWorker, Inbox, ToWorker,
 ///
 /// Going out: [`push`](PrimaryChannel::push) the message of each
 /// [`WorkerOutput::Send`](crate::WorkerOutput::Send), send what
-/// [`poll_transmit`](PrimaryChannel::poll_transmit) gives and say
-/// [`sent`](PrimaryChannel::sent); then tell the [`Worker`](crate::Worker)
-/// [`Sent`](crate::WorkerInput::Sent) for each message that
-/// [has got into the kernel](PrimaryChannel::take_finished).
+/// [`poll_transmit`](PrimaryChannel::poll_transmit) gives and call [`sent`](PrimaryChannel::sent);
+/// then tell the [`Worker`](crate::Worker) [`Sent`](crate::WorkerInput::Sent) for each message that
+/// [is in the kernel](PrimaryChannel::take_finished).
 #[derive(Debug)]
 pub struct PrimaryChannel<T> {
     speech: Speech<T>,
@@ -35,8 +34,8 @@ enum Speech<T> {
 }
 
 impl<T> PrimaryChannel<T> {
-    /// A channel at its start. A frame or line may have so many bytes. `None` for a primary of
-    /// Node if the feature `node` is off.
+    /// A channel at its start. `max_frame` and `max_line` are the longest frame and line, in bytes.
+    /// `None` for a primary of Node if the feature `node` is off.
     pub fn new(codec: Codec, max_frame: u32, max_line: u32) -> Option<Self> {
         let mut outbox = Outbox::new();
         let speech = match codec {
@@ -59,8 +58,8 @@ impl<T> PrimaryChannel<T> {
     /// Takes in what one read brought. Poll until nothing comes before feeding more.
     ///
     /// # Errors
-    /// [`DecodeError::TooManyHandles`] if a primary of Node sent two handles at once, which would
-    /// belong to nothing.
+    /// [`DecodeError::TooManyHandles`] if a primary of Node sent two handles at once: the second
+    /// would belong to no message.
     pub fn feed(&mut self, bytes: &[u8], mut handles: Vec<T>) -> Result<(), DecodeError> {
         match &mut self.speech {
             Speech::Native(inbox) => inbox.feed(bytes, handles),
@@ -73,7 +72,7 @@ impl<T> PrimaryChannel<T> {
     /// The next message; the handles that came with it go into custody.
     ///
     /// # Errors
-    /// [`DecodeError`], for good.
+    /// [`DecodeError`], which every later call returns again.
     pub fn poll(
         &mut self,
         custody: &mut Custody<T>,
@@ -89,7 +88,7 @@ impl<T> PrimaryChannel<T> {
                         return Ok(Some((msg, custody.admit_all(handle))));
                     }
                     Some(WorkerEvent::Answer(bytes)) => self.outbox.interject(&bytes),
-                    // What the primary's program says is for nobody here.
+                    // Nothing here uses what the primary's program says.
                     Some(
                         WorkerEvent::User { .. }
                         | WorkerEvent::Skipped { .. }
@@ -106,14 +105,14 @@ impl<T> PrimaryChannel<T> {
         self.outbox.push(msg, []);
     }
 
-    /// What to send next; `None` if nothing waits. Then say [`sent`](PrimaryChannel::sent), or
-    /// nothing if the channel is full: the same is given again. Any other error of sendmsg(2) means
-    /// that the primary is gone.
+    /// What to send next; `None` if nothing waits. Then call [`sent`](PrimaryChannel::sent), or
+    /// nothing if the channel is full: this gives the same again. Any other error of sendmsg(2)
+    /// means that the primary is gone.
     pub fn poll_transmit(&mut self) -> Option<&[u8]> {
         let speech = &mut self.speech;
         let encode = |msg: &FromWorker, bytes: &mut Vec<u8>| match speech {
             Speech::Native(_) => {
-                // Only a query's data could be too long, which is left to the primary.
+                // Only a query's data could be too long, and the primary checks that.
                 let _ = wire::encode(msg, u32::MAX, bytes);
             }
             Speech::Node(side) => side.encode(msg, bytes),
@@ -123,12 +122,12 @@ impl<T> PrimaryChannel<T> {
         self.outbox.transmit().map(|Transmit { bytes, .. }| bytes)
     }
 
-    /// So many bytes of it were sent.
+    /// Notes that `count` bytes of it were sent.
     pub fn sent(&mut self, count: usize) {
         self.outbox.sent(count);
     }
 
-    /// How many messages got into the kernel entirely since this was last asked.
+    /// How many messages got into the kernel entirely since the last call.
     pub fn take_finished(&mut self) -> usize {
         self.outbox.take_finished()
     }

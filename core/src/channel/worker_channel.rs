@@ -11,14 +11,15 @@ use crate::{
     Attach, ChannelEvent, Codec, Config, DecodeError, Errno, FromWorker, ToWorker, Violation,
 };
 
-/// While more than this waits to be sent to a worker, nothing is read from it: who does not read
-/// is slowed, and what waits stays bounded.
+/// While more than this waits to be sent to a worker, nothing is read from it: that slows a worker
+/// that does not read, and bounds what waits.
 const MAX_UNSENT: usize = 256;
 
-/// The same in bytes of what workers leave with a listener, which each answer to a query has in it.
+/// The same for the data that workers leave with a listener, in bytes: each answer to a query
+/// contains it.
 const MAX_UNSENT_DATA: usize = 1024 * 1024;
 
-/// The primary's end of the channel to one worker, whichever codec that speaks.
+/// The primary's end of the channel to one worker, whichever codec the worker speaks.
 ///
 /// Coming in: while it [wants to read](WorkerChannel::wants_read), [`feed`](WorkerChannel::feed) it
 /// what one recvmsg(2) brought, then [`poll`](WorkerChannel::poll) events until there are none; at
@@ -27,12 +28,12 @@ const MAX_UNSENT_DATA: usize = 1024 * 1024;
 ///
 /// Going out: [`push`](WorkerChannel::push) the message of each
 /// [`Output::Send`](crate::Output::Send); then send what
-/// [`poll_transmit`](WorkerChannel::poll_transmit) gives and say how that went, until there is
+/// [`poll_transmit`](WorkerChannel::poll_transmit) gives and report the result, until there is
 /// nothing, or the channel is full. A connection that was released before its handoff has begun to
-/// be sent can't be lent to sendmsg(2): that is [`not_sent`](WorkerChannel::not_sent) with EBADF.
+/// be sent can't be lent to sendmsg(2): report [`not_sent`](WorkerChannel::not_sent) with EBADF.
 #[derive(Debug)]
 pub struct WorkerChannel {
-    /// The codec that the worker must speak, if not any.
+    /// The codec that the worker must speak; `None` if any will do.
     wanted: Option<Codec>,
     max_frame: u32,
     max_line: u32,
@@ -56,14 +57,15 @@ enum Speech {
     /// The primary has no use for a worker's handles: they are closed as they arrive, and only
     /// that they did is known.
     Node(Box<PrimarySide<()>>),
-    /// What comes is no protocol any more; it is read and thrown away, to reach the end of file.
+    /// What comes no longer follows the protocol; it is read and thrown away, to reach the end of
+    /// file.
     Discarding,
 }
 
 impl WorkerChannel {
-    /// A channel at its start; `wanted` is the codec that the worker must speak, if not any, and
-    /// `host` what a Node worker's asks may be about. Without the feature `node` Node workers are
-    /// ended with [`Violation::UnknownCodec`].
+    /// A channel at its start. `wanted` is the codec that the worker must speak (`None` if any will
+    /// do), and `host` answers what a Node worker's queries ask about the system. Without the
+    /// feature `node`, Node workers are ended with [`Violation::UnknownCodec`].
     pub fn new(wanted: Option<Codec>, config: &Config, host: Host) -> Self {
         let max_line = config.max_line();
         let mut channel = WorkerChannel {
@@ -90,7 +92,7 @@ impl WorkerChannel {
         Some(Speech::Node(Box::new(side)))
     }
 
-    /// Whether to read: nothing is read from a worker to which much waits to be sent, unless
+    /// Whether to read. While much waits to be sent to a worker, nothing is read from it, unless
     /// nothing more can be sent.
     pub fn wants_read(&self) -> bool {
         let data = |msg: &ToWorker| {
@@ -116,7 +118,7 @@ impl WorkerChannel {
         }
         match &mut self.speech {
             Speech::Native(decoder) => decoder.feed(bytes),
-            // Node sends one a message; the others would belong to nothing.
+            // Node sends one handle per message; the others would belong to no message.
             Speech::Node(_) if handles > 1 => {
                 self.give_up(DecodeError::TooManyHandles.into());
             }
@@ -176,22 +178,22 @@ impl WorkerChannel {
         }
     }
 
-    /// A read found nothing more, for now, and everything was polled: an unfinished frame must
-    /// complete in time. A program of
-    /// Node may be at work for long before it writes the rest of a line.
+    /// Notes that a read found nothing more for now, and that everything was polled: an unfinished
+    /// frame must then complete in time. An unfinished line of Node need not: a program may work
+    /// for long before it writes the rest.
     pub fn would_block(&mut self) {
         if matches!(&self.speech, Speech::Native(decoder) if decoder.is_mid_frame()) {
             self.events.push_back(ChannelEvent::FrameBegun);
         }
     }
 
-    /// The channel was read to its end. ECONNRESET is not that: end of file follows (unix(7)).
+    /// The channel was read to its end. ECONNRESET is not the end: end of file follows (unix(7)).
     pub fn end(&mut self) {
         self.events.push_back(ChannelEvent::Closed);
     }
 
-    /// Queues a message. A native handoff that follows another one to the same worker goes with
-    /// it in one message, if that one is not on its way yet; true if it does.
+    /// Queues a message. If a native handoff follows another one to the same worker that is not on
+    /// its way yet, both go in one message; true if they do.
     pub fn push(&mut self, msg: ToWorker, attach: Option<Attach>) -> bool {
         if self.deaf {
             return false;
@@ -216,9 +218,9 @@ impl WorkerChannel {
         }
     }
 
-    /// What to send next, in one sendmsg(2); `None` if nothing waits. Then say
+    /// What to send next, in one sendmsg(2); `None` if nothing waits. Then call
     /// [`sent`](WorkerChannel::sent), [`not_sent`](WorkerChannel::not_sent) or
-    /// [`hung_up`](WorkerChannel::hung_up), or nothing if the channel is full: the same is given
+    /// [`hung_up`](WorkerChannel::hung_up), or nothing if the channel is full: this gives the same
     /// again.
     pub fn poll_transmit(&mut self) -> Option<Transmit<'_, Attach>> {
         loop {
@@ -229,7 +231,7 @@ impl WorkerChannel {
                     let _ = wire::encode(msg, max_frame, bytes);
                 }
                 Speech::Node(side) => side.encode(msg, bytes),
-                // Nobody listens who would understand.
+                // No codec is active, so there is nothing to encode.
                 Speech::Fresh | Speech::Discarding => {}
             };
             match self.outbox.prepare(encode) {
@@ -239,13 +241,13 @@ impl WorkerChannel {
         }
     }
 
-    /// So many bytes of it were sent, with its handles.
+    /// Notes that `count` bytes of it were sent, with its handles.
     pub fn sent(&mut self, count: usize) {
         self.outbox.sent(count);
     }
 
     /// What [`poll_transmit`](WorkerChannel::poll_transmit) gave can never be sent, and not one
-    /// byte of it was. Would-block and ETOOMANYREFS are no such errors; EPIPE, and any error of a
+    /// byte of it was. Would-block and ETOOMANYREFS are not such errors; EPIPE, and any error of a
     /// message without handles, means that the other end [hung up](WorkerChannel::hung_up).
     pub fn not_sent(&mut self, errno: Errno) {
         match self.outbox.take_unsendable() {
@@ -269,7 +271,7 @@ impl WorkerChannel {
         }
     }
 
-    /// The other end is closed: nothing can be sent any more. What it wrote before is still to be
+    /// The other end is closed: nothing can be sent any more. What it wrote before must still be
     /// read.
     pub fn hung_up(&mut self) {
         self.deaf = true;

@@ -10,11 +10,11 @@ use crate::{Attach, Codec, Errno, FromWorker, Input, Seq, ToWorker, Violation, W
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ChannelEvent<T = ()> {
-    /// The first byte told the codec.
+    /// The first byte showed the codec.
     Hello(Codec),
-    /// The worker said this.
+    /// The worker sent this message.
     Message(FromWorker),
-    /// What came is no message: nothing more of it is read.
+    /// What came is not a message: nothing after it is decoded.
     Violation(Violation),
     /// An unfinished frame is left over, which must complete in time.
     FrameBegun,
@@ -35,16 +35,16 @@ pub enum ChannelEvent<T = ()> {
         /// The number of its handoff.
         seq: Seq,
     },
-    /// It answered nothing, or named nothing.
+    /// The worker sent a message that answers or names nothing.
     Stray,
     /// The worker's program said this (`process.send`), in JSON.
     User {
         /// What it said.
         json: String,
-        /// What came along.
+        /// The handle that came along.
         handle: Option<(HandleKind, T)>,
     },
-    /// The worker's program said something that is passed over.
+    /// The worker's program said something that is skipped.
     Skipped {
         /// Why.
         reason: Skipped,
@@ -73,8 +73,8 @@ pub enum ChannelEvent<T = ()> {
 }
 
 impl<T> ChannelEvent<T> {
-    /// What it is to the primary's machine; `None` for what programs say, and for what only the
-    /// channel is concerned with.
+    /// The input for the primary's machine; `None` for what programs say, and for what concerns
+    /// only the channel.
     pub fn into_input(self, worker: WorkerId) -> Option<Input> {
         Some(match self {
             ChannelEvent::Hello(codec) => Input::Hello { worker, codec },

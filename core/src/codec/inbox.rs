@@ -11,7 +11,7 @@ use crate::wire::{DecodeError, Decoder};
 /// A send with handles carries bytes of one message alone, from its first byte on; and one read
 /// never goes past the end of such a send, though bytes before it may come in the same read
 /// (unix(7)). So the handles of a read belong to the message that its last byte is part of, which
-/// must begin in that read. What the kernel could not deliver is missing at the end of a
+/// must begin in that read. Handles that the kernel could not deliver are missing at the end of a
 /// message's handles, never in the middle.
 #[derive(Clone, Debug)]
 pub struct Inbox<T> {
@@ -22,7 +22,7 @@ pub struct Inbox<T> {
     laden: VecDeque<Laden>,
     /// The handles of all of them, in order.
     handles: VecDeque<T>,
-    /// How many of them are those of the message that was polled last.
+    /// How many of them belong to the message that was polled last.
     due: usize,
     error: Option<DecodeError>,
 }
@@ -39,7 +39,7 @@ struct Laden {
 pub struct Received {
     /// The message.
     pub msg: ToWorker,
-    /// How many handles are to be taken with [`Inbox::take_handle`] before the next poll.
+    /// How many handles to take with [`Inbox::take_handle`] before the next poll.
     pub handles: usize,
 }
 
@@ -69,11 +69,12 @@ impl<T> Inbox<T> {
         }
     }
 
-    /// The next message. Handles of the one before that were not taken are dropped: they must not
-    /// pass for those of this one.
+    /// The next message. Handles of the previous message that were not taken are dropped, so that
+    /// they can't be mistaken for this one's.
     ///
     /// # Errors
-    /// [`DecodeError`], for good; the handles that are left can still be taken, to be closed.
+    /// [`DecodeError`], which every later call returns again; the handles that are left can still
+    /// be taken, to close them.
     pub fn poll(&mut self) -> Result<Option<Received>, DecodeError> {
         if let Some(error) = self.error {
             return Err(error);

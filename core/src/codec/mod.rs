@@ -1,5 +1,5 @@
-//! How messages become bytes and bytes messages: one codec for workers that link this crate, one for
-//! Node's. Nothing here knows a machine or decides what a message means to it.
+//! How messages become bytes, and bytes become messages: one codec for workers that link this
+//! crate, one for Node's. Nothing here knows a machine or decides what a message means to it.
 
 pub(crate) mod borrowed;
 mod event;

@@ -6,9 +6,9 @@
 //! | frame | length of the body as u32 little-endian, body |
 //!
 //! Each direction begins with a hello. No text in UTF-8, and so no JSON, begins with `FF`: the
-//! first byte of a channel tells its codec. The body is bincode's standard configuration
-//! (variable-length integers), and must be used up by its message. bincode is named here and
-//! nowhere else; a journal is made of the same frames behind a hello of its own.
+//! first byte of a channel shows its codec. The body is in bincode's standard configuration
+//! (variable-length integers), and its message must use all of it. Only this file names bincode. A
+//! journal consists of the same frames after a hello of its own.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -30,14 +30,13 @@ const HELLO: usize = 8;
 const HEADER: usize = 4;
 
 /// bincode must not claim more than this for one message: twice the longest frame there can be,
-/// as it counts a short integer at its full width. What bounds a decode is the frame itself: its
-/// length is checked before, and nothing in a message is allocated by a claimed length
-/// (`lean.rs`).
+/// since it counts a short integer at its full width. The frame itself bounds a decode: its length
+/// is checked before, and nothing in a message is allocated by a claimed length (`lean.rs`).
 const CLAIM: usize = 1 << 25;
 const BODY: Configuration<LittleEndian, Varint, Limit<CLAIM>> =
     config::standard().with_limit::<CLAIM>();
 
-/// What is spoken on a channel.
+/// The codec that is spoken on a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Codec {
@@ -74,7 +73,7 @@ pub trait Message: Serialize + DeserializeOwned + framed::Framed {}
 
 impl<T: Serialize + DeserializeOwned + framed::Framed> Message for T {}
 
-/// What comes in frames, and behind which hello.
+/// What comes in frames, and after which hello.
 pub(crate) mod framed {
     pub trait Framed {
         const MAGIC: [u8; 5] = *b"\xFFRNDL";
@@ -89,7 +88,7 @@ pub fn encode_hello(bytes: &mut Vec<u8>) {
     hello::<FromWorker>(bytes);
 }
 
-/// Appends the hello that such frames are behind.
+/// Appends the hello that comes before such frames.
 pub(crate) fn hello<M: framed::Framed>(bytes: &mut Vec<u8>) {
     bytes.extend_from_slice(&M::MAGIC);
     bytes.extend_from_slice(&M::VERSION.to_le_bytes());
@@ -100,12 +99,12 @@ pub(crate) fn hello<M: framed::Framed>(bytes: &mut Vec<u8>) {
 ///
 /// # Errors
 /// [`DecodeError::FrameTooLong`] if the body is longer than `max_frame` bytes, as the receiver
-/// would say; nothing is appended then.
+/// would report; nothing is appended then.
 pub fn encode<M: Message>(msg: &M, max_frame: u32, bytes: &mut Vec<u8>) -> Result<(), DecodeError> {
     encode_frame(msg, max_frame, bytes)
 }
 
-/// As [`encode`], also for what is only lent.
+/// Like [`encode`], also for a borrowed value.
 pub(crate) fn encode_frame(
     msg: &impl Serialize,
     max_frame: u32,
@@ -125,7 +124,7 @@ pub(crate) fn encode_frame(
     Ok(())
 }
 
-/// Shows the encoding of a value to `sink`, piece by piece.
+/// Passes the encoding of a value to `sink`, piece by piece.
 #[cfg(feature = "journal")]
 pub(crate) fn encoding(value: &impl Serialize, sink: impl FnMut(&[u8])) {
     // It fails only for types without an encoding, of which there are none here.
@@ -152,7 +151,7 @@ impl<F: FnMut(&[u8])> bincode::enc::write::Writer for Sink<F> {
     }
 }
 
-/// Why bytes are no message.
+/// Why bytes are not a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum DecodeError {
@@ -162,7 +161,7 @@ pub enum DecodeError {
     BadVersion,
     /// A frame is longer than allowed.
     FrameTooLong,
-    /// A body is no message.
+    /// A body is not a message.
     BadMessage,
     /// A body goes on after its message.
     TrailingBytes,
@@ -207,12 +206,13 @@ impl fmt::Display for DecodeError {
 
 impl core::error::Error for DecodeError {}
 
-/// Turns bytes into messages, however they are cut. After an error every call returns it again.
+/// Turns bytes into messages, however the reads cut them. After an error every call returns it
+/// again.
 #[derive(Clone, Debug)]
 pub struct Decoder<M> {
     max_frame: u32,
     buffer: Vec<u8>,
-    /// What of `buffer` is used up.
+    /// How much of `buffer` is used up.
     used: usize,
     /// The position of the start of `buffer` in the stream.
     offset: u64,
@@ -235,8 +235,8 @@ impl<M: Message> Decoder<M> {
         }
     }
 
-    /// Takes bytes in. Poll until nothing comes before feeding more, and no more is kept than an
-    /// unfinished frame and the last feed.
+    /// Takes bytes in. If you poll until nothing comes before you feed more, only an unfinished
+    /// frame and the last feed are kept.
     pub fn feed(&mut self, bytes: &[u8]) {
         if self.error.is_some() {
             return;
@@ -248,10 +248,10 @@ impl<M: Message> Decoder<M> {
     }
 
     /// The next message, and the bytes of the stream that its frame takes up; `None` if it is not
-    /// there entirely.
+    /// complete yet.
     ///
     /// # Errors
-    /// [`DecodeError`], for good.
+    /// [`DecodeError`], which every later call returns again.
     pub fn poll(&mut self) -> Result<Option<(M, Range<u64>)>, DecodeError> {
         match self.error {
             Some(error) => Err(error),
@@ -293,8 +293,8 @@ impl<M: Message> Decoder<M> {
         Ok(Some((msg, start..start + size as u64)))
     }
 
-    /// Reads the hello; false if it is not there entirely. A wrong one is told at its first wrong
-    /// byte.
+    /// Reads the hello; false if it is not complete yet. A wrong magic is detected at its first
+    /// wrong byte.
     fn greet(&mut self) -> Result<bool, DecodeError> {
         let magic = self.buffer.iter().zip(&M::MAGIC);
         if magic.into_iter().any(|(got, wanted)| got != wanted) {

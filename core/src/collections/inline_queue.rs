@@ -1,10 +1,10 @@
-//! A queue that is mostly empty or holds one thing.
+//! A queue that is usually empty or holds one thing.
 
 use alloc::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-/// First in, first out. The first entry stands apart: where there is usually no other, the ring
+/// First in, first out. The first entry is stored apart: as long as there is no other, the ring
 /// buffer behind it is never touched.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct InlineQueue<T> {

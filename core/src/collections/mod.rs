@@ -1,5 +1,5 @@
 //! Collections that the machines need and `alloc` does not have, each for a reason that its file
-//! tells. They know nothing of workers and connections.
+//! gives. They know nothing about workers and connections.
 
 pub(crate) mod inline_queue;
 pub(crate) mod linked_lists;

@@ -1,4 +1,5 @@
-//! The order of service: the worker with the fewest in flight, among equals the longest there.
+//! The order of service: the worker with the fewest in flight; among equals, the one that has had
+//! that number longest.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,15 +8,15 @@ use crate::collections::linked_lists::LinkedLists;
 /// Workers with credit left, by the table index of their record: one list for each number in
 /// flight, each in the order in which workers came to that number.
 ///
-/// With a window of 1 there is one list, and it rotates: Node's own algorithm. Who is full, not
-/// ready or on its way out is in no list.
+/// With a window of 1 there is one list, and it rotates: Node's own algorithm. A worker that is
+/// full, not ready or leaving is in no list.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct ReadyQueue {
     levels: LinkedLists,
 }
 
 impl ReadyQueue {
-    /// Says that a worker's number in flight is now `in_flight`: it enters that level last.
+    /// Notes that a worker's number in flight is now `in_flight`: it enters that level last.
     #[inline(always)]
     pub(crate) fn enter(&mut self, worker: u32, in_flight: u32) {
         self.levels.push_back(in_flight, worker);
@@ -38,7 +39,7 @@ impl ReadyQueue {
 
     /// The first worker, in the order of service, that `may` take a connection.
     ///
-    /// Walks past those that may not, so it is short where all workers share all listeners.
+    /// Walks past those that may not, so the walk is short if all workers share all listeners.
     #[inline(always)]
     pub(crate) fn pick(&self, mut may: impl FnMut(u32) -> bool) -> Option<u32> {
         let mut level = 0;

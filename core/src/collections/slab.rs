@@ -29,7 +29,7 @@ pub(crate) struct Slab<K, T> {
     index: IdMap<u32>,
 }
 
-/// What is stored of a table; the index follows from it.
+/// The part of a table that is stored; the index follows from it.
 #[derive(Deserialize)]
 struct Parts<K, T> {
     entries: Vec<Option<(K, T)>>,
@@ -70,7 +70,7 @@ impl<K: Id, T> Slab<K, T> {
         Slab { entries: Vec::new(), free: Vec::new(), index: IdMap::new() }
     }
 
-    /// Puts a value in and tells its index. The id must be new.
+    /// Puts a value in and returns its index. The id must be new.
     pub(crate) fn insert(&mut self, key: K, value: T) -> u32 {
         let at = match self.free.pop() {
             Some(at) => {
@@ -135,7 +135,7 @@ impl<K: Id, T> Slab<K, T> {
         self.index.len() == 0
     }
 
-    /// The values in the order of their index, which is no order of meaning.
+    /// The values in the order of their index, which has no meaning.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (K, &T)> {
         self.entries.iter().flatten().map(|(key, value)| (*key, value))
     }

@@ -8,11 +8,11 @@ use crate::Signal;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Policy {
-    /// The primary accepts and hands off: to the worker with the fewest in flight, among equals
-    /// to the one that has been there longest.
+    /// The primary accepts, and hands off to the worker with the fewest in flight; among equals, to
+    /// the one that has had that number longest.
     #[default]
     RoundRobin,
-    /// Workers accept on one shared listener; the kernel wakes whom it likes.
+    /// Workers accept on one shared listener; the kernel chooses which one it wakes.
     Shared,
 }
 
@@ -70,7 +70,7 @@ pub enum Respawn {
     Always,
     /// Not a voluntary leave, nor exit code 0.
     OnFailure,
-    /// None.
+    /// No exit.
     Never,
 }
 
@@ -88,11 +88,11 @@ impl Respawn {
     }
 }
 
-/// How a Node worker is told to leave by a program's own habit.
+/// How to tell a Node worker to leave if its program expects a way of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum StopSignal {
-    /// By a signal; also workers that have not spoken yet.
+    /// By a signal; workers that have not spoken yet get it too.
     Signal(Signal),
     /// By the message `'shutdown'`, as under PM2.
     Message,

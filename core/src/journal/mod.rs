@@ -1,18 +1,18 @@
-//! A run as bytes: what went in and when, and enough of what came out to tell whether it comes out
-//! again.
+//! Record and replay a run. A journal has every input and its time, and enough about the outputs to
+//! check that a replay gives the same ones.
 //!
 //! A [`Recorder`] stands between an embedder and its [`Primary`](crate::Primary) and makes the
 //! bytes; a [`Replay`] takes them, runs a new primary through the same inputs, and compares.
 //! Neither does IO.
 //!
 //! A journal is a hello (`FF 52 4E 44 4A`, `\xFFRNDJ`, [`VERSION`] as u16 little-endian, one zero),
-//! then frames as those of the native [codec](crate::wire): a beginning with the version of this
-//! crate and the [`Config`](crate::Config), an entry for each input, a check each [`CHECK_EVERY`] entries, and the
-//! end. A journal without an end was cut off.
+//! then frames like those of the native [codec](crate::wire): a beginning with the version of this
+//! crate and the [`Config`](crate::Config), an entry for each input, a check each [`CHECK_EVERY`]
+//! entries, and the end. A journal without an end was cut off.
 //!
-//! Outputs are not stored. Each entry says how many were polled since the one before, and 16 bits
-//! of a digest over all of them, so that a replay names the entry at which things went another way;
-//! the checks carry the whole digest, which is FNV-1a with 64 bits over their encoding.
+//! Outputs are not stored. Each entry holds how many were polled since the one before, and 16 bits
+//! of a digest over all of them, so that a replay names the entry at which the outputs differ; the
+//! checks carry the whole digest, which is FNV-1a with 64 bits over their encoding.
 
 mod recorder;
 mod replay;
@@ -31,19 +31,19 @@ pub use replay::{Replay, ReplayError, Step};
 
 /// The version of the format.
 pub const VERSION: u16 = 1;
-/// After so many entries comes a check.
+/// A check comes after so many entries.
 pub const CHECK_EVERY: u64 = 1_000;
 
-/// The longest frame: the longest message of a worker, and what is around it.
+/// The longest frame, in bytes: the longest message of a worker, and what is around it.
 const MAX_FRAME: u32 = 1 << 25;
 
 /// Why a journal ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Ending {
-    /// The recording was ended, as a rule because the primary has stopped.
+    /// The recording was ended, usually because the primary has stopped.
     Complete,
-    /// It is as long as it may be; the run went on.
+    /// The journal is as long as it may be; the run went on.
     Limit,
     /// An input was too long to be recorded; the run went on.
     TooLong,
@@ -54,12 +54,12 @@ pub enum Ending {
 enum Record<'a> {
     Begin {
         version: Cow<'a, str>,
-        /// Unchecked, so that a journal of an impossible primary says so itself.
+        /// Unchecked, so that a replay can report an impossible configuration.
         config: Box<ConfigBuilder>,
     },
     Entry {
         seen: Seen,
-        /// Nanoseconds since the entry before, or since the epoch. The clock may go back.
+        /// Nanoseconds since the previous entry, or since the epoch. The clock may go back.
         after: i64,
         input: Cow<'a, Input>,
     },
@@ -76,7 +76,7 @@ impl Framed for Record<'_> {
     const VERSION: u16 = VERSION;
 }
 
-/// The outputs since the entry before.
+/// The outputs since the previous entry.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Seen {
     polled: u32,
@@ -86,7 +86,7 @@ struct Seen {
     print: u16,
 }
 
-/// Everything so far.
+/// Totals of everything so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Totals {
     entries: u64,
@@ -125,7 +125,7 @@ impl Digest {
     }
 }
 
-/// The version of this crate, as a beginning names it.
+/// The version of this crate, as the beginning of a journal names it.
 fn own_version() -> String {
     String::from(env!("CARGO_PKG_VERSION"))
 }

@@ -1,4 +1,4 @@
-//! From a run to bytes.
+//! Records a run as bytes.
 
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
@@ -8,7 +8,7 @@ use super::{CHECK_EVERY, Ending, MAX_FRAME, Record, Seen, Totals};
 use crate::wire;
 use crate::{Config, Input, Misuse, Output, Primary, Time};
 
-/// What a check and the end take at most.
+/// What a check and the end take at most, in bytes.
 pub(super) const END: u64 = 96;
 
 /// Records a primary. Give it all inputs, and poll all outputs, through
@@ -48,7 +48,7 @@ impl Recorder {
     /// [`Primary::handle_input`], recorded.
     ///
     /// # Errors
-    /// As that one; a refused input is in the journal too, and is refused again.
+    /// Those of that method; a refused input is in the journal too, and a replay refuses it again.
     #[inline]
     pub fn handle_input(
         &mut self,
@@ -88,7 +88,7 @@ impl Recorder {
         self.bytes.len()
     }
 
-    /// Takes the bytes that have come up since the last time.
+    /// Takes the bytes recorded since the last call.
     pub fn take(&mut self) -> Vec<u8> {
         let bytes = core::mem::take(&mut self.bytes);
         self.taken += bytes.len() as u64;

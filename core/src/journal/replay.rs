@@ -1,4 +1,4 @@
-//! From bytes to the same run.
+//! Replays a run from its bytes.
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -18,7 +18,7 @@ pub struct Replay {
     decoder: Decoder<Record<'static>>,
     primary: Option<Primary>,
     now: Time,
-    /// What the primary gave and the recorded one had not been asked for yet.
+    /// Outputs of this primary that had not been polled from the recorded one yet.
     waiting: VecDeque<Output>,
     totals: Totals,
     /// The first entry whose outputs were not all compared.
@@ -27,7 +27,7 @@ pub struct Replay {
     error: Option<ReplayError>,
 }
 
-/// What one frame of a journal brought.
+/// What one frame of a journal contained.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Step {
@@ -37,7 +37,7 @@ pub enum Step {
         version: String,
         /// What the primary was made with.
         config: Box<Config>,
-        /// What a new primary wants.
+        /// The outputs of a new primary.
         outputs: Vec<Output>,
     },
     /// An input.
@@ -48,15 +48,15 @@ pub enum Step {
         now: Time,
         /// What.
         input: Input,
-        /// What came of it.
+        /// Its outputs.
         outputs: Vec<Output>,
     },
-    /// Everything up to here came out as it did then.
+    /// All outputs up to here are the recorded ones.
     Checked {
         /// Entries so far.
         entries: u64,
     },
-    /// The end; everything came out as it did then.
+    /// The end; all outputs are the recorded ones.
     Ended(Ending),
 }
 
@@ -64,25 +64,25 @@ pub enum Step {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ReplayError {
-    /// The bytes are no journal, or not from here on.
+    /// The bytes are not a journal, or not from here on.
     Damaged {
         /// The last good entry; 0 if there is none.
         entry: u64,
         /// What is wrong.
         cause: DecodeError,
     },
-    /// The first frame is not the beginning, or a later one is another, or something is behind the
-    /// end.
+    /// The first frame is not the beginning, or a later one is another beginning, or something
+    /// follows the end.
     Misplaced {
         /// The last good entry; 0 if there is none.
         entry: u64,
     },
-    /// The configuration is none that this crate allows.
+    /// This crate does not allow the configuration.
     Config(ConfigError),
     /// The outputs are not the recorded ones.
     Differs {
-        /// To which entry they belong. More than one if the recorded primary was given several
-        /// inputs before its outputs were polled. 0 is what comes before the first entry.
+        /// The entries that they belong to: more than one if the recorded primary was given several
+        /// inputs before its outputs were polled. 0 stands for what comes before the first entry.
         entries: RangeInclusive<u64>,
     },
 }
@@ -118,7 +118,7 @@ impl Default for Replay {
 }
 
 impl Replay {
-    /// At the start of a journal.
+    /// A replay at the start of a journal.
     pub fn new() -> Self {
         Replay {
             decoder: Decoder::new(MAX_FRAME),
@@ -137,10 +137,10 @@ impl Replay {
         self.decoder.feed(bytes);
     }
 
-    /// Replays one more frame; `None` if it is not there entirely.
+    /// Replays one more frame; `None` if it is not complete yet.
     ///
     /// # Errors
-    /// [`ReplayError`], for good.
+    /// [`ReplayError`], which every later call returns again.
     pub fn step(&mut self) -> Result<Option<Step>, ReplayError> {
         match &self.error {
             Some(error) => Err(error.clone()),
@@ -163,7 +163,7 @@ impl Replay {
         self.totals.outputs
     }
 
-    /// How the journal ended, once its end was reached; one that has none was cut off.
+    /// How the journal ended, once its end was reached; a journal without an end was cut off.
     pub const fn ended(&self) -> Option<Ending> {
         self.ended
     }
@@ -195,7 +195,7 @@ impl Replay {
                 self.totals.entries += 1;
                 let input = input.into_owned();
                 if let Some(primary) = &mut self.primary {
-                    // Refused then, and refused now: it changes nothing.
+                    // An input that was refused then is refused now, and changes nothing.
                     let _ = primary.handle_input(self.now, input.clone());
                 }
                 let (number, now, outputs) = (self.totals.entries, self.now, self.poll());
@@ -214,7 +214,7 @@ impl Replay {
         }))
     }
 
-    /// What the primary wants now.
+    /// Polls what the primary wants now.
     fn poll(&mut self) -> Vec<Output> {
         let Some(primary) = &mut self.primary else { return Vec::new() };
         let outputs: Vec<Output> = core::iter::from_fn(|| primary.poll_output()).collect();
@@ -222,7 +222,7 @@ impl Replay {
         outputs
     }
 
-    /// Compares with what the recorded primary was polled for before its next entry.
+    /// Compares with what was polled from the recorded primary before its next entry.
     fn compare(&mut self, seen: Seen) -> Result<(), ReplayError> {
         for _ in 0..seen.polled {
             let Some(output) = self.waiting.pop_front() else { return self.agree(false) };

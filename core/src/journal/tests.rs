@@ -88,7 +88,7 @@ fn served(conns: u64) -> Run {
     run.end()
 }
 
-/// All steps, fed in pieces of this size.
+/// All steps of a journal fed in pieces of this size.
 fn steps(journal: &[u8], piece: usize) -> (Replay, Vec<Step>, Option<ReplayError>) {
     let mut replay = Replay::new();
     let mut steps = Vec::new();
@@ -108,7 +108,7 @@ fn steps(journal: &[u8], piece: usize) -> (Replay, Vec<Step>, Option<ReplayError
     (replay, steps, None)
 }
 
-/// The frames behind the hello, and where each begins.
+/// The frames after the hello, and where each begins.
 fn frames(journal: &[u8]) -> Vec<core::ops::Range<usize>> {
     let mut decoder = wire::Decoder::<Record<'static>>::new(MAX_FRAME);
     decoder.feed(journal);
@@ -225,7 +225,7 @@ fn changed(journal: &[u8], frame: usize, change: impl FnOnce(&mut Record<'static
     journal
 }
 
-/// Only the digest knows of outputs that are as many, but others.
+/// Only the digest shows that there were as many outputs, but other ones.
 #[test]
 fn other_outputs_are_noticed_at_their_entry() {
     let run = served(3);
@@ -244,7 +244,7 @@ fn other_outputs_are_noticed_at_their_entry() {
 fn a_check_compares_the_whole_digest() {
     let run = served(600);
     let at = CHECK_EVERY as usize + 1;
-    // A difference that 16 bits don't tell.
+    // A difference that 16 bits don't show.
     let journal = changed(&run.journal, at, |record| {
         let Record::Check(totals) = record else { panic!("{record:?}") };
         let print = totals.digest.print();
@@ -287,7 +287,7 @@ fn the_primary_may_be_polled_at_any_time() {
     let run = run.end();
     let (replay, _, error) = steps(&run.journal, 4_096);
     assert_eq!((error, replay.ended()), (None, Some(Ending::Complete)));
-    // Less one output than there: the digest is of what was polled.
+    // One output less than recorded: the digest covers what was polled.
     let mut journal = run.journal.clone();
     let frames = frames(&journal);
     journal.drain(frames[frames.len() - 3].clone());
@@ -303,7 +303,7 @@ fn a_refused_input_is_refused_again() {
     let worker = WorkerId::from_raw(99).unwrap();
     let input = Input::ChannelClosed { worker };
     run.recorder.handle_input(&mut run.primary, Time::from_nanos(9_000_000), input).unwrap_err();
-    // A refused input does not move the machine's clock, here as there.
+    // A refused input does not move the machine's clock, neither when recorded nor when replayed.
     run.serve(1..=3);
     let run = run.end();
     let (replay, _, error) = steps(&run.journal, 4_096);
@@ -339,7 +339,7 @@ fn what_is_no_journal_is_an_error() {
     let mut journal = run.journal.clone();
     journal[frames[5].start + 4] = 0xEE;
     assert_eq!(error(&journal), damaged(4, crate::DecodeError::BadMessage));
-    // The beginning twice, no beginning, and something behind the end.
+    // The beginning twice, no beginning, and something after the end.
     for (from, to) in [(0, 4), (3, 0), (4, frames.len())] {
         let frame = run.journal[frames[from].clone()].to_vec();
         let at = frames.get(to).map_or(run.journal.len(), |frame| frame.start);

@@ -141,7 +141,7 @@ fn handles_travel_with_connections_and_listeners_alone() {
     }
 }
 
-/// What is stored as text says what is wrong with it.
+/// The error for a value in a text format says what is wrong with it.
 #[test]
 fn text_and_bytes_are_told_apart_from_other_things() {
     let error = |result: Result<Address, serde_json::Error>| result.unwrap_err().to_string();

@@ -17,7 +17,7 @@ enum Back {
 }
 
 impl Primary {
-    /// A new connection. Refuses what can't be before anything has changed.
+    /// A new connection. Returns an error for an impossible input before anything has changed.
     #[inline(always)]
     pub(super) fn on_incoming(
         &mut self,
@@ -45,7 +45,7 @@ impl Primary {
             return Ok(());
         }
         let entry = Pending { conn, attempts: 0 };
-        // If connections wait already, nobody is eligible, so nobody is for this one.
+        // If others are queued, no worker is eligible, so don't look for one.
         match if waiting > 0 { None } else { self.pick(listener) } {
             Some(worker) => self.hand_off(worker, listener, entry),
             None => {
@@ -161,12 +161,13 @@ impl Primary {
         }
     }
 
-    /// Hands out whatever anybody may take, listener by listener in turn. Those that nobody takes
-    /// keep their turn.
+    /// Hands out every connection that a worker may take, listener by listener in turn. A listener
+    /// keeps its turn if no worker takes from it.
     pub(super) fn serve_all(&mut self) {
         let mut turn = 0;
         while let Some(&listener) = self.backlog.get(turn) {
-            // A connection that nobody could take before, nobody can after a handoff.
+            // A handoff frees no worker: a connection that none could take before, none can take
+            // after it.
             match self.pick(listener) {
                 Some(index) => {
                     let Some((listener, entry)) = self.take_turn(turn) else { return broken(TURN) };
@@ -177,8 +178,8 @@ impl Primary {
         }
     }
 
-    /// Takes the first pending connection of the listener with this turn, which goes to the end
-    /// of the turns if it has more.
+    /// Takes the first pending connection of the listener with this turn; the listener goes to the
+    /// end of the turns if it has more.
     fn take_turn(&mut self, turn: usize) -> Option<(ListenerId, Pending)> {
         let listener = *self.backlog.get(turn)?;
         let record = self.listeners.get_mut(listener)?;
@@ -210,7 +211,7 @@ impl Primary {
         let Some(entry) = worker.answered(ack) else { return self.on_stray_ack(id) };
         self.in_flight -= 1;
         worker.strays = 0;
-        // Any answer gives the worker its whole time again.
+        // Any answer restarts the worker's ack timeout.
         worker.owes_since = self.now;
         if !accepted {
             return self.on_declined(index, id, entry);
@@ -233,7 +234,7 @@ impl Primary {
         }
     }
 
-    /// It may have been one too many, which ends the worker.
+    /// This stray ack may be one too many, which ends the worker.
     #[cold]
     fn on_stray_ack(&mut self, id: WorkerId) {
         self.stray(id);
@@ -248,8 +249,8 @@ impl Primary {
         self.come_back(index, id, entry, Back::Declined);
     }
 
-    /// A connection that a living worker does not have: it goes to another one, and this worker
-    /// gets nothing from its listener for a while.
+    /// A living worker does not have this connection: it goes to another one, and this worker gets
+    /// nothing from its listener for a while.
     fn come_back(&mut self, index: u32, id: WorkerId, entry: InFlight, why: Back) {
         self.cool_down(id, entry.listener);
         self.take_back(id, entry, why);
@@ -284,7 +285,7 @@ impl Primary {
     pub(super) fn on_handoff_failed(&mut self, id: WorkerId, seq: Seq, errno: Errno) {
         let Some(index) = self.workers.position(id) else { return };
         let Some(worker) = self.workers.at_mut(index) else { return broken(POSITION) };
-        // It answered nothing, so its time goes on.
+        // The worker answered nothing, so its ack timeout runs on.
         let Some(entry) = worker.answered(seq) else { return };
         self.in_flight -= 1;
         self.come_back(index, id, entry, Back::NotSent(errno));
@@ -297,7 +298,7 @@ impl Primary {
         }
     }
 
-    /// Everything in flight at a worker whose channel has ended goes back.
+    /// Takes back everything in flight at a worker whose channel has ended.
     pub(super) fn take_back_all(&mut self, id: WorkerId) {
         let Some(index) = self.workers.position(id) else { return };
         self.ready_queue.leave(index);
@@ -309,7 +310,7 @@ impl Primary {
         self.serve_all();
     }
 
-    /// One connection returns to its place in its queue.
+    /// Returns one connection to its place in its queue, or refuses it.
     fn take_back(&mut self, id: WorkerId, entry: InFlight, why: Back) {
         let InFlight { conn, listener, mut attempts, in_doubt, .. } = entry;
         let mut refusal = self.refusal_at(listener);

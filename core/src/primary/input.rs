@@ -1,4 +1,4 @@
-//! What an embedder tells the primary.
+//! The inputs of the primary: what an embedder tells it.
 
 use core::fmt;
 
@@ -13,9 +13,8 @@ use crate::{Codec, ConnId, DecodeError, Errno, FromWorker, ListenerId, Seq, Sock
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Input {
-    /// The clock was looked at. Deadlines act only here. Send it after each turn, when every
-    /// channel was read to would-block (or to its budget) under the same `now`; it is always
-    /// safe to send.
+    /// The clock was read. Deadlines act only here. Send it after each turn, once every channel has
+    /// been read to would-block (or to its budget) under the same `now`; it is always safe to send.
     Wake,
     /// A worker's process runs.
     Spawned {
@@ -31,21 +30,21 @@ pub enum Input {
         /// Why.
         cause: SpawnError,
     },
-    /// The first byte of a worker's channel told its codec.
+    /// The first byte of a worker's channel showed its codec.
     Hello {
         /// Which one.
         worker: WorkerId,
-        /// What it speaks.
+        /// The codec.
         codec: Codec,
     },
     /// A message arrived.
     Message {
-        /// From whom.
+        /// The worker.
         worker: WorkerId,
-        /// What it said.
+        /// The message.
         msg: FromWorker,
     },
-    /// After a read, an unfinished frame is left over. Say it after every such read.
+    /// After a read, an unfinished frame is left over. Send this after every such read.
     FrameBegun {
         /// The worker.
         worker: WorkerId,
@@ -78,9 +77,9 @@ pub enum Input {
         /// Where it is bound, or why not.
         result: Result<SockName, Errno>,
     },
-    /// The answer to [`Output::Unbind`](crate::Output::Unbind), by when everything that could be
-    /// accepted was given in, or to [`Output::Close`](crate::Output::Close): the listener is
-    /// closed.
+    /// The listener is closed. The answer to [`Output::Unbind`](crate::Output::Unbind), once
+    /// everything that could be accepted has been reported, or to
+    /// [`Output::Close`](crate::Output::Close).
     Unbound {
         /// Which listener.
         listener: ListenerId,
@@ -92,10 +91,10 @@ pub enum Input {
         /// The connection.
         conn: ConnId,
     },
-    /// A handoff could not be sent at all, and never will be: not one byte of it is in the
-    /// channel. Would-block and ETOOMANYREFS are no failures, nor is EPIPE.
+    /// A handoff could not be sent at all, and never will be: not one byte of it is in the channel.
+    /// Would-block and ETOOMANYREFS are not failures, nor is EPIPE.
     HandoffFailed {
-        /// To whom.
+        /// The worker.
         worker: WorkerId,
         /// Its number.
         seq: Seq,
@@ -110,13 +109,13 @@ pub enum Input {
         /// The number of the handoff.
         seq: Seq,
     },
-    /// A worker said something that answers or names nothing.
+    /// A worker sent something that answers or names nothing.
     Stray {
         /// The worker.
         worker: WorkerId,
     },
     /// The answer to [`Output::CountConnections`](crate::Output::CountConnections) about one of the
-    /// workers. Without an answer connections are taken to be open.
+    /// workers. Without an answer, the primary assumes that connections are open.
     Connections {
         /// The worker.
         worker: WorkerId,
@@ -131,7 +130,7 @@ pub enum Input {
         /// Which one.
         listener: ListenerId,
         /// Whether it held a connection, and the driver has not even tried to accept since the last
-        /// look. If the driver knows why it can't (no descriptors are left), it says `false`.
+        /// look. If the driver knows why it can't (no descriptors are left), it reports `false`.
         waiting: bool,
     },
 }
@@ -140,13 +139,14 @@ pub enum Input {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Command {
-    /// Shut down gracefully: serve what has been accepted, drain the workers, end within the
-    /// drain timeout. While the primary shuts down already, for whatever reason: as `StopNow`.
+    /// Shut down gracefully: serve what has been accepted, drain the workers, end within the drain
+    /// timeout. If the primary is already shutting down, for whatever reason, this acts as
+    /// `StopNow`.
     Stop,
     /// Shut down at once: close what is held, kill the workers.
     StopNow,
-    /// Ask a worker for a sign of life; its answer is an event. A worker that can't be asked is
-    /// passed over.
+    /// Ask a worker for a sign of life; its answer is an event. For a worker that can't be asked,
+    /// this does nothing.
     Ping(WorkerId),
 }
 
@@ -156,10 +156,10 @@ pub enum Command {
 pub enum SpawnError {
     /// There is no such program.
     NotFound,
-    /// Anything else. If [`is_want_of_resources`](Errno::is_want_of_resources) says so, that is no
-    /// failure of the program: it never counts, and the start is tried again.
+    /// Anything else. If [`is_want_of_resources`](Errno::is_want_of_resources) is true, the program
+    /// did not fail: that never counts as a failure, and the start is tried again.
     Other(Errno),
-    /// It is there and can't be executed, whenever it is tried.
+    /// The program exists and can't be executed, however often that is tried.
     NotExecutable(Errno),
 }
 
@@ -176,13 +176,13 @@ impl fmt::Display for SpawnError {
 impl core::error::Error for SpawnError {}
 
 impl SpawnError {
-    /// Whether descriptors, processes or memory were wanting.
+    /// Whether descriptors, processes or memory were lacking.
     pub const fn is_want_of_resources(self) -> bool {
         matches!(self, SpawnError::Other(errno) if errno.is_want_of_resources())
     }
 }
 
-/// How a process ended, as waitpid(2) tells it.
+/// How a process ended, as waitpid(2) reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum ExitStatus {
     /// It exited with this code.
@@ -192,8 +192,8 @@ pub enum ExitStatus {
 }
 
 impl ExitStatus {
-    /// What the status of wait(2) says, on Linux; `None` if the process has only stopped or goes
-    /// on. [`std::process::ExitStatus`] gives it by `ExitStatusExt::into_raw`.
+    /// Decodes the status of wait(2) on Linux; `None` if the process has only stopped or continued.
+    /// [`std::process::ExitStatus`] gives it by `ExitStatusExt::into_raw`.
     ///
     /// [`std::process::ExitStatus`]: https://doc.rust-lang.org/std/process/struct.ExitStatus.html
     ///
@@ -227,9 +227,9 @@ impl fmt::Display for ExitStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Violation {
-    /// Its bytes are no message.
+    /// Its bytes are not a message.
     Decode(DecodeError),
-    /// Its first byte belongs to no codec that is spoken here.
+    /// Its first byte belongs to no codec that is supported here.
     UnknownCodec,
     /// A begun frame did not complete in time.
     FrameTimeout,

@@ -1,5 +1,6 @@
-//! What always holds inside the machine, by name. Where only a fault of ours leads, nothing happens
-//! in a release build: a primary that goes on serves more clients than one that has panicked.
+//! Names of what always holds inside the machine. If a fault of this crate breaks one, nothing
+//! happens in a release build: a primary that goes on serves more clients than one that has
+//! panicked.
 
 /// A position in a table that was just looked up, or that the ready queue has.
 pub(super) const POSITION: &str = "a position is that of an entry";
@@ -13,7 +14,8 @@ pub(super) const SLOT: &str = "a slot that a worker or timer names is there";
 /// A worker that was just looked at.
 pub(super) const WORKER: &str = "a worker with a channel is in the table";
 
-/// Notes that an invariant does not hold. A late report about somebody who is gone is no such case.
+/// Notes that an invariant does not hold. A late report about a worker or listener that is gone is
+/// not such a case.
 #[cold]
 #[inline(never)]
 #[track_caller]

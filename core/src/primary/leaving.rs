@@ -1,5 +1,5 @@
-//! How a worker is led out: it settles, is told, and is signalled only when that can cut nobody
-//! off, or when its deadline is near.
+//! How a worker leaves: it settles, is told to leave, and gets a signal only when that can cut off
+//! no client, or when its deadline is near.
 
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -14,13 +14,13 @@ use crate::{StopSignal, Time, ToWorker, WorkerId};
 /// How long before its deadline a leaving worker gets SIGTERM.
 const TERMINATE_BEFORE: Duration = Duration::from_secs(2);
 
-/// A drain timeout from which on that is less than a quarter of it.
+/// From this drain timeout on, that is at most a quarter of it.
 const LONG: Duration = Duration::from_secs(8);
 
 /// How often the connections of workers that leave are counted.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
 
-/// What is known of the connections of a worker that leaves.
+/// What is known about the connections of a worker that leaves.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize,
 )]
@@ -33,20 +33,20 @@ pub(crate) struct Leave {
     pub(crate) idle_since: Option<Time>,
     /// It was sent SIGTERM.
     pub(crate) terminated: bool,
-    /// It was told by a signal of its own, closed its servers, and was then told to disconnect.
+    /// It was told to leave by `stop_signal`, closed its servers, and was then told to disconnect.
     pub(crate) disconnected: bool,
 }
 
 impl WorkerRecord {
-    /// Whether it ever had a connection, as far as anybody knows.
+    /// Whether it ever had a connection, as far as is known.
     pub(super) fn had_connections(&self) -> bool {
         self.accepted > 0 || self.declined > 0 || !self.in_flight.is_empty() || self.leave.seen
     }
 }
 
 impl Primary {
-    /// Has a worker leave by `deadline`: nothing is handed to it any more, and it is told so when
-    /// it has settled.
+    /// Makes a worker leave by `deadline`: nothing is handed to it any more, and it is told to
+    /// leave once it has settled.
     pub(super) fn drain(&mut self, id: WorkerId, deadline: Time) {
         if !self.step(id, Step::Drain) {
             return self.hasten(id, deadline);
@@ -72,7 +72,7 @@ impl Primary {
         let worker = self.workers.get(id)?;
         let quarter = self.config.drain_timeout / 4;
         let settle = self.config.drain_settle.min(quarter);
-        // What workers accept by themselves has no last handoff.
+        // Connections that workers accept themselves have no last handoff.
         let counted =
             !self.config.policy.workers_accept() && worker.kind != Some(WorkerKind::NodeChild);
         if settle.is_zero() || !counted || !worker.had_connections() {
@@ -112,8 +112,8 @@ impl Primary {
             (_, Some(StopSignal::Signal(signal))) => self.signal(id, signal),
             // It has no listener, so no client can have come to it.
             (None, _) => self.signal(id, Signal::Term),
-            // A program without cluster knows no message that means this: it gets SIGTERM once
-            // that cuts nobody off.
+            // A program without cluster knows no message that means this: it gets SIGTERM once that
+            // cuts off no client.
             (Some(WorkerKind::NodeChild), None) => {
                 return self.timers.set(Due::Count, now);
             }
@@ -124,7 +124,7 @@ impl Primary {
         }
     }
 
-    /// `disconnect`, in the words of Node.
+    /// Tells a worker its deadline; Node's word for this is `disconnect`.
     fn tell_deadline(&mut self, id: WorkerId, deadline: Time) {
         let within = deadline.since(self.now);
         let deadline_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
@@ -132,7 +132,7 @@ impl Primary {
         self.emit(Output::Send { worker: id, msg, attach: None });
     }
 
-    /// Gives a worker that leaves until `deadline`.
+    /// Gives a leaving worker until `deadline` to end.
     pub(super) fn lead_out(&mut self, id: WorkerId, deadline: Time) {
         self.timers.set(Due::Drain(id), deadline);
         let Some(worker) = self.workers.get(id) else { return };
@@ -145,13 +145,13 @@ impl Primary {
         self.count_later();
     }
 
-    /// A worker that leaves by itself is to be gone by `deadline` too.
+    /// A worker that leaves by itself must be gone by `deadline` too.
     fn hasten(&mut self, id: WorkerId, deadline: Time) {
         let Some(worker) = self.workers.get_mut(id) else { return };
         if !worker.may_end() {
             return;
         }
-        // One that can't serve any more is ended soon.
+        // A worker that can't serve any more is killed soon anyway.
         if self.timers.is_set(Due::Orphan(id)) && worker.ready_at.is_none() {
             return;
         }
@@ -164,7 +164,7 @@ impl Primary {
         }
     }
 
-    /// Sends a signal, and says so.
+    /// Sends a signal, and reports it as an event.
     fn signal(&mut self, id: WorkerId, signal: Signal) {
         let Some(worker) = self.workers.get_mut(id) else { return };
         if worker.process != Process::Exited {
@@ -174,15 +174,16 @@ impl Primary {
         }
     }
 
-    /// The deadline is near. A second SIGTERM would tell nothing new, and means "at once" to some.
+    /// The deadline is near. A second SIGTERM would tell the worker nothing new, and some programs
+    /// take it as "at once".
     pub(super) fn on_terminate_due(&mut self, id: WorkerId) {
         if self.workers.get(id).is_some_and(|worker| !worker.leave.terminated) {
             self.signal(id, Signal::Term);
         }
     }
 
-    /// Whether a worker's connections are counted: it leaves, and is helped to end when it has
-    /// none.
+    /// Whether a worker's connections are counted: it leaves, and the primary helps it to end once
+    /// it has none.
     fn is_counted(&self, worker: &WorkerRecord) -> bool {
         let leaves = worker.life == Life::Leaving || worker.leave.told;
         let lives = worker.process == Process::Running && !worker.intent.is_killed();
@@ -195,20 +196,20 @@ impl Primary {
         leaves && lives && wanted && helped
     }
 
-    /// Whether a worker was told by a signal of its own: then it gets no other one.
+    /// Whether a worker was told to leave by `stop_signal`: then it gets no SIGTERM for being idle.
     fn rules_itself(&self, worker: &WorkerRecord) -> bool {
         let is_node = worker.kind.is_some_and(|kind| kind != WorkerKind::Native);
         worker.leave.told && is_node && self.config.stop_signal.is_some()
     }
 
-    /// Whether a program that rules itself has closed its servers: alone it would end now, but for
-    /// its channel, which keeps a Node process alive.
+    /// Whether a program that rules itself has closed its servers: it would end by itself now if
+    /// its channel did not keep the Node process alive.
     fn waits_for_its_channel(&self, worker: &WorkerRecord) -> bool {
         let served = worker.ready_at.is_some() && worker.shares.is_empty();
         served && worker.channel != Channel::Closed && !worker.leave.disconnected
     }
 
-    /// Whether a worker is to leave and was not told so, since there is no message for it.
+    /// Whether a worker must leave and could not be told, since there is no message for it.
     fn is_untold(&self, worker: &WorkerRecord) -> bool {
         let is_child = worker.kind == Some(WorkerKind::NodeChild);
         is_child && worker.leave.told && self.config.stop_signal.is_none()
@@ -230,7 +231,7 @@ impl Primary {
         }
     }
 
-    /// How many connections of clients a leaving worker has open; `None` if nobody can know.
+    /// How many connections of clients a leaving worker has open; `None` if that can't be known.
     pub(super) fn on_connections(&mut self, id: WorkerId, open: Option<u32>) {
         let now = self.now;
         let Some(worker) = self.workers.get(id) else { return };
@@ -240,7 +241,7 @@ impl Primary {
         let (untold, rules_itself) = (self.is_untold(worker), self.rules_itself(worker));
         let linger = self.config.linger;
         let Some(worker) = self.workers.get_mut(id) else { return };
-        // What is on its way to it is not among its descriptors yet.
+        // Connections in flight to it are not among its descriptors yet.
         if open != Some(0) || !worker.in_flight.is_empty() {
             worker.leave.seen |= open.is_some();
             worker.leave.idle_since = None;
@@ -256,7 +257,7 @@ impl Primary {
             }
             return;
         }
-        // One that never had a connection may have other work to finish.
+        // A worker that never had a connection may have other work to finish.
         if untold || (lingers && worker.had_connections()) {
             self.signal(id, Signal::Term);
         }

@@ -9,8 +9,8 @@ use crate::timers::Due;
 use crate::transitions::{Channel, Intent, Life, Part, Process, Step};
 use crate::{Codec, WorkerId};
 
-/// How late an answer to a deadline may be before it means that the primary was stopped, or that
-/// the machine slept.
+/// How late a `Wake` may come after a deadline before it means that the primary was stopped, or
+/// that the machine slept.
 const LATE: core::time::Duration = core::time::Duration::from_secs(1);
 
 impl Primary {
@@ -46,8 +46,8 @@ impl Primary {
 
     pub(super) fn on_hello(&mut self, id: WorkerId, codec: Codec) {
         let Some(worker) = self.workers.get_mut(id) else { return };
-        // A channel has one first byte: with another window it would have more in flight than it
-        // may.
+        // A channel has only one first byte: a second `Hello` with another window could leave more
+        // in flight than allowed.
         if worker.kind.is_some() {
             return;
         }
@@ -82,7 +82,7 @@ impl Primary {
         }
         worker.intent = Intent::Killed(class);
         let running = worker.process == Process::Running;
-        // Without a channel there is nothing to read: only the exit is awaited.
+        // Without a channel there is nothing to read: wait only for the exit.
         let due =
             if worker.channel == Channel::Closed { Due::Orphan(id) } else { Due::ShutdownRead(id) };
         self.step(id, Step::Leave);
@@ -113,7 +113,7 @@ impl Primary {
         if exited {
             self.bury(id);
         } else if intent != Intent::Leaves {
-            // Mostly the exit follows at once. If not, the process hangs in the kernel, or lives
+            // Usually the exit follows at once. If not, the process hangs in the kernel, or lives
             // on without a channel, and can't serve what the primary accepts.
             self.timers.set(Due::Orphan(id), self.now + self.config.shutdown_read_timeout);
         }
@@ -187,7 +187,7 @@ impl Primary {
                 Due::StopWaiting => self.on_stop_due(),
                 Due::Claims => self.on_claims_due(),
             }
-            // What one deadline has brought about may call off the next one.
+            // The effects of one deadline may cancel the next one.
             self.settle();
         }
     }
@@ -214,7 +214,7 @@ impl Primary {
         }
     }
 
-    /// The primary could not read what workers may have said long ago: they get their time anew.
+    /// The primary could not read what workers may have sent long ago, so their time starts again.
     fn renew_patience(&mut self) {
         for id in self.workers.keys_sorted() {
             if let Some(worker) = self.workers.get_mut(id) {
@@ -235,7 +235,8 @@ impl Primary {
         }
     }
 
-    /// Killed, and its channel has not ended yet: when it does, the timer goes.
+    /// The worker was killed and its channel has not ended; the end of the channel clears this
+    /// timer.
     fn on_shutdown_read_due(&mut self, id: WorkerId) {
         if self.workers.get(id).is_some_and(|worker| worker.channel == Channel::Open) {
             self.shut_read(id);
@@ -245,15 +246,17 @@ impl Primary {
     fn on_orphan_due(&mut self, id: WorkerId) {
         let Some(worker) = self.workers.get(id) else { return };
         if let Intent::Killed(class) = worker.intent {
-            // Stuck in the kernel: its connections are elsewhere, nothing is left to wait for.
+            // It is stuck in the kernel. Its connections are elsewhere, so there is nothing to wait
+            // for.
             self.vacate(id, LastExit { status: None, class });
             self.bury(id);
         } else if worker.ready_at.is_none() {
-            // It can't serve any more, and stands in the place of one that would: a program that
-            // closes what it inherits, mostly.
+            // It can't serve any more, and takes the place of a worker that would. Usually it is a
+            // program that closes the descriptors that it inherits.
             self.kill(id, ExitClass::NeverReady, None);
         } else {
-            // It may have something to finish, but not in the place of one that would serve.
+            // It may have something to finish, but must not take the place of a worker that would
+            // serve.
             self.replace_early(id, None);
             if !self.timers.is_set(Due::Drain(id)) {
                 self.lead_out(id, self.now + self.config.drain_timeout);

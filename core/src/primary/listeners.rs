@@ -1,4 +1,4 @@
-//! Listeners: who asks, who holds, when they are bound and closed.
+//! Listeners: which workers ask for them and hold them, and when they are bound and closed.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -14,7 +14,8 @@ use crate::{
 };
 
 impl Primary {
-    /// The first thing a primary does. The workers start once all are bound.
+    /// Binds the operator's listeners, the first thing a primary does. The workers start once all
+    /// are bound.
     pub(super) fn bind_operator(&mut self) {
         for key in self.config.listeners.clone() {
             let id = self.bind(key, true, 0);
@@ -119,7 +120,7 @@ impl Primary {
             Found::Nowhere if self.listeners.len() >= self.config.max_listeners as usize => {
                 return self.reply(id, seq, Err(Errno::EMFILE));
             }
-            // The last reason to refuse, since it may cost a listener.
+            // Checked last, since making room may close a listener.
             Found::Nowhere if !self.make_room(slot) => {
                 return self.reply(id, seq, Err(Errno::EMFILE));
             }
@@ -140,7 +141,7 @@ impl Primary {
                 }
             }
             ListenerState::Open => self.grant(id, seq, listener),
-            // While a shutdown hands out what is pending, a worker that comes late can help.
+            // While a shutdown hands out what is pending, a late worker can help.
             ListenerState::Closing | ListenerState::Closed
                 if self.stop.is_some() && !record.shared =>
             {
@@ -152,7 +153,7 @@ impl Primary {
         }
     }
 
-    /// What there is for a query.
+    /// What a query finds.
     fn find(&self, key: &ListenKey) -> Found {
         if let Address::Nth(nth) = key.address {
             let found = self.operator.get(nth as usize).copied();
@@ -163,8 +164,8 @@ impl Primary {
             if record.key.transport != key.transport {
                 continue;
             }
-            // Port 0 asks for a port of its own, unless it is the first such ask and the operator
-            // said just the same.
+            // Port 0 asks for a port of its own, unless it is the first such query and the operator
+            // gave the same address.
             if key.address.port() == Some(0) {
                 if record.key.address == key.address && key.index == 0 {
                     return Found::Here(id);
@@ -182,7 +183,7 @@ impl Primary {
             }
         }
         let same = |record: &ListenerRecord| !record.operator && record.key == *key;
-        // Listeners are few, queries rare: the first in the order of the ids, for determinism.
+        // Listeners are few and queries rare. Take the lowest id, for determinism.
         let found = self
             .listeners
             .iter()
@@ -194,7 +195,7 @@ impl Primary {
         found.map_or(Found::Nowhere, Found::Here)
     }
 
-    /// Says once what the operator would have to write.
+    /// Reports once which address the operator would have to give.
     fn tell_narrower(&mut self, worker: WorkerId, operator: ListenerId, key: &ListenKey) {
         let Some(record) = self.listeners.get_mut(operator) else { return };
         if core::mem::replace(&mut record.told, true) {
@@ -230,7 +231,7 @@ impl Primary {
         self.reply(id, seq, Ok(Box::new(Granted { listener, sockname, shared, data })));
     }
 
-    /// From now on a worker has its time to become ready.
+    /// Starts a worker's ready timeout.
     fn expect_ready(&mut self, id: WorkerId) {
         if let Some(timeout) = self.config.ready_timeout {
             self.timers.set(Due::Ready(id), self.now + timeout);
@@ -242,7 +243,7 @@ impl Primary {
             Ok(granted) if granted.shared => Some(Attach::Listener(granted.listener)),
             _ => None,
         };
-        // That the cluster stops is not the worker's doing.
+        // If the cluster stops, that is not the worker's fault.
         let failed = matches!(result, Err(errno) if errno != Errno::ECANCELED);
         let msg = ToWorker::QueryReply { ack, result };
         self.emit(Output::Send { worker: id, msg, attach });
@@ -263,7 +264,7 @@ impl Primary {
         let Some(share) = worker.share_mut(listener) else { return self.stray(id) };
         share.listening = true;
         if worker.life == Life::Online && self.is_private(id, listener) {
-            // It may be all that there is to come, of a launcher: say so after a while.
+            // A launcher may never listen on anything else: report that after a while.
             self.timers.clear(Due::Ready(id));
             if let Some(timeout) = self.config.ready_timeout {
                 self.timers.set(Due::Silent(id), self.now + timeout);
@@ -275,8 +276,8 @@ impl Primary {
     }
 
     /// Whether a worker's listener is for itself alone: a socket in a temporary directory that has
-    /// the number of the process in its name, as launchers make them for what they start. Whoever
-    /// listens there serves nobody yet.
+    /// the number of the process in its name, as launchers make them for what they start. A worker
+    /// that listens there serves no client yet.
     fn is_private(&self, id: WorkerId, listener: ListenerId) -> bool {
         let pid = self.workers.get(id).and_then(|worker| worker.pid);
         let asked_for = self.listeners.get(listener).filter(|record| !record.operator);
@@ -298,7 +299,7 @@ impl Primary {
         }
     }
 
-    /// Takes a worker that listens for ready, unless its program is to say so and has not.
+    /// Makes a listening worker ready, unless its program must say so first and has not.
     fn become_ready(&mut self, id: WorkerId) {
         let now = self.now;
         let Some(worker) = self.workers.get(id) else { return };
@@ -343,7 +344,8 @@ impl Primary {
         }
         let (stays, holds_more) = (worker.life.is_staying(), !worker.shares.is_empty());
         self.timers.clear(Due::Cooldown(id, listener));
-        // It was granted no listener that it has yet to listen on, or has its time for that anew.
+        // If it holds no other listener, it has none to listen on; otherwise its ready timeout
+        // starts again.
         if self.timers.is_set(Due::Ready(id)) {
             self.timers.clear(Due::Ready(id));
             if holds_more {
@@ -352,8 +354,9 @@ impl Primary {
         }
         if let Some(record) = self.listeners.get_mut(listener) {
             record.holders.remove(&id);
-            // Programs that look for a free port. One that leaves says this first and `suicide` or
-            // the like later: that it never had a connection tells them apart.
+            // A program that looks for a free port closes it like this. A worker that leaves sends
+            // this first, and `suicide` or the like later. The difference: a probe never had a
+            // connection.
             let probe = stays && !record.used && !record.shared;
             if probe && record.is_unheld() && self.stop.is_none() {
                 return self.unbind(listener);
@@ -376,13 +379,13 @@ impl Primary {
     }
 }
 
-/// What there is for a query.
+/// What a query finds.
 enum Found {
     /// This listener.
     Here(ListenerId),
-    /// One is to be bound.
+    /// A new one must be bound.
     Nowhere,
-    /// This one of the operator is in the way, and serves less than is asked for.
+    /// This operator's listener is in the way, and serves less than the query asks for.
     Narrower(ListenerId),
     /// Nothing, for this reason.
     No(Errno),

@@ -1,4 +1,4 @@
-//! What workers say, apart from listening and answering.
+//! Messages of workers, apart from those about listeners and the answers to handoffs.
 
 use core::time::Duration;
 
@@ -10,11 +10,11 @@ use crate::timers::Due;
 use crate::transitions::{Channel, Intent, Life, Process, Step};
 use crate::{FromWorker, Seq, ToWorker, WorkerId};
 
-/// Failed queries at once that are no flood. Each is an event, so without a bound they would fill
-/// the log.
+/// How many failed queries at once are not yet a flood. Each is an event, so without a bound they
+/// would fill the log.
 const MAX_FAILED_QUERIES: u32 = 1_000;
 
-/// How soon one of them is forgiven.
+/// The time after which one of them is forgiven.
 const FORGIVEN_AFTER: Duration = Duration::from_millis(100);
 
 /// Pings of a worker that are remembered while they have no answer.
@@ -30,7 +30,7 @@ impl Primary {
         if worker.intent.is_killed() {
             return;
         }
-        // Without cluster nothing says that a program runs, and it may speak before it has taken
+        // A program without cluster does not report that it runs, and may speak before it has taken
         // its listeners.
         let unheralded = worker.kind == Some(WorkerKind::NodeChild)
             && matches!(msg, FromWorker::Suicide { .. } | FromWorker::Ready);
@@ -48,7 +48,7 @@ impl Primary {
             FromWorker::ExitedAfterDisconnect { seq } => self.on_leave(id, seq),
             FromWorker::Ready => self.on_said_ready(id),
             FromWorker::Pong { ack } => self.on_pong(id, ack),
-            // Load is for policies that look at it; acks do not come this way.
+            // `Load` is for policies that use it; acks do not come this way.
             FromWorker::Load { .. } | FromWorker::Ack { .. } => {}
         }
     }
@@ -138,7 +138,7 @@ impl Primary {
     }
 
     /// Counts a query that failed. Programs try one port after another, or the same one each second
-    /// for as long as another program has it: what is forgiven in time harms nobody.
+    /// for as long as another program has it: failures that are forgiven over time do no harm.
     pub(super) fn query_failed(&mut self, id: WorkerId) {
         let Some(worker) = self.workers.get_mut(id) else { return };
         let forgiven_at = worker.forgiven_at.max(self.now) + FORGIVEN_AFTER;

@@ -1,4 +1,4 @@
-//! The primary: one door in, one door out, one hand on the clock.
+//! The primary, driven by `handle_input`, `poll_output` and `poll_timeout`.
 
 mod dispatch;
 mod input;
@@ -43,9 +43,9 @@ use state::{ListenerRecord, ListenerState, SlotRecord, SlotState, WorkerRecord};
 /// The primary's protocol and scheduling, as a value.
 ///
 /// Feed it what happened with [`handle_input`](Primary::handle_input), do what
-/// [`poll_output`](Primary::poll_output) says in that order, and wake it at
+/// [`poll_output`](Primary::poll_output) returns, in that order, and wake it at
 /// [`poll_timeout`](Primary::poll_timeout). Any number of inputs may come before the outputs are
-/// polled: they are the same.
+/// polled: the outputs are the same.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Primary {
     config: Config,
@@ -63,14 +63,14 @@ pub struct Primary {
     outputs: InlineQueue<Output>,
     next_worker: WorkerId,
     next_listener: ListenerId,
-    /// The number of the last connection given in.
+    /// The number of the last connection reported.
     last_conn: u64,
     /// Connections pending.
     pending: u32,
     /// Connections in flight.
     in_flight: u32,
-    /// How many connections may be held: each listener that workers asked for takes the descriptor
-    /// of one.
+    /// How many connections may be held: each listener that workers asked for takes up the
+    /// descriptor of one.
     room: u32,
     /// Accepting stopped everywhere because too many are held.
     accept_paused: bool,
@@ -124,12 +124,12 @@ impl Primary {
     /// Tells the machine what happened at `now`.
     ///
     /// # Errors
-    /// [`Misuse`] if the embedder said what can't be; the state is then unchanged.
+    /// [`Misuse`] if the input is impossible; the state is then unchanged.
     #[inline(always)]
     pub fn handle_input(&mut self, now: Time, input: Input) -> Result<(), Misuse> {
         match input {
-            // The path of every connection: short, and nothing that `settle` looks at changes
-            // there, a shutdown apart.
+            // This is the path of every connection, so it is short: apart from a shutdown, nothing
+            // changes here that `settle` looks at.
             Input::Incoming { listener, conn } => {
                 self.on_incoming(now, listener, conn)?;
                 return self.settle_stop();
@@ -185,8 +185,8 @@ impl Primary {
         Ok(())
     }
 
-    /// The end of each input, and of each deadline: what follows from the state alone, however it
-    /// came about.
+    /// Ends each input and each deadline: does what follows from the state alone, however it came
+    /// about.
     #[inline(never)]
     fn settle(&mut self) {
         self.fill_crowded();
@@ -195,7 +195,7 @@ impl Primary {
         self.advance_stop();
     }
 
-    /// The end of an input on the path of a connection.
+    /// Ends an input on the path of a connection.
     #[inline(always)]
     fn settle_stop(&mut self) -> Result<(), Misuse> {
         if self.stop.is_some() {
@@ -211,7 +211,8 @@ impl Primary {
         self
     }
 
-    /// Refuses a worker that never was. One that is gone by now is no misuse: reports may be late.
+    /// Refuses a worker that never existed. One that is gone by now is not a misuse: reports may be
+    /// late.
     #[inline(always)]
     fn of_worker(&mut self, now: Time, worker: WorkerId) -> Result<&mut Self, Misuse> {
         if worker < self.next_worker {
@@ -221,8 +222,8 @@ impl Primary {
         }
     }
 
-    /// Refuses a worker that was started already. One that has spoken runs: a failed start would
-    /// lose what is in flight there.
+    /// Refuses a worker that was started already. One that has spoken is running, so a failed start
+    /// would lose what is in flight there.
     fn of_starting(&mut self, now: Time, worker: WorkerId) -> Result<&mut Self, Misuse> {
         match self.workers.get(worker) {
             Some(WorkerRecord { process: Process::Wanted, kind: None, .. }) => Ok(self.at(now)),
@@ -256,8 +257,8 @@ impl Primary {
         !self.outputs.is_empty()
     }
 
-    /// When the machine next wants [`Input::Wake`]; now and then earlier than it would need to be.
-    /// After a `Wake` this is `None` or later than the `Wake`'s time.
+    /// When the machine next wants [`Input::Wake`]; sometimes earlier than necessary. After a
+    /// `Wake` this is `None` or later than the `Wake`'s time.
     #[must_use]
     #[inline]
     pub fn poll_timeout(&self) -> Option<Deadline> {

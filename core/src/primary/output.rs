@@ -1,4 +1,4 @@
-//! What the primary wants done.
+//! What the primary wants the embedder to do.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -12,9 +12,9 @@ use crate::{
     SpawnError, Time, ToWorker, Violation, WorkerId,
 };
 
-/// Something to do, in the order in which it was polled. None of it may wait.
+/// Something to do, in the order in which it was polled, without waiting.
 ///
-/// An output for a worker or listener that is gone is to be passed over.
+/// Ignore an output for a worker or listener that is gone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Output {
@@ -35,14 +35,14 @@ pub enum Output {
         /// What.
         signal: Signal,
     },
-    /// Shut down the receiving side of our end of the channel (shutdown(2), SHUT_RD), read what
-    /// is there to its end, then say `ChannelClosed`. Nothing else closes a channel before its
-    /// end of file.
+    /// Shut down the receiving side of our end of the channel (shutdown(2), SHUT_RD), read what is
+    /// there to its end, then report `ChannelClosed`. Nothing else closes a channel before its end
+    /// of file.
     ShutdownRead {
         /// The worker.
         worker: WorkerId,
     },
-    /// The worker's channel and process have ended: forget what belongs to it.
+    /// The worker's channel and process have ended: drop what belongs to it.
     Forget {
         /// The worker.
         worker: WorkerId,
@@ -57,14 +57,13 @@ pub enum Output {
         backlog: u32,
     },
     /// Accept until nothing is left, if [`Primary::is_emptied`](crate::Primary::is_emptied) says
-    /// so, close the listener, then say `Unbound`. Where something is wanting for that, or while
-    /// the primary [is full](crate::Primary::is_full), it may take as long as it takes: `Close`
-    /// ends it.
+    /// so, close the listener, then report `Unbound`. If something is lacking for that, or while
+    /// the primary [is full](crate::Primary::is_full), this may take any time: `Close` ends it.
     Unbind {
         /// Which one.
         listener: ListenerId,
     },
-    /// Begin or go on to accept, and say `Incoming` for each connection.
+    /// Begin or continue to accept, and report `Incoming` for each connection.
     ResumeAccept {
         /// Which one.
         listener: ListenerId,
@@ -77,14 +76,14 @@ pub enum Output {
     /// Send a message, behind everything that was sent to this worker before: see
     /// [what a send that fails means](crate::docs::embedding#when-a-send-fails).
     Send {
-        /// To whom.
+        /// The worker.
         worker: WorkerId,
         /// What.
         msg: ToWorker,
         /// The handle that travels on its first byte.
         attach: Option<Attach>,
     },
-    /// The connection is over for the primary: take it out of custody and close this copy.
+    /// The connection has ended for the primary: take it out of custody and close this copy.
     /// Exactly one of these ends each connection.
     Release {
         /// Which one.
@@ -92,10 +91,10 @@ pub enum Output {
         /// Why.
         end: ConnEnd,
     },
-    /// Look how many connections of clients these workers, which leave, have open: sockets among
-    /// the descriptors of the worker's process group whose local address is that of a listener.
-    /// It may take some time. Answer: `Connections` for each of them; none is asked for again
-    /// within a second.
+    /// Count the client connections that these leaving workers have open: sockets among the
+    /// descriptors of the worker's process group whose local address is that of a listener. It may
+    /// take some time. Answer: `Connections` for each of them; none is asked for again within a
+    /// second.
     CountConnections {
         /// The workers.
         workers: Vec<WorkerId>,
@@ -104,9 +103,9 @@ pub enum Output {
     Event(Event),
     /// The last output: everything has ended.
     Stopped(Verdict),
-    /// Close a listener as it is, whatever waits in its queue, then say `Unbound`: nobody is left
-    /// to serve it. One that is being emptied for `Unbind` is emptied no further, and `Unbound` is
-    /// said once.
+    /// Close a listener at once, whatever waits in its queue, then report `Unbound`: nobody is left
+    /// to serve it. If the listener is being emptied for `Unbind`, stop that, and report `Unbound`
+    /// once.
     Close {
         /// Which one.
         listener: ListenerId,
@@ -127,11 +126,11 @@ pub enum Attach {
 pub enum ConnEnd {
     /// This worker has it now.
     AcceptedBy(WorkerId),
-    /// Nobody does: closing it tells the client.
+    /// No worker has it: closing it tells the client.
     Refused(Refusal),
 }
 
-/// Why a connection is served by nobody.
+/// Why no worker serves a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Refusal {
@@ -197,11 +196,11 @@ impl Signal {
 pub enum ExitClass {
     /// It had announced that it leaves, or the primary had told it to.
     Voluntary,
-    /// Code 0 without a word.
+    /// It exited with code 0 and had not announced that.
     Clean,
-    /// Another code.
+    /// It exited with another code.
     Crashed,
-    /// A signal that the primary did not send.
+    /// A signal ended it that the primary did not send.
     Killed,
     /// The primary killed it: it never became ready.
     NeverReady,
@@ -236,7 +235,7 @@ impl ExitClass {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Verdict {
-    /// It was asked to, or no worker is to be started again.
+    /// It was asked to, or no worker will be started again.
     Stopped,
     /// Every slot was given up.
     CrashLoop,
@@ -256,31 +255,31 @@ pub enum Verdict {
     },
 }
 
-/// Something worth telling. What happens to single connections is in [`Output::Send`] and
-/// [`Output::Release`].
+/// Something worth logging. [`Output::Send`] and [`Output::Release`] show what happens to single
+/// connections.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 #[expect(missing_docs, reason = "the fields are what their types say")]
 pub enum Event {
     /// A worker's process runs.
     Spawned { worker: WorkerId, slot: Slot, generation: u32, pid: i32 },
-    /// A worker's process could not be started. Where resources are wanting, this is told once,
+    /// A worker's process could not be started. If resources are lacking, this is reported once,
     /// until a start in that slot succeeds or fails for another reason.
     SpawnFailed { worker: WorkerId, slot: Slot, cause: SpawnError },
     /// A worker speaks the protocol.
     Online { worker: WorkerId, codec: Codec },
     /// A worker serves.
     Ready { worker: WorkerId },
-    /// A worker has said nothing for a long time.
+    /// A worker has sent nothing for a long time.
     Silent { worker: WorkerId },
-    /// A worker is there, and has not asked to listen within the ready timeout. Right for a program
-    /// that serves no connections.
+    /// A worker is online, and has not asked to listen within the ready timeout. That is right for
+    /// a program that serves no connections.
     NotListening { worker: WorkerId },
     /// A worker is failing and was, or will be, replaced.
     Failing { worker: WorkerId },
     /// A worker announced that it leaves.
     Leaving { worker: WorkerId },
-    /// A worker is to leave, gets nothing more, and is told so within this time.
+    /// A worker must leave: it gets nothing more, and is told to leave within this time.
     Settling { worker: WorkerId, within: Duration },
     /// A worker was sent a signal, so that it ends.
     Signalled { worker: WorkerId, signal: Signal },
@@ -288,7 +287,8 @@ pub enum Event {
     Draining { worker: WorkerId, within: Duration },
     /// A worker answered a ping.
     Pong { worker: WorkerId, seq: Seq },
-    /// A worker is being killed, as its end in `class` says; `violation` says more.
+    /// A worker is being killed; `class` is how its end will be classed, and `violation` gives
+    /// details.
     Killing { worker: WorkerId, class: ExitClass, violation: Option<Violation> },
     /// A worker's channel ended with this many connections in flight.
     ChannelClosed { worker: WorkerId, in_flight: u32 },
@@ -319,13 +319,13 @@ pub enum Event {
     /// The shutdown began.
     Stopping { deadline: Time },
     /// A connection has waited at a listener for [`STALLED_AFTER`](crate::STALLED_AFTER) although
-    /// this worker is idle. With so many pending; if none is, it waits in the kernel's queue. There
-    /// is a fault in the driver or in this crate.
+    /// this worker is idle. `pending` connections are pending; if none is, the connection waits in
+    /// the kernel's queue. There is a fault in the driver or in this crate.
     Stalled { listener: ListenerId, worker: WorkerId, pending: u32 },
-    /// A worker asked for an address of which the operator's `bind` is only a part. Told once for
-    /// each listener of the operator.
+    /// A worker asked for an address of which the operator's `bind` is only a part. Reported once
+    /// for each listener of the operator.
     BindTooNarrow { worker: WorkerId, address: Address, bind: Address },
-    /// All workers are ready, and none has asked for this listener of the operator. Told once.
+    /// All workers are ready, and none has asked for this listener of the operator. Reported once.
     BindUnused { listener: ListenerId, address: Address },
 }
 

@@ -5,8 +5,8 @@ use super::output::{Event, Output};
 use crate::ListenerId;
 
 impl Primary {
-    /// Goes on accepting from a listener that is half empty again: not at the first place that
-    /// becomes free, or each one would cost a pause and a resume.
+    /// Resumes accepting from a listener once it is half empty again. If it resumed at the first
+    /// free place, each place would cost a pause and a resume.
     pub(super) fn resume_if_allowed(&mut self, listener: ListenerId) {
         let Some(record) = self.listeners.get_mut(listener) else { return };
         let room = record.pending.len() <= self.config.max_pending as usize / 2;
@@ -26,7 +26,7 @@ impl Primary {
         }
     }
 
-    /// Stops accepting everywhere: as many are held as the limit on open files allows.
+    /// Stops accepting everywhere: as many connections are held as the limit on open files allows.
     pub(super) fn pause_all(&mut self) {
         if !core::mem::replace(&mut self.accept_paused, true) {
             for listener in self.listeners.keys_sorted() {
@@ -41,7 +41,7 @@ impl Primary {
         self.config.max_held.saturating_sub(asked as u32).max(1)
     }
 
-    /// Takes in that there are more or fewer listeners.
+    /// Adjusts the room to the number of listeners.
     pub(super) fn fit_room(&mut self) {
         let room = self.room_now();
         if core::mem::replace(&mut self.room, room) == room {
@@ -60,7 +60,7 @@ impl Primary {
         self.accept_paused
     }
 
-    /// Goes on accepting once an eighth of that limit is free again.
+    /// Resumes accepting once an eighth of that limit is free again.
     pub(super) fn resume_all(&mut self) {
         let max = self.room;
         if !self.accept_paused || self.pending + self.in_flight > max - max.div_ceil(8) {

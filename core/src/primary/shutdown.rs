@@ -1,4 +1,5 @@
-//! The end: empty the listeners, hand out what is pending, drain the workers, kill what is left.
+//! The shutdown: empty the listeners, hand out what is pending, drain the workers, kill what is
+//! left.
 
 use serde::{Deserialize, Serialize};
 
@@ -23,7 +24,7 @@ enum Phase {
     Emptying,
     /// The workers were told to leave.
     Draining,
-    /// The deadline passed: what is held is refused, who lives is killed.
+    /// The deadline passed: held connections are refused, living workers are killed.
     Killing,
     /// Nothing more will happen.
     Over,
@@ -51,7 +52,7 @@ impl Primary {
         self.stop.as_ref().is_some_and(|stop| stop.phase >= Phase::Draining)
     }
 
-    /// A second wish to stop means at once: somebody does not want to wait.
+    /// A second request to stop means at once: the operator does not want to wait.
     pub(super) fn begin_stop(&mut self) {
         if self.stop.is_some() {
             return self.enter_killing();
@@ -81,8 +82,8 @@ impl Primary {
         }
     }
 
-    /// From here on nobody is handed anything. A listener that could not be emptied by now, for
-    /// want of descriptors or because more clients come than are served, must not hold up the end.
+    /// From here on nothing is handed off. A listener that could not be emptied by now, for want of
+    /// descriptors or because more clients come than are served, must not delay the end.
     fn close_all(&mut self) {
         for id in self.listeners.keys_sorted() {
             self.timers.clear(Due::Unheld(id));
@@ -134,7 +135,7 @@ impl Primary {
         }
     }
 
-    /// Looks whether the shutdown can go on to its next phase.
+    /// Moves the shutdown to its next phase if it can go on.
     pub(super) fn advance_stop(&mut self) {
         let Some(stop) = &self.stop else { return };
         let closed = |state: &ListenerState| matches!(state, ListenerState::Closed);
@@ -155,7 +156,8 @@ impl Primary {
         stop.phase = Phase::Over;
         let verdict = stop.verdict.clone();
         self.timers.clear(Due::StopWaiting);
-        // Declined while the workers were leaving: nobody is left to take it.
+        // What is pending was declined while the workers were leaving: no worker is left to take
+        // it.
         for listener in self.listeners.keys_sorted() {
             self.refuse_pending(listener, Refusal::Shutdown);
         }

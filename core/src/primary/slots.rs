@@ -1,4 +1,4 @@
-//! Slots: who comes after whom, how soon, and when to give up.
+//! Slots: which worker follows which, how soon, and when to give up.
 
 use super::Primary;
 use super::input::SpawnError;
@@ -9,12 +9,12 @@ use crate::timers::Due;
 use crate::transitions::{Life, Process};
 use crate::{Respawn, Seq, Slot, WorkerId};
 
-/// How soon at the latest a start is tried again that failed for want of resources: as nothing but
-/// a few system calls are lost, sooner than where a program fails.
+/// The longest delay before a start that failed for want of resources is tried again. It is shorter
+/// than after a failure of the program, since a try costs only a few system calls.
 const LONGEST_WANT: core::time::Duration = core::time::Duration::from_secs(1);
 
 impl Primary {
-    /// The first worker of every slot.
+    /// Starts the first worker of every slot.
     pub(super) fn start_workers(&mut self) {
         for slot in 0..self.slots.len() as u32 {
             self.spawn(Slot(slot));
@@ -36,7 +36,7 @@ impl Primary {
         if self.is_draining() {
             return;
         }
-        // To try again what has not begun is no restart.
+        // Retrying a start that has not succeeded is not a restart.
         if let Some(record) = self.slot_mut(slot)
             && record.wanting.is_none()
         {
@@ -59,8 +59,8 @@ impl Primary {
             SpawnError::Other(_) => None,
         };
         if let Some(verdict) = hopeless.filter(|_| !self.ever_online) {
-            // Trying again would not bring the program. Later it may have been replaced badly,
-            // and is then a failure like others.
+            // Trying again would not help. If the program was there once, it may have been replaced
+            // badly, and that is a failure like others.
             self.workers.remove(id);
             return self.stop_now(verdict);
         }
@@ -69,8 +69,8 @@ impl Primary {
         self.workers.remove(id);
     }
 
-    /// What a start takes was not to be had. That says nothing of the program, so it counts for
-    /// nothing: the slot tries again until it succeeds, each time later.
+    /// What a start needs was not available. That shows nothing about the program, so it does not
+    /// count: the slot tries again until it succeeds, each time after a longer delay.
     fn put_off(&mut self, id: WorkerId, slot: Slot, cause: SpawnError) {
         let now = self.now;
         let first = self.config.respawn_delay;
@@ -91,21 +91,21 @@ impl Primary {
         }
     }
 
-    /// A start has succeeded.
+    /// Resources for a start are available again.
     pub(super) fn end_want(&mut self, slot: Slot) {
         if let Some(record) = self.slot_mut(slot) {
             record.wanting = None;
         }
     }
 
-    /// A worker's process is gone: decides who follows it in its slot.
+    /// A worker's process is gone: decides what follows it in its slot.
     pub(super) fn vacate(&mut self, id: WorkerId, last_exit: LastExit) {
         let now = self.now;
         let Some(worker) = self.workers.get_mut(id) else { return };
         let early = worker.failed_early(now) && !worker.replaced;
         let replaced = core::mem::replace(&mut worker.replaced, true);
         let slot = worker.slot;
-        // A worker that was ready for as long as the budget looks back has shown that it works.
+        // A worker that stayed ready for a whole `restart_period` resets the back-off.
         let proven = worker.ready_at.is_some_and(|at| now.since(at) >= self.config.restart_period);
         let delay = self.config.respawn_delay;
         let Some(record) = self.slot_mut(slot) else { return broken(SLOT) };
@@ -150,7 +150,7 @@ impl Primary {
         record.failures.len() as u32
     }
 
-    /// Counts an early failure; tells how many there were within the period.
+    /// Counts an early failure; returns how many there were within the period.
     fn count_failure(&mut self, slot: Slot) -> u32 {
         let now = self.now;
         let before = self.recent_failures(slot);
@@ -198,9 +198,9 @@ impl Primary {
         if barred || replaced {
             return self.confirm(id, suicide);
         }
-        // A worker that fails at once would else be replaced at once, again and again. Where
-        // workers accept for themselves nobody knows whether one has served: it is taken at its
-        // word, as long as the slot's budget lasts.
+        // Otherwise a worker that fails at once would be replaced at once, again and again. If
+        // workers accept for themselves, nobody knows whether one has served: its word is taken for
+        // it as long as the slot's budget lasts.
         let unseen = kind == Some(WorkerKind::NodeChild) && ready && suicide.is_some();
         if early && !(unseen && self.count_failure(slot) <= self.config.restart_intensity) {
             return self.confirm(id, suicide);
@@ -215,7 +215,7 @@ impl Primary {
         if let Some(record) = self.slot_mut(slot) {
             record.state = SlotState::Crowded { failing: id, suicide };
         }
-        // Rather one that has been replaced than one that waits for its replacement.
+        // Prefer a worker that has been replaced to one that waits for its replacement.
         let waits = |other: WorkerId| {
             let crowded = |slot: &SlotRecord| matches!(slot.state, SlotState::Crowded { failing, .. } if failing == other);
             self.slots.iter().any(crowded)
@@ -240,7 +240,7 @@ impl Primary {
         }
     }
 
-    /// A process has ended: whoever waited for its place comes in.
+    /// After a process has ended, starts the worker that waited for its place.
     pub(super) fn fill_crowded(&mut self) {
         while self.processes() < self.slots.len() * 2 {
             let mut slots = (0..).map(Slot).zip(&self.slots);
@@ -255,8 +255,8 @@ impl Primary {
         }
     }
 
-    /// Worker processes that have not ended, and those that a slot will start after its delay:
-    /// their places are taken.
+    /// Counts worker processes that have not ended, and those that a slot will start after its
+    /// delay: each takes a place.
     fn processes(&self) -> usize {
         let waiting = self.slots.iter().filter(|slot| slot.state == SlotState::Waiting).count();
         self.workers.iter().filter(|(_, worker)| worker.process != Process::Exited).count()

@@ -27,8 +27,8 @@ impl Stall {
 }
 
 impl Primary {
-    /// Looks at a listener. Two looks make a stall, so that a connection which arrived a moment ago
-    /// is none.
+    /// Looks at a listener. It takes two looks to find a stall, so that a connection that arrived a
+    /// moment ago is not one.
     #[cold]
     pub(super) fn on_queue(&mut self, id: ListenerId, waiting: bool) {
         let now = self.now;

@@ -48,7 +48,7 @@ impl Hand {
         self.says(nth, FromWorker::Listening { listener: granted });
     }
 
-    /// A worker has a listener of its own bound, and listens.
+    /// Binds a listener of a worker's own, and lets the worker listen.
     fn listens_anew(&mut self, nth: u64, key: &ListenKey, at: &str) {
         assert_eq!(self.ask(nth, key), None);
         let last = self.core.listeners.keys_sorted().last().unwrap().get();
@@ -64,7 +64,7 @@ impl Hand {
         self.says(nth, FromWorker::Ack { ack: Seq::from_raw(ack).unwrap(), accepted })
     }
 
-    /// Some time later, whatever was due before.
+    /// Lets time pass; outputs from before are dropped.
     fn later(&mut self, span: Duration) -> Vec<Output> {
         self.outputs();
         self.pass(span).unwrap();
@@ -89,7 +89,7 @@ impl Hand {
         self.tell(Input::Message { worker: worker(nth), msg })
     }
 
-    /// What a query is answered at once, if it is.
+    /// The immediate answer to a query, if there is one.
     fn ask(&mut self, nth: u64, key: &ListenKey) -> Option<Result<ListenerId, Errno>> {
         self.ask_with(nth, key, vec![])
     }
@@ -122,7 +122,7 @@ fn events(outputs: &[Output]) -> Vec<&'static str> {
     outputs.iter().filter_map(event).collect()
 }
 
-/// How many connections are handed to anybody.
+/// How many connections are handed off.
 fn handed(outputs: &[Output]) -> usize {
     let is_it =
         |output: &&Output| matches!(output, Output::Send { msg: ToWorker::NewConn { .. }, .. });

@@ -1,5 +1,5 @@
-//! Listeners that workers asked for and none has any more: kept for those who come back, in
-//! nobody's way, and counted.
+//! Listeners that workers asked for and none has any more: they are kept for workers that come
+//! back, make way for new ones, and are counted.
 
 use super::Primary;
 use super::output::{Event, Output, Refusal};
@@ -8,13 +8,13 @@ use crate::timers::Due;
 use crate::transitions::{Channel, Life};
 use crate::{Errno, ListenKey, ListenerId, Slot, WorkerId};
 
-/// How long after the last worker has become ready the operator's listeners may be asked for
-/// before somebody is told.
+/// How long after the last worker has become ready the operator's listeners may stay without a
+/// query before that is reported.
 const CLAIM_WITHIN: core::time::Duration = core::time::Duration::from_secs(1);
 
 impl Primary {
-    /// Looks which worker-asked listeners nobody holds. They are kept while somebody may come
-    /// back for them.
+    /// Finds the listeners that workers asked for and none holds. They are kept while a worker may
+    /// come back for them.
     pub(super) fn review_unheld(&mut self) {
         if self.stop.is_some() || self.listeners.len() == self.operator.len() {
             return;
@@ -35,8 +35,9 @@ impl Primary {
         }
     }
 
-    /// Whether a worker is starting or leaving, a slot waits for one, or none lives. One that lives
-    /// on without its channel leaves for ever: its replacement is what counts.
+    /// Whether a worker is starting or leaving, a slot waits for one, or no worker lives. A worker
+    /// that lives on without its channel would be leaving for ever, so its replacement counts
+    /// instead.
     fn somebody_may_come(&self) -> bool {
         let on_the_way = |(id, worker): (WorkerId, &WorkerRecord)| {
             let lives_on = worker.channel == Channel::Closed && worker.replaced;
@@ -50,8 +51,8 @@ impl Primary {
                 .any(|slot| matches!(slot.state, SlotState::Waiting | SlotState::Crowded { .. }))
     }
 
-    /// Whether a worker has come so far that it asks for what it wants: it is ready, or has asked
-    /// for something, or for nothing within the ready timeout.
+    /// Whether a worker has had its chance to ask for what it wants: it is ready, or has asked for
+    /// something, or for nothing within the ready timeout.
     fn has_settled(&self, id: WorkerId, worker: &WorkerRecord) -> bool {
         match worker.life {
             Life::Ready => true,
@@ -60,8 +61,8 @@ impl Primary {
         }
     }
 
-    /// Whether every slot whose workers had this listener has another worker now, which does not
-    /// want it.
+    /// Whether every slot whose workers had this listener has another worker now that does not want
+    /// it.
     fn all_came_back_without(&self, record: &ListenerRecord) -> bool {
         !record.slots.is_empty() && record.slots.iter().all(|&slot| self.is_settled(slot))
     }
@@ -74,7 +75,7 @@ impl Primary {
 
     /// How many listeners a slot's workers have, asked for or left behind.
     fn listeners_of(&self, slot: Slot) -> u32 {
-        // Mostly there are too few to matter.
+        // Usually there are too few to matter.
         if self.listeners.len() < self.config.max_listeners_per_worker as usize {
             return 0;
         }
@@ -98,15 +99,15 @@ impl Primary {
         if record.askers.iter().any(|asker| of_slot(asker.worker)) {
             return true;
         }
-        // One that others hold, and this slot's next worker did not ask for, is theirs.
+        // If others hold a listener, and this slot's next worker did not ask for it, it is theirs.
         let left_behind = record.holders.is_empty() || !self.is_settled(slot);
         record.slots.contains(&slot)
             && (left_behind || record.holders.iter().any(|&id| of_slot(id)))
     }
 
-    /// Whether a slot may have another listener. If it has as many as it may, the oldest that only
-    /// former workers of the slot had is closed: the present one is not to be without for their
-    /// sake.
+    /// Whether a slot may have another listener. If it has as many as it may, this closes the
+    /// oldest one that only former workers of the slot had, so that the present worker does not go
+    /// without because of them.
     pub(super) fn make_room(&mut self, slot: Slot) -> bool {
         if self.listeners_of(slot) < self.config.max_listeners_per_worker {
             return true;
@@ -118,8 +119,8 @@ impl Primary {
         oldest.map(|id| self.close_unheld(id)).is_some()
     }
 
-    /// Closes every listener that nobody holds and that is in the way of a new one. What waits
-    /// there would have to wait for nobody.
+    /// Closes every listener that nobody holds and that is in the way of a new one. No worker would
+    /// come for what waits there.
     pub(super) fn make_way_for(&mut self, key: &ListenKey) {
         for id in self.listeners.keys_sorted() {
             let Some(record) = self.listeners.get(id) else { continue };
@@ -160,7 +161,7 @@ impl Primary {
         self.unbind(id);
     }
 
-    /// Has a listener closed as it is, also one that is being emptied.
+    /// Closes a listener at once, also one that is being emptied.
     pub(super) fn close(&mut self, id: ListenerId) {
         let Some(record) = self.listeners.get_mut(id) else { return };
         if matches!(record.state, ListenerState::Open | ListenerState::Closing) {
@@ -172,7 +173,7 @@ impl Primary {
         }
     }
 
-    /// Has an open listener emptied and closed, or gives up one that waits to be bound.
+    /// Empties and closes an open listener, or gives up one that waits to be bound.
     pub(super) fn unbind(&mut self, id: ListenerId) {
         let Some(record) = self.listeners.get_mut(id) else { return };
         if record.is_open() {
@@ -184,7 +185,7 @@ impl Primary {
         }
     }
 
-    /// A shutdown binds nothing more.
+    /// Gives up a listener that waits to be bound: a shutdown binds nothing more.
     fn give_up_waiting(&mut self, id: ListenerId) {
         let Some(record) = self.listeners.get_mut(id) else { return };
         if !matches!(record.state, ListenerState::Waiting { .. }) {
@@ -201,7 +202,7 @@ impl Primary {
     pub(super) fn on_unbound(&mut self, id: ListenerId) {
         let Some(record) = self.listeners.get_mut(id) else { return };
         if self.stop.is_some() {
-            // Its queue is still to be handed out.
+            // Its queue must still be handed out.
             record.state = ListenerState::Closed;
         } else {
             self.listeners.remove(id);
@@ -212,14 +213,14 @@ impl Primary {
         }
     }
 
-    /// Whether what waits at a listener that is to be closed is accepted first. It is in a
-    /// shutdown, where somebody serves it; else accepting it would only mean to close it, and the
-    /// kernel tells its client sooner.
+    /// Whether to accept what waits at a listener before closing it. In a shutdown, yes, since
+    /// workers still serve it; otherwise it would be accepted only to be closed, and the kernel
+    /// tells its client sooner.
     pub fn is_emptied(&self, listener: ListenerId) -> bool {
         self.stop.is_some() && !self.is_shared(listener)
     }
 
-    /// Once all workers are ready: looks a while later whether the operator's listeners are what
+    /// Once all workers are ready, checks a while later whether the operator's listeners are what
     /// they want.
     pub(super) fn await_claims(&mut self) {
         let ready = |slot: &SlotRecord| {
@@ -234,7 +235,7 @@ impl Primary {
         }
     }
 
-    /// The operator's listeners that no worker ever asked for, and of which nobody was told.
+    /// The operator's listeners that no worker ever asked for, and that were not reported yet.
     fn unclaimed(&self) -> impl Iterator<Item = ListenerId> {
         self.operator.iter().copied().filter(|&id| {
             self.listeners.get(id).is_some_and(|record| record.slots.is_empty() && !record.told)

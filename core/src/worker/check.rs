@@ -1,4 +1,4 @@
-//! What must hold after every input. For tests and for reading snapshots.
+//! What must hold after every input, for tests and for reading snapshots.
 
 use alloc::vec::Vec;
 

@@ -7,11 +7,12 @@ use serde::{Deserialize, Serialize};
 use super::{Phase, Worker, WorkerOutput};
 use crate::{ConnId, ConnRange, FromWorker, ListenerId, Seq};
 
-/// Connections that may wait for the program. More are declined: it does not take them.
+/// How many connections may wait for the program. More are declined, since the program does not
+/// take them.
 pub(super) const MAX_UNTAKEN: u32 = 65_536;
 
-/// Handles that one message can carry (SCM_MAX_FD, unix(7)); a message that speaks of more is
-/// believed up to here.
+/// Handles that one message can carry (SCM_MAX_FD, unix(7)); if a message claims more, only so many
+/// count.
 pub(super) const MAX_BATCH: u32 = 253;
 
 /// A connection that has arrived and is not answered.
@@ -75,11 +76,11 @@ impl Worker {
         }
     }
 
-    /// Takes the connection out that arrived first, at one listener or at all.
+    /// Takes out the connection that arrived first, at one listener or at any.
     fn next_untaken(&mut self, listener: Option<ListenerId>) -> Option<(ListenerId, Untaken)> {
         let record = match listener {
             Some(listener) => self.listener_mut(listener)?,
-            // A worker has few listeners, mostly one.
+            // A worker has few listeners, usually one.
             None => self
                 .listeners
                 .iter_mut()
@@ -118,8 +119,8 @@ impl Worker {
         }
     }
 
-    /// A connection whose acceptance may not have arrived is not the program's: the primary hands
-    /// it to another worker.
+    /// If the acceptance of a connection may not have reached the primary, the program does not get
+    /// it: the primary hands it to another worker.
     pub(super) fn drop_unsent(&mut self) {
         for unsent in core::mem::take(&mut self.unsent) {
             if let Unsent::Acceptance { conn, .. } = unsent {

@@ -1,4 +1,4 @@
-//! What a worker is told.
+//! The inputs of a worker's machine.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -11,21 +11,21 @@ use crate::{ConnRange, ListenKey, ListenerId, ToWorker};
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum WorkerInput {
-    /// Time has passed. Always safe to say.
+    /// Time has passed. Always safe to send.
     Wake,
-    /// The primary said this.
+    /// The primary sent a message.
     Message {
-        /// What.
+        /// The message.
         msg: ToWorker,
-        /// Every handle that came with it, admitted to custody, a shared listener's too. Fewer
-        /// than the message speaks of stand for its first ones.
+        /// Every handle that came with it, admitted to custody, also that of a shared listener. If
+        /// there are fewer than the message announces, they are its first ones.
         handles: ConnRange,
     },
-    /// The oldest [`Send`](crate::WorkerOutput::Send) that this was not yet said of is entirely
-    /// in the kernel.
+    /// The oldest [`Send`](crate::WorkerOutput::Send) that has not been confirmed by this input yet
+    /// is entirely in the kernel.
     Sent,
-    /// The channel has ended: end of file, or EPIPE or ECONNRESET on a send. Say `Sent` first for
-    /// what had got into the kernel before.
+    /// The channel has ended: end of file, or EPIPE or ECONNRESET on a send. Report `Sent` first
+    /// for what had got into the kernel before.
     ChannelClosed,
     /// The program wants to listen. Answer: `Granted` or `Refused`.
     Listen {
@@ -35,16 +35,16 @@ pub enum WorkerInput {
         key: Box<ListenKey>,
         /// For listen(2); 0 means the default.
         backlog: u32,
-        /// Opaque; the first worker's value goes to all.
+        /// Opaque; all workers get the first worker's value.
         data: Vec<u8>,
     },
-    /// The program wants a connection now. With nothing there this does nothing, and is not
+    /// The program wants a connection now. If there is none, this does nothing, and is not
     /// remembered: a program that stops waiting loses nothing.
     Take {
         /// From this listener only.
         listener: Option<ListenerId>,
     },
-    /// The program can't have the connection that is next: another worker may.
+    /// The program can't take the next connection: another worker may.
     Decline {
         /// Of this listener only.
         listener: Option<ListenerId>,
@@ -60,7 +60,7 @@ pub enum WorkerInput {
     Leave,
     /// How many connections the program has open.
     Load {
-        /// As many.
+        /// The number of them.
         open: u32,
     },
 }

@@ -52,8 +52,8 @@ impl Worker {
         self.send(FromWorker::Query { seq, key, backlog, data });
     }
 
-    /// The first index that no server of this worker has there: so the nth server on an address
-    /// is the same listener in every worker, also after one was closed and opened again.
+    /// The first index that no server of this worker has there: that makes the nth server on an
+    /// address the same listener in every worker, also after one was closed and opened again.
     fn free_index(&self, key: &ListenKey) -> u32 {
         let asked = self.asks.iter().map(|ask| &ask.key);
         let open = self.listeners.iter().map(|record| &record.key);
@@ -85,7 +85,7 @@ impl Worker {
         let left = self.phase != Phase::Serving;
         let handle = if shared && !left { handles.next() } else { None };
         if left || (shared && handle.is_none()) || self.listener(listener).is_some() {
-            // The last one can't be: the primary gives a listener to a worker once.
+            // The last case can't happen: the primary gives a listener to a worker once.
             if self.listener(listener).is_none() {
                 self.send(FromWorker::Close { listener });
             }

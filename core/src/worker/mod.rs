@@ -1,4 +1,4 @@
-//! The worker's side: one door in, one door out, the same as the primary's.
+//! The worker's side, driven by `handle_input` and `poll_output` like the primary.
 
 #[cfg(feature = "inspect")]
 mod check;
@@ -25,8 +25,8 @@ use listeners::{Ask, Listener};
 /// The worker's protocol as a value.
 ///
 /// It answers each connection that the primary hands over exactly once, and gives one to the
-/// program only after its acceptance is in the kernel (guarantee 3: no connection is served
-/// twice). What the program has not taken stays the primary's.
+/// program only after its acceptance is in the kernel (guarantee 3: no connection is served twice).
+/// Connections that the program has not taken stay the primary's.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Worker {
     now: Time,
@@ -40,11 +40,11 @@ pub struct Worker {
     untaken: u32,
     /// Every `Send` that is not known to be in the kernel, oldest first.
     unsent: VecDeque<Unsent>,
-    /// As many of `unsent` were polled.
+    /// How many of `unsent` were polled.
     polled: usize,
     outputs: VecDeque<WorkerOutput>,
     next_seq: Seq,
-    /// The number of the last handle given in.
+    /// The number of the last handle received.
     last_conn: u64,
     /// Messages that named nothing known.
     strays: u64,
@@ -63,7 +63,7 @@ enum Phase {
     Gone,
 }
 
-/// Something said once that the primary confirms.
+/// A message that is sent once and that the primary confirms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 enum Notice {
     Unsaid,
@@ -72,7 +72,7 @@ enum Notice {
 }
 
 impl Worker {
-    /// A worker that has just started: its first output says so to the primary.
+    /// A worker that has just started: its first output tells the primary so.
     pub fn new() -> Self {
         let mut worker = Worker {
             now: Time::ZERO,
@@ -96,8 +96,8 @@ impl Worker {
     /// Tells the machine what happened at `now`.
     ///
     /// # Errors
-    /// [`Misuse`] if the embedder said what can't be; the state is then unchanged. Whatever the
-    /// primary sends is no error.
+    /// [`Misuse`] if the input is impossible; the state is then unchanged. Nothing that the primary
+    /// sends is an error.
     pub fn handle_input(&mut self, now: Time, input: WorkerInput) -> Result<(), Misuse> {
         self.permit(&input)?;
         // A clock that goes back is read as one that stands still.
@@ -158,12 +158,12 @@ impl Worker {
         self.unsent.iter().any(|unsent| matches!(unsent, Unsent::Acceptance { .. }))
     }
 
-    /// Whether a suicide was said and the primary has not confirmed it.
+    /// Whether a suicide was sent and the primary has not confirmed it.
     pub fn awaits_suicide_ack(&self) -> bool {
         matches!(self.suicide, Notice::Said(_)) && !self.is_alone()
     }
 
-    /// Whether a leave was said and the primary has not confirmed it.
+    /// Whether a leave was sent and the primary has not confirmed it.
     pub fn awaits_leave_ack(&self) -> bool {
         matches!(self.leave, Notice::Said(_)) && !self.is_alone()
     }
@@ -178,7 +178,7 @@ impl Worker {
         self.strays
     }
 
-    /// Refuses what can't be, before anything has changed.
+    /// Refuses an impossible input before anything has changed.
     fn permit(&self, input: &WorkerInput) -> Result<(), Misuse> {
         match input {
             WorkerInput::Message { handles, .. } => {
@@ -224,10 +224,10 @@ impl Worker {
                 self.on_drain(Some(self.now + Duration::from_millis(deadline_ms)));
             }
             ToWorker::Ping { seq } => self.send(FromWorker::Pong { ack: seq }),
-            // Not for those who ask for their listeners.
+            // These are not for workers that ask for their listeners.
             ToWorker::PassListener { .. } | ToWorker::Shutdown => self.strays += 1,
         }
-        // What nobody took is nobody's.
+        // Discard the handles that no message used.
         for conn in handles {
             self.emit(WorkerOutput::Discard { conn });
         }

@@ -1,4 +1,4 @@
-//! What a worker wants done.
+//! What a worker's machine wants the embedder to do.
 
 use alloc::vec::Vec;
 
@@ -10,7 +10,7 @@ use crate::{ConnId, Errno, FromWorker, ListenerId, SockName, Time};
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum WorkerOutput {
-    /// Send this to the primary, behind everything before it, and say
+    /// Send this to the primary, behind everything before it, and report
     /// [`Sent`](crate::WorkerInput::Sent) when its last byte is in the kernel.
     Send(FromWorker),
     /// The connection is the program's. Its acknowledgement is in the kernel.
@@ -36,7 +36,7 @@ pub enum WorkerOutput {
         sockname: SockName,
         /// A listening socket to accept from; without one, connections come by `Deliver`.
         handle: Option<ConnId>,
-        /// What the first worker said in its ask.
+        /// The data of the first worker's query.
         data: Vec<u8>,
     },
     /// The program can't listen there.

@@ -51,7 +51,7 @@ fn outputs(worker: &mut Worker) -> Vec<Out> {
     core::iter::from_fn(|| worker.poll_output()).collect()
 }
 
-/// Polls everything, and says of every message that it was sent.
+/// Polls everything, and confirms every message as sent.
 fn settle(worker: &mut Worker) -> Vec<Out> {
     let mut all = Vec::new();
     while let Some(output) = worker.poll_output() {
@@ -67,7 +67,7 @@ fn ack(n: u64, accepted: bool) -> Out {
     Out::Send(FromWorker::Ack { ack: seq(n), accepted })
 }
 
-/// A worker that listens at l1 and has said all there is to say.
+/// A worker that listens at l1 and has sent all that it has to send.
 fn serving() -> Worker {
     let mut worker = Worker::new();
     say(&mut worker, In::Listen { ask: 7, key: key(), backlog: 0, data: vec![] });

@@ -28,7 +28,7 @@ fn handles_ride_on_the_first_byte_of_their_message() {
     let mut outbox = three();
     assert_eq!(next(&mut outbox), Some((vec![1, 1], vec![])));
     outbox.sent(2);
-    // Nothing was sent of it: it is given again.
+    // None of its bytes were sent, so it is given again.
     assert_eq!(next(&mut outbox), Some((vec![2, 2, 2], vec!['a', 'b'])));
     assert_eq!(next(&mut outbox), Some((vec![2, 2, 2], vec!['a', 'b'])));
     outbox.sent(1);
@@ -63,7 +63,7 @@ fn what_is_put_in_front_never_comes_between_the_parts_of_a_message() {
     outbox.sent(1);
     assert_eq!(next(&mut outbox), Some((vec![9], vec![])));
     outbox.sent(1);
-    // Its first byte did not go, so others may still go before it.
+    // Its first byte was not sent, so others may still go before it.
     assert_eq!(next(&mut outbox), Some((vec![2, 2, 2], vec!['a', 'b'])));
     outbox.interject(&[8]);
     assert_eq!(next(&mut outbox), Some((vec![8], vec![])));
@@ -97,7 +97,7 @@ fn what_can_never_go_is_taken_out_whole() {
     next(&mut outbox);
     assert_eq!(outbox.take_unsendable(), Some(Fill(2, 3)));
     assert_eq!(next(&mut outbox), Some((vec![3], vec![])));
-    // Without a byte there is nothing that handles could ride on.
+    // Handles need at least one byte to ride on.
     outbox.push(Fill(4, 0), ['c']);
     outbox.push(Fill(5, 0), []);
     outbox.sent(1);

@@ -26,7 +26,7 @@ fn handoff(seq: u64) -> (ToWorker, Option<Attach>) {
     (msg, Some(Attach::Conn(ConnId::from_raw(seq).unwrap())))
 }
 
-/// A native worker that has said `online`, and knows the primary.
+/// The channel to a native worker that has said `online`, and knows the primary.
 fn online() -> WorkerChannel {
     let mut channel = channel();
     let mut bytes = hello();
@@ -75,7 +75,7 @@ fn bytes_that_fail_mean_that_nobody_reads() {
     assert!(channel.poll_transmit().is_some());
     channel.not_sent(Errno::EINVAL);
     assert!(channel.poll_transmit().is_none() && !channel.has_unsent());
-    // Nor is anything queued any more, but what the worker wrote before is read.
+    // Nothing is queued any more either, but what the worker wrote before is read.
     channel.push(ToWorker::Disconnect, None);
     assert!(channel.poll_transmit().is_none() && channel.wants_read());
 }

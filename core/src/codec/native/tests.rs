@@ -166,7 +166,7 @@ fn a_frame_may_be_as_long_as_the_limit_and_no_longer() {
         backlog: 0,
         data: alloc::vec![9; data],
     };
-    // The largest limit that there is, so that bincode's own is not met before it.
+    // The largest limit that there is, so that bincode's own limit is not reached before it.
     for max in [1_024, 1 << 24] {
         let mut bytes = Vec::new();
         encode_hello(&mut bytes);
@@ -283,7 +283,7 @@ fn any_to_worker() -> impl Strategy<Value = ToWorker> {
 /// Messages with their positions, the error, whether something is left unfinished.
 type Decoded<M> = (Vec<(M, Range<u64>)>, Option<DecodeError>, bool);
 
-/// All that a decoder tells, fed in pieces of these lengths, over and over.
+/// All that a decoder returns when fed in pieces of these lengths, over and over.
 fn tell<M: Message>(bytes: &[u8], cuts: &[usize]) -> Decoded<M> {
     let mut decoder = Decoder::new(MAX);
     let mut messages = Vec::new();

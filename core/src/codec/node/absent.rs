@@ -1,4 +1,4 @@
-//! What stands in for the codec where the feature `node` is off: values that nobody can make.
+//! What stands in for the codec where the feature `node` is off: types that have no values.
 
 use alloc::vec::Vec;
 use core::convert::Infallible;

@@ -16,7 +16,7 @@ pub(super) const SUICIDE: Seq = match Seq::from_raw(u64::MAX) {
 };
 
 /// Appends the line for a message; nothing for one that Node has no form for. `transport_of`
-/// tells what a listener carries.
+/// returns what a listener carries.
 pub(super) fn message(
     msg: &ToWorker,
     transport_of: impl Fn(ListenerId) -> Option<Transport>,
@@ -97,7 +97,7 @@ fn grant(
     }
 }
 
-/// libuv says EACCES for a unix socket whose directory does not exist.
+/// libuv reports EACCES for a unix socket whose directory does not exist.
 const fn as_libuv(errno: Errno) -> i32 {
     match errno {
         Errno::ENOENT => Errno::EACCES.0,

@@ -17,7 +17,7 @@ pub enum HandleKind {
 }
 
 impl HandleKind {
-    /// As the wire has it.
+    /// As it is written on the wire.
     pub const fn name(self) -> &'static str {
         match self {
             HandleKind::NetNative => "net.Native",

@@ -9,7 +9,7 @@ const RESENDS: u8 = 3;
 
 /// Handles on their way, in the order of their sending. Answers come in that order.
 ///
-/// `T` says what a handle is for. Nothing is held back: any number may be on the way, up to
+/// `T` is what a handle is for. Nothing is held back: any number may be on the way, up to
 /// [`MAX_UNACKED`].
 #[derive(Clone, Debug)]
 pub(crate) struct Unacked<T> {
@@ -27,9 +27,9 @@ struct Entry<T> {
 pub(crate) enum Refused<T> {
     /// Nothing was on its way.
     Stray,
-    /// It is to be sent again now, behind everything else, and counts as on its way.
+    /// Send it again now, behind everything else; it counts as on its way.
     Again(T),
-    /// It was not delivered, and that's it.
+    /// It was not delivered, and is not sent again.
     GivenUp(T),
 }
 
@@ -79,7 +79,7 @@ impl<T: Clone> Unacked<T> {
         }
     }
 
-    /// The newest one that `is_it` was not sent after all.
+    /// Notes that the newest one for which `is_it` holds was not sent after all.
     pub(crate) fn unsent(&mut self, is_it: impl Fn(&T) -> bool) {
         if let Some(at) = self.queue.iter().rposition(|entry| is_it(&entry.what)) {
             self.queue.remove(at);

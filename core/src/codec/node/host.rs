@@ -1,9 +1,9 @@
-//! What the codec asks of the machine that it runs on.
+//! What the codec asks the machine that it runs on.
 
 use alloc::string::String;
 
 /// Questions that only the operating system can answer, asked when a worker wants to listen. The
-/// answers become part of what the core is told, so that the core itself asks nothing.
+/// answers become part of the core's inputs, so that the core itself asks nothing.
 #[derive(Clone, Copy, Debug)]
 pub struct Host {
     /// The number of the network interface with this name (if_nametoindex(3)); 0 if there is none.

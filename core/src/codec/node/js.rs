@@ -1,6 +1,6 @@
-//! JSON values as JavaScript takes them: what a worker of Node sends has passed through
-//! `JSON.stringify`, and what Node's own primary makes of it is decided by JavaScript's
-//! conversions. Nothing here fails; what is no number is NaN.
+//! JSON values as JavaScript takes them: the messages of a Node worker have passed through
+//! `JSON.stringify`, and Node's own primary reads them by JavaScript's conversions. Nothing here
+//! fails; a value that is not a number is NaN.
 
 use alloc::borrow::Cow;
 use alloc::string::String;
@@ -11,8 +11,8 @@ use serde::Deserializer as _;
 use serde::de::{DeserializeSeed, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// The values of the fields with these names, in the order of the names; of a name that comes twice
-/// the last one, as in JavaScript. `None` if this is no object, or no JSON.
+/// The values of the fields with these names, in the order of the names; if a name comes twice, the
+/// last value counts, as in JavaScript. `None` if this is not an object, or not JSON.
 pub(crate) fn fields<'a, const N: usize>(
     text: &'a str,
     names: &'static [&'static str; N],
@@ -59,7 +59,7 @@ pub(crate) fn is_truthy(raw: &RawValue) -> bool {
     }
 }
 
-/// A number that is a whole one within these bounds.
+/// The number, if it is whole and within these bounds.
 pub(crate) fn whole(number: f64, min: i64, max: i64) -> Option<i64> {
     let whole = number as i64;
     (whole as f64 == number && (min..=max).contains(&whole)).then_some(whole)
@@ -67,7 +67,7 @@ pub(crate) fn whole(number: f64, min: i64, max: i64) -> Option<i64> {
 
 /// ToUint16 of the language: the fraction is dropped, and what is left wraps around.
 pub(crate) fn to_u16(number: f64) -> u16 {
-    // Beyond this JavaScript's numbers are multiples of 65,536, of which nothing is left.
+    // Beyond this JavaScript's numbers are multiples of 65,536, which wrap to 0.
     let exact = number > -9.0e18 && number < 9.0e18;
     if exact { (number as i64 & 0xFFFF) as u16 } else { 0 }
 }
@@ -90,7 +90,7 @@ fn number_of_string(text: &str) -> f64 {
         "" => 0.0,
         "Infinity" | "+Infinity" => f64::INFINITY,
         "-Infinity" => f64::NEG_INFINITY,
-        // Rust knows further words for numbers.
+        // Rust also parses words as numbers.
         _ if text
             .bytes()
             .all(|byte| matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-')) =>
@@ -130,7 +130,8 @@ impl<'de, const N: usize> Visitor<'de> for Fields<N> {
     }
 }
 
-/// Finds a key among names. Keys are taken as bytes, as they may hold halves of surrogate pairs.
+/// Finds a key among names. Keys are compared as bytes, since they may hold halves of surrogate
+/// pairs.
 struct Place(&'static [&'static str]);
 
 impl<'de> DeserializeSeed<'de> for Place {

@@ -18,19 +18,20 @@ const KEEP: usize = 64 * 1024;
 /// must begin in that read. A line has one handle at most: a second one is an error before the
 /// line ends, so that no more than one handle waits for its line.
 ///
-/// Of a line that is longer than allowed nothing is kept but what it begins with.
+/// Only the first bytes of a line that is longer than allowed are kept.
 #[derive(Clone, Debug)]
 pub(crate) struct Lines<T> {
     max: usize,
     buffer: Vec<u8>,
-    /// What of `buffer` is used up.
+    /// How much of `buffer` is used up.
     used: usize,
-    /// What of `buffer` is known to have no end of a line: a long line is not looked through again.
+    /// How much of `buffer` is known to have no line end, so that a long line is not searched
+    /// again.
     scanned: usize,
     /// The position of the start of `buffer` in the stream.
     offset: u64,
-    /// The unfinished line is too long: where it began, and with what. The rest goes into `buffer`
-    /// read by read, and out of it again.
+    /// Set if the unfinished line is too long: where it began, and with what. The rest passes
+    /// through `buffer`, read by read.
     long: Option<(u64, Opening)>,
     /// Reads that brought a handle, in order.
     laden: VecDeque<(Range<u64>, T)>,
@@ -48,7 +49,7 @@ pub(crate) struct Cut<'a, T> {
 #[derive(Debug)]
 pub(crate) enum Piece<'a> {
     Line(&'a [u8]),
-    /// It is longer than allowed, and gone.
+    /// It is longer than allowed, and was dropped.
     Long {
         opening: Opening,
         length: u64,
@@ -100,8 +101,8 @@ impl<T> Lines<T> {
     /// The next line.
     ///
     /// # Errors
-    /// For good: [`DecodeError::TooManyHandles`] for a second handle on a line,
-    /// [`DecodeError::UnexpectedHandles`] for one that comes in its middle, and
+    /// Every later call returns the error again: [`DecodeError::TooManyHandles`] for a second
+    /// handle on a line, [`DecodeError::UnexpectedHandles`] for one that comes in its middle, and
     /// [`DecodeError::FrameTooLong`] for a line of the cluster's that is longer than allowed.
     pub(crate) fn poll(&mut self) -> Result<Option<Cut<'_, T>>, DecodeError> {
         if let Some(error) = self.error {
@@ -138,7 +139,7 @@ impl<T> Lines<T> {
         Ok(Some(Cut { piece, handle }))
     }
 
-    /// Where the read began that brought the handle of what is there of a line: one at most.
+    /// Where the read began that brought the handle of the line so far: one at most.
     fn first_handle(&mut self, line: Range<u64>) -> Result<Option<u64>, DecodeError> {
         let mut of_line = self.laden.iter().take_while(|(read, _)| read.end <= line.end);
         let first = of_line.next().map(|(read, _)| read.start);
@@ -148,7 +149,7 @@ impl<T> Lines<T> {
         }
     }
 
-    /// Drops what is there of an unfinished line that is too long.
+    /// Drops the bytes of an unfinished line that is too long.
     fn let_go_if_long(&mut self, line: Range<u64>) -> Result<(), DecodeError> {
         if line.end - line.start <= self.max as u64 {
             return Ok(());

@@ -15,7 +15,7 @@ use super::skipped::Skipped;
 use super::{js, write};
 use crate::{DecodeError, Errno, FromWorker, ListenerId, Seq};
 
-/// What a line says, free of its bytes.
+/// What a line means, without borrowing its bytes.
 pub(crate) enum Said {
     Acked,
     Refused,
@@ -27,11 +27,11 @@ pub(crate) enum Said {
 
 pub(crate) enum Meant {
     Nothing,
-    /// It answers or names nothing that there could be.
+    /// It answers or names nothing that could exist.
     Stray,
     User(String),
     Skipped(Skipped),
-    /// It wants this line.
+    /// It wants this line as its answer.
     Answer(Vec<u8>),
     Say(FromWorker),
     Answered {
@@ -72,7 +72,7 @@ fn own(msg: Message<'_>, host: &Host) -> Meant {
     }
 }
 
-/// Values are taken as JavaScript would take them; what makes no sense to it either answers
+/// Values are read as JavaScript would read them; what makes no sense to JavaScript either answers
 /// nothing.
 fn meaning(cluster: &Cluster<'_>, host: &Host) -> Meant {
     let seq = cluster.seq().and_then(parse::seq);
@@ -94,7 +94,7 @@ fn meaning(cluster: &Cluster<'_>, host: &Host) -> Meant {
             let query = cluster.query(host).map(Box::new);
             Meant::Query { seq, server: cluster.server(), query }
         }
-        // Nobody could tell what an answer is to.
+        // Without a number, nothing shows which message an answer is for.
         (Some("exitedAfterDisconnect" | "queryServer"), None) => Meant::Stray,
         _ => Meant::Nothing,
     }

@@ -17,7 +17,7 @@
 //!   does not: unmodified workers serve handles that were sent without waiting.
 //! - Node sends a refused handle again, three times at most. Ours does so for shared listeners; a
 //!   refused connection goes to another worker instead.
-//! - Keys are the primary's to choose, as workers only echo them: ours are the number of the
+//! - The primary chooses the keys, since workers only echo them: ours are the number of the
 //!   listener.
 //! - Numbers (`seq`) are chosen so that an answer leads back without a table: handoffs have even
 //!   ones, all other messages odd ones.
@@ -25,10 +25,10 @@
 //! # What programs say is no attack
 //!
 //! A line of the program's own that is longer than [`Config::max_line`](crate::Config::max_line),
-//! nested deeper than [`MAX_NESTING`], or no JSON at all, is passed over: [`Skipped`] says why. Of
-//! a line that is too long nothing is kept but its first bytes, which tell whose it is: Node begins
-//! its own lines with `{"cmd":"NODE_`. If a handle came along it is acknowledged, as its sender
-//! waits for that, and dropped. How long a line takes to arrive does not matter.
+//! nested deeper than [`MAX_NESTING`], or not JSON at all, is skipped: [`Skipped`] gives the
+//! reason. Only the first bytes of a line that is too long are kept. They show whose it is: Node
+//! begins its own lines with `{"cmd":"NODE_`. A handle that came along is acknowledged, since its
+//! sender waits for that, and dropped. How long a line takes to arrive does not matter.
 //!
 //! Values in the cluster's messages are read as JavaScript reads them: `"8080"` is a port. A query
 //! that makes no sense is answered EINVAL.
@@ -36,8 +36,8 @@
 //! # Limits
 //!
 //! The cluster's own lines must be JSON within these bounds. A line has one handle at most, on its
-//! first byte; and at most [`MAX_UNACKED`] handles may wait for their inner acknowledgement. Past
-//! a limit comes a [`DecodeError`](crate::DecodeError), for good.
+//! first byte; and at most [`MAX_UNACKED`] handles may wait for their inner acknowledgement. Past a
+//! limit, this and every later call returns a [`DecodeError`](crate::DecodeError).
 
 #[cfg(not(feature = "node"))]
 mod absent;

@@ -2,8 +2,8 @@
 
 /// What a line is by its first bytes, where the whole of it is not there or can't be read.
 ///
-/// Node writes `cmd` first, and no space. A program that imitates such a line in another order is
-/// taken for what it is: a program.
+/// Node writes `cmd` first, and no space. If a program imitates such a line in another order, the
+/// line counts as the program's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Opening {
     /// The cluster's own: it must be right.

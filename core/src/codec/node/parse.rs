@@ -1,4 +1,4 @@
-//! What a line says. serde_json reads it, after its nesting was looked at.
+//! What a line says. serde_json reads it, after its nesting has been checked.
 
 use alloc::borrow::Cow;
 
@@ -33,7 +33,7 @@ pub(crate) enum Message<'a> {
     /// The program's own, which is passed over.
     Skipped(Skipped),
     /// The other side closes a server (`NODE_SOCKET_NOTIFY_CLOSE`) of which it sent connections,
-    /// and waits until they have ended. The key tells which server; it is echoed.
+    /// and waits until they have ended. The key shows which server; it is echoed.
     NotifyClose(&'a RawValue),
     /// The other side asks how many of these connections are left (`NODE_SOCKET_GET_COUNT`).
     GetCount(&'a RawValue),
@@ -132,7 +132,7 @@ pub(crate) fn parse(line: &[u8]) -> Result<Line<'_>, DecodeError> {
     })
 }
 
-/// A line that can't be read. What programs say harms nobody, so only the cluster's own lines must
+/// A line that can't be read. What programs say does no harm, so only the cluster's own lines must
 /// be right.
 fn unreadable<'a>(opening: Opening, why: Skipped) -> Result<Line<'a>, DecodeError> {
     match (opening, why) {
@@ -187,7 +187,7 @@ fn is_short(key: &RawValue) -> bool {
 /// The `cmd` of an internal message; `None` for one of the program's own.
 fn command<'a>(object: &Fields<'a>) -> Option<Cow<'a, str>> {
     let [cmd, ..] = object;
-    // `NODE_` alone is the program's: Node wants something behind it.
+    // `NODE_` alone is the program's: Node wants something after it.
     cmd.and_then(js::text).filter(|cmd| cmd.len() > 5 && cmd.starts_with("NODE_"))
 }
 
@@ -197,7 +197,7 @@ pub(crate) fn is_suicide(user: &str) -> bool {
     act.and_then(js::text).is_some_and(|act| act == "suicide")
 }
 
-/// How deep arrays and objects are nested at most.
+/// The deepest nesting of arrays and objects.
 fn nesting(text: &str) -> usize {
     let (mut depth, mut deepest) = (0_usize, 0);
     let mut bytes = text.bytes();

@@ -34,10 +34,10 @@ pub struct PrimarySide<T> {
     unacked: Unacked<Cargo>,
     /// Connections that have arrived and were not answered, oldest first.
     arrived: VecDeque<Seq>,
-    /// The worker sent a handle, and has said nothing since that it would hold back until it has
+    /// The worker sent a handle, and has since sent nothing that it would hold back until it has
     /// our answer.
     holds_back: bool,
-    /// Messages of no meaning here.
+    /// Messages that have no meaning here.
     ignored: u64,
 }
 
@@ -60,7 +60,7 @@ enum Cargo {
 }
 
 impl<T> PrimarySide<T> {
-    /// A channel at its start, on a machine of which nothing is known.
+    /// A channel at its start, on a machine about which nothing is known.
     pub const fn new(max_line: u32) -> Self {
         PrimarySide {
             host: Host::NONE,
@@ -90,7 +90,7 @@ impl<T> PrimarySide<T> {
     /// The next event.
     ///
     /// # Errors
-    /// [`DecodeError`], for good.
+    /// [`DecodeError`], which every later call returns again.
     pub fn poll(&mut self) -> Result<Option<ChannelEvent<T>>, DecodeError> {
         loop {
             if let Some(event) = self.events.pop_front() {
@@ -146,8 +146,8 @@ impl<T> PrimarySide<T> {
         }
     }
 
-    /// What mode the path of a unix socket is to have, if this answers a query that says so. Ask
-    /// before the answer is noted.
+    /// The mode that the path of a unix socket should have, if this answers a query that gives one.
+    /// Call this before the answer is noted.
     pub fn wished_mode(&self, msg: &ToWorker) -> Option<u32> {
         let ToWorker::QueryReply { ack, result: Ok(_) } = msg else { return None };
         let (_, server, _) = self.asked.iter().find(|(seq, ..)| seq == ack)?;
@@ -158,7 +158,7 @@ impl<T> PrimarySide<T> {
     /// handle, if there is one, on its first byte.
     ///
     /// # Errors
-    /// [`DecodeError::BadMessage`] if `json` is no JSON, [`DecodeError::TooManyHandles`] if too
+    /// [`DecodeError::BadMessage`] if `json` is not JSON, [`DecodeError::TooManyHandles`] if too
     /// many handles are not answered yet.
     pub fn user_line(
         &mut self,
@@ -172,7 +172,7 @@ impl<T> PrimarySide<T> {
         Ok(line)
     }
 
-    /// Says that a message that was noted can never be sent.
+    /// Notes that a noted message can never be sent.
     pub fn unsent(&mut self, msg: &ToWorker) {
         if let ToWorker::NewConn { first_seq, .. } = msg {
             self.unacked.unsent(|cargo| matches!(cargo, Cargo::Handoff(seq) if seq == first_seq));
@@ -224,8 +224,8 @@ impl<T> PrimarySide<T> {
         }
     }
 
-    /// The worker sent a handle, which has come or not: until it has the answer, it holds back
-    /// what it would say of the connections that it has.
+    /// The worker sent a handle, whether or not it has come. Until the worker has the answer, it
+    /// holds back what it would say about the connections that it has.
     fn on_handle(&mut self, answer: &[u8]) {
         self.holds_back = true;
         for seq in core::mem::take(&mut self.arrived) {
@@ -234,7 +234,7 @@ impl<T> PrimarySide<T> {
         self.emit(ChannelEvent::Answer(answer.to_vec()));
     }
 
-    /// What a listener that the worker holds was asked to carry.
+    /// The transport for which the worker asked with a listener that it holds.
     fn transport_of(&self, listener: ListenerId) -> Option<Transport> {
         let grant = self.granted.iter().find(|grant| grant.listener == listener);
         grant.map(|grant| grant.transport)
@@ -257,7 +257,7 @@ impl<T> PrimarySide<T> {
             Some(Cargo::Handoff(seq)) => self.arrived.push_back(seq),
             Some(Cargo::Grant { .. } | Cargo::User) => {}
             Some(Cargo::Passed(listener)) => {
-                // Without cluster a worker says nothing of itself; now it can serve.
+                // A worker without cluster does not report itself; now it can serve.
                 self.emit(ChannelEvent::Message(FromWorker::Online));
                 self.emit(ChannelEvent::Message(FromWorker::Listening { listener }));
             }
@@ -302,7 +302,7 @@ impl<T> PrimarySide<T> {
     fn on_answered(&mut self, ack: u64, accepted: bool) {
         match handoff_of(ack) {
             Some(ack) => {
-                // Mostly the oldest.
+                // Usually the oldest.
                 if let Some(at) = self.arrived.iter().position(|seq| *seq == ack) {
                     self.arrived.remove(at);
                 }

@@ -17,7 +17,7 @@ use crate::{Address, Errno, ListenKey, Transport};
 /// binds by itself; no query has them.
 pub(crate) const UDP_REUSEADDR: u16 = 4;
 
-/// Of longer texts, only so much tells one server from another.
+/// Only so much of a longer text tells one server from another.
 const MAX_TEXT: usize = 512;
 
 /// What tells one server of a worker from its others, in a `queryServer` and the `listening` that
@@ -169,7 +169,7 @@ impl Cluster<'_> {
         let text = match &text {
             None if v4 => return Ok(Address::Ip((Ipv4Addr::UNSPECIFIED, port).into())),
             None => return Ok(Address::Ip((Ipv6Addr::UNSPECIFIED, port).into())),
-            // A worker takes the address behind a port below zero for a path, and completes it.
+            // If the port is below zero, a worker takes the address for a path, and completes it.
             Some(text) if number < 0.0 => text.rsplit('/').next().unwrap_or_default(),
             Some(text) => text,
         };
@@ -199,8 +199,8 @@ pub(crate) fn is_link_local(ip: &Ipv6Addr) -> bool {
     first & 0xFFC0 == 0xFE80
 }
 
-/// Workers make paths absolute, abstract names too. What can't be a socket's name so may be one as
-/// seen from the primary's directory, as Node's primary sees all of them: a path that is shorter
+/// Workers make paths absolute, abstract names too. A name that no socket can have may be possible
+/// as seen from the primary's directory, as Node's primary sees all of them: a path that is shorter
 /// there, or a name that begins with a zero byte. (Node 18 and 20 pad such names with zero bytes.)
 fn unix_path(path: String, host: &Host) -> Result<String, Errno> {
     if is_unix_name(&path) {

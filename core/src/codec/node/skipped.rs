@@ -1,6 +1,6 @@
-//! What of a program's messages is passed over.
+//! Which messages of a program are skipped.
 
-/// Why a message of a program was passed over. It does no harm: programs may say what they like.
+/// Why a message of a program was skipped. Skipping does no harm: programs may say what they like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Skipped {
@@ -8,9 +8,9 @@ pub enum Skipped {
     TooLong,
     /// Its arrays and objects are nested deeper than [`MAX_NESTING`](super::MAX_NESTING).
     NestedTooDeep,
-    /// Its line is no UTF-8.
+    /// Its line is not UTF-8.
     NotUtf8,
-    /// Its line is no JSON.
+    /// Its line is not JSON.
     NotJson,
 }
 

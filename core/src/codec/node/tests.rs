@@ -48,7 +48,7 @@ fn granted(n: u64, shared: bool) -> Box<Granted> {
     Box::new(Granted { listener: listener(n), sockname, shared, data: b"null".to_vec() })
 }
 
-/// A worker that was granted listener 1, shared or not.
+/// A channel whose worker was granted listener 1, shared or not.
 fn served(shared: bool) -> Side {
     let mut side = Side::new(1 << 20);
     let query = r#"{"cmd":"NODE_CLUSTER","act":"queryServer","index":0,"data":null,"address":null,"port":0,"addressType":4,"seq":1}"#;
@@ -75,7 +75,7 @@ fn a_connection_is_acknowledged_twice() {
     let answer = r#"{"cmd":"NODE_CLUSTER","ack":2,"accepted":true,"seq":3}"#;
     let ack = FromWorker::Ack { ack: seq(1), accepted: true };
     assert_eq!(hear(&mut side, answer, None), [ChannelEvent::Message(ack)]);
-    // What answers a message that wants none is a stray.
+    // An answer to a message that wants none is a stray.
     let answer = r#"{"cmd":"NODE_CLUSTER","ack":3,"accepted":true,"seq":3}"#;
     assert_eq!(hear(&mut side, answer, None), [ChannelEvent::Stray]);
     assert_eq!(hear(&mut side, r#"{"cmd":"NODE_HANDLE_ACK"}"#, None), [ChannelEvent::Stray]);
@@ -190,14 +190,14 @@ fn what_a_worker_may_hold_back_is_doubtful() {
     for n in 1..=4 {
         say(&mut side, &new_conn(n));
     }
-    // The first has arrived before the worker sent its own handle, the second behind that.
+    // The first has arrived before the worker sent its own handle, the second after that.
     assert_eq!(hear(&mut side, ack, None), []);
     let events = hear(&mut side, cargo, Some(7));
     let user =
         ChannelEvent::User { json: "\"take\"".into(), handle: Some((HandleKind::NetSocket, 7)) };
     assert_eq!(events, [in_doubt(1), ChannelEvent::Answer(HANDLE_ACK.to_vec()), user]);
     assert_eq!(hear(&mut side, ack, None), [in_doubt(2)]);
-    // What was answered is not in doubt, what else has arrived is.
+    // An answered connection is not in doubt; the others that have arrived are.
     let mut answered = served(false);
     for n in 1..=3 {
         say(&mut answered, &new_conn(n));
@@ -206,7 +206,7 @@ fn what_a_worker_may_hold_back_is_doubtful() {
     let answer = r#"{"cmd":"NODE_CLUSTER","ack":4,"accepted":true,"seq":3}"#;
     assert_eq!(hear(&mut answered, answer, None).len(), 1);
     assert_eq!(hear(&mut answered, cargo, Some(7))[..2], [in_doubt(1), in_doubt(3)]);
-    // It has our answer: from here on it holds nothing back.
+    // The worker has our answer, so from here on it holds nothing back.
     let answer = r#"{"cmd":"NODE_CLUSTER","ack":2,"accepted":true,"seq":3}"#;
     assert_eq!(hear(&mut side, answer, None).len(), 1);
     assert_eq!(hear(&mut side, ack, None), []);
@@ -351,7 +351,7 @@ fn what_a_program_says_is_passed_over_and_its_handle_acknowledged() {
     assert_eq!(side.poll(), Err(DecodeError::UnexpectedHandles));
 }
 
-/// A worker that speaks holds nothing back, whatever it says.
+/// A worker that sends anything holds nothing back.
 #[test]
 fn a_skipped_message_ends_the_doubt() {
     let ack = r#"{"cmd":"NODE_HANDLE_ACK"}"#;
@@ -396,7 +396,7 @@ fn handles_that_nobody_acknowledges_have_an_end() {
         side.note(&new_conn(n));
     }
     assert_eq!(side.poll(), Err(DecodeError::TooManyHandles));
-    // As have those that arrive after they were answered.
+    // So have those that arrive after they were answered.
     let mut side = served(false);
     let mut error = None;
     for n in 1..=2 * MAX_UNACKED as u64 {

@@ -1,4 +1,4 @@
-//! What a primary of Node brought about.
+//! What happened on the channel to a primary of Node.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -7,13 +7,13 @@ use super::handle_kind::HandleKind;
 use super::skipped::Skipped;
 use crate::ToWorker;
 
-/// What a primary of Node brought about.
+/// What happened on the channel to a primary of Node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WorkerEvent<T> {
-    /// It said this: an input for the [`Worker`](crate::Worker).
+    /// It sent a message: an input for the [`Worker`](crate::Worker).
     Message {
-        /// What.
+        /// The message.
         msg: ToWorker,
         /// The handle that came along.
         handle: Option<T>,
@@ -27,10 +27,10 @@ pub enum WorkerEvent<T> {
     User {
         /// What it said.
         json: String,
-        /// What came along.
+        /// The handle that came along.
         handle: Option<(HandleKind, T)>,
     },
-    /// The primary's program said something that is passed over.
+    /// The primary's program said something that is skipped.
     Skipped {
         /// Why.
         reason: Skipped,

@@ -34,7 +34,7 @@ pub struct WorkerSide<T> {
     next_listener: ListenerId,
     /// Handles of the program that were not answered yet.
     unacked: Unacked<()>,
-    /// For the numbers of what wants no answer.
+    /// Counts the messages that want no answer, for their numbers.
     said: u64,
 }
 
@@ -70,7 +70,7 @@ impl<T> WorkerSide<T> {
     /// The next event.
     ///
     /// # Errors
-    /// [`DecodeError`], for good.
+    /// [`DecodeError`], which every later call returns again.
     pub fn poll(&mut self) -> Result<Option<WorkerEvent<T>>, DecodeError> {
         loop {
             if let Some(event) = self.events.pop_front() {
@@ -94,7 +94,7 @@ impl<T> WorkerSide<T> {
             match said {
                 Ok(meant) => self.hear(meant, handle, length),
                 Err(error) => {
-                    // Nothing comes behind an error.
+                    // Nothing comes after an error.
                     self.events.clear();
                     return Err(self.lines.fail(error));
                 }
@@ -146,7 +146,7 @@ impl<T> WorkerSide<T> {
     }
 
     fn on_answered(&mut self, ack: u64, reply: Reply, handle: Option<T>) {
-        // The numbers of what wants an answer are odd.
+        // Messages that want an answer have odd numbers.
         let Some(ack) = Seq::from_raw(ack / 2).filter(|_| ack % 2 == 1) else {
             return;
         };
@@ -189,7 +189,7 @@ impl<T> WorkerSide<T> {
     /// there is one, on its first byte.
     ///
     /// # Errors
-    /// [`DecodeError::BadMessage`] if `json` is no JSON, [`DecodeError::TooManyHandles`] if too
+    /// [`DecodeError::BadMessage`] if `json` is not JSON, [`DecodeError::TooManyHandles`] if too
     /// many handles are not answered yet.
     pub fn user_line(
         &mut self,
@@ -244,7 +244,7 @@ impl<T> WorkerSide<T> {
                 self.say(ToWorker::Ack { ack: *seq }, None);
             }
             FromWorker::ExitedAfterDisconnect { seq } => {
-                // So that no connection comes behind the answer.
+                // So that no connection comes after the answer.
                 self.close_all(bytes);
                 let seq = wanting_answer(*seq);
                 write::line(
@@ -289,7 +289,7 @@ impl<T> WorkerSide<T> {
         );
     }
 
-    /// Wants nothing more of any listener: Node hands connections to whoever has not said so.
+    /// Closes every listener: Node hands connections to every worker that has not done so.
     fn close_all(&mut self, bytes: &mut Vec<u8>) {
         for held in core::mem::take(&mut self.listeners) {
             self.write_close(&held, bytes);
@@ -319,7 +319,7 @@ const fn wanting_answer(seq: Seq) -> u64 {
     seq.get() * 2 + 1
 }
 
-/// Where the port belongs in a query's fields, which are written twice with different ones.
+/// Where the port belongs in a query's fields, which are written twice with different ports.
 const PORT: &str = "\u{0}";
 
 /// The fields of a query, and the port; `None` for an address that Node has no form for.
@@ -358,7 +358,7 @@ fn fields(key: &ListenKey, backlog: u32, data: &[u8]) -> Option<(String, i64)> {
     Some((fields, port))
 }
 
-/// The name of a listener of which the primary did not tell one: what was asked for.
+/// The name of a listener if the primary did not send one: what was asked for.
 fn asked_name(address: &Address) -> SockName {
     match address {
         Address::Unix(path) => SockName::Unix(path.clone()),
@@ -368,7 +368,7 @@ fn asked_name(address: &Address) -> SockName {
     }
 }
 
-/// What a line says, free of its bytes.
+/// What a line means, without borrowing its bytes.
 enum Meant {
     Nothing,
     Acked,
@@ -377,7 +377,7 @@ enum Meant {
     Unladen,
     User(String, Option<HandleKind>),
     Skipped(Skipped),
-    /// It wants this line.
+    /// It wants this line as its answer.
     Answer(Vec<u8>),
     Disconnect,
     NewConn {
@@ -426,13 +426,13 @@ fn meaning(cluster: &Cluster<'_>) -> Meant {
 
 fn reply(cluster: &Cluster<'_>, key: Option<String>) -> Reply {
     let errno = cluster.errno.map_or(0.0, js::number);
-    // What is no error number is an error all the same.
+    // A value that is not an error number is an error all the same.
     let errno = js::whole(errno, i32::MIN.into(), i32::MAX.into()).unwrap_or(EINVAL);
     let data = cluster.data.map_or("null", |data| data.get()).into();
     let name = cluster.sockname.and_then(|name| js::fields(name.get(), &["address", "port"]));
     let sockname = name.and_then(|[address, port]| {
         let port = js::whole(js::number(port?), 0, u16::MAX.into())?;
-        // What is behind `%` names an interface of the primary's machine, which is ours too; the
+        // The part after `%` names an interface of the primary's machine, which is ours too; the
         // core has no use for it.
         let text = js::text(address?)?;
         let ip = text.split('%').next()?.parse().ok()?;

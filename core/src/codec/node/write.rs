@@ -51,11 +51,11 @@ pub(crate) fn quoted(text: &str) -> String {
     serde_json::to_string(text).unwrap_or_default()
 }
 
-/// The JSON in these bytes without line ends, if it is any.
+/// The JSON in these bytes without line ends, if they are JSON.
 pub(crate) fn one_line(bytes: &[u8]) -> Option<String> {
     let text = core::str::from_utf8(bytes).ok()?;
     let json: &RawValue = serde_json::from_str(text).ok()?;
-    // Outside of strings a line end is white space, and inside it can't be.
+    // Outside of strings a line end is white space, and inside it can't occur.
     Some(json.get().replace(['\n', '\r'], " "))
 }
 

@@ -18,8 +18,8 @@ use crate::{ConnId, Deadline, ListenerId, STALLED_AFTER, Slot, Time, WorkerId};
 /// Two primaries with the same configuration and equal views answer equal inputs (renamed alike)
 /// with equal outputs, but for the counters: totals, restarts, the last exit of a slot, stray
 /// messages and failed queries short of their limits. Both must have been woken in time, since they
-/// may remind themselves of nothing at different times. Outputs that were not polled are not part
-/// of it.
+/// may have timers without effect at different times. Outputs that were not polled are not part of
+/// it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Canonical(Vec<u8>);
 
@@ -32,7 +32,7 @@ pub struct CanonicalView<'a> {
     workers: Vec<WorkerId>,
     listeners: Vec<ListenerId>,
     conns: Vec<ConnId>,
-    /// Slots and what only they look at do not matter any more.
+    /// Slots, and what only they look at, do not matter any more.
     draining: bool,
 }
 
@@ -104,7 +104,7 @@ enum About {
     Worker(WorkerId, Option<ListenerId>),
     Slot(Slot),
     Rest(Option<ListenerId>),
-    /// An ack timer is only a reminder of what the record says.
+    /// An ack timer is only a reminder of what the record holds.
     Nobody,
 }
 
@@ -162,7 +162,7 @@ impl CanonicalView<'_> {
         out.write_u8(b'.');
     }
 
-    /// What concerns a slot and its workers, whichever slot it is and whoever they are among the
+    /// What concerns a slot and its workers, whichever slot it is and wherever they stand among the
     /// other slots' workers.
     ///
     /// Slots that have equal hashes are interchangeable, but for ties that the primary breaks by
@@ -204,7 +204,7 @@ impl CanonicalView<'_> {
         out.write_u64(at.as_nanos().wrapping_sub(self.primary.now.as_nanos()));
     }
 
-    /// An age, of which only so much matters.
+    /// An age, which matters only up to `matters`.
     fn age<H: Hasher>(&self, at: Time, matters: Duration, out: &mut H) {
         let age = self.primary.now.since(at).min(matters);
         out.write_u64(u64::try_from(age.as_nanos()).unwrap_or(u64::MAX));
@@ -221,7 +221,7 @@ impl CanonicalView<'_> {
         let killed = worker.intent.is_killed();
         (worker.generation, worker.kind, worker.life).hash(out);
         (worker.channel, worker.process).hash(out);
-        // How it ended was looked at when it did.
+        // The intent was looked at when the process ended.
         Some(worker.intent).filter(|_| !ended).hash(out);
         out.write_u32(flags([
             worker.replaced && !self.draining,
@@ -252,7 +252,7 @@ impl CanonicalView<'_> {
         out.write_u8(b';');
     }
 
-    /// What matters for who comes after a worker, and when.
+    /// What decides which worker follows this one, and when.
     fn career<H: Hasher>(&self, worker: &WorkerRecord, out: &mut H) {
         let primary = self.primary;
         let second = Duration::from_secs(1);
@@ -271,7 +271,7 @@ impl CanonicalView<'_> {
         }
     }
 
-    /// What matters for when it is signalled.
+    /// What decides when it is signalled.
     fn leave<H: Hasher>(&self, id: WorkerId, worker: &WorkerRecord, out: &mut H) {
         let config = &self.primary.config;
         let had = worker.had_connections();
@@ -287,7 +287,7 @@ impl CanonicalView<'_> {
         if let (Some(since), Some(linger)) = (leave.idle_since, config.linger) {
             self.age(since, linger, out);
         }
-        // Since its last answer it settles.
+        // It settles from its last answer on.
         if !config.drain_settle.is_zero() && had && worker.life <= Life::Draining {
             self.age(worker.owes_since, config.drain_settle, out);
         }

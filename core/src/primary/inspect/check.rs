@@ -1,4 +1,5 @@
-//! What must hold after every input. For tests and for reading snapshots; costs a walk over all.
+//! What must hold after every input. For tests and for reading snapshots; costs a walk over the
+//! whole state.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -120,7 +121,7 @@ impl Primary {
         Ok(())
     }
 
-    /// Guarantee 5: nothing is pending that an eligible worker could have.
+    /// Guarantee 5: no connection is pending that an eligible worker could have.
     fn check_work_conservation(&self) -> Result<(), Broken> {
         let turns: BTreeSet<_> = self.backlog.iter().copied().collect();
         ensure(turns.len() == self.backlog.len(), "a listener has two turns")?;

@@ -1,4 +1,4 @@
-//! What can be seen of a primary from outside.
+//! What a primary shows to the outside.
 
 use serde::{Deserialize, Serialize};
 
@@ -39,7 +39,7 @@ pub struct WorkerStatus {
     pub generation: u32,
     /// Its process, once that runs.
     pub pid: Option<i32>,
-    /// Its place in life.
+    /// Where it is in its life.
     pub life: Life,
     /// What it speaks, once it has spoken.
     pub codec: Option<Codec>,
@@ -116,7 +116,7 @@ impl Primary {
         })
     }
 
-    /// Whether workers accept from this listener themselves. False for one that is gone.
+    /// Whether workers accept from this listener themselves. False for a listener that is gone.
     pub fn is_shared(&self, listener: ListenerId) -> bool {
         self.listeners.get(listener).is_some_and(|record| record.shared)
     }

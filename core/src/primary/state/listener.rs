@@ -1,4 +1,4 @@
-//! What the primary knows of a listener: who has it, and what waits there.
+//! What the primary knows about a listener: which workers have it, and what waits there.
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeSet, VecDeque};
@@ -17,7 +17,7 @@ pub(crate) struct ListenerRecord {
     /// Workers get the listener itself, not its connections.
     pub(crate) shared: bool,
     pub(crate) state: ListenerState,
-    /// The workers that ask for it until it is bound.
+    /// The workers that have asked for it and wait until it is bound.
     pub(crate) askers: Vec<Asker>,
     /// The slots whose workers it was ever given to.
     pub(crate) slots: BTreeSet<Slot>,
@@ -26,7 +26,7 @@ pub(crate) struct ListenerRecord {
     /// The operator was told that it is not what the workers ask for.
     pub(crate) told: bool,
     pub(crate) sockname: Option<SockName>,
-    /// The first worker's; goes to all.
+    /// The first worker's data; all workers get it.
     pub(crate) data: Option<Vec<u8>>,
     pub(crate) holders: BTreeSet<WorkerId>,
     /// Ordered by id.
@@ -37,7 +37,7 @@ pub(crate) struct ListenerRecord {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) enum ListenerState {
-    /// To be bound, with this backlog, once those that it collides with are closed.
+    /// Will be bound, with this backlog, once those that it collides with are closed.
     Waiting {
         backlog: u32,
     },
@@ -81,7 +81,7 @@ impl ListenerRecord {
         }
     }
 
-    /// A bind output for it.
+    /// Its key for a bind output.
     pub(crate) fn boxed_key(&self) -> Box<ListenKey> {
         Box::new(self.key.clone())
     }
@@ -114,8 +114,8 @@ impl ListenerRecord {
 
     /// Whether the kernel would refuse to bind `key` while this one is open.
     pub(crate) fn is_in_the_way_of(&self, key: &ListenKey) -> bool {
-        // A path is taken whatever kind of socket it is, a port for UDP whatever its option is,
-        // unless both have that. Closing our copy of an inherited socket frees nothing.
+        // A path is taken whatever kind of socket it is; a UDP port is taken whatever its option
+        // is, unless both have the option. Closing our copy of an inherited socket frees nothing.
         let alike = match (self.key.transport, key.transport) {
             (Transport::DatagramReuse, Transport::DatagramReuse) => false,
             (Transport::Stream, other) | (other, Transport::Stream) => other == Transport::Stream,

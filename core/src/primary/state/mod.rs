@@ -1,5 +1,5 @@
-//! The primary's records: what it knows of each worker, slot and listener, and what can be asked of
-//! one of them alone. Nothing here decides, or sees more than one record.
+//! The primary's records: what it knows about each worker, slot and listener, and the questions
+//! that one record alone can answer. Nothing here decides anything, or sees more than one record.
 
 mod listener;
 mod slot;

@@ -1,4 +1,4 @@
-//! What the primary knows of a slot: which worker is in it, and how its workers ended.
+//! What the primary knows about a slot: which worker is in it, and how its workers ended.
 
 use alloc::collections::VecDeque;
 use core::time::Duration;
@@ -16,7 +16,8 @@ pub(crate) struct SlotRecord {
     pub(crate) failures: VecDeque<Time>,
     /// The delay before the next respawn after an early failure.
     pub(crate) delay: Duration,
-    /// Its last start failed for want of resources: how long it waits after the next one that does.
+    /// Set if its last start failed for want of resources: how long it waits after the next such
+    /// failure.
     pub(crate) wanting: Option<Duration>,
     pub(crate) last_exit: Option<LastExit>,
 }
@@ -30,8 +31,9 @@ pub(crate) enum SlotState {
     Filled(WorkerId),
     /// The next worker, after a delay.
     Waiting,
-    /// The next worker, once a process has ended: there are twice as many as wanted. Until then
-    /// the failing worker's suicide is not confirmed, so that it waits for its replacement.
+    /// The next worker, once a process has ended: there are twice as many processes as wanted.
+    /// Until then the failing worker's suicide is not confirmed, so that it waits for its
+    /// replacement.
     Crowded { failing: WorkerId, suicide: Option<Seq> },
     /// Nobody any more: its workers failed too often.
     GivenUp,

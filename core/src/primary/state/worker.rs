@@ -1,4 +1,4 @@
-//! What the primary knows of a worker: its process, its channel, what is in flight there.
+//! What the primary knows about a worker: its process, its channel, what is in flight there.
 
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -10,7 +10,7 @@ use crate::primary::leaving::Leave;
 use crate::transitions::{Channel, Intent, Life, Process};
 use crate::{Codec, ConnId, ListenerId, Seq, Slot, Time};
 
-/// Which messages a worker understands, and what it is for them.
+/// What kind of worker it is, and so which messages it understands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) enum WorkerKind {
     /// It links this crate.
@@ -45,7 +45,7 @@ pub(crate) struct WorkerRecord {
     pub(crate) intent: Intent,
     pub(crate) spawned_at: Time,
     pub(crate) ready_at: Option<Time>,
-    /// When it began to leave; says something only in that state.
+    /// When it began to leave; has a meaning only in that state.
     pub(crate) leaving_since: Time,
     pub(crate) window: u32,
     pub(crate) next_seq: Seq,
@@ -54,7 +54,7 @@ pub(crate) struct WorkerRecord {
     pub(crate) in_flight: InlineQueue<InFlight>,
     /// Since when it owes an answer, if anything is in flight.
     pub(crate) owes_since: Time,
-    /// An ack deadline is set, for when that is too long ago or earlier.
+    /// An ack deadline is set, for the time at which that is too long ago, or earlier.
     pub(crate) ack_armed: bool,
     /// A frame deadline is set.
     pub(crate) mid_frame: bool,
@@ -109,7 +109,7 @@ impl WorkerRecord {
         }
     }
 
-    /// Its process has not ended, and the primary has not ended it.
+    /// Whether its process has not ended, and the primary has not killed it.
     pub(crate) fn may_end(&self) -> bool {
         self.process != Process::Exited && !self.intent.is_killed()
     }
@@ -119,7 +119,7 @@ impl WorkerRecord {
         self.in_flight.len() as u32
     }
 
-    /// Takes out what a number stands for. Answers mostly come in order.
+    /// Takes out the connection with this number. Answers usually come in order.
     #[inline(always)]
     pub(crate) fn answered(&mut self, seq: Seq) -> Option<InFlight> {
         self.in_flight.remove_by(&seq, |entry| entry.seq)
@@ -143,15 +143,15 @@ impl WorkerRecord {
         match share.cool {
             None => share.listening,
             Some(Cool { until: Some(_), .. }) => false,
-            // Declined before: one at a time until it accepts.
+            // It declined before: it gets one at a time until it accepts.
             Some(Cool { until: None, .. }) => {
                 share.listening && !self.in_flight.iter().any(|entry| entry.listener == listener)
             }
         }
     }
 
-    /// Ended too early to be a service that crashed: never ready, or no connection in the first
-    /// second of being ready.
+    /// Whether it ended too early to be a service that crashed: never ready, or no connection in
+    /// the first second of being ready.
     pub(crate) fn failed_early(&self, now: Time) -> bool {
         match self.ready_at {
             None => true,
@@ -173,7 +173,7 @@ pub(crate) struct InFlight {
     pub(crate) conn: ConnId,
     pub(crate) listener: ListenerId,
     pub(crate) attempts: u8,
-    /// The worker may have served it without our knowing.
+    /// The worker may have served it without the primary's knowledge.
     pub(crate) in_doubt: bool,
 }
 
@@ -191,6 +191,6 @@ pub(crate) struct Share {
 pub(crate) struct Cool {
     /// Nothing goes to it until then; `None` once that has passed.
     pub(crate) until: Option<Time>,
-    /// How long the next decline cools.
+    /// How long the cool-down of the next decline is.
     pub(crate) next: Duration,
 }

@@ -1,4 +1,4 @@
-//! What the canonical view tells apart, and what not.
+//! Which states the canonical view tells apart, and which it does not.
 
 use super::*;
 use crate::Slot;
@@ -35,12 +35,12 @@ fn which_connection_is_where() {
         *conn_of(hand, 2) = conn_id(1);
     };
     assert!(!looks_alike(|_| (), exchanged));
-    // Its number is nothing to go by.
+    // The number of a connection makes no difference.
     let later: Act = |hand| *conn_of(hand, 3) = conn_id(9);
     assert!(looks_alike(|_| (), later));
 }
 
-/// One that has gone is none of those that are there, the first and the last among them.
+/// A listener that is gone differs from all that exist, also from the first and the last.
 #[test]
 fn whose_connection_it_is() {
     fn came_from(nth: u64) -> Canonical {
@@ -86,13 +86,13 @@ fn what_a_channel_or_process_that_has_ended_makes_needless() {
     assert!(!looks_alike(|_| (), read_shut));
     let started: Act = |hand| hand.worker(1).process = Process::Wanted;
     assert!(!looks_alike(|_| (), started));
-    // How it ended was looked at when it did.
+    // The intent was looked at when the process ended.
     let left: Act = |hand| hand.worker(1).intent = Intent::Leaves;
     assert!(!looks_alike(|_| (), left));
     assert!(looks_alike(|hand| hand.worker(1).process = Process::Exited, left));
 }
 
-/// The longest on its way out is the first whose end makes room.
+/// The worker that has been leaving longest is the first whose end makes room.
 #[test]
 fn who_leaves_first() {
     let later: Act = |hand| hand.worker(1).leaving_since = Time::from_millis(20);

@@ -13,7 +13,7 @@ fn busy() -> Hand {
     hand
 }
 
-/// What is broken after this was done.
+/// What is broken after this change.
 fn broken(act: impl FnOnce(&mut Hand)) -> &'static str {
     let mut hand = busy();
     assert_eq!(hand.core.check(), Ok(()));
@@ -53,7 +53,7 @@ fn of_workers() {
     assert_eq!(broken(number), "a number in flight was never given out");
     let closed = |hand: &mut Hand| hand.worker(1).channel = Channel::Closed;
     assert_eq!(broken(closed), "a worker without a channel holds something");
-    // Either of both is enough.
+    // Either of them is enough.
     let shares = |hand: &mut Hand| {
         let in_flight = core::mem::take(&mut hand.worker(1).in_flight);
         hand.core.in_flight -= in_flight.len() as u32;

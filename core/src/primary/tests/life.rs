@@ -15,7 +15,7 @@ fn violation(hand: &mut Hand, nth: u64) -> Vec<Output> {
     hand.tell(Input::Violation { worker: worker(nth), what })
 }
 
-/// The first workers are wanted before the machine has been told any time.
+/// The first workers are started before the machine knows any time.
 #[test]
 fn a_worker_is_as_old_as_its_process() {
     let mut primary = Primary::new(Config::builder().build().unwrap());
@@ -31,7 +31,7 @@ fn a_frame_that_has_begun_has_its_time() {
     hand.tell(Input::FrameBegun { worker: worker(1) });
     let due = hand.core.poll_timeout().unwrap();
     assert!(matches!(due.timer, Timer::Frame), "{due:?}");
-    // More of it is no reason for more time.
+    // More bytes of the frame give it no more time.
     hand.later(9 * SECOND);
     hand.tell(Input::FrameBegun { worker: worker(1) });
     assert_eq!(hand.core.poll_timeout(), Some(due));
@@ -72,7 +72,7 @@ fn who_does_not_listen_is_reported_once() {
     assert_eq!(events(&hand.later(100 * SECOND)), [""; 0]);
 }
 
-/// The primary could not hear what was said meanwhile.
+/// The primary could not read what workers sent meanwhile.
 #[test]
 fn a_late_wake_gives_all_their_time_anew() {
     for (late, killed) in [(SECOND, true), (SECOND + Duration::from_nanos(1), false)] {
@@ -115,8 +115,8 @@ fn the_time_to_become_ready_runs_from_the_first_good_answer() {
     assert!(!hand.core.timers.is_set(Due::Ready(worker(1))));
 }
 
-/// A program that consumes a queue, and whose metrics port others have, is no service that failed
-/// to start.
+/// A program that consumes a queue, and whose metrics port others have, is not a service that
+/// failed to start.
 #[test]
 fn an_error_that_was_answered_kills_nobody() {
     let keys = [1, 2].map(|port| stream(Address::Any { port }));
@@ -130,7 +130,7 @@ fn an_error_that_was_answered_kills_nobody() {
     assert_eq!(hand.ask(1, &long), Some(Err(Errno::EINVAL)));
     assert_eq!(events(&hand.later(100 * SECOND)), [""; 0]);
 
-    // One of two was good: that one is to be listened on.
+    // One of two was granted: the worker must listen on that one.
     let mut hand = Hand::bound_at(config(), &[]);
     hand.ask(1, &keys[0]);
     hand.ask(1, &keys[1]);
@@ -180,7 +180,7 @@ fn the_first_word_is_online() {
     let suicide = || FromWorker::Suicide { seq: Seq::FIRST };
     assert_eq!(early(false, FromWorker::Ready), 1);
     assert_eq!(early(false, suicide()), 1);
-    // A program without cluster has no such word.
+    // A program without cluster has no such message.
     assert_eq!(early(true, FromWorker::Ready), 0);
     assert_eq!(early(true, suicide()), 0);
     assert_eq!(early(true, FromWorker::Close { listener: listener(1) }), 1);
@@ -282,7 +282,7 @@ fn a_sign_of_life_that_nobody_asked_for_is_a_stray() {
     assert_eq!(pong(&mut hand, second.following(2).last().unwrap()), (false, 0));
     assert_eq!(hand.core.totals().stray, 2);
     assert_eq!(pong(&mut hand, first), (false, 1));
-    // Of those that nobody answers, only the latest are remembered.
+    // Only the latest unanswered pings are remembered.
     let mut hand = Hand::serving(Config::builder());
     let oldest = asked(&mut hand);
     let latest = (0..100).map(|_| asked(&mut hand)).last().unwrap();
@@ -292,7 +292,7 @@ fn a_sign_of_life_that_nobody_asked_for_is_a_stray() {
 
 #[test]
 fn queries_that_fail_are_forgiven_in_time() {
-    // The kills that so many queries for an address bring about.
+    // How many kills so many queries for an address cause.
     let ask = |hand: &mut Hand, address: Address, count: u64| -> usize {
         let query = |seq| FromWorker::Query {
             seq: Seq::from_raw(seq).unwrap(),
@@ -316,7 +316,7 @@ fn queries_that_fail_are_forgiven_in_time() {
         hand.at += SECOND;
         assert_eq!(fail(&mut hand, 5), 0);
     }
-    // A cluster that stops refuses all, which is nobody's fault.
+    // A cluster that stops refuses all queries, which is no worker's fault.
     let mut hand = Hand::serving(Config::builder());
     hand.tell(Input::Command(Command::Stop));
     assert_eq!(ask(&mut hand, ip("127.0.0.1:81"), 5_000), 0);

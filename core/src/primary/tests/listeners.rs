@@ -26,7 +26,7 @@ fn a_port_that_the_kernel_chose_is_known() {
         stream(ip("127.0.0.1:4711")),
         // Of its own.
         stream(ip("127.0.0.1:0")),
-        // So has each further server of a worker there.
+        // Each further server of a worker there also gets one of its own.
         ListenKey { index: 1, ..any },
     ];
     assert_eq!(asks(&mut hand, keys), [THE_OPERATORS, THE_OPERATORS, THE_OPERATORS, None, None]);
@@ -74,7 +74,7 @@ fn asks_have_their_limits() {
     assert_eq!(hand.ask_with(1, &key(1), vec![0; 512]), None);
     assert_eq!(hand.ask_with(1, &key(2), vec![0; 513]), Some(Err(Errno::EMSGSIZE)));
 
-    // Those that are yet to be answered count.
+    // Queries without an answer yet count.
     let mut hand = Hand::bound_at(Config::builder().max_listeners_per_worker(2), &[]);
     assert_eq!(hand.ask(1, &key(1)), None);
     hand.bound(1, &name("[::]:1"));
@@ -122,7 +122,8 @@ fn a_shutdown_binds_nothing_and_lets_others_help() {
     }
 }
 
-/// A launcher's pipe for what it starts (its number is 100) is no serving, and a server is.
+/// A launcher's pipe for what it starts (its number is 100) does not count as serving, but a server
+/// does.
 #[test]
 fn a_socket_of_the_worker_itself_does_not_make_it_ready() {
     let private = ["/tmp/tsx-0/100.pipe", "/var/tmp/a-100", "/home/tmp/x/100", "/tmp/a.100/b"];
@@ -143,7 +144,7 @@ fn a_socket_of_the_worker_itself_does_not_make_it_ready() {
     for path in private {
         let (mut hand, ready) = listens(path, Config::builder());
         assert!(!ready, "{path}");
-        // It is not killed for it, and the operator is told what it lacks.
+        // The worker is not killed for that, and the operator is told what it lacks.
         let said = hand.later(Duration::from_secs(31));
         assert_eq!(events(&said), ["not_listening"], "{path}");
         assert!(!said.iter().any(|output| matches!(output, Output::Kill { .. })), "{path}");
@@ -152,7 +153,7 @@ fn a_socket_of_the_worker_itself_does_not_make_it_ready() {
         hand.bound(2, &name("[::]:80"));
         let listening = FromWorker::Listening { listener: listener(2) };
         assert!(events(&hand.says(1, listening)).contains(&"ready"));
-        // What a program says of itself does not make it one that serves.
+        // A program that says it is ready does not thereby serve.
         let (mut hand, _) = listens(path, Config::builder().wait_ready(true));
         assert!(!events(&hand.says(1, FromWorker::Ready)).contains(&"ready"));
     }

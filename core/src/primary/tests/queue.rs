@@ -1,4 +1,4 @@
-//! How much waits, and what happens then.
+//! How many connections wait, and what happens at the limits.
 
 use super::*;
 use crate::Overflow;
@@ -79,7 +79,7 @@ fn declines_are_counted() {
     }
 }
 
-/// What doubles does not overflow, and the end of time is not passed.
+/// Delays that double don't overflow, and no deadline passes the end of time.
 #[test]
 fn spans_may_be_as_long_as_there_are() {
     let config = Config::builder()
@@ -98,7 +98,7 @@ fn spans_may_be_as_long_as_there_are() {
     hand.die(first).unwrap();
     hand.pass(Duration::from_secs(1)).unwrap();
     assert_eq!(hand.ready(1).unwrap(), [], "its slot waits for ever");
-    // Nor where resources are wanting for a start.
+    // Nor if resources for a start are lacking.
     let mut hand = Hand::new(config.build().unwrap()).unwrap();
     let cause = SpawnError::Other(Errno::EAGAIN);
     hand.input(Input::SpawnFailed { worker: worker(1), cause }).unwrap();

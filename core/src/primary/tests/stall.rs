@@ -71,7 +71,7 @@ fn shared_listeners_and_unknown_ones_are_nobody_s_business() {
     }
 }
 
-/// What the core never does, done to it: it leaves a connection pending beside an idle worker.
+/// Makes the core do what it never does: leave a connection pending beside an idle worker.
 #[test]
 fn a_pending_connection_beside_an_idle_worker_is_told() {
     let mut hand = Hand::serving(Config::builder());

@@ -1,4 +1,5 @@
-//! Listeners that nobody holds: who may have them back, to whom they yield, and when they go.
+//! Listeners that nobody holds: which workers may have them back, which listeners they yield to,
+//! and when they are closed.
 
 use super::*;
 use crate::config::Overflow;
@@ -68,7 +69,8 @@ fn serves(key: &ListenKey, bound: &str) -> Hand {
     hand
 }
 
-/// The same, with two connections of which it has the first, and closed.
+/// The same, with two connections, of which the worker has the first; then the worker closes the
+/// listener.
 fn kept(key: &ListenKey, bound: &str) -> Hand {
     let mut hand = serves(key, bound);
     arrives(&mut hand, 1, 1);
@@ -121,7 +123,7 @@ fn it_yields_at_once_to_what_it_collides_with() {
         (any(80), "[::]:80", any4(80)),
         (any(0), "[::]:80", any(80)),
         (any(0), "[::]:80", stream(ip("[::1]:80"))),
-        // Where the machine has no IPv6.
+        // On a machine without IPv6.
         (any(0), "0.0.0.0:80", any4(80)),
         (stream(ip("127.0.0.1:0")), "127.0.0.1:80", stream(ip("[::ffff:127.0.0.1]:80"))),
     ];
@@ -206,10 +208,10 @@ fn a_retry_is_the_same_ask() {
     hand.ask(1, &ListenKey { index: 1, ..any(80) });
     hand.bound(2, &name("[::]:80"));
     assert_eq!(hand.ask(2, &any(80)), Some(Ok(listener(2))));
-    // And no worker has two of it.
+    // No worker gets it twice.
     let second = ListenKey { index: 2, ..any(80) };
     assert_eq!(hand.ask(1, &second), Some(Err(Errno::EADDRINUSE)));
-    // Port 0 is another one each time.
+    // Port 0 gives another listener each time.
     assert_eq!(binds(&query(&mut hand, 1, &any(0))), [3]);
     assert_eq!(binds(&query(&mut hand, 1, &ListenKey { index: 1, ..any(0) })), [4]);
 }
@@ -222,7 +224,7 @@ fn it_goes_when_all_who_had_it_have_come_back_without_it() {
     hand.tell(Input::ChannelClosed { worker: worker(1) });
     hand.tell(Input::Exited { worker: worker(1), status: ExitStatus::Code(1) });
     hand.later(10 * SECOND);
-    // Another one that starts or leaves all the time has nothing to do with it.
+    // Another worker that starts or leaves all the time makes no difference.
     hand.says(2, FromWorker::Suicide { seq: Seq::FIRST });
     hand.online(worker(3)).unwrap();
     assert_eq!(unbinds(&hand.later(2 * SECOND)), [0; 0], "it may ask yet");
@@ -231,7 +233,8 @@ fn it_goes_when_all_who_had_it_have_come_back_without_it() {
     assert_eq!(unbinds(&hand.later(Duration::from_nanos(1))), [2]);
 }
 
-/// A worker that asks for all it may, serves one connection, fails, and again.
+/// A worker asks for as many as it may, serves one connection and fails; its replacement does the
+/// same.
 #[test]
 fn listeners_count_for_the_slot() {
     let config = Config::builder().workers(2).max_listeners_per_worker(3);
@@ -248,7 +251,7 @@ fn listeners_count_for_the_slot() {
     assert_eq!(hand.ask(3, &any(4)), full);
     assert_eq!(hand.ask(3, &any(2)), Some(Ok(listener(2))), "what its slot has it may have");
     assert_eq!(hand.ask(2, &any(4)), None, "others are not concerned");
-    // Those of its predecessor, which nobody has any more, make room one by one.
+    // The listeners of its predecessor, which no worker has any more, make room one by one.
     hand.says(3, FromWorker::Listening { listener: listener(2) });
     hand.tell(Input::ChannelClosed { worker: worker(1) });
     assert_eq!(unbinds(&query(&mut hand, 3, &any(5))), [1]);

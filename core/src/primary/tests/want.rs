@@ -1,4 +1,4 @@
-//! Where descriptors, processes or memory are wanting.
+//! What happens if descriptors, processes or memory are lacking.
 
 use super::*;
 use crate::{ExitStatus, Respawn};
@@ -18,7 +18,7 @@ impl Hand {
         self.tell(Input::SpawnFailed { worker: worker(nth), cause })
     }
 
-    /// How long until the next start is tried, which it then is.
+    /// Waits until the next start is tried; returns how long that took.
     fn waits(&mut self) -> Duration {
         let due = self.core.poll_timeout().expect("a deadline").at;
         let span = due.since(self.at);
@@ -55,7 +55,7 @@ fn it_is_tried_again_for_ever_counts_for_nothing_and_is_told_once() {
     }
 }
 
-/// The next time, it begins anew.
+/// The next time, the delay begins anew.
 #[test]
 fn a_start_that_succeeds_or_fails_otherwise_ends_the_want() {
     let mut hand = starting(Config::builder());
@@ -74,7 +74,7 @@ fn a_start_that_succeeds_or_fails_otherwise_ends_the_want() {
     let told = events(&hand.fails(4, Errno::EMFILE));
     assert_eq!(told, ["spawn_failed"]);
     assert_eq!(hand.waits(), SECOND / 10);
-    // ENOEXEC, which says something of the program: it was tried for the third time.
+    // ENOEXEC, which is a fault of the program: it was tried for the third time.
     assert_eq!(events(&hand.fails(5, Errno(8))), ["spawn_failed", "respawn_delayed"]);
     hand.waits();
     assert_eq!(events(&hand.fails(6, Errno::EAGAIN)), ["spawn_failed"]);
@@ -83,7 +83,7 @@ fn a_start_that_succeeds_or_fails_otherwise_ends_the_want() {
     assert_eq!(hand.core.workers().next().unwrap().restarts, 2, "tries are no restarts");
 }
 
-/// Also where the operator wants short delays, and longer ones.
+/// Also if the operator wants short delays, or longer ones.
 #[test]
 fn it_waits_as_the_operator_says_and_at_most_a_second() {
     let spans = |first: Duration, most: Duration| -> [u128; 3] {
@@ -114,7 +114,7 @@ fn in_a_shutdown_somebody_who_may_serve_is_still_tried_for_until_nobody_can() {
     hand.waits();
     hand.fails(3, Errno::EMFILE);
     hand.waits();
-    // At half the time the workers are told to leave, and none is started any more.
+    // At half the time the workers are told to leave, and no more are started.
     assert_eq!(closes(&hand.later(15 * SECOND)), 1);
     assert_eq!(spawns(&hand.fails(4, Errno::EMFILE)), 0);
     let outputs = hand.tell(Input::Unbound { listener: listener(1) });
@@ -131,7 +131,7 @@ fn a_start_that_starves_after_the_end_was_wanted_is_not_tried_again() {
     assert_eq!(hand.core.poll_timeout(), None);
 }
 
-/// One that is being emptied, one that is still being bound, and one that was not begun with.
+/// One listener is being emptied, one is still being bound, and one has not begun to be bound.
 #[test]
 fn at_the_deadline_listeners_are_closed_as_they_are() {
     let mut hand = Hand::serving(Config::builder());
@@ -140,7 +140,7 @@ fn at_the_deadline_listeners_are_closed_as_they_are() {
     let outputs = hand.tell(Input::Command(Command::Stop));
     let unbinds = outputs.iter().filter(|output| matches!(output, Output::Unbind { .. })).count();
     assert_eq!((unbinds, closes(&outputs)), (1, 0));
-    // Nobody answers that it was emptied.
+    // No answer has come that it was emptied.
     let outputs = hand.tell(Input::Command(Command::StopNow));
     assert_eq!(closes(&outputs), 1);
     // The same by the clock.
@@ -177,7 +177,7 @@ fn listeners_that_workers_asked_for_take_the_place_of_connections() {
     assert!(hand.core.is_full());
     hand.ack(1, 1, true);
     assert!(!hand.core.is_full());
-    // However many there are: one connection may be held.
+    // However many listeners there are, one connection may be held.
     for nth in 4..20 {
         hand.ask(1, &stream(ip(&alloc::format!("127.0.0.1:{nth}"))));
     }

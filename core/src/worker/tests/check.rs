@@ -4,7 +4,7 @@ use super::super::conns::{MAX_UNTAKEN, Unsent};
 use super::super::{Phase, listeners::Listener};
 use super::*;
 
-/// What is broken after this was done to a worker with two connections that wait, and one whose
+/// What is broken after this change to a worker with two connections that wait, and one whose
 /// acceptance is not sent.
 fn broken(act: impl FnOnce(&mut Worker)) -> &'static str {
     let mut worker = serving();

@@ -61,13 +61,13 @@ fn a_second_handle_on_a_line_is_an_error_before_its_end() {
     assert!(drain(&mut lines).is_empty());
     lines.feed(b"n", Some(8));
     assert_eq!(lines.poll().unwrap_err(), DecodeError::TooManyHandles);
-    // A line each is right, though the second comes while the first has not ended.
+    // One handle per line is right, even if the second comes before the first line has ended.
     let mut lines = Lines::new(100);
     lines.feed(b"on", Some(7));
     assert!(drain(&mut lines).is_empty());
     lines.feed(b"e\ntwo\n", Some(8));
     assert_eq!(drain(&mut lines), [("one".to_string(), Some(7)), ("two".to_string(), Some(8))]);
-    // In a line that is too long as well.
+    // Also in a line that is too long.
     let mut lines = Lines::new(4);
     for handle in [Some(7), None, None] {
         lines.feed(b"12345", handle);

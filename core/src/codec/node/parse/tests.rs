@@ -11,7 +11,7 @@ fn cluster(text: &str) -> Cluster<'_> {
     }
 }
 
-/// Why a line is passed over, if it is.
+/// Why a line is skipped, if it is.
 fn skip(line: &[u8]) -> Option<Skipped> {
     match parse(line) {
         Ok(Line::Plain(Message::Skipped(why))) => Some(why),

@@ -100,7 +100,7 @@ fn ports_are_what_javascript_makes_of_them() {
         assert_eq!(udp("udp4", ""), Some(format!("0.0.0.0:{bound}")), "{port}");
         assert_eq!(udp("udp6", ""), Some(format!("[::]:{bound}")), "{port}");
     }
-    // The worker takes the address for a path, and completes it.
+    // The worker takes the address for a path, and makes it absolute.
     let below = r#""address":"/srv/app/0.0.0.0","port":-1,"addressType":"udp4","fd":-1,"flags":0"#;
     assert_eq!(address(below).as_deref(), Some("0.0.0.0:65535"));
     for (port, bound) in [("\"8080\"", 8_080), ("8080.0", 8_080), ("null", 0), ("true", 1)] {
@@ -109,7 +109,7 @@ fn ports_are_what_javascript_makes_of_them() {
     }
 }
 
-/// Node's primary has a key of its own for each.
+/// Node's primary has a separate key for each.
 #[test]
 fn ports_that_are_written_otherwise_are_other_servers() {
     let udp = |port: &str| {
@@ -131,7 +131,7 @@ fn an_address_is_valid_on_the_interface_behind_it() {
     assert_eq!(tcp("fe80::1%eth0").as_deref(), Some("[fe80::1%7]:80"));
     assert_eq!(tcp("ff02::fb%eth0").as_deref(), Some("[ff02::fb%7]:80"));
     assert_eq!(tcp("fe80::1%none").as_deref(), Some("[fe80::1]:80"), "the kernel says no");
-    // Elsewhere it means nothing: this is one address.
+    // Elsewhere the interface means nothing: this is one address.
     assert_eq!(tcp("::1%eth0").as_deref(), Some("[::1]:80"));
     assert_eq!(tcp("::1").as_deref(), Some("[::1]:80"));
     assert_eq!(tcp("127.0.0.1%eth0"), None);

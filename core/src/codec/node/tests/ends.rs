@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use super::*;
 
-/// What our worker says is what our primary hears, and the other way round.
+/// Our primary reads the messages that our worker sent, and the other way round.
 #[test]
 fn the_two_ends_understand_each_other() {
     let mut primary = Side::new(1 << 20);
@@ -117,7 +117,7 @@ fn a_leaving_worker_declines_what_comes_behind_its_close() {
     assert!(answer.contains("\"ack\":12,\"accepted\":false"), "{answer}");
 }
 
-/// The worker's end as it says something.
+/// The line with which the worker's end sends a message.
 fn told(worker: &mut WorkerSide<u32>, msg: &FromWorker) -> String {
     let mut bytes = Vec::new();
     worker.encode(msg, &mut bytes);

@@ -64,8 +64,8 @@ fn hostile_line() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    /// Any input leads to events or to an error, which stays; and whatever is said
-    /// meanwhile is one line.
+    /// Any input leads to events or to an error, which stays; and every answer meanwhile is one
+    /// line.
     #[test]
     fn nothing_that_comes_does_harm(
         lines in prop::collection::vec((hostile_line(), any::<bool>()), 0..30),
