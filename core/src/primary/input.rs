@@ -57,8 +57,8 @@ pub enum Input {
         /// What.
         what: Violation,
     },
-    /// A worker's channel was read to its end: end of file or ECONNRESET. EPIPE on a send does
-    /// not count, as acks may still be unread.
+    /// A worker's channel was read to its end: end of file. ECONNRESET comes before that (unix(7)),
+    /// and EPIPE on a send says nothing of it: acks may still be unread.
     ChannelClosed {
         /// The worker.
         worker: WorkerId,
