@@ -48,17 +48,15 @@ fn snake_case(name: &str) -> String {
 /// which each of its files has one.
 type Row = (&'static str, &'static [&'static str], &'static [&'static str]);
 
-const ROWS: [Row; 6] = [
+const ROWS: [Row; 8] = [
     ("| a policy |", &["Policy::Shared", "workers_accept"], &["olicy", "pick"]),
-    (
-        "| a message |",
-        &["ToWorker::Drain", "FromWorker::Pong"],
-        &["ToWorker", "FromWorker", "worker"],
-    ),
+    ("| a message to workers |", &["ToWorker::Drain"], &["ToWorker", "worker"]),
+    ("| a message from workers |", &["FromWorker::Pong"], &["FromWorker", "worker"]),
     ("| a control command |", &["Request::Stop", "ClientCommand::Stop"], &["Request", "Command"]),
     ("| a counter in `status` |", &["stalled", "stalled_total"], &["stalled"]),
+    ("| a column of a worker in `status` |", &["WorkerRow"], &["Worker", "worker"]),
     ("| an option that the machine needs |", &[], &["onfig", "Options", "overflow"]),
-    ("| another option |", &[], &["Options", "Setup", "clap"]),
+    ("| another option |", &[], &["Options", "etup", "clap"]),
 ];
 
 #[test]

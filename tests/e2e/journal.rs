@@ -195,7 +195,7 @@ fn the_diagram_in_the_docs_is_what_the_command_prints(on: Pair) {
     assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""));
     let page = fs::read_to_string(docs.join("journal.md")).unwrap();
     let block = page.split("```mermaid\n").nth(1).unwrap().split("```").next().unwrap();
-    assert_eq!(block, text(&output.stdout), "record it anew: tests/bench/record-example");
+    assert_eq!(block, text(&output.stdout), "record it anew: docs/record-example");
     for row in ["->>P: suicide", "is back in its queue", "-->>P: ack ", "newconn "] {
         assert!(block.contains(row), "{row}");
     }
