@@ -4,6 +4,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -71,6 +72,13 @@ fn is_live(path: &Path) -> bool {
     matches!(dial(path), Ok(_) | Err(Errno::EAGAIN))
 }
 
+/// How long a backlog may stay full: other clients may all have come at once, to a primary that is
+/// busy.
+const BACKLOG_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long to wait before connecting again to a socket whose backlog is full.
+const NAP: Duration = Duration::from_millis(10);
+
 /// A connection to a primary.
 #[derive(Debug)]
 pub struct Connection {
@@ -79,12 +87,19 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Connects to the control socket at `path`.
+    /// Connects to the control socket at `path`; waits up to 2 s for a place in its backlog.
     ///
     /// # Errors
     /// One line that names the path and the cause.
     pub fn open(path: &Path) -> Result<Self, String> {
-        let stream = dial(path).map_err(|error| match error {
+        let begun = Instant::now();
+        let dialled = loop {
+            match dial(path) {
+                Err(Errno::EAGAIN) if begun.elapsed() < BACKLOG_PATIENCE => thread::sleep(NAP),
+                outcome => break outcome,
+            }
+        };
+        let stream = dialled.map_err(|error| match error {
             Errno::ENOENT | Errno::ECONNREFUSED => {
                 format!("--control: {path:?}: no primary is running there")
             }

@@ -102,6 +102,19 @@ fn full_listener(path: &Path) -> (UnixListener, Vec<UnixStream>) {
 }
 
 #[test]
+fn a_command_waits_for_a_place_in_a_full_backlog() {
+    let dir = Dir::new();
+    let path = dir.socket("1");
+    let (listener, _waiting) = full_listener(&path);
+    let opened = std::thread::scope(|scope| {
+        let opening = scope.spawn(|| Connection::open(&path));
+        let accepted = listener.accept();
+        (opening.join().unwrap(), accepted)
+    });
+    assert!(opened.0.is_ok() && opened.1.is_ok(), "{opened:?}");
+}
+
+#[test]
 fn what_is_no_socket_is_never_removed() {
     let dir = Dir::new();
     let file = dir.socket("file");
