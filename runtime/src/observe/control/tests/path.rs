@@ -108,6 +108,8 @@ fn a_command_waits_for_a_place_in_a_full_backlog() {
     let (listener, _waiting) = full_listener(&path);
     let opened = std::thread::scope(|scope| {
         let opening = scope.spawn(|| Connection::open(&path));
+        // So that the first try finds no place. If it comes later than this, nothing is shown.
+        std::thread::sleep(std::time::Duration::from_millis(100));
         let accepted = listener.accept();
         (opening.join().unwrap(), accepted)
     });
