@@ -38,6 +38,7 @@ fn a_warm_core_allocates_nothing_for_a_connection() {
         path.run(2_000);
         let before = COUNT.with(Cell::get);
         path.run(10_000);
+        path.wake(100);
         let during = COUNT.with(Cell::get) - before;
         assert_eq!(during, 0, "{workers} workers, {pending} pending");
     }

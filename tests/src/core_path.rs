@@ -126,6 +126,17 @@ impl CorePath {
         }
     }
 
+    /// Wakes it so many times when nothing is due, as an embedder does once a turn.
+    ///
+    /// # Panics
+    /// If the core does not do what it must.
+    pub fn wake(&mut self, times: u64) {
+        for _ in 0..times {
+            self.input(Input::Wake);
+            assert!(!self.primary.has_output(), "nothing is due");
+        }
+    }
+
     // An embedder that has a connection or an ack says so in a call of its own.
     #[inline(always)]
     fn input(&mut self, input: Input) {

@@ -138,12 +138,17 @@ impl Primary {
                 self.of_worker(now, worker)?.on_ack(worker, ack, accepted);
                 return self.settle_stop();
             }
+            // Once a turn. What each deadline brings about is settled there; without one nothing
+            // has changed, however many workers there are to look at.
+            Input::Wake => {
+                self.at(now).on_wake();
+                return Ok(());
+            }
             Input::InDoubt { worker, seq } => {
                 self.of_worker(now, worker)?.on_in_doubt(worker, seq);
                 return Ok(());
             }
             Input::Message { worker, msg } => self.of_worker(now, worker)?.on_message(worker, msg),
-            Input::Wake => self.at(now).on_wake(),
             Input::Spawned { worker, pid } => {
                 self.of_starting(now, worker)?.on_spawned(worker, pid);
             }

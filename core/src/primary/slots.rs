@@ -242,13 +242,16 @@ impl Primary {
 
     /// After a process has ended, starts the worker that waited for its place.
     pub(super) fn fill_crowded(&mut self) {
-        while self.processes() < self.slots.len() * 2 {
+        loop {
             let mut slots = (0..).map(Slot).zip(&self.slots);
             let crowded = slots.find_map(|(at, slot)| {
                 let SlotState::Crowded { failing, suicide } = slot.state else { return None };
                 Some((at, failing, suicide))
             });
             let Some((slot, failing, suicide)) = crowded else { return };
+            if self.processes() >= self.slots.len() * 2 {
+                return;
+            }
             self.close_slot(slot, SlotState::Empty);
             self.spawn_again(slot);
             self.confirm(failing, suicide);

@@ -79,6 +79,17 @@ const BACKLOG_PATIENCE: Duration = Duration::from_secs(2);
 /// How long to wait before connecting again to a socket whose backlog is full.
 const NAP: Duration = Duration::from_millis(10);
 
+/// Connects, and naps while the backlog is full.
+pub(super) fn dial_patiently(path: &Path, mut nap: impl FnMut()) -> Result<UnixStream, Errno> {
+    let begun = Instant::now();
+    loop {
+        match dial(path) {
+            Err(Errno::EAGAIN) if begun.elapsed() < BACKLOG_PATIENCE => nap(),
+            outcome => return outcome,
+        }
+    }
+}
+
 /// A connection to a primary.
 #[derive(Debug)]
 pub struct Connection {
@@ -92,14 +103,7 @@ impl Connection {
     /// # Errors
     /// One line that names the path and the cause.
     pub fn open(path: &Path) -> Result<Self, String> {
-        let begun = Instant::now();
-        let dialled = loop {
-            match dial(path) {
-                Err(Errno::EAGAIN) if begun.elapsed() < BACKLOG_PATIENCE => thread::sleep(NAP),
-                outcome => break outcome,
-            }
-        };
-        let stream = dialled.map_err(|error| match error {
+        let stream = dial_patiently(path, || thread::sleep(NAP)).map_err(|error| match error {
             Errno::ENOENT | Errno::ECONNREFUSED => {
                 format!("--control: {path:?}: no primary is running there")
             }

@@ -17,7 +17,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use roundel_core::Time;
 use serde_json::json;
 
-use super::client::find_in;
+use super::client::{dial_patiently, find_in};
 use super::conversation::{IDLE, MAX_REQUEST};
 use super::path::{Directory, claim, claim_default};
 use super::server::{MAX_CLIENTS, MAX_UNSENT};

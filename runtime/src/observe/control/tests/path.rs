@@ -106,14 +106,13 @@ fn a_command_waits_for_a_place_in_a_full_backlog() {
     let dir = Dir::new();
     let path = dir.socket("1");
     let (listener, _waiting) = full_listener(&path);
-    let opened = std::thread::scope(|scope| {
-        let opening = scope.spawn(|| Connection::open(&path));
-        // So that the first try finds no place. If it comes later than this, nothing is shown.
-        std::thread::sleep(std::time::Duration::from_millis(100));
-        let accepted = listener.accept();
-        (opening.join().unwrap(), accepted)
+    let mut naps = 0;
+    let dialled = dial_patiently(&path, || {
+        naps += 1;
+        drop(listener.accept().unwrap());
     });
-    assert!(opened.0.is_ok() && opened.1.is_ok(), "{opened:?}");
+    assert!(dialled.is_ok(), "{dialled:?}");
+    assert_eq!(naps, 1);
 }
 
 #[test]
