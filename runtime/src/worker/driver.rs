@@ -209,6 +209,14 @@ impl WorkerDriver {
         self.carry_out();
     }
 
+    /// Like [`turn`](WorkerDriver::turn), but reads at most once: for a caller that is told again if
+    /// more is there, as with level-triggered readiness (epoll(7)). That saves the read that finds
+    /// nothing.
+    pub fn turn_once(&mut self) {
+        self.read_once();
+        self.carry_out();
+    }
+
     /// The next connection of a listener. Acknowledges it, so from here on it is this worker's.
     ///
     /// When it returns, either this call has read the channel to its end, or something is left that
@@ -369,13 +377,22 @@ impl WorkerDriver {
     }
 
     fn read(&mut self) {
-        while let Some(channel) = &mut self.channel {
-            match channel.receive() {
-                Ok(true) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Ok(false) | Err(_) => return self.channel_closed(),
+        while self.read_once() {}
+    }
+
+    /// False if there was nothing to read, or there never will be.
+    fn read_once(&mut self) -> bool {
+        let Some(channel) = &mut self.channel else { return false };
+        match channel.receive() {
+            Ok(true) => {
+                self.decode();
+                true
             }
-            self.decode();
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
+            Ok(false) | Err(_) => {
+                self.channel_closed();
+                false
+            }
         }
     }
 
