@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
+use core::num::NonZeroU64;
 use core::ops::RangeInclusive;
 use core::time::Duration;
 
@@ -195,6 +196,35 @@ config! {
     frame_timeout: Duration = Duration::from_secs(10), nonzero;
     /// How long after SIGKILL the read side of a worker's channel is shut down.
     shutdown_read_timeout: Duration = Duration::from_secs(1), nonzero;
+    /// How many slots one step of a reload replaces together. 10,000 means all of them.
+    reload_batch: u32 = 1 => 1..=10_000;
+    /// How many workers a reload leaves ready, if as many were when a batch began. `None` means all
+    /// that were. With less than the wanted number, a batch ends so many of its old workers before
+    /// it starts the new ones, for programs that can't run twice.
+    min_ready: Option<u32> = None;
+    /// How long a new worker of a reload must stay as ready as its predecessor before it counts.
+    ready_hold: Duration = Duration::from_secs(1);
+    /// How many generations may have living workers. If a reload makes more, the workers of the
+    /// oldest one are ended.
+    max_generations: u32 = 4 => 2..=1_000;
+    /// How long a shutdown goes on serving as before: load balancers notice it meanwhile.
+    shutdown_delay: Duration = Duration::ZERO;
+    /// How often a native worker is asked for a sign of life; it is killed when two are missing.
+    /// `None` means never.
+    heartbeat: Option<Duration> = None, nonzero;
+    /// After how many connections a worker is replaced. `None` means never.
+    max_requests: Option<NonZeroU64> = None;
+    /// Up to how many connections more that may be: each worker gets its own number.
+    max_requests_jitter: u64 = 0;
+    /// How long after it became ready a worker is replaced. `None` means never.
+    max_age: Option<Duration> = None, nonzero;
+    /// Beyond how many bytes of memory, seen twice in a row, a worker is replaced. `None` means
+    /// never.
+    max_memory: Option<NonZeroU64> = None;
+    /// How long after a slot was given up it is tried again; doubles each time. `None` means never.
+    retry_delay: Option<Duration> = Some(Duration::from_secs(60)), nonzero;
+    /// Where that delay stops growing.
+    retry_delay_max: Duration = Duration::from_secs(600);
 }
 
 /// Messages that an adapter reads from one worker before it turns to the next one.
@@ -229,6 +259,13 @@ impl ConfigBuilder {
         }
         if config.respawn_delay_max < config.respawn_delay {
             return Err(ConfigError::Order { low: "respawn_delay", high: "respawn_delay_max" });
+        }
+        if config.retry_delay.is_some_and(|delay| config.retry_delay_max < delay) {
+            return Err(ConfigError::Order { low: "retry_delay", high: "retry_delay_max" });
+        }
+        let uncounted = config.policy.workers_accept() || config.pass_listeners;
+        if config.max_requests.is_some() && uncounted {
+            return Err(ConfigError::Uncounted { field: "max_requests" });
         }
         for (nth, key) in config.listeners.iter().enumerate() {
             if matches!(key.address, Address::Nth(_)) {
@@ -325,6 +362,11 @@ pub enum ConfigError {
         /// The field.
         field: &'static str,
     },
+    /// The choice needs connections that the primary counts, and workers accept by themselves.
+    Uncounted {
+        /// The field.
+        field: &'static str,
+    },
     /// A start value is larger than the value it grows to.
     Order {
         /// The start value's field.
@@ -348,6 +390,9 @@ impl fmt::Display for ConfigError {
                 write!(f, "{field} is {value}, which is not between {min} and {max}")
             }
             ConfigError::Zero { field } => write!(f, "{field} must be longer than zero"),
+            ConfigError::Uncounted { field } => {
+                write!(f, "{field} counts connections, but the workers accept them by themselves")
+            }
             ConfigError::Order { low, high } => write!(f, "{high} must not be less than {low}"),
             ConfigError::NthListener { nth } => {
                 write!(f, "listener {nth} names another listener instead of an address")

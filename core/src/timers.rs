@@ -42,6 +42,16 @@ pub enum Timer {
     Shutdown,
     /// Listeners of the operator that no worker has asked for are reported.
     Claims,
+    /// A reload looks at its batch.
+    Reload,
+    /// The start of a reload's new worker is tried again.
+    Successor,
+    /// A slot that was given up is tried again.
+    Retry,
+    /// A worker is asked for a sign of life.
+    Heartbeat,
+    /// A worker is replaced for its age.
+    Age,
 }
 
 /// When the machine next wants a `Wake`, and why.
@@ -80,6 +90,11 @@ pub(crate) enum Due {
     Unheld(ListenerId),
     StopWaiting,
     Claims,
+    Reload,
+    Successor(Slot),
+    Retry(Slot),
+    Heartbeat(WorkerId),
+    Age(WorkerId),
 }
 
 impl Due {
@@ -100,6 +115,11 @@ impl Due {
             Due::Unheld(_) => Timer::Unheld,
             Due::StopWaiting => Timer::Shutdown,
             Due::Claims => Timer::Claims,
+            Due::Reload => Timer::Reload,
+            Due::Successor(_) => Timer::Successor,
+            Due::Retry(_) => Timer::Retry,
+            Due::Heartbeat(_) => Timer::Heartbeat,
+            Due::Age(_) => Timer::Age,
         }
     }
 }
@@ -144,6 +164,8 @@ impl Timers {
             Due::Terminate(worker),
             Due::ShutdownRead(worker),
             Due::Orphan(worker),
+            Due::Heartbeat(worker),
+            Due::Age(worker),
         ] {
             self.clear(due);
         }

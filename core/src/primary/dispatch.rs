@@ -5,7 +5,6 @@ use super::output::{Attach, ConnEnd, Event, Output, Refusal};
 use super::state::{Cool, InFlight, ListenerState, Pending};
 use super::{Primary, shutdown};
 use crate::timers::Due;
-use crate::transitions::Life;
 use crate::{ConnId, Errno, ListenerId, Misuse, Overflow, Seq, Time, ToWorker, WorkerId};
 
 /// Why a connection comes back from a worker.
@@ -68,7 +67,7 @@ impl Primary {
 
     /// Why a connection that arrives, or comes back, at a listener can't wait there.
     fn refusal_at(&self, listener: ListenerId) -> Option<Refusal> {
-        let stopping = self.stop.as_ref();
+        let stopping = self.stop.as_ref().filter(|stop| stop.has_begun());
         if stopping.is_some_and(shutdown::Stop::is_past_deadline) {
             return Some(Refusal::Shutdown);
         }
@@ -130,7 +129,7 @@ impl Primary {
     }
 
     #[cold]
-    fn arm_ack_timer(&mut self, id: WorkerId) {
+    pub(super) fn arm_ack_timer(&mut self, id: WorkerId) {
         let Some(timeout) = self.config.ack_timeout else { return };
         if let Some(worker) = self.workers.get_mut(id) {
             worker.ack_armed = true;
@@ -218,7 +217,8 @@ impl Primary {
         }
         worker.accepted += 1;
         let cooled = worker.share_mut(entry.listener).and_then(|share| share.cool.take());
-        if worker.life == Life::Ready {
+        let is_last = worker.accepted >= worker.recycle_at;
+        if worker.serves {
             self.ready_queue.enter(index, worker.in_flight_count());
         }
         self.totals.accepted += 1;
@@ -231,6 +231,9 @@ impl Primary {
         }
         if !self.backlog.is_empty() {
             self.serve(index);
+        }
+        if is_last {
+            self.on_last_request(id);
         }
     }
 

@@ -1,10 +1,13 @@
 //! The inputs of the primary: what an embedder tells it.
 
+use alloc::boxed::Box;
 use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Codec, ConnId, DecodeError, Errno, FromWorker, ListenerId, Seq, SockName, WorkerId};
+use crate::{
+    Codec, Config, ConnId, DecodeError, Errno, FromWorker, ListenerId, Seq, SockName, WorkerId,
+};
 
 /// Something that happened outside the machine.
 ///
@@ -133,6 +136,24 @@ pub enum Input {
         /// look. If the driver knows why it can't (no descriptors are left), it reports `false`.
         waiting: bool,
     },
+    /// Replace all workers by new ones, with a new configuration if one is given. Its workers are
+    /// of [`Primary::next_generation`](crate::Primary::next_generation), as asked for before. It
+    /// waits while another reload is under way; if one waits already, this takes its place. The
+    /// outcome is an event.
+    Reload {
+        /// The configuration, if it is not the present one. What belongs to a shutdown or to
+        /// single workers holds from now on, also for the old workers; a new number of workers
+        /// once the reload is done.
+        config: Option<Box<Config>>,
+    },
+    /// How much memory a worker's process has, in bytes: for [`Config::max_memory`]. A driver that
+    /// has such a limit looks now and then.
+    Memory {
+        /// The worker.
+        worker: WorkerId,
+        /// Its resident set.
+        bytes: u64,
+    },
 }
 
 /// What an operator or embedder can want.
@@ -148,6 +169,13 @@ pub enum Command {
     /// Ask a worker for a sign of life; its answer is an event. For a worker that can't be asked,
     /// this does nothing.
     Ping(WorkerId),
+    /// Keep this many workers, once no reload is under way. Outside
+    /// [the bounds](crate::limits::workers) the nearest one is taken.
+    Scale(u32),
+    /// Accept nothing more and hand out nothing more, until `Resume` or a shutdown.
+    Pause,
+    /// End a pause.
+    Resume,
 }
 
 /// Why a process could not be started.

@@ -146,7 +146,7 @@ impl Primary {
     }
 
     /// A worker that leaves by itself must be gone by `deadline` too.
-    fn hasten(&mut self, id: WorkerId, deadline: Time) {
+    pub(super) fn hasten(&mut self, id: WorkerId, deadline: Time) {
         let Some(worker) = self.workers.get_mut(id) else { return };
         if !worker.may_end() {
             return;

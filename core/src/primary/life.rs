@@ -23,6 +23,7 @@ impl Primary {
         if life == Life::Leaving {
             worker.leaving_since = self.now;
         }
+        worker.refresh(self.paused);
         self.requeue(index);
         true
     }
@@ -186,6 +187,11 @@ impl Primary {
                 Due::Unheld(listener) => self.on_unheld_due(listener),
                 Due::StopWaiting => self.on_stop_due(),
                 Due::Claims => self.on_claims_due(),
+                // Settling looks at the reload.
+                Due::Reload | Due::Successor(_) => {}
+                Due::Retry(slot) => self.on_retry_due(slot),
+                Due::Heartbeat(id) => self.on_heartbeat_due(id),
+                Due::Age(id) => self.recycle(id),
             }
             // The effects of one deadline may cancel the next one.
             self.settle();
@@ -233,6 +239,8 @@ impl Primary {
                 self.timers.set(ready, due);
             }
         }
+        self.renew_reload();
+        self.renew_heartbeats();
     }
 
     /// The worker was killed and its channel has not ended; the end of the channel clears this
@@ -250,7 +258,7 @@ impl Primary {
             // for.
             self.vacate(id, LastExit { status: None, class });
             self.bury(id);
-        } else if worker.ready_at.is_none() {
+        } else if worker.ready_at.is_none() || worker.held {
             // It can't serve any more, and takes the place of a worker that would. Usually it is a
             // program that closes the descriptors that it inherits.
             self.kill(id, ExitClass::NeverReady, None);

@@ -17,16 +17,16 @@ impl Primary {
     /// Binds the operator's listeners, the first thing a primary does. The workers start once all
     /// are bound.
     pub(super) fn bind_operator(&mut self) {
-        for key in self.config.listeners.clone() {
-            let id = self.bind(key, true, 0);
-            self.operator.push(id);
-        }
-        if self.operator.is_empty() {
+        let keys = self.config.listeners.clone();
+        let ids: Vec<ListenerId> = keys.into_iter().map(|key| self.bind(key, true, 0)).collect();
+        let is_empty = ids.is_empty();
+        self.operator.insert(self.generation, ids);
+        if is_empty {
             self.start_workers();
         }
     }
 
-    fn bind(&mut self, key: ListenKey, operator: bool, backlog: u32) -> ListenerId {
+    pub(super) fn bind(&mut self, key: ListenKey, operator: bool, backlog: u32) -> ListenerId {
         let listener = self.next_listener;
         self.next_listener = listener.next();
         let shared = key.transport != Transport::Stream
@@ -41,7 +41,7 @@ impl Primary {
     }
 
     pub(super) fn on_bound(&mut self, id: ListenerId, result: Result<SockName, Errno>) {
-        let stopping = self.stop.is_some();
+        let stopping = self.is_stopping();
         let Some(record) = self.listeners.get_mut(id) else { return };
         let operator = record.operator;
         record.state = ListenerState::Open;
@@ -61,7 +61,7 @@ impl Primary {
                     return self.unbind(id);
                 }
                 self.resume_if_allowed(id);
-                if operator && self.operator_is_open() {
+                if operator && !self.is_bound_for_reload(id) && self.operator_is_open() {
                     self.start_workers();
                 }
             }
@@ -73,7 +73,7 @@ impl Primary {
                     self.forget_query(worker);
                     self.reply(worker, seq, Err(errno));
                 }
-                if operator {
+                if operator && !self.bind_failed_for_reload(id, &address, errno) {
                     self.stop_now(Verdict::CannotBind { address, errno });
                 }
             }
@@ -81,7 +81,9 @@ impl Primary {
     }
 
     fn operator_is_open(&self) -> bool {
-        self.operator.iter().all(|&id| self.listeners.get(id).is_some_and(ListenerRecord::is_open))
+        self.operator_of(self.generation)
+            .iter()
+            .all(|&id| self.listeners.get(id).is_some_and(ListenerRecord::is_open))
     }
 
     pub(super) fn on_query(
@@ -109,12 +111,12 @@ impl Primary {
         if held >= u64::from(self.config.max_listeners_per_worker) {
             return self.reply(id, seq, Err(Errno::EMFILE));
         }
-        let listener = match self.find(&key) {
+        let listener = match self.find(&key, worker.generation) {
             Found::Here(found) if self.would_count(found, slot) && !self.make_room(slot) => {
                 return self.reply(id, seq, Err(Errno::EMFILE));
             }
             Found::Here(found) => found,
-            Found::Nowhere if self.stop.is_some() => {
+            Found::Nowhere if self.is_stopping() => {
                 return self.reply(id, seq, Err(Errno::ECANCELED));
             }
             Found::Nowhere if self.listeners.len() >= self.config.max_listeners as usize => {
@@ -131,6 +133,7 @@ impl Primary {
             }
             Found::No(errno) => return self.reply(id, seq, Err(errno)),
         };
+        let stopping = self.is_stopping();
         let Some(record) = self.listeners.get_mut(listener) else { return };
         record.data.get_or_insert(data);
         match record.state {
@@ -143,7 +146,7 @@ impl Primary {
             ListenerState::Open => self.grant(id, seq, listener),
             // While a shutdown hands out what is pending, a late worker can help.
             ListenerState::Closing | ListenerState::Closed
-                if self.stop.is_some() && !record.shared =>
+                if stopping && !record.shared =>
             {
                 self.grant(id, seq, listener);
             }
@@ -154,12 +157,13 @@ impl Primary {
     }
 
     /// What a query finds.
-    fn find(&self, key: &ListenKey) -> Found {
+    fn find(&self, key: &ListenKey, generation: u32) -> Found {
+        let operator = self.operator_of(generation);
         if let Address::Nth(nth) = key.address {
-            let found = self.operator.get(nth as usize).copied();
+            let found = operator.get(nth as usize).copied();
             return found.map_or(Found::No(Errno::EINVAL), Found::Here);
         }
-        for &id in &self.operator {
+        for &id in operator {
             let Some(record) = self.listeners.get(id) else { continue };
             if record.key.transport != key.transport {
                 continue;
@@ -188,7 +192,7 @@ impl Primary {
             .listeners
             .iter()
             .filter(|(_, record)| {
-                same(record) && (self.stop.is_some() || record.state != ListenerState::Closing)
+                same(record) && (self.is_stopping() || record.state != ListenerState::Closing)
             })
             .map(|(id, _)| id)
             .min();
@@ -278,7 +282,7 @@ impl Primary {
     /// Whether a worker's listener is for itself alone: a socket in a temporary directory that has
     /// the number of the process in its name, as launchers make them for what they start. A worker
     /// that listens there serves no client yet.
-    fn is_private(&self, id: WorkerId, listener: ListenerId) -> bool {
+    pub(super) fn is_private(&self, id: WorkerId, listener: ListenerId) -> bool {
         let pid = self.workers.get(id).and_then(|worker| worker.pid);
         let asked_for = self.listeners.get(listener).filter(|record| !record.operator);
         match (asked_for.map(|record| &record.key.address), pid) {
@@ -311,6 +315,7 @@ impl Primary {
                 worker.ready_at = Some(now);
             }
             self.timers.clear(Due::Ready(id));
+            self.limit_life(id);
             self.event(Event::Ready { worker: id });
             self.await_claims();
         }
@@ -320,9 +325,9 @@ impl Primary {
     pub(super) fn pass_listeners(&mut self, id: WorkerId) {
         let Some(worker) = self.workers.get_mut(id) else { return };
         worker.kind = Some(WorkerKind::NodeChild);
-        let slot = worker.slot;
+        let (slot, generation) = (worker.slot, worker.generation);
         self.expect_ready(id);
-        for listener in self.operator.clone() {
+        for listener in self.operator_of(generation).to_vec() {
             let Some(record) = self.listeners.get_mut(listener) else { continue };
             record.holders.insert(id);
             record.slots.insert(slot);

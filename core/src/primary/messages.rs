@@ -48,8 +48,9 @@ impl Primary {
             FromWorker::ExitedAfterDisconnect { seq } => self.on_leave(id, seq),
             FromWorker::Ready => self.on_said_ready(id),
             FromWorker::Pong { ack } => self.on_pong(id, ack),
-            // `Load` is for policies that use it; acks do not come this way.
-            FromWorker::Load { .. } | FromWorker::Ack { .. } => {}
+            FromWorker::Load { open } => self.on_load(id, open),
+            // Acks do not come this way.
+            FromWorker::Ack { .. } => {}
         }
     }
 
@@ -66,11 +67,21 @@ impl Primary {
                     Some(timeout) => self.timers.set(Due::Silent(id), self.now + timeout),
                     None => self.timers.clear(Due::Silent(id)),
                 }
+                if let Some(worker) = self.workers.get_mut(id) {
+                    worker.online_at = Some(self.now);
+                }
                 self.event(Event::Online { worker: id, codec: kind.codec() });
+                self.expect_heartbeat(id);
             }
             Life::Online | Life::Ready => self.on_violation(id, Violation::UnexpectedMessage),
             // It was told to leave before it could speak.
             Life::Draining | Life::Leaving | Life::Dead => {}
+        }
+    }
+
+    fn on_load(&mut self, id: WorkerId, open: u32) {
+        if let Some(worker) = self.workers.get_mut(id) {
+            worker.open = Some(open);
         }
     }
 

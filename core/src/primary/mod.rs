@@ -1,6 +1,8 @@
 //! The primary, driven by `handle_input`, `poll_output` and `poll_timeout`.
 
 mod dispatch;
+mod generations;
+mod heartbeat;
 mod input;
 mod inspect;
 mod invariants;
@@ -10,6 +12,9 @@ mod listeners;
 mod messages;
 mod output;
 mod pressure;
+mod recycle;
+mod reload;
+mod scale;
 mod shutdown;
 mod slots;
 mod stall;
@@ -18,6 +23,7 @@ mod state;
 mod tests;
 mod unheld;
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
@@ -28,7 +34,7 @@ pub use input::{Command, ExitStatus, Input, SpawnError, Violation};
 pub use inspect::{Broken, Canonical, CanonicalView};
 pub use inspect::{ListenerStatus, Totals, WorkerStatus};
 pub use output::{Attach, ConnEnd, Event, ExitClass, Output, Refusal, Signal, Verdict};
-pub use state::LastExit;
+pub use state::{FixedField, LastExit, ReloadFailure, ReloadRecord};
 
 use crate::collections::inline_queue::InlineQueue;
 use crate::collections::ready_queue::ReadyQueue;
@@ -38,7 +44,10 @@ use crate::transitions::Process;
 use crate::{Config, Deadline, FromWorker, ListenerId, Misuse, Slot, Time, WorkerId};
 use shutdown::Stop;
 use stall::Stall;
-use state::{ListenerRecord, ListenerState, SlotRecord, SlotState, WorkerRecord};
+use state::{ListenerRecord, ListenerState, NextReload, Reload, SlotRecord, WorkerRecord};
+
+/// The generation of the first workers.
+const FIRST_GENERATION: u32 = 1;
 
 /// The primary's protocol and scheduling, as a value.
 ///
@@ -53,8 +62,9 @@ pub struct Primary {
     workers: Slab<WorkerId, WorkerRecord>,
     slots: Vec<SlotRecord>,
     listeners: Slab<ListenerId, ListenerRecord>,
-    /// The operator's listeners, in the order of the configuration.
-    operator: Vec<ListenerId>,
+    /// The operator's listeners for the workers of each generation, in the order of the
+    /// configuration.
+    operator: BTreeMap<u32, Vec<ListenerId>>,
     /// Workers with credit, in the order of service.
     ready_queue: ReadyQueue,
     /// Open listeners with pending connections, by turn.
@@ -80,26 +90,37 @@ pub struct Primary {
     /// Listeners at which a connection waited at the last look although a worker was idle.
     stalls: BTreeMap<ListenerId, Stall>,
     totals: Totals,
+    /// How many slots are to have a worker.
+    wanted: u32,
+    /// The generation of the last reload that was done.
+    generation: u32,
+    /// The highest generation of all.
+    last_generation: u32,
+    /// Every slot has had time for its first worker.
+    started: bool,
+    reload: Option<Box<Reload>>,
+    next_reload: Option<NextReload>,
+    /// How many workers are wanted once no reload is under way.
+    scale_to: Option<u32>,
+    /// Workers that are to be replaced, one after the other.
+    recycle: VecDeque<WorkerId>,
+    /// The last reloads, the latest one last.
+    reloads: VecDeque<ReloadRecord>,
+    /// The operator paused the cluster.
+    paused: bool,
 }
 
 impl Primary {
     /// A primary that has not begun: its first outputs bind the operator's listeners, or start
     /// the workers if there are none.
     pub fn new(config: Config) -> Self {
-        let slot = SlotRecord {
-            state: SlotState::Empty,
-            restarts: 0,
-            failures: VecDeque::new(),
-            delay: config.respawn_delay,
-            wanting: None,
-            last_exit: None,
-        };
+        let slot = SlotRecord::new(&config, FIRST_GENERATION);
         let mut primary = Primary {
             now: Time::ZERO,
             workers: Slab::new(),
             slots: alloc::vec![slot; config.workers as usize],
             listeners: Slab::new(),
-            operator: Vec::new(),
+            operator: BTreeMap::new(),
             ready_queue: ReadyQueue::default(),
             backlog: VecDeque::new(),
             timers: Timers::default(),
@@ -115,6 +136,16 @@ impl Primary {
             stop: None,
             stalls: BTreeMap::new(),
             totals: Totals::default(),
+            wanted: config.workers,
+            generation: FIRST_GENERATION,
+            last_generation: FIRST_GENERATION,
+            started: false,
+            reload: None,
+            next_reload: None,
+            scale_to: None,
+            recycle: VecDeque::new(),
+            reloads: VecDeque::new(),
+            paused: false,
             config,
         };
         primary.bind_operator();
@@ -182,6 +213,13 @@ impl Primary {
                     .on_unbound(listener);
             }
             Input::Queue { listener, waiting } => self.at(now).on_queue(listener, waiting),
+            Input::Reload { config } => self.at(now).on_reload(config),
+            Input::Memory { worker, bytes } => {
+                self.of_worker(now, worker)?.on_memory(worker, bytes);
+            }
+            Input::Command(Command::Scale(workers)) => self.at(now).on_scale(workers),
+            Input::Command(Command::Pause) => self.at(now).set_paused(true),
+            Input::Command(Command::Resume) => self.at(now).set_paused(false),
             Input::Command(Command::Stop) => self.at(now).begin_stop(),
             Input::Command(Command::StopNow) => self.at(now).stop_now(Verdict::Stopped),
             Input::Command(Command::Ping(worker)) => self.of_worker(now, worker)?.ping(worker),
@@ -195,6 +233,7 @@ impl Primary {
     #[inline(never)]
     fn settle(&mut self) {
         self.fill_crowded();
+        self.advance_reload();
         self.fit_room();
         self.review_unheld();
         self.advance_stop();

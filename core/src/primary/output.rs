@@ -7,6 +7,7 @@ use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::state::ReloadFailure;
 use crate::{
     Address, Codec, ConnId, Errno, ExitStatus, ListenKey, ListenerId, Seq, Slot, SockName,
     SpawnError, Time, ToWorker, Violation, WorkerId,
@@ -327,6 +328,28 @@ pub enum Event {
     BindTooNarrow { worker: WorkerId, address: Address, bind: Address },
     /// All workers are ready, and none has asked for this listener of the operator. Reported once.
     BindUnused { listener: ListenerId, address: Address },
+    /// A reload began: so many slots get workers of this generation.
+    ReloadStarted { generation: u32, slots: u32 },
+    /// So many slots of a reload were replaced.
+    ReloadProgress { generation: u32, done: u32, slots: u32 },
+    /// A reload is done: all old workers were told to leave.
+    ReloadDone { generation: u32 },
+    /// A reload failed, or never began.
+    ReloadFailed { generation: u32, failure: ReloadFailure },
+    /// A worker is being replaced.
+    Recycling { worker: WorkerId, slot: Slot },
+    /// A worker is replaced.
+    Recycled { worker: WorkerId, slot: Slot },
+    /// A worker could not be replaced, and goes on.
+    RecycleFailed { worker: WorkerId, slot: Slot, failure: ReloadFailure },
+    /// Another number of workers is kept from now on.
+    Scaled { from: u32, to: u32 },
+    /// The operator paused the cluster.
+    Paused,
+    /// The operator ended the pause.
+    Resumed,
+    /// A slot that was given up is tried again.
+    Retrying { slot: Slot },
 }
 
 impl Event {
@@ -363,6 +386,17 @@ impl Event {
             Event::Stalled { .. } => "stalled",
             Event::BindTooNarrow { .. } => "bind_too_narrow",
             Event::BindUnused { .. } => "bind_unused",
+            Event::ReloadStarted { .. } => "reload_started",
+            Event::ReloadProgress { .. } => "reload_progress",
+            Event::ReloadDone { .. } => "reload_done",
+            Event::ReloadFailed { .. } => "reload_failed",
+            Event::Recycling { .. } => "recycling",
+            Event::Recycled { .. } => "recycled",
+            Event::RecycleFailed { .. } => "recycle_failed",
+            Event::Scaled { .. } => "scaled",
+            Event::Paused => "paused",
+            Event::Resumed => "resumed",
+            Event::Retrying { .. } => "retrying",
         }
     }
 }

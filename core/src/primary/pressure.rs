@@ -1,6 +1,7 @@
 //! Back-pressure: when accepting stops, and when it goes on.
 
 use super::Primary;
+use super::invariants::{POSITION, broken};
 use super::output::{Event, Output};
 use crate::ListenerId;
 
@@ -10,7 +11,8 @@ impl Primary {
     pub(super) fn resume_if_allowed(&mut self, listener: ListenerId) {
         let Some(record) = self.listeners.get_mut(listener) else { return };
         let room = record.pending.len() <= self.config.max_pending as usize / 2;
-        if room && record.is_open() && !record.shared && !record.accepting && !self.accept_paused {
+        let may = !self.accept_paused && !self.paused;
+        if room && record.is_open() && !record.shared && !record.accepting && may {
             record.accepting = true;
             self.emit(Output::ResumeAccept { listener });
             self.event(Event::AcceptResumed { listener });
@@ -35,9 +37,34 @@ impl Primary {
         }
     }
 
+    /// Begins or ends a pause: nothing is accepted and nothing is handed out. Workers that accept by
+    /// themselves go on.
+    pub(super) fn set_paused(&mut self, paused: bool) {
+        if self.paused == paused || (paused && self.stop.is_some()) {
+            return;
+        }
+        self.paused = paused;
+        self.event(if paused { Event::Paused } else { Event::Resumed });
+        for id in self.workers.keys_sorted() {
+            let Some(index) = self.workers.position(id) else { return broken(POSITION) };
+            if let Some(worker) = self.workers.at_mut(index) {
+                worker.refresh(paused);
+            }
+            self.requeue(index);
+        }
+        for listener in self.listeners.keys_sorted() {
+            if paused {
+                self.pause(listener);
+            } else {
+                self.resume_if_allowed(listener);
+            }
+        }
+        self.serve_all();
+    }
+
     /// How many connections may be held beside the listeners that workers asked for.
     pub(super) fn room_now(&self) -> u32 {
-        let asked = self.listeners.len().saturating_sub(self.operator.len());
+        let asked = self.listeners.len().saturating_sub(self.operator_count());
         self.config.max_held.saturating_sub(asked as u32).max(1)
     }
 

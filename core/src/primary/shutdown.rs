@@ -7,8 +7,8 @@ use super::Primary;
 use super::invariants::broken;
 use super::output::{Event, ExitClass, Output, Refusal, Verdict};
 use super::state::ListenerState;
-use crate::Time;
 use crate::timers::Due;
+use crate::{Slot, Time};
 
 /// A shutdown that has begun.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -20,6 +20,8 @@ pub(crate) struct Stop {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 enum Phase {
+    /// Serving as before, for those that notice only later that the primary ends.
+    Delaying,
     /// Accepting what is left, handing it out, waiting for the answers.
     Emptying,
     /// The workers were told to leave.
@@ -35,6 +37,11 @@ impl Stop {
         self.phase >= Phase::Killing
     }
 
+    /// Whether listeners are being closed.
+    pub(super) fn has_begun(&self) -> bool {
+        self.phase >= Phase::Emptying
+    }
+
     pub(super) fn deadline(&self) -> Time {
         self.deadline
     }
@@ -47,6 +54,11 @@ impl Stop {
 }
 
 impl Primary {
+    /// Whether a shutdown closes the listeners, or will soon.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stop.as_ref().is_some_and(Stop::has_begun)
+    }
+
     /// Whether workers are no longer started, only ended.
     pub(super) fn is_draining(&self) -> bool {
         self.stop.as_ref().is_some_and(|stop| stop.phase >= Phase::Draining)
@@ -57,11 +69,23 @@ impl Primary {
         if self.stop.is_some() {
             return self.enter_killing();
         }
-        let deadline = self.now + self.config.drain_timeout;
-        let half = self.now + self.config.drain_timeout / 2;
-        self.stop = Some(Stop { deadline, phase: Phase::Emptying, verdict: Verdict::Stopped });
-        self.timers.set(Due::StopWaiting, half);
+        let begins = self.now + self.config.shutdown_delay;
+        let deadline = begins + self.config.drain_timeout;
+        self.stop = Some(Stop { deadline, phase: Phase::Delaying, verdict: Verdict::Stopped });
         self.event(Event::Stopping { deadline });
+        self.end_reloads();
+        self.set_paused(false);
+        if begins > self.now {
+            self.timers.set(Due::StopWaiting, begins);
+        } else {
+            self.enter_emptying();
+        }
+    }
+
+    fn enter_emptying(&mut self) {
+        let Some(stop) = &mut self.stop else { return broken("a shutdown has begun") };
+        stop.phase = Phase::Emptying;
+        self.timers.set(Due::StopWaiting, self.now + self.config.drain_timeout / 2);
         self.unbind_all();
     }
 
@@ -72,6 +96,7 @@ impl Primary {
             self.stop = Some(Stop { deadline, phase: Phase::Emptying, verdict });
             self.event(Event::Stopping { deadline });
         }
+        self.end_reloads();
         self.enter_killing();
     }
 
@@ -94,6 +119,7 @@ impl Primary {
     pub(super) fn on_stop_due(&mut self) {
         let Some(stop) = &self.stop else { return };
         match stop.phase {
+            Phase::Delaying => self.enter_emptying(),
             Phase::Emptying => self.enter_draining(),
             Phase::Draining => self.enter_killing(),
             Phase::Killing | Phase::Over => {}
@@ -131,7 +157,8 @@ impl Primary {
 
     fn cancel_respawns(&mut self) {
         for slot in 0..self.slots.len() as u32 {
-            self.timers.clear(Due::Respawn(crate::Slot(slot)));
+            self.timers.clear(Due::Respawn(Slot(slot)));
+            self.timers.clear(Due::Retry(Slot(slot)));
         }
     }
 

@@ -4,7 +4,7 @@ use super::Primary;
 use super::input::SpawnError;
 use super::invariants::{SLOT, broken};
 use super::output::{Event, ExitClass, Output, Verdict};
-use super::state::{LastExit, SlotRecord, SlotState, WorkerKind, WorkerRecord};
+use super::state::{LastExit, ReloadFailure, SlotRecord, SlotState, WorkerKind, WorkerRecord};
 use crate::timers::Due;
 use crate::transitions::{Life, Process};
 use crate::{Respawn, Seq, Slot, WorkerId};
@@ -16,20 +16,26 @@ const LONGEST_WANT: core::time::Duration = core::time::Duration::from_secs(1);
 impl Primary {
     /// Starts the first worker of every slot.
     pub(super) fn start_workers(&mut self) {
-        for slot in 0..self.slots.len() as u32 {
+        for slot in 0..self.wanted {
             self.spawn(Slot(slot));
         }
     }
 
-    fn spawn(&mut self, slot: Slot) {
-        let worker = self.next_worker;
-        self.next_worker = worker.next();
-        let generation = 1;
-        self.workers.insert(worker, WorkerRecord::new(slot, generation, self.now));
+    pub(super) fn spawn(&mut self, slot: Slot) {
+        let Some(record) = self.slots.get(slot.0 as usize) else { return broken(SLOT) };
+        let worker = self.start_worker(slot, record.generation);
         if let Some(record) = self.slot_mut(slot) {
             record.state = SlotState::Filled(worker);
         }
+    }
+
+    /// Starts a worker that is not in its slot yet.
+    pub(super) fn start_worker(&mut self, slot: Slot, generation: u32) -> WorkerId {
+        let worker = self.next_worker;
+        self.next_worker = worker.next();
+        self.workers.insert(worker, WorkerRecord::new(slot, generation, self.now));
         self.emit(Output::Spawn { worker, slot, generation });
+        worker
     }
 
     pub(super) fn spawn_again(&mut self, slot: Slot) {
@@ -53,6 +59,11 @@ impl Primary {
         }
         self.end_want(slot);
         self.event(Event::SpawnFailed { worker: id, slot, cause });
+        if self.is_successor(id) {
+            self.timers.clear_worker(id);
+            self.workers.remove(id);
+            return self.lose_successor(slot, ReloadFailure::NotStarted { slot, cause });
+        }
         let hopeless = match cause {
             SpawnError::NotFound => Some(Verdict::ProgramMissing),
             SpawnError::NotExecutable(errno) => Some(Verdict::NotExecutable { errno }),
@@ -76,13 +87,17 @@ impl Primary {
         let first = self.config.respawn_delay;
         let most = self.config.respawn_delay_max.min(LONGEST_WANT).max(first);
         let replaced = self.workers.get(id).is_some_and(|worker| worker.replaced);
+        let successor = self.is_successor(id);
         self.timers.clear_worker(id);
         self.workers.remove(id);
         let stays_empty = replaced || self.is_draining();
         let Some(record) = self.slot_mut(slot) else { return broken(SLOT) };
         let delay = record.wanting.unwrap_or(first);
         let is_news = record.wanting.replace(delay.saturating_mul(2).min(most)).is_none();
-        if !stays_empty {
+        if successor {
+            record.successor = None;
+            self.timers.set(Due::Successor(slot), now + delay);
+        } else if !stays_empty {
             record.state = SlotState::Waiting;
             self.timers.set(Due::Respawn(slot), now + delay);
         }
@@ -107,11 +122,17 @@ impl Primary {
         let slot = worker.slot;
         // A worker that stayed ready for a whole `restart_period` resets the back-off.
         let proven = worker.ready_at.is_some_and(|at| now.since(at) >= self.config.restart_period);
-        let delay = self.config.respawn_delay;
+        let (delay, retry_delay) = (self.config.respawn_delay, self.config.retry_delay);
+        let successor = self.is_successor(id);
         let Some(record) = self.slot_mut(slot) else { return broken(SLOT) };
         record.last_exit = Some(last_exit);
         if proven {
             record.delay = delay;
+            record.retry_delay = retry_delay;
+        }
+        if successor {
+            let LastExit { status, class } = last_exit;
+            self.lose_successor(slot, ReloadFailure::Ended { slot, status, class });
         }
         if replaced || self.is_draining() {
             return;
@@ -161,8 +182,24 @@ impl Primary {
     }
 
     fn give_up(&mut self, slot: Slot, failures: u32) {
+        let (now, most) = (self.now, self.config.retry_delay_max);
         self.close_slot(slot, SlotState::GivenUp);
         self.event(Event::GivenUp { slot, failures });
+        let Some(record) = self.slot_mut(slot) else { return broken(SLOT) };
+        if let Some(delay) = record.retry_delay {
+            record.retry_delay = Some(delay.saturating_mul(2).min(most));
+            self.timers.set(Due::Retry(slot), now + delay);
+        }
+    }
+
+    /// Tries a slot again that was given up long ago.
+    pub(super) fn on_retry_due(&mut self, slot: Slot) {
+        let Some(record) = self.slot_mut(slot) else { return broken(SLOT) };
+        if record.state == SlotState::GivenUp {
+            record.renew();
+            self.event(Event::Retrying { slot });
+            self.spawn_again(slot);
+        }
     }
 
     /// After an early failure: the slot waits longer each time, and is given up after too many.
@@ -181,7 +218,7 @@ impl Primary {
         self.event(Event::RespawnDelayed { slot, delay });
     }
 
-    fn close_slot(&mut self, slot: Slot, state: SlotState) {
+    pub(super) fn close_slot(&mut self, slot: Slot, state: SlotState) {
         if let Some(record) = self.slot_mut(slot) {
             record.state = state;
         }
@@ -208,7 +245,7 @@ impl Primary {
         if let Some(worker) = self.workers.get_mut(id) {
             worker.replaced = true;
         }
-        if self.processes() < self.slots.len() * 2 {
+        if self.processes() < self.most_processes() {
             self.spawn_again(slot);
             return self.confirm(id, suicide);
         }
@@ -235,7 +272,7 @@ impl Primary {
     /// Starts the replacement of a worker that leaves by itself, if there is room for one more.
     pub(super) fn replace_leaving(&mut self, id: WorkerId) {
         let wanted = self.config.respawn == Respawn::Always;
-        if wanted && self.processes() < self.slots.len() * 2 {
+        if wanted && self.processes() < self.most_processes() {
             self.replace_early(id, None);
         }
     }
@@ -249,7 +286,7 @@ impl Primary {
                 Some((at, failing, suicide))
             });
             let Some((slot, failing, suicide)) = crowded else { return };
-            if self.processes() >= self.slots.len() * 2 {
+            if self.processes() >= self.most_processes() {
                 return;
             }
             self.close_slot(slot, SlotState::Empty);
@@ -258,20 +295,24 @@ impl Primary {
         }
     }
 
+    /// How many processes there may be because workers fail.
+    pub(super) fn most_processes(&self) -> usize {
+        self.wanted as usize * 2
+    }
+
     /// Counts worker processes that have not ended, and those that a slot will start after its
     /// delay: each takes a place.
-    fn processes(&self) -> usize {
+    pub(super) fn processes(&self) -> usize {
         let waiting = self.slots.iter().filter(|slot| slot.state == SlotState::Waiting).count();
         self.workers.iter().filter(|(_, worker)| worker.process != Process::Exited).count()
             + waiting
     }
 
     /// Ends the primary when no slot will have a worker again.
-    fn stop_if_exhausted(&mut self) {
-        let closed = |slot: &super::state::SlotRecord| {
-            matches!(slot.state, SlotState::GivenUp | SlotState::Ended)
-        };
-        if self.stop.is_some() || !self.slots.iter().all(closed) {
+    pub(super) fn stop_if_exhausted(&mut self) {
+        // A reload under way may bring a slot back.
+        let hopes = self.reload.as_ref().is_some_and(|reload| reload.recycled.is_none());
+        if self.is_stopping() || hopes || !self.slots.iter().all(SlotRecord::is_closed) {
             return;
         }
         let given_up = self.slots.iter().any(|slot| slot.state == SlotState::GivenUp);

@@ -16,7 +16,7 @@ impl Primary {
     /// Finds the listeners that workers asked for and none holds. They are kept while a worker may
     /// come back for them.
     pub(super) fn review_unheld(&mut self) {
-        if self.stop.is_some() || self.listeners.len() == self.operator.len() {
+        if self.is_stopping() || self.listeners.len() == self.operator_count() {
             return;
         }
         let mut on_the_way = None;
@@ -155,7 +155,7 @@ impl Primary {
         self.close_unheld(id);
     }
 
-    fn close_unheld(&mut self, id: ListenerId) {
+    pub(super) fn close_unheld(&mut self, id: ListenerId) {
         self.timers.clear(Due::Unheld(id));
         self.refuse_pending(id, Refusal::Closed);
         self.unbind(id);
@@ -200,8 +200,9 @@ impl Primary {
     }
 
     pub(super) fn on_unbound(&mut self, id: ListenerId) {
+        let stopping = self.is_stopping();
         let Some(record) = self.listeners.get_mut(id) else { return };
-        if self.stop.is_some() {
+        if stopping {
             // Its queue must still be handed out.
             record.state = ListenerState::Closed;
         } else {
@@ -217,7 +218,7 @@ impl Primary {
     /// workers still serve it; otherwise it would be accepted only to be closed, and the kernel
     /// tells its client sooner.
     pub fn is_emptied(&self, listener: ListenerId) -> bool {
-        self.stop.is_some() && !self.is_shared(listener)
+        self.is_stopping() && !self.is_shared(listener)
     }
 
     /// Once all workers are ready, checks a while later whether the operator's listeners are what
@@ -229,7 +230,7 @@ impl Primary {
         };
         if self.unclaimed().next().is_some()
             && !self.timers.is_set(Due::Claims)
-            && self.slots.iter().all(ready)
+            && self.slots.iter().filter(|slot| slot.state != SlotState::Removed).all(ready)
         {
             self.timers.set(Due::Claims, self.now + CLAIM_WITHIN);
         }
@@ -237,7 +238,7 @@ impl Primary {
 
     /// The operator's listeners that no worker ever asked for, and that were not reported yet.
     fn unclaimed(&self) -> impl Iterator<Item = ListenerId> {
-        self.operator.iter().copied().filter(|&id| {
+        self.operator_of(self.generation).iter().copied().filter(|&id| {
             self.listeners.get(id).is_some_and(|record| record.slots.is_empty() && !record.told)
         })
     }

@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ExitClass, ExitStatus, Seq, Time, WorkerId};
+use crate::{Config, ExitClass, ExitStatus, Seq, Time, WorkerId};
 
 /// A place for a worker.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -20,12 +20,53 @@ pub(crate) struct SlotRecord {
     /// failure.
     pub(crate) wanting: Option<Duration>,
     pub(crate) last_exit: Option<LastExit>,
+    /// The generation of its next worker.
+    pub(crate) generation: u32,
+    /// The new worker of a reload or recycling, until it counts.
+    pub(crate) successor: Option<WorkerId>,
+    /// How long after it is given up it is tried again.
+    pub(crate) retry_delay: Option<Duration>,
+}
+
+impl SlotRecord {
+    pub(crate) fn new(config: &Config, generation: u32) -> Self {
+        SlotRecord {
+            state: SlotState::Empty,
+            restarts: 0,
+            failures: VecDeque::new(),
+            delay: config.respawn_delay,
+            wanting: None,
+            last_exit: None,
+            generation,
+            successor: None,
+            retry_delay: config.retry_delay,
+        }
+    }
+
+    /// Forgets the failures of its former workers.
+    pub(crate) fn renew(&mut self) {
+        self.failures.clear();
+        self.wanting = None;
+    }
+
+    /// The worker in it, if there is one.
+    pub(crate) fn worker(&self) -> Option<WorkerId> {
+        match self.state {
+            SlotState::Filled(id) => Some(id),
+            _ => None,
+        }
+    }
+
+    /// Whether it gets no worker by itself, unless it is tried again after a long while.
+    pub(crate) fn is_closed(&self) -> bool {
+        matches!(self.state, SlotState::GivenUp | SlotState::Ended | SlotState::Removed)
+    }
 }
 
 /// The worker that is, or will be, in a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum SlotState {
-    /// Nobody yet: the listeners are being bound.
+    /// Nobody yet: the listeners are being bound, or a reload has ended its worker first.
     Empty,
     /// This worker.
     Filled(WorkerId),
@@ -35,10 +76,12 @@ pub(crate) enum SlotState {
     /// Until then the failing worker's suicide is not confirmed, so that it waits for its
     /// replacement.
     Crowded { failing: WorkerId, suicide: Option<Seq> },
-    /// Nobody any more: its workers failed too often.
+    /// Nobody for now: its workers failed too often.
     GivenUp,
     /// Nobody any more: it ended and is not respawned.
     Ended,
+    /// Nobody: fewer workers are wanted.
+    Removed,
 }
 
 /// How the last worker of a slot ended.

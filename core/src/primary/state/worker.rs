@@ -74,6 +74,19 @@ pub(crate) struct WorkerRecord {
     /// Its slot has, or waits for, another worker.
     pub(crate) replaced: bool,
     pub(crate) leave: Leave,
+    /// It is ready, and nothing keeps connections from it: see `WorkerRecord::refresh`.
+    pub(crate) serves: bool,
+    /// It is the new worker of a reload and does not count yet, or never will.
+    pub(crate) held: bool,
+    pub(crate) online_at: Option<Time>,
+    /// How many connections it may accept before it is replaced.
+    pub(crate) recycle_at: u64,
+    /// It is not replaced for its memory before then.
+    pub(crate) recycle_after: Time,
+    /// It was last seen with too much memory.
+    pub(crate) is_large: bool,
+    /// How many connections it has open, as it says.
+    pub(crate) open: Option<u32>,
 }
 
 impl WorkerRecord {
@@ -106,6 +119,13 @@ impl WorkerRecord {
             said_ready: false,
             replaced: false,
             leave: Leave::default(),
+            serves: false,
+            held: false,
+            online_at: None,
+            recycle_at: u64::MAX,
+            recycle_after: Time::ZERO,
+            is_large: false,
+            open: None,
         }
     }
 
@@ -126,7 +146,12 @@ impl WorkerRecord {
     }
 
     pub(crate) fn has_credit(&self) -> bool {
-        self.life == Life::Ready && self.in_flight_count() < self.window
+        self.serves && self.in_flight_count() < self.window
+    }
+
+    /// Notes whether connections may go to it, after its life, `held` or the pause has changed.
+    pub(crate) fn refresh(&mut self, paused: bool) {
+        self.serves = self.life == Life::Ready && !self.held && !paused;
     }
 
     pub(crate) fn share(&self, listener: ListenerId) -> Option<&Share> {

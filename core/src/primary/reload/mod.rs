@@ -1,0 +1,285 @@
+//! A reload: slot after slot gets a new worker, batch by batch. A batch is replaced as a whole, once
+//! all its new workers count, or not at all. The recycling of one worker is a reload of one slot.
+
+mod batch;
+mod successor;
+
+use alloc::boxed::Box;
+use alloc::collections::{BTreeSet, VecDeque};
+use alloc::vec::Vec;
+
+use super::Primary;
+use super::output::{Event, ExitClass};
+use super::state::{
+    FixedField, NextReload, Reload, ReloadFailure, ReloadRecord, SlotRecord, SlotState,
+};
+use crate::timers::Due;
+use crate::transitions::Life;
+use crate::{Config, ListenerId, Slot, WorkerId};
+
+/// How many reloads are remembered.
+const REMEMBERED: usize = 10;
+
+/// What a look at a reload found.
+enum Look {
+    /// It waits for something.
+    Waits,
+    /// It went on, and may go on at once.
+    GoesOn,
+    Fails(ReloadFailure),
+    Done,
+}
+
+impl Primary {
+    pub(super) fn on_reload(&mut self, config: Option<Box<Config>>) {
+        let generation = self.next_generation();
+        self.last_generation = generation;
+        while self.reloads.len() >= REMEMBERED {
+            self.reloads.pop_front();
+        }
+        let (began, ended, failure) = (self.now, None, None);
+        self.reloads.push_back(ReloadRecord { generation, began, ended, failure });
+        if self.stop.is_some() {
+            return self.record_outcome(generation, Some(ReloadFailure::Stopped));
+        }
+        let fixed = config.as_ref().and_then(|config| {
+            if config.policy != self.config.policy {
+                return Some(FixedField::Policy);
+            }
+            let passes = config.pass_listeners != self.config.pass_listeners;
+            passes.then_some(FixedField::PassListeners)
+        });
+        if let Some(field) = fixed {
+            return self.record_outcome(generation, Some(ReloadFailure::Fixed { field }));
+        }
+        if let Some(earlier) = self.next_reload.replace(NextReload { generation, config }) {
+            self.record_outcome(earlier.generation, Some(ReloadFailure::Superseded));
+        }
+    }
+
+    /// Moves reloads on as far as they can go, and begins what waits for them.
+    pub(super) fn advance_reload(&mut self) {
+        self.note_start();
+        while self.stop.is_none() {
+            let Some(mut reload) = self.reload.take() else {
+                if self.begin_next() {
+                    continue;
+                }
+                break;
+            };
+            match self.look(&mut reload) {
+                Look::Waits => {
+                    self.watch(&reload);
+                    self.reload = Some(reload);
+                    break;
+                }
+                Look::GoesOn => self.reload = Some(reload),
+                Look::Fails(failure) => self.fail(*reload, failure),
+                Look::Done => self.finish(*reload),
+            }
+        }
+        self.close_dropped();
+    }
+
+    /// Notes when every slot has had time for its first worker: what an operator wants waits until
+    /// then.
+    fn note_start(&mut self) {
+        if self.started {
+            return;
+        }
+        let busy = |slot: &SlotRecord| match slot.state {
+            SlotState::Empty => true,
+            SlotState::Filled(id) => self.workers.get(id).is_some_and(|worker| {
+                let waits =
+                    self.timers.is_set(Due::Silent(id)) || self.timers.is_set(Due::Ready(id));
+                matches!(worker.life, Life::Starting | Life::Online) && waits
+                    || worker.pid.is_none() && worker.life == Life::Starting
+            }),
+            _ => false,
+        };
+        self.started = !self.slots.iter().any(busy);
+    }
+
+    /// Begins what waits: a reload, another number of workers, or the replacement of a worker.
+    fn begin_next(&mut self) -> bool {
+        if !self.started {
+            return false;
+        }
+        if let Some(next) = self.next_reload.take() {
+            self.begin_reload(next);
+            return true;
+        }
+        if let Some(wanted) = self.scale_to.take() {
+            self.scale(wanted);
+        }
+        self.begin_recycling()
+    }
+
+    fn begin_reload(&mut self, NextReload { generation, config }: NextReload) {
+        let mut slots: Vec<Slot> = (0..)
+            .map(Slot)
+            .zip(&self.slots)
+            .filter(|(_, it)| it.is_replaced())
+            .map(|it| it.0)
+            .collect();
+        // Slots without a ready worker first: they have nothing to lose, and most to gain.
+        slots.sort_by_key(|&slot| self.ready_worker_of(slot).is_some());
+        let mut reload = Reload::new(generation, slots.into());
+        if let Some(record) = self.reloads.iter_mut().find(|it| it.generation == generation) {
+            record.began = self.now;
+        }
+        self.event(Event::ReloadStarted { generation, slots: reload.total });
+        if let Some(config) = config {
+            let new = self.open_listeners(generation, &config);
+            let unbound = |id: &ListenerId| self.listeners.get(*id).is_some_and(|it| !it.is_open());
+            reload.binding = new.into_iter().filter(unbound).collect();
+            reload.before = Some(Box::new(self.config.clone()));
+            self.configure(*config);
+        } else if let Some(listeners) = self.operator.get(&self.generation).cloned() {
+            self.operator.insert(generation, listeners);
+        }
+        self.limit_generations(&reload);
+        self.reload = Some(Box::new(reload));
+    }
+
+    /// Takes over a configuration while workers run.
+    fn configure(&mut self, config: Config) {
+        self.config = config;
+        for id in self.workers.keys_sorted() {
+            let owes =
+                |worker: &super::WorkerRecord| !worker.in_flight.is_empty() && worker.may_end();
+            if self.workers.get(id).is_some_and(|worker| owes(worker) && !worker.ack_armed) {
+                self.arm_ack_timer(id);
+            }
+        }
+    }
+
+    fn look(&mut self, reload: &mut Reload) -> Look {
+        if let Some(failure) = reload.failure.take() {
+            return Look::Fails(failure);
+        }
+        if !reload.binding.is_empty() {
+            return Look::Waits;
+        }
+        if !reload.batch.is_empty() {
+            return self.look_at_batch(reload);
+        }
+        if reload.slots.is_empty() {
+            return Look::Done;
+        }
+        self.begin_batch(reload);
+        Look::GoesOn
+    }
+
+    /// All slots were replaced.
+    fn finish(&mut self, reload: Reload) {
+        self.timers.clear(Due::Reload);
+        let Reload { generation, recycled, before, .. } = reload;
+        if let Some(worker) = recycled {
+            self.event(Event::Recycled { worker, slot: self.slot_of(worker) });
+            return;
+        }
+        self.generation = generation;
+        for slot in &mut self.slots {
+            slot.generation = generation;
+        }
+        // A number that an operator has chosen meanwhile stands if the configuration's is the same.
+        let workers = self.config.workers;
+        if before.is_some_and(|before| before.workers != workers) {
+            self.scale_to.get_or_insert(workers);
+        }
+        self.record_outcome(generation, None);
+        self.stop_if_exhausted();
+    }
+
+    fn fail(&mut self, reload: Reload, failure: ReloadFailure) {
+        self.timers.clear(Due::Reload);
+        for replacement in &reload.batch {
+            self.call_off(replacement);
+        }
+        let Reload { generation, recycled, before, done, .. } = reload;
+        if let Some(worker) = recycled {
+            self.put_off_recycling(worker);
+            let slot = self.slot_of(worker);
+            self.event(Event::RecycleFailed { worker, slot, failure });
+            return;
+        }
+        // Once workers of the new generation serve, its configuration holds.
+        if let Some(before) = before.filter(|_| done == 0) {
+            self.configure(*before);
+        }
+        self.record_outcome(generation, Some(failure));
+        self.stop_if_exhausted();
+    }
+
+    /// A shutdown ends everything that is under way, and kills what was not ready.
+    pub(super) fn end_reloads(&mut self) {
+        self.timers.clear(Due::Reload);
+        self.scale_to = None;
+        self.recycle.clear();
+        if let Some(reload) = self.reload.take() {
+            for replacement in &reload.batch {
+                self.timers.clear(Due::Successor(replacement.slot));
+                let successor = self.slot_mut(replacement.slot).and_then(|it| it.successor.take());
+                let Some(id) = successor else { continue };
+                if self.workers.get(id).is_some_and(|worker| worker.life != Life::Ready) {
+                    self.kill(id, ExitClass::NeverReady, None);
+                }
+            }
+            if reload.recycled.is_none() {
+                self.record_outcome(reload.generation, Some(ReloadFailure::Stopped));
+            }
+        }
+        if let Some(next) = self.next_reload.take() {
+            self.record_outcome(next.generation, Some(ReloadFailure::Stopped));
+        }
+    }
+
+    /// The last reloads, the latest one last; those that wait or are under way are among them.
+    pub fn reloads(&self) -> impl Iterator<Item = &ReloadRecord> {
+        self.reloads.iter()
+    }
+
+    /// The slot of a worker, which may be gone: it is for events only.
+    fn slot_of(&self, worker: WorkerId) -> Slot {
+        self.workers.get(worker).map_or(Slot(0), |it| it.slot)
+    }
+
+    /// The ready worker in a slot.
+    fn ready_worker_of(&self, slot: Slot) -> Option<WorkerId> {
+        let id = self.slots.get(slot.0 as usize)?.worker()?;
+        let ready = |id: &WorkerId| self.workers.get(*id).is_some_and(|it| it.life == Life::Ready);
+        Some(id).filter(ready)
+    }
+
+    /// How many slots have a ready worker.
+    fn ready_count(&self) -> u32 {
+        let slots = (0..self.slots.len() as u32).map(Slot);
+        slots.filter(|&slot| self.ready_worker_of(slot).is_some()).count() as u32
+    }
+}
+
+impl Reload {
+    pub(super) fn new(generation: u32, slots: VecDeque<Slot>) -> Reload {
+        Reload {
+            generation,
+            recycled: None,
+            total: slots.len() as u32,
+            slots,
+            batch: Vec::new(),
+            done: 0,
+            deadline: None,
+            ready_before: 0,
+            failure: None,
+            before: None,
+            binding: BTreeSet::new(),
+        }
+    }
+}
+
+impl SlotRecord {
+    /// Whether a reload gives it a new worker.
+    fn is_replaced(&self) -> bool {
+        !matches!(self.state, SlotState::Ended | SlotState::Removed)
+    }
+}
