@@ -351,8 +351,9 @@ pub use msg::{
     Address, Errno, FromWorker, Granted, ListenKey, MAX_UNIX_PATH, SockName, ToWorker, Transport,
 };
 pub use primary::{
-    Attach, Command, ConnEnd, Event, ExitClass, ExitStatus, Input, LastExit, ListenerStatus,
-    Output, Primary, Refusal, Signal, SpawnError, Totals, Verdict, Violation, WorkerStatus,
+    Attach, Command, ConnEnd, Event, ExitClass, ExitStatus, FixedField, Input, LastExit,
+    ListenerStatus, Output, Primary, Refusal, ReloadFailure, ReloadRecord, Signal, SpawnError,
+    Totals, Verdict, Violation, WorkerStatus,
 };
 #[cfg(feature = "inspect")]
 pub use primary::{Broken, Canonical, CanonicalView};

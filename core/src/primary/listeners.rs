@@ -145,9 +145,7 @@ impl Primary {
             }
             ListenerState::Open => self.grant(id, seq, listener),
             // While a shutdown hands out what is pending, a late worker can help.
-            ListenerState::Closing | ListenerState::Closed
-                if stopping && !record.shared =>
-            {
+            ListenerState::Closing | ListenerState::Closed if stopping && !record.shared => {
                 self.grant(id, seq, listener);
             }
             ListenerState::Closing | ListenerState::Closed => {

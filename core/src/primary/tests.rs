@@ -5,6 +5,7 @@ mod check;
 mod life;
 mod listeners;
 mod queue;
+mod reload;
 mod stall;
 mod unheld;
 mod want;
@@ -14,10 +15,11 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use super::state::SlotState;
 use super::*;
 use crate::config::ConfigBuilder;
 use crate::testing::Hand;
-use crate::transitions::{Channel, Intent};
+use crate::transitions::{Channel, Intent, Life};
 use crate::{Address, Codec, ConnId, Errno, ListenKey, Seq, SockName, ToWorker};
 
 impl Hand {

@@ -1,5 +1,6 @@
 //! A view in which states that behave alike are equal, for search and comparison.
 
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::hash::{Hash, Hasher};
 use core::time::Duration;
@@ -118,11 +119,13 @@ fn about(due: Due) -> About {
         | Due::Settle(w)
         | Due::Terminate(w)
         | Due::ShutdownRead(w)
-        | Due::Orphan(w) => About::Worker(w, None),
+        | Due::Orphan(w)
+        | Due::Heartbeat(w)
+        | Due::Age(w) => About::Worker(w, None),
         Due::Cooldown(w, l) => About::Worker(w, Some(l)),
-        Due::Respawn(slot) => About::Slot(slot),
+        Due::Respawn(slot) | Due::Successor(slot) | Due::Retry(slot) => About::Slot(slot),
         Due::Unheld(l) => About::Rest(Some(l)),
-        Due::StopWaiting | Due::Count | Due::Claims => About::Rest(None),
+        Due::StopWaiting | Due::Count | Due::Claims | Due::Reload => About::Rest(None),
     }
 }
 
@@ -149,17 +152,68 @@ impl CanonicalView<'_> {
             self.age(since, STALLED_AFTER, out);
             (pending, reported).hash(out);
         }
-        out.write_u32(flags([primary.accept_paused, primary.ever_online, primary.stop.is_some()]));
+        out.write_u32(flags([
+            primary.accept_paused,
+            primary.ever_online,
+            primary.stop.is_some(),
+            primary.started,
+            primary.paused,
+        ]));
         if let Some(stop) = &primary.stop {
             stop.without_time().hash(out);
             self.time(stop.deadline(), out);
         }
+        self.reload(out);
         for (at, due) in primary.timers.iter() {
             if let About::Rest(which) = about(due) {
                 self.timer(at, due, which, out);
             }
         }
         out.write_u8(b'.');
+    }
+
+    /// A generation by its place among those that there are: only their order matters.
+    fn generation(&self, generation: u32) -> u32 {
+        let primary = self.primary;
+        let own = primary.slots.iter().map(|slot| slot.generation);
+        let workers = primary.workers.iter().map(|(_, worker)| worker.generation);
+        let reload = primary.reload.iter().map(|reload| reload.generation);
+        let all: BTreeSet<u32> =
+            own.chain(workers).chain(reload).chain(primary.operator.keys().copied()).collect();
+        all.range(..generation).count() as u32
+    }
+
+    fn reload<H: Hasher>(&self, out: &mut H) {
+        let primary = self.primary;
+        (primary.wanted, primary.scale_to, self.generation(primary.generation)).hash(out);
+        for (generation, ids) in &primary.operator {
+            self.generation(*generation).hash(out);
+            ids.iter().for_each(|id| out.write_u32(rank(&self.listeners, id)));
+        }
+        for id in &primary.recycle {
+            out.write_u32(rank(&self.workers, id));
+        }
+        primary.next_reload.as_ref().map(|next| &next.config).hash(out);
+        let Some(reload) = &primary.reload else { return };
+        self.generation(reload.generation).hash(out);
+        reload.recycled.map(|id| rank(&self.workers, &id)).hash(out);
+        (&reload.slots, reload.done > 0, reload.ready_before).hash(out);
+        (&reload.failure, &reload.before).hash(out);
+        reload.deadline.is_some().hash(out);
+        if let Some(deadline) = reload.deadline {
+            self.time(deadline, out);
+        }
+        for id in &reload.binding {
+            out.write_u32(rank(&self.listeners, id));
+        }
+        for it in &reload.batch {
+            (it.slot, it.says_ready, it.since.is_some()).hash(out);
+            it.ends_first.map(|id| rank(&self.workers, &id)).hash(out);
+            it.needs.iter().for_each(|id| out.write_u32(rank(&self.listeners, id)));
+            if let Some(since) = it.since {
+                self.age(since, primary.config.ready_hold, out);
+            }
+        }
     }
 
     /// What concerns a slot and its workers, whichever slot it is and wherever they stand among the
@@ -219,7 +273,7 @@ impl CanonicalView<'_> {
     fn worker<H: Hasher>(&self, id: WorkerId, worker: &WorkerRecord, out: &mut H) {
         let ended = worker.process == Process::Exited;
         let killed = worker.intent.is_killed();
-        (worker.generation, worker.kind, worker.life).hash(out);
+        (self.generation(worker.generation), worker.kind, worker.life).hash(out);
         (worker.channel, worker.process).hash(out);
         // The intent was looked at when the process ended.
         Some(worker.intent).filter(|_| !ended).hash(out);
@@ -227,6 +281,8 @@ impl CanonicalView<'_> {
             worker.replaced && !self.draining,
             worker.said_ready,
             worker.mid_frame,
+            worker.held,
+            worker.is_large,
         ]));
         (worker.window, worker.queries, worker.pings.len()).hash(out);
         if !self.draining && !ended {
@@ -347,6 +403,7 @@ impl CanonicalView<'_> {
             SlotState::Waiting => out.write_u8(2),
             SlotState::GivenUp => out.write_u8(3),
             SlotState::Ended => out.write_u8(4),
+            SlotState::Removed => out.write_u8(6),
             SlotState::Crowded { failing, suicide } => {
                 out.write_u8(5);
                 let at = self.workers_of(slot).position(|(id, _)| id == failing);
@@ -357,8 +414,9 @@ impl CanonicalView<'_> {
             let listener = self.primary.listeners.get(*listener);
             listener.is_some_and(|listener| listener.slots.contains(&slot)).hash(out);
         }
-        record.delay.hash(out);
-        record.wanting.hash(out);
+        self.workers_of(slot).position(|(id, _)| Some(id) == record.successor).hash(out);
+        self.generation(record.generation).hash(out);
+        (record.delay, record.wanting, record.retry_delay).hash(out);
         let period = self.primary.config.restart_period;
         for &at in record.failures.iter().filter(|&&at| self.primary.now.since(at) < period) {
             self.age(at, period, out);

@@ -1,0 +1,324 @@
+//! Reloads, by hand.
+
+use super::*;
+use crate::{ReloadFailure, Slot};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn config(workers: u32) -> ConfigBuilder {
+    Config::builder().workers(workers).drain_settle(Duration::ZERO)
+}
+
+fn reload(hand: &mut Hand) -> Vec<Output> {
+    hand.tell(Input::Reload { config: None })
+}
+
+/// The workers that are to be started.
+fn spawns(outputs: &[Output]) -> Vec<(u32, u32)> {
+    let spawn = |output: &Output| match output {
+        Output::Spawn { slot, generation, .. } => Some((slot.0, *generation)),
+        _ => None,
+    };
+    outputs.iter().filter_map(spawn).collect()
+}
+
+/// The workers that are told to leave.
+fn drained(outputs: &[Output]) -> Vec<WorkerId> {
+    let drain = |output: &Output| match output {
+        Output::Send { worker, msg: ToWorker::Drain { .. }, .. } => Some(*worker),
+        _ => None,
+    };
+    outputs.iter().filter_map(drain).collect()
+}
+
+fn failure(outputs: &[Output]) -> Option<ReloadFailure> {
+    outputs.iter().find_map(|output| match output {
+        Output::Event(Event::ReloadFailed { failure, .. }) => Some(failure.clone()),
+        _ => None,
+    })
+}
+
+/// Lets a worker come online and listen.
+fn comes(hand: &mut Hand, nth: u64) -> Vec<Output> {
+    hand.online(worker(nth)).unwrap();
+    hand.listens(nth, &stream(Address::Any { port: 80 }));
+    hand.outputs()
+}
+
+fn ends(hand: &mut Hand, nth: u64, code: i32) -> Vec<Output> {
+    hand.outputs();
+    hand.input(Input::ChannelClosed { worker: worker(nth) }).unwrap();
+    hand.input(Input::Exited { worker: worker(nth), status: ExitStatus::Code(code) }).unwrap();
+    hand.outputs()
+}
+
+#[test]
+fn slots_are_replaced_one_after_the_other() {
+    let mut hand = Hand::serving(config(2));
+    let outputs = reload(&mut hand);
+    assert_eq!(spawns(&outputs), [(0, 2)]);
+    comes(&mut hand, 3);
+    assert!(hand.later(SECOND / 2).is_empty(), "it is held for a second");
+    let outputs = hand.later(SECOND / 2);
+    assert_eq!(drained(&outputs), [worker(1)]);
+    assert_eq!(spawns(&outputs), [(1, 2)], "the next batch begins at once");
+    comes(&mut hand, 4);
+    let outputs = hand.later(SECOND);
+    assert_eq!(drained(&outputs), [worker(2)]);
+    assert!(events(&outputs).contains(&"reload_done"));
+    let record = hand.core.reloads().next().unwrap();
+    assert_eq!((record.generation, &record.failure), (2, &None));
+    assert!(record.ended.is_some());
+    assert!(!hand.core.is_generation_needed(1) || hand.core.workers().any(|w| w.generation == 1));
+}
+
+#[test]
+fn a_new_worker_gets_nothing_before_it_counts() {
+    let mut hand = Hand::serving(config(1));
+    reload(&mut hand);
+    comes(&mut hand, 2);
+    let handed_to = |outputs: &[Output]| {
+        outputs.iter().find_map(|output| match output {
+            Output::Send { worker, msg: ToWorker::NewConn { .. }, .. } => Some(*worker),
+            _ => None,
+        })
+    };
+    assert_eq!(handed_to(&hand.incoming(1)), Some(worker(1)));
+    assert_eq!(handed_to(&hand.incoming(2)), None, "the old one is at its window");
+    let outputs = hand.later(SECOND);
+    assert_eq!(handed_to(&outputs), Some(worker(2)), "what waited goes to it at once");
+    hand.core.check().unwrap();
+}
+
+#[test]
+fn a_new_worker_that_ends_fails_the_reload() {
+    let mut hand = Hand::serving(config(2));
+    reload(&mut hand);
+    hand.online(worker(3)).unwrap();
+    let outputs = ends(&mut hand, 3, 7);
+    let status = Some(ExitStatus::Code(7));
+    let (slot, class) = (Slot(0), ExitClass::Crashed);
+    assert_eq!(failure(&outputs), Some(ReloadFailure::Ended { slot, status, class }));
+    assert!(drained(&outputs).is_empty() && spawns(&outputs).is_empty());
+    // The old ones serve, and the next reload is not hindered.
+    assert_eq!(handed(&hand.incoming(1)), 1);
+    assert_eq!(spawns(&reload(&mut hand)), [(0, 3)]);
+}
+
+#[test]
+fn a_new_worker_that_ends_within_its_hold_fails_the_reload() {
+    let mut hand = Hand::serving(config(1));
+    reload(&mut hand);
+    comes(&mut hand, 2);
+    hand.later(SECOND / 2);
+    let outputs = ends(&mut hand, 2, 1);
+    assert!(matches!(failure(&outputs), Some(ReloadFailure::Ended { .. })));
+    assert!(hand.later(SECOND).is_empty());
+}
+
+#[test]
+fn a_slow_new_worker_fails_the_reload_at_the_ready_timeout() {
+    let mut hand = Hand::serving(config(1).ready_timeout(Some(5 * SECOND)));
+    reload(&mut hand);
+    hand.online(worker(2)).unwrap();
+    let outputs = hand.later(5 * SECOND);
+    let missing = Some(Address::Any { port: 80 });
+    let slot = Slot(0);
+    match failure(&outputs) {
+        Some(ReloadFailure::NotReady { slot: at, missing: Some(_) }) => assert_eq!(at, slot),
+        other => panic!("{other:?}, not {missing:?}"),
+    }
+    assert_eq!(drained(&outputs), [worker(2)], "the new one is ended");
+}
+
+#[test]
+fn a_batch_counts_as_a_whole_or_not_at_all() {
+    let mut hand = Hand::serving(config(3).reload_batch(2));
+    assert_eq!(spawns(&reload(&mut hand)), [(0, 2), (1, 2)]);
+    comes(&mut hand, 4);
+    assert!(hand.later(2 * SECOND).is_empty(), "the other one is not ready");
+    hand.online(worker(5)).unwrap();
+    let outputs = ends(&mut hand, 5, 1);
+    assert!(failure(&outputs).is_some());
+    assert_eq!(drained(&outputs), [worker(4)], "its batch fails with it");
+    let old = hand.core.workers().filter(|w| w.generation == 1 && w.life == Life::Ready);
+    assert_eq!(old.count(), 3);
+}
+
+#[test]
+fn a_death_during_a_reload_is_followed_by_the_generation_of_its_slot() {
+    let mut hand = Hand::serving(config(2));
+    reload(&mut hand);
+    comes(&mut hand, 3);
+    hand.incoming(1);
+    hand.ack(1, 1, true);
+    hand.incoming(2);
+    hand.ack(2, 1, true);
+    hand.later(2 * SECOND);
+    comes(&mut hand, 4);
+    // Slot 0 has passed, slot 1 has not.
+    hand.incoming(3);
+    hand.ack(3, 1, true);
+    assert_eq!(spawns(&ends(&mut hand, 3, 1)), [(0, 2)]);
+    assert_eq!(spawns(&ends(&mut hand, 2, 1)), [(1, 1)]);
+}
+
+#[test]
+fn a_listener_that_the_new_worker_lacks_keeps_the_old_one() {
+    let mut hand = Hand::serving(config(1).ready_timeout(Some(3 * SECOND)));
+    hand.listens_anew(1, &stream(ip("10.0.0.1:81")), "10.0.0.1:81");
+    reload(&mut hand);
+    comes(&mut hand, 2);
+    let outputs = hand.later(3 * SECOND);
+    let missing = Some(ip("10.0.0.1:81"));
+    assert_eq!(failure(&outputs), Some(ReloadFailure::NotReady { slot: Slot(0), missing }));
+}
+
+#[test]
+fn min_ready_below_the_number_wanted_ends_an_old_worker_first() {
+    let mut hand = Hand::serving(config(2).min_ready(Some(1)));
+    let outputs = reload(&mut hand);
+    assert_eq!((drained(&outputs), spawns(&outputs)), (vec![worker(1)], vec![]));
+    let outputs = ends(&mut hand, 1, 0);
+    assert_eq!(spawns(&outputs), [(0, 2)], "only now does the new one start");
+    comes(&mut hand, 3);
+    assert_eq!(drained(&hand.later(SECOND)), [worker(2)]);
+}
+
+#[test]
+fn a_stop_ends_a_reload_and_kills_what_was_not_ready() {
+    let mut hand = Hand::serving(config(1));
+    reload(&mut hand);
+    hand.online(worker(2)).unwrap();
+    let outputs = hand.tell(Input::Command(Command::Stop));
+    assert_eq!(failure(&outputs), Some(ReloadFailure::Stopped));
+    let kill = Output::Kill { worker: worker(2), signal: Signal::Kill };
+    assert!(outputs.contains(&kill));
+}
+
+#[test]
+fn reloads_that_wait_become_one() {
+    let mut hand = Hand::serving(config(1));
+    reload(&mut hand);
+    assert!(spawns(&reload(&mut hand)).is_empty());
+    let outputs = reload(&mut hand);
+    assert_eq!(failure(&outputs), Some(ReloadFailure::Superseded));
+    comes(&mut hand, 2);
+    let outputs = hand.later(SECOND);
+    assert_eq!(spawns(&outputs), [(0, 4)]);
+}
+
+#[test]
+fn a_reload_waits_until_the_first_workers_have_had_their_time() {
+    let key = stream(Address::Any { port: 80 });
+    let mut hand = Hand::bound_at(config(1).listeners(vec![key.clone()]), &[name("[::]:80")]);
+    assert!(spawns(&reload(&mut hand)).is_empty());
+    hand.listens(1, &key);
+    assert!(hand.core.workers().any(|worker| worker.generation == 2));
+}
+
+#[test]
+fn a_new_configuration_opens_its_listeners_first_and_closes_the_dropped_ones_last() {
+    let (old, new) = (stream(Address::Any { port: 80 }), stream(Address::Any { port: 81 }));
+    let mut hand = Hand::serving(config(1));
+    let changed = |keys| Some(Box::new(config(1).listeners(keys).build().unwrap()));
+    let outputs = hand.tell(Input::Reload { config: changed(vec![new.clone()]) });
+    assert!(matches!(outputs.last(), Some(Output::Bind { .. })), "{outputs:?}");
+    let outputs = hand.bound(2, &name("[::]:81"));
+    assert_eq!(spawns(&outputs), [(0, 2)]);
+    hand.online(worker(2)).unwrap();
+    hand.listens(2, &new);
+    let outputs = hand.later(SECOND);
+    assert_eq!(drained(&outputs), [worker(1)]);
+    assert!(outputs.contains(&Output::Unbind { listener: listener(1) }));
+    // A failed bind leaves everything as it was.
+    let outputs = hand.tell(Input::Reload { config: changed(vec![old, new]) });
+    assert_eq!(spawns(&outputs), []);
+    hand.input(Input::Unbound { listener: listener(1) }).unwrap();
+    let outputs = hand.tell(Input::Bound { listener: listener(3), result: Err(Errno::EADDRINUSE) });
+    assert!(matches!(failure(&outputs), Some(ReloadFailure::CannotBind { .. })));
+    assert_eq!(hand.core.config().listeners().len(), 1);
+    hand.core.check().unwrap();
+}
+
+#[test]
+fn a_changed_policy_is_refused_by_name() {
+    let mut hand = Hand::serving(config(1));
+    let config = Some(Box::new(config(1).policy(crate::Policy::Shared).build().unwrap()));
+    let outputs = hand.tell(Input::Reload { config });
+    let failure = failure(&outputs).unwrap();
+    assert_eq!(alloc::format!("{failure}"), "policy can't change while the primary runs");
+    assert!(spawns(&outputs).is_empty());
+}
+
+#[test]
+fn scaling_waits_for_a_reload_and_ends_the_highest_slots() {
+    let mut hand = Hand::serving(config(2));
+    reload(&mut hand);
+    assert!(hand.tell(Input::Command(Command::Scale(1))).is_empty());
+    comes(&mut hand, 3);
+    hand.later(SECOND);
+    comes(&mut hand, 4);
+    let outputs = hand.later(SECOND);
+    assert_eq!(drained(&outputs), [worker(2), worker(4)]);
+    let outputs = hand.tell(Input::Command(Command::Scale(3)));
+    assert_eq!(spawns(&outputs), [(1, 2), (2, 2)]);
+    hand.core.check().unwrap();
+}
+
+#[test]
+fn a_worker_is_recycled_after_its_requests() {
+    let requests = core::num::NonZeroU64::new(2);
+    let mut hand = Hand::serving(config(1).max_requests(requests));
+    hand.incoming(1);
+    assert!(spawns(&hand.ack(1, 1, true)).is_empty());
+    hand.incoming(2);
+    let outputs = hand.ack(1, 2, true);
+    assert_eq!(spawns(&outputs), [(0, 1)], "of the same generation");
+    comes(&mut hand, 2);
+    let outputs = hand.later(SECOND);
+    assert_eq!(drained(&outputs), [worker(1)]);
+    assert!(events(&outputs).contains(&"recycled"));
+}
+
+#[test]
+fn two_samples_of_too_much_memory_recycle_a_worker() {
+    let mut hand = Hand::serving(config(1).max_memory(core::num::NonZeroU64::new(100)));
+    let mut sample = |bytes| hand.tell(Input::Memory { worker: worker(1), bytes });
+    assert!(sample(101).is_empty());
+    assert!(sample(100).is_empty());
+    assert!(sample(101).is_empty());
+    assert_eq!(spawns(&sample(101)), [(0, 1)]);
+}
+
+#[test]
+fn a_worker_that_misses_two_heartbeats_is_killed() {
+    let mut hand = Hand::serving(config(1).heartbeat(Some(SECOND)));
+    hand.later(SECOND);
+    hand.later(SECOND);
+    let outputs = hand.later(SECOND);
+    assert!(outputs.contains(&Output::Kill { worker: worker(1), signal: Signal::Kill }));
+}
+
+#[test]
+fn nothing_is_handed_out_during_a_pause() {
+    let mut hand = Hand::serving(config(1));
+    let outputs = hand.tell(Input::Command(Command::Pause));
+    assert!(outputs.contains(&Output::PauseAccept { listener: listener(1) }));
+    assert_eq!(handed(&hand.incoming(1)), 0);
+    hand.core.check().unwrap();
+    let outputs = hand.tell(Input::Command(Command::Resume));
+    assert_eq!(handed(&outputs), 1);
+    assert!(outputs.contains(&Output::ResumeAccept { listener: listener(1) }));
+}
+
+#[test]
+fn a_shutdown_serves_on_for_its_delay() {
+    let mut hand = Hand::serving(config(1).shutdown_delay(5 * SECOND));
+    let outputs = hand.tell(Input::Command(Command::Stop));
+    assert_eq!(events(&outputs), ["stopping"]);
+    assert_eq!(handed(&hand.incoming(1)), 1);
+    hand.ack(1, 1, true);
+    let outputs = hand.later(5 * SECOND);
+    assert!(outputs.contains(&Output::Unbind { listener: listener(1) }));
+}
