@@ -168,7 +168,7 @@ fn after_a_failed_write_nothing_is_tried_before_the_file_is_opened_anew() {
     let path = scratch.at("log");
     let mut writer = Writer {
         target: Target::Path(path.clone()),
-        output: open_file(Path::new("/dev/full")).unwrap(),
+        output: open_file(Path::new("/dev/full"), 0o600).unwrap(),
         mid_line: false,
         started: Time::ZERO,
         console: Console::silent(),
@@ -178,7 +178,7 @@ fn after_a_failed_write_nothing_is_tried_before_the_file_is_opened_anew() {
     let progress = Progress::default();
     writer.put(b"1\n2\n", &progress);
     // There is room again, but the output may end in half a line.
-    writer.output = open_file(&path).unwrap();
+    writer.output = open_file(&path, 0o600).unwrap();
     writer.put(b"3\n", &progress);
     writer.dropped(4, &progress);
     assert_eq!(fs::read_to_string(&path).unwrap(), "");
@@ -243,7 +243,7 @@ fn the_last_byte_is_the_one_before_the_next() {
     fs::write(&path, "\n").unwrap();
     assert_eq!(last_byte(&append), Some(b'b'));
     let (path, _reader) = fifo(&scratch);
-    assert_eq!(last_byte(&open_file(&path).unwrap()), None);
+    assert_eq!(last_byte(&open_file(&path, 0o600).unwrap()), None);
 }
 
 #[test]
