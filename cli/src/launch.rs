@@ -104,6 +104,8 @@ fn setup(adapter: Adapter, options: &Options, program: Program, inspect: Option<
     setup.control = options.control.clone();
     setup.events = options.events.clone();
     setup.journal = options.journal.clone();
+    setup.log_format = options.log_format;
+    setup.log_file = options.log_file.clone();
     setup.codec = options.codec;
     setup.prepare = adapter.prepare;
     setup.per_slot = program::per_slot(options.instance_var.clone(), inspect);

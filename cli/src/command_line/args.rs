@@ -7,6 +7,7 @@ use clap::builder::TypedValueParser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, Args, Parser, Subcommand};
 use roundel_core::{Address, Config, ConfigBuilder, Overflow, Policy, Respawn, StopSignal, limits};
+use roundel_runtime::observe::output::Format;
 
 use super::values::{self, ForcedCodec, Intensity, Span, from_to};
 
@@ -70,6 +71,17 @@ pub(super) enum CommandArgs {
         /// Print the run as a sequence diagram in Mermaid's language
         #[arg(long)]
         diagram: bool,
+    },
+    /// Follow what the workers of a running primary print
+    ///
+    /// Shows the lines that come from now on, until the primary ends. The primary has to read them:
+    /// it needs --log-format prefix or json, or --log-file.
+    Logs {
+        /// Only the workers of this slot, from 0 [default: all]
+        #[arg(value_parser = Value(values::slot), allow_hyphen_values = true)]
+        slot: Option<u32>,
+        #[command(flatten)]
+        socket: SocketArgs,
     },
     /// Stop a running primary: drain its workers, and return once it has ended
     Stop {
@@ -189,6 +201,16 @@ pub(super) struct OptionArgs {
     /// Where the journal ends by itself, in KiB, MiB or GiB; the run goes on unrecorded
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = Value(values::size), allow_hyphen_values = true)]
     pub(super) journal_limit: u64,
+
+    /// What workers print: raw (as it is, past the primary), prefix ([SLOT pid PID] before each
+    /// line) or json (an object a line)
+    #[arg(long, value_name = "FORMAT", default_value_t = Format::Raw, value_parser = Value(values::log_format), allow_hyphen_values = true)]
+    pub(super) log_format: Format,
+
+    /// Append what workers print to a file; SIGUSR1 opens it anew [default: standard output and
+    /// standard error]
+    #[arg(long, value_name = "PATH")]
+    pub(super) log_file: Option<PathBuf>,
 
     /// What workers speak: auto (each says it itself), native or node
     #[arg(long, value_name = "CODEC", default_value = "auto", value_parser = Value(values::codec), allow_hyphen_values = true)]

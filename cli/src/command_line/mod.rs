@@ -65,6 +65,13 @@ pub(crate) enum ClientCommand {
         /// Whether to print JSON.
         json: bool,
     },
+    /// Follow what its workers print.
+    Logs {
+        /// As for `Status`.
+        control: Option<PathBuf>,
+        /// The slot to follow; `None` for all.
+        slot: Option<u32>,
+    },
     /// Stop it.
     Stop {
         /// As for `Status`.
@@ -159,6 +166,10 @@ fn parse_with(
             let control = place(name, socket.control)?;
             Command::Client(ClientCommand::Status { control, json })
         }
+        CommandArgs::Logs { slot, socket } => {
+            let control = place(name, socket.control)?;
+            Command::Client(ClientCommand::Logs { control, slot })
+        }
         CommandArgs::Stop { socket } => {
             Command::Client(ClientCommand::Stop { control: place(name, socket.control)? })
         }
@@ -218,6 +229,8 @@ fn options(args: OptionArgs, environment: Environment) -> Result<Options, String
         },
         events: args.events.map(values::events),
         journal: args.journal.map(|path| journal::Target { path, limit: args.journal_limit }),
+        log_format: args.log_format,
+        log_file: args.log_file,
         codec: args.codec.0,
         instance_var: args.instance_var,
     })

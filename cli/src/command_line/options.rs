@@ -1,10 +1,13 @@
 //! The content of the command line, as plain data.
 
+use std::path::PathBuf;
+
 use roundel_core::{Address, Codec, ConfigBuilder, ListenKey};
 
 use roundel_runtime::observe::control::Where;
 use roundel_runtime::observe::eventlog::Target;
 use roundel_runtime::observe::journal;
+use roundel_runtime::observe::output::Format;
 
 /// The options of `run` and `demo`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +24,10 @@ pub(crate) struct Options {
     pub(crate) events: Option<Target>,
     /// Where the journal goes; `None` if there is none.
     pub(crate) journal: Option<journal::Target>,
+    /// The form of what workers print.
+    pub(crate) log_format: Format,
+    /// The file for what workers print; `None` for the primary's own outputs.
+    pub(crate) log_file: Option<PathBuf>,
     /// The codec that workers must speak; `None` lets each worker choose.
     pub(crate) codec: Option<Codec>,
     /// The variable that gives a program the number of its slot; `None` if there is none.

@@ -6,6 +6,7 @@ use roundel_core::{Codec, Config, Overflow, Policy, Respawn, StopSignal};
 use super::*;
 use roundel_runtime::observe::control::Where;
 use roundel_runtime::observe::eventlog::Target;
+use roundel_runtime::observe::output::Format;
 
 /// The whole command line in one text, because no argument here has a space in it.
 fn parse(line: &str) -> Result<Command, Early> {
@@ -42,6 +43,7 @@ fn defaults_are_those_of_the_core() {
     assert_eq!(options.config, Config::builder());
     assert_eq!((options.control, options.events, options.codec), (Where::Default, None, None));
     assert_eq!(options.journal, None);
+    assert_eq!((options.log_format, options.log_file), (Format::Raw, None));
 }
 
 #[test]
@@ -68,7 +70,7 @@ fn every_option_is_read() {
         "-w 3 -b unix:/a --bind *:81 --policy shared --window 7 --max-pending 9 --overflow refuse \
          --ack-timeout 0 --ready-timeout 500ms --drain-timeout 2m --drain-settle 0 --linger 300ms --stop-signal USR2 --restart-intensity 3/4 \
          --respawn on-failure --wait-ready --control /c --events - --journal /j \
-         --journal-limit 2MiB --codec native --instance-var NODE_APP_INSTANCE",
+         --journal-limit 2MiB --log-format json --log-file /l --codec native --instance-var NODE_APP_INSTANCE",
     );
     let expected = Options {
         config: Config::builder()
@@ -93,6 +95,8 @@ fn every_option_is_read() {
         control: Where::Path("/c".into()),
         events: Some(Target::Stdout),
         journal: Some(journal::Target { path: "/j".into(), limit: 2 << 20 }),
+        log_format: Format::Json,
+        log_file: Some("/l".into()),
         codec: Some(Codec::Native),
         instance_var: Some("NODE_APP_INSTANCE".into()),
     };

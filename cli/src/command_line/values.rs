@@ -11,6 +11,7 @@ use std::time::Duration;
 use roundel_core::{Codec, Overflow, Policy, Respawn, Signal, StopSignal, limits};
 
 use roundel_runtime::observe::eventlog::Target;
+use roundel_runtime::observe::output::Format;
 use roundel_runtime::text::number;
 
 /// The longest duration, a year: a longer one is probably a typing error.
@@ -194,6 +195,15 @@ pub(super) fn stop_signal(text: &str) -> Result<StopSignal, String> {
     }))
 }
 
+pub(super) fn log_format(text: &str) -> Result<Format, String> {
+    named(text, Format::ALL, Format::name).ok_or_else(|| "is none of raw, prefix and json".into())
+}
+
+/// The number of a slot, from 0.
+pub(super) fn slot(text: &str) -> Result<u32, String> {
+    number(text, 0, limits::workers().end() - 1)
+}
+
 pub(super) fn codec(text: &str) -> Result<ForcedCodec, String> {
     match text {
         "auto" => Ok(ForcedCodec(None)),
@@ -311,5 +321,9 @@ mod tests {
         assert_eq!(codec("native").unwrap().0, Some(Codec::Native));
         assert_eq!(codec("node").unwrap().0, Some(Codec::Node));
         assert!(codec("json").unwrap_err().starts_with("is none of"));
+        assert_eq!(log_format("json"), Ok(Format::Json));
+        assert!(log_format("JSON").unwrap_err().starts_with("is none of"));
+        assert_eq!(slot("0"), Ok(0));
+        assert!(slot("-1").is_err() && slot("10000").is_err() && slot("").is_err());
     }
 }

@@ -9,8 +9,9 @@ use roundel_core::{Codec, Config, ConfigBuilder, ConfigError};
 use crate::observe::control::{ControlError, Where};
 use crate::observe::eventlog::Target;
 use crate::observe::journal;
+use crate::observe::output::Format;
 use crate::unix::limits::{self, OpenFiles};
-use crate::unix::process::{PerSlot, Program};
+use crate::unix::process::{Outputs, PerSlot, Program};
 
 /// A primary, ready to be started.
 #[derive(Debug)]
@@ -28,6 +29,12 @@ pub struct Setup {
     pub events: Option<Target>,
     /// Where the journal goes, if there is one.
     pub journal: Option<journal::Target>,
+    /// The form of workers' output. [`Format::Raw`] without a `log_file` leaves it to the workers:
+    /// they write directly to the primary's standard output and standard error.
+    pub log_format: Format,
+    /// The file that workers' output is appended to, instead of the primary's own outputs; a new
+    /// one gets mode 0640.
+    pub log_file: Option<PathBuf>,
     /// The message for standard error when all wanted workers are ready for the first time; the
     /// function gets the addresses of the listeners and the place of the control socket.
     pub welcome: Option<fn(&ReadyReport) -> String>,
@@ -55,6 +62,8 @@ impl Setup {
             control: Where::Default,
             events: None,
             journal: None,
+            log_format: Format::Raw,
+            log_file: None,
             welcome: None,
             codec: None,
             quiet: false,
@@ -78,6 +87,14 @@ pub struct ReadyReport {
 }
 
 impl Setup {
+    /// Whether the primary reads what workers print.
+    pub(crate) fn outputs(&self) -> Outputs {
+        match (self.log_format, &self.log_file) {
+            (Format::Raw, None) => Outputs::Inherited,
+            _ => Outputs::Piped,
+        }
+    }
+
     /// The checked configuration, in which connections and listeners fit into the limit on open
     /// files, and how many clients the control socket may have. `open` is the number of descriptors
     /// open before, besides the standard three.
@@ -92,7 +109,7 @@ impl Setup {
         let draft = self.config.clone().build().map_err(StartError::Config)?;
         let (limit, workers) = (files.soft(), u64::from(draft.workers()));
         let listeners = draft.listeners().len() as u64;
-        let shares = limits::divide(limit, open, workers, listeners)
+        let shares = limits::divide(limit, open, workers, listeners, self.outputs())
             .map_err(|needed| StartError::TooFewFiles { limit, workers, listeners, needed })?;
         let config = self
             .config
@@ -132,6 +149,8 @@ pub enum StartError {
     Events(io::Error),
     /// The journal could not be opened.
     Journal(io::Error),
+    /// The log of workers' output could not be opened.
+    LogFile(io::Error),
     /// Two options name one file.
     SameFile {
         /// One option.
@@ -169,6 +188,7 @@ impl fmt::Display for StartError {
             StartError::Control(error) => write!(f, "--control: {error}"),
             StartError::Events(error) => write!(f, "--events: {error}"),
             StartError::Journal(error) => write!(f, "--journal: {error}"),
+            StartError::LogFile(error) => write!(f, "--log-file: {error}"),
             StartError::SameFile { one, other, path } => {
                 write!(f, "{other}: {path:?} is what {one} names as well")
             }

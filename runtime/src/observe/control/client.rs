@@ -193,7 +193,11 @@ impl Connection {
         }
     }
 
-    fn explain(&self, error: &io::Error) -> String {
+    pub(super) fn stream(&mut self) -> &mut UnixStream {
+        &mut self.stream
+    }
+
+    pub(super) fn explain(&self, error: &io::Error) -> String {
         let cause = match error.kind() {
             _ if is_timeout(error) => "the primary does not answer".to_owned(),
             io::ErrorKind::UnexpectedEof

@@ -22,6 +22,9 @@ impl PrimaryDriver {
                     if let Some(events) = &mut self.events {
                         events.reopen();
                     }
+                    if let Some(output) = &self.output {
+                        output.reopen();
+                    }
                 }
                 Signal::Quit => {
                     self.stop_asked = true;
