@@ -12,6 +12,7 @@ mod leaving;
 mod life;
 mod limits;
 mod listeners;
+mod logs;
 mod pair;
 mod place;
 mod program;

@@ -248,21 +248,24 @@ fn a_start_without_descriptors_is_tried_until_it_succeeds(on: Pair) {
 }
 
 fn descriptors_for_a_start_are_held_in_reserve(on: Pair) {
-    let cluster = on.demo(&["-w", "2"]);
-    let mut pids = cluster.ready(2);
-    if !fill_descriptors(&cluster) {
-        return;
+    // Those of a worker's pipes are among them, if it has pipes.
+    for options in [["-w", "2"].as_slice(), &["-w", "2", "--log-format", "prefix"]] {
+        let cluster = on.demo(options);
+        let mut pids = cluster.ready(2);
+        if !fill_descriptors(&cluster) {
+            return;
+        }
+        for _ in 0..3 {
+            kill(Pid::from_raw(pids[0]), Signal::SIGKILL).unwrap();
+            let gone = pids[0];
+            pids = wait_for("the next worker", || {
+                let pids = cluster.pids("ready");
+                (pids.len() == 2 && !pids.contains(&gone)).then_some(pids)
+            });
+        }
+        assert_eq!(cluster.events_named("spawn_failed").len(), 0);
+        cluster.stop();
     }
-    for _ in 0..3 {
-        kill(Pid::from_raw(pids[0]), Signal::SIGKILL).unwrap();
-        let gone = pids[0];
-        pids = wait_for("the next worker", || {
-            let pids = cluster.pids("ready");
-            (pids.len() == 2 && !pids.contains(&gone)).then_some(pids)
-        });
-    }
-    assert_eq!(cluster.events_named("spawn_failed").len(), 0);
-    cluster.stop();
 }
 
 /// 60 listeners, 200 clients, 128 descriptors, and the only worker is killed.
