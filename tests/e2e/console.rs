@@ -48,7 +48,7 @@ pub(crate) fn pipe() -> (File, OwnedFd) {
 }
 
 /// For all who share what is open here.
-fn set_nonblocking(fd: impl AsFd, on: bool) {
+pub(crate) fn set_nonblocking(fd: impl AsFd, on: bool) {
     let mut flags = OFlag::from_bits_retain(fcntl(&fd, FcntlArg::F_GETFL).unwrap());
     flags.set(OFlag::O_NONBLOCK, on);
     fcntl(&fd, FcntlArg::F_SETFL(flags)).unwrap();

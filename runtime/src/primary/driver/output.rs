@@ -18,10 +18,10 @@ use crate::unix::process::Pipes;
 /// How much of a pipe is read in a turn, so that a worker that prints without pause holds up
 /// neither connections nor other workers. Short lines cost most, so both are bounded.
 const BYTES_PER_TURN: usize = 64 * 1024;
-const LINES_PER_TURN: usize = 1024;
+const LINES_PER_TURN: usize = 512;
 
-/// Bytes read at once: between two reads the bounds are checked.
-const CHUNK: usize = 8 * 1024;
+/// Bytes read at once: between two reads the bounds are checked. Empty lines are a byte each.
+const CHUNK: usize = 1024;
 
 /// Bytes of lines that are handed on together.
 const BATCH: usize = 32 * 1024;
@@ -30,9 +30,9 @@ const BATCH: usize = 32 * 1024;
 /// in its process group have a second to end.
 const HELPERS: Duration = Duration::from_secs(2);
 
-/// How many turns' worth is read of a pipe before it is closed: the largest pipe that a program may
-/// make has 1 MiB (fcntl(2), F_SETPIPE_SZ).
-const LAST_READS: u32 = 16;
+/// How much is read of a pipe before it is closed: the largest pipe that a program may make has
+/// 1 MiB (fcntl(2), F_SETPIPE_SZ).
+const LAST_BYTES: usize = 1024 * 1024;
 
 /// How long clients that follow the output may take to read the rest when the primary ends.
 const LAST_MOMENT: Duration = Duration::from_millis(500);
@@ -58,7 +58,7 @@ struct Pipe {
 enum ReadState {
     /// Nothing more is there now.
     Wait,
-    /// The bounds of a turn were reached.
+    /// A bound was reached.
     More,
     /// Nobody can write to it any more.
     Ended,
@@ -97,21 +97,27 @@ impl PrimaryDriver {
     }
 
     pub(super) fn on_output(&mut self, worker: WorkerId, stream: Stream) {
-        match self.read_output(worker, stream) {
+        match self.read_output(worker, stream, BYTES_PER_TURN, LINES_PER_TURN) {
             ReadState::Wait => {}
             ReadState::More => drop(self.ready.insert(Source::Output(worker, stream))),
             ReadState::Ended => self.close_output(worker, stream),
         }
     }
 
-    /// Reads within the bounds of a turn.
-    fn read_output(&mut self, worker: WorkerId, stream: Stream) -> ReadState {
+    /// Reads until one of these bounds is reached or passed.
+    fn read_output(
+        &mut self,
+        worker: WorkerId,
+        stream: Stream,
+        most_bytes: usize,
+        most_lines: usize,
+    ) -> ReadState {
         let Some(output) = &mut self.output else { return ReadState::Ended };
         let Some(pipe) = output.pipes.get_mut(&(worker, stream)) else { return ReadState::Ended };
         let mut batch = Batch::new(&output.log, self.control.as_mut(), pipe.from, self.now);
         let mut bytes = 0;
         let state = loop {
-            if bytes >= BYTES_PER_TURN || batch.lines >= LINES_PER_TURN {
+            if bytes >= most_bytes || batch.lines >= most_lines {
                 break ReadState::More;
             }
             let room = self.read_buffer.len().min(CHUNK);
@@ -175,11 +181,7 @@ impl PrimaryDriver {
     fn finish_worker(&mut self, worker: WorkerId) {
         let streams = self.output.as_ref().map(|output| output.streams_of(worker));
         for stream in streams.unwrap_or_default() {
-            for _ in 0..LAST_READS {
-                if self.read_output(worker, stream) != ReadState::More {
-                    break;
-                }
-            }
+            self.read_output(worker, stream, LAST_BYTES, usize::MAX);
             self.close_output(worker, stream);
         }
     }
