@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -30,6 +31,7 @@ on_both! {
     logs_shows_one_slot_until_the_end,
     a_client_that_does_not_read_misses_lines,
     logs_is_refused_where_nothing_is_read,
+    long_lines_are_not_mixed_with_others,
 }
 
 on_both! {
@@ -39,7 +41,7 @@ on_both! {
 }
 
 /// Demo workers that do this first; the script goes on with the worker.
-fn demo_after(on: Pair, script: &str) -> Vec<String> {
+pub(crate) fn demo_after(on: Pair, script: &str) -> Vec<String> {
     let script = format!("{script}\nexec \"$@\"");
     let begin = ["sh", "-c", &script, "sh"].map(str::to_owned);
     begin.into_iter().chain(on.demo_worker()).collect()
@@ -158,15 +160,53 @@ fn a_flood_that_nobody_reads_holds_up_nothing(on: Pair) {
     muted.works_and_ends();
 }
 
+/// Standard output and standard error are one pipe, which does not take a long line whole.
+fn long_lines_are_not_mixed_with_others(on: Pair) {
+    let _load = alone();
+    let (mut reader, writer) = pipe();
+    let script = "long=$(head -c 9000 /dev/zero | tr '\\0' z); yes '' & yes \"$long\" >&2 &";
+    let options = ["--drain-timeout", "2s", "--log-format", "json"];
+    let muted = Muted::start_with(on, writer, &options, &demo_after(on, script));
+    // A slow reader, page by page: both writers wait for room all the time. There is always more.
+    let (mut text, mut page) = (Vec::new(), [0; 4096]);
+    while text.len() < 3_000_000 {
+        let count = reader.read(&mut page).unwrap();
+        assert_ne!(count, 0, "everything has ended");
+        thread::park_timeout(Duration::from_micros(200));
+        text.extend_from_slice(&page[..count]);
+    }
+    let text = String::from_utf8_lossy(&text);
+    let mut lines = text.lines();
+    lines.next_back();
+    let is_whole = |line: &str| serde_json::from_str::<Value>(line).is_ok();
+    // The primary's own messages are among them.
+    let mixed = lines.filter(|line| !line.starts_with("roundel") && !is_whole(line));
+    assert_eq!(mixed.count(), 0);
+    muted.works_and_ends();
+}
+
+/// The primary hears of everything at once: of the words, of the process and of its channel.
 fn the_last_words_of_a_crash_are_written(on: Pair) {
-    // A pipe full of them, and no line end behind the last ones.
-    let script = "head -c 60000 /dev/zero | tr '\\0' 'y' >&2; printf 'last words' >&2; kill -9 $$";
-    let program = ["sh", "-c", script].map(str::to_owned);
+    let dir = temp_dir();
+    // More lines than are read in a turn, and no line end behind the last one.
+    let script = format!(
+        "while [ ! -e {}/go ]; do sleep 0.01; done
+        yes | head -n 20000 >&2; printf 'last words' >&2; kill -9 $$",
+        dir.display()
+    );
+    let program = ["sh", "-c", &script].map(str::to_owned);
     let options = ["-w", "1", "--restart-intensity", "0/10", "--log-format", "prefix"];
     let mut cluster = on.run(&options, &program);
+    let pid = cluster.pids("starting")[0];
+    cluster.signal(Signal::SIGSTOP);
+    fs::write(dir.join("go"), "").unwrap();
+    wait_for("its end", || (!is_running(pid)).then_some(()));
+    cluster.signal(Signal::SIGCONT);
     assert_eq!(cluster.wait(), 3);
     let log = cluster.log();
-    assert!(log.contains("] yyyy") && log.contains("yyyylast words\n"), "{log}");
+    assert_eq!(log.matches("] y\n").count(), 20_000);
+    assert!(log.contains("] last words\n"));
+    fs::remove_dir_all(&dir).unwrap();
 }
 
 /// A program in a session of its own lives on, and has the pipe open for ever.
@@ -263,7 +303,9 @@ fn a_client_that_does_not_read_misses_lines(on: Pair) {
     for _ in 0..100 {
         cluster.get("/").pid();
     }
-    let gap = lines.find(|line| line.starts_with("{\"dropped\":")).expect("a gap");
+    let begun = Instant::now();
+    let mut in_time = lines.by_ref().take_while(|_| begun.elapsed() < PATIENCE);
+    let gap = in_time.find(|line| line.starts_with("{\"dropped\":")).expect("a gap");
     let gap: Value = serde_json::from_str(&gap).unwrap();
     assert!(gap["dropped"].as_u64() > Some(0), "{gap}");
     // It goes on behind the gap, with whole lines.

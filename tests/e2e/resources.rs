@@ -13,6 +13,7 @@ use roundel_tests::programs::observe::open_fds;
 
 use crate::cells::{on_all, on_both, pass_over, skip};
 use crate::harness::*;
+use crate::logs::demo_after;
 use crate::pair::Pair;
 
 on_all! {
@@ -248,14 +249,15 @@ fn a_start_without_descriptors_is_tried_until_it_succeeds(on: Pair) {
 }
 
 fn descriptors_for_a_start_are_held_in_reserve(on: Pair) {
-    // Those of a worker's pipes are among them, if it has pipes.
-    for options in [["-w", "2"].as_slice(), &["-w", "2", "--log-format", "prefix"]] {
-        let cluster = on.demo(options);
+    // Those of a worker's pipes are among them, although its predecessor's are still held open.
+    let with_pipes =
+        on.run(&["-w", "2", "--log-format", "prefix"], &demo_after(on, "setsid sleep 600 &"));
+    for (cluster, kills) in [(on.demo(&["-w", "2"]), 3), (with_pipes, 1)] {
         let mut pids = cluster.ready(2);
         if !fill_descriptors(&cluster) {
             return;
         }
-        for _ in 0..3 {
+        for _ in 0..kills {
             kill(Pid::from_raw(pids[0]), Signal::SIGKILL).unwrap();
             let gone = pids[0];
             pids = wait_for("the next worker", || {
