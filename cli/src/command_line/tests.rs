@@ -308,7 +308,7 @@ fn every_option_needs_its_value_once() {
             }
         }
     }
-    assert_eq!(options, 21 + 21 + 1 + 1);
+    assert_eq!(options, 23 + 23 + 1 + 1 + 1);
     let twice = refused(&["roundel", "demo", "--window", "1", "--window", "2"]);
     assert_eq!(twice, "--window: given more than once");
     let twice = refused(&["roundel", "status", "--json", "--json"]);
