@@ -58,11 +58,15 @@ mod opening;
 #[cfg(feature = "node")]
 mod parse;
 #[cfg(feature = "node")]
+mod primary_meaning;
+#[cfg(feature = "node")]
 mod primary_side;
 #[cfg(feature = "node")]
 mod query;
 mod skipped;
 mod worker_event;
+#[cfg(feature = "node")]
+mod worker_meaning;
 #[cfg(feature = "node")]
 mod worker_side;
 #[cfg(feature = "node")]

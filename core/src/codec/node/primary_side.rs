@@ -10,7 +10,8 @@ use super::handles::{Full, Refused, Unacked};
 use super::host::Host;
 use super::lines::{Cut, Lines};
 use super::meaning::{self, Meant, Said};
-use super::parse;
+use super::parse::{self, Cluster};
+use super::primary_meaning::PrimaryMeaning;
 use super::query::{Query, Server};
 use super::{HANDLE_ACK, HANDLE_NACK, MAX_UNACKED, write};
 use crate::{
@@ -98,7 +99,8 @@ impl<T> PrimarySide<T> {
             }
             let Some(Cut { piece, handle }) = self.lines.poll()? else { return Ok(None) };
             let length = piece.length();
-            match meaning::read(&piece, handle.is_some(), &self.host) {
+            let cluster = |msg: &Cluster<'_>| PrimaryMeaning::of(msg, &self.host);
+            match meaning::read(&piece, handle.is_some(), cluster) {
                 Ok(said) => self.hear(said, handle, length),
                 Err(error) => return Err(self.lines.fail(error)),
             }
@@ -184,23 +186,22 @@ impl<T> PrimarySide<T> {
         encode::message(msg, |listener| self.transport_of(listener), &self.host, bytes);
     }
 
-    fn hear(&mut self, said: Said, handle: Option<T>, length: u64) {
-        let (kind, msg) = match said {
+    fn hear(&mut self, said: Said<PrimaryMeaning>, handle: Option<T>, length: u64) {
+        let (kind, meant) = match said {
             Said::Acked => return self.on_acked(),
             Said::Refused => return self.on_refused(),
             Said::Unladen => return self.on_handle(HANDLE_NACK),
-            Said::Laden(kind, msg) => {
+            Said::Laden(kind, meant) => {
                 self.on_handle(HANDLE_ACK);
-                (kind, msg)
+                (kind, meant)
             }
-            Said::Message(msg) => {
+            Said::Message(meant) => {
                 self.holds_back = false;
-                (None, msg)
+                (None, meant)
             }
         };
-        match msg {
+        match meant {
             Meant::Nothing => self.ignored += 1,
-            Meant::Stray => self.emit(ChannelEvent::Stray),
             Meant::Skipped(reason) => {
                 let with_handle = handle.is_some();
                 self.emit(ChannelEvent::Skipped { reason, length, with_handle });
@@ -216,11 +217,18 @@ impl<T> PrimarySide<T> {
                     self.emit(ChannelEvent::Message(FromWorker::Ready));
                 }
             }
-            Meant::Say(msg) => self.emit(ChannelEvent::Message(msg)),
-            Meant::Answered { ack, accepted } => self.on_answered(ack, accepted),
-            Meant::Listening(server) => self.on_listening(&server),
-            Meant::Close(key) => self.on_close(key),
-            Meant::Query { seq, server, query } => self.on_query(seq, server, query),
+            Meant::Cluster(msg) => self.hear_cluster(msg),
+        }
+    }
+
+    fn hear_cluster(&mut self, msg: PrimaryMeaning) {
+        match msg {
+            PrimaryMeaning::Stray => self.emit(ChannelEvent::Stray),
+            PrimaryMeaning::Say(msg) => self.emit(ChannelEvent::Message(msg)),
+            PrimaryMeaning::Answered { ack, accepted } => self.on_answered(ack, accepted),
+            PrimaryMeaning::Listening(server) => self.on_listening(&server),
+            PrimaryMeaning::Close(key) => self.on_close(key),
+            PrimaryMeaning::Query { seq, server, query } => self.on_query(seq, server, query),
         }
     }
 
