@@ -337,9 +337,9 @@ mod wording;
 mod worker;
 
 pub use address::AddressError;
-pub use channel::{Outbox, PrimaryChannel, Transmit, WorkerChannel};
+pub use channel::{ChannelEvent, Outbox, PrimaryChannel, Transmit, WorkerChannel};
 pub use codec::inbox::{Inbox, Received};
-pub use codec::{ChannelEvent, native as wire, node};
+pub use codec::{native as wire, node};
 pub use config::{
     ACCEPTS_PER_TURN, BYTES_PER_TURN, Config, ConfigBuilder, ConfigError, MESSAGES_PER_TURN,
     Overflow, Overlap, Policy, READS_PER_TURN, Respawn, STALLED_AFTER, StopSignal, limits,

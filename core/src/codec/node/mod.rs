@@ -57,6 +57,7 @@ mod meaning;
 mod opening;
 #[cfg(feature = "node")]
 mod parse;
+mod primary_event;
 #[cfg(feature = "node")]
 mod primary_meaning;
 #[cfg(feature = "node")]
@@ -80,6 +81,7 @@ mod tests;
 pub(crate) use absent::{PrimarySide, WorkerSide, primary_side, worker_side};
 pub use handle_kind::HandleKind;
 pub use host::Host;
+pub use primary_event::PrimaryEvent;
 #[cfg(feature = "node")]
 pub use primary_side::PrimarySide;
 pub use skipped::Skipped;
