@@ -312,6 +312,7 @@
 extern crate alloc;
 
 mod address;
+mod borrowed;
 mod channel;
 mod codec;
 mod collections;
@@ -326,6 +327,7 @@ mod id;
 pub mod journal;
 mod msg;
 mod primary;
+mod process;
 mod reach;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -348,14 +350,16 @@ pub use custody::{ConnRange, Custody, Leftover};
 pub use error::Misuse;
 pub use id::{ConnId, ListenerId, Seq, Slot, WorkerId};
 pub use msg::{
-    Address, Errno, FromWorker, Granted, ListenKey, MAX_UNIX_PATH, SockName, ToWorker, Transport,
-};
-pub use primary::{
-    Attach, Command, ConnEnd, Event, ExitClass, ExitStatus, Input, LastExit, ListenerStatus,
-    Output, Primary, Refusal, Signal, SpawnError, Totals, Verdict, Violation, WorkerStatus,
+    Address, Attach, Errno, FromWorker, Granted, ListenKey, MAX_UNIX_PATH, SockName, ToWorker,
+    Transport,
 };
 #[cfg(feature = "inspect")]
 pub use primary::{Broken, Canonical, CanonicalView};
+pub use primary::{
+    Command, ConnEnd, Event, ExitStatus, Input, LastExit, ListenerStatus, Output, Primary, Refusal,
+    SpawnError, Totals, Verdict, Violation, WorkerStatus,
+};
+pub use process::{ExitClass, Signal};
 pub use time::Time;
 pub use timers::{Deadline, Timer};
 pub use transitions::Life;
