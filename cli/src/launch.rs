@@ -1,13 +1,14 @@
 //! The binaries, apart from their event loop: each `main` calls this.
 
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io;
 use std::process::ExitCode;
 
 use crate::client;
 use crate::command_line::{self, Command, Options};
 use crate::program::{self, Inspect, Refusal, Resolved, Surroundings};
 use crate::replay;
+use crate::stderr::say;
 use roundel_runtime::exit::Exit;
 use roundel_runtime::observe::console::Console;
 use roundel_runtime::primary::driver::PrimaryDriver;
@@ -29,11 +30,6 @@ pub struct Adapter {
     pub run: fn(PrimaryDriver) -> io::Result<Exit>,
     /// Runs a demo worker that listens on a given number of the operator's listeners.
     pub demo_worker: fn(u32) -> io::Result<ExitCode>,
-}
-
-/// Prints a line on standard error, in one write(2): the primary and its workers share it.
-pub(crate) fn say(line: &str) {
-    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
 /// A whole binary: reads the command line and does what it asks for.

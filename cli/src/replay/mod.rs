@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use roundel_core::journal::{Ending, Replay, Step};
 use roundel_runtime::exit::Exit;
 
-use crate::launch::say;
+use crate::stderr::say;
 use summary::Summary;
 
 /// How often progress is shown on a terminal.

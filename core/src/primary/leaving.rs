@@ -5,11 +5,11 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::Primary;
-use super::output::{Event, Output, Signal};
+use super::output::{Event, Output};
 use super::state::{WorkerKind, WorkerRecord};
 use crate::timers::Due;
 use crate::transitions::{Channel, Intent, Life, Process, Step};
-use crate::{StopSignal, Time, ToWorker, WorkerId};
+use crate::{Signal, StopSignal, Time, ToWorker, WorkerId};
 
 /// How long before its deadline a leaving worker gets SIGTERM.
 const TERMINATE_BEFORE: Duration = Duration::from_secs(2);
@@ -19,23 +19,6 @@ const LONG: Duration = Duration::from_secs(8);
 
 /// How often the connections of workers that leave are counted.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
-
-/// What is known about the connections of a worker that leaves.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize,
-)]
-pub(crate) struct Leave {
-    /// It was told to leave.
-    pub(crate) told: bool,
-    /// It was seen with a connection since it began to leave.
-    pub(crate) seen: bool,
-    /// Since when it was seen with none.
-    pub(crate) idle_since: Option<Time>,
-    /// It was sent SIGTERM.
-    pub(crate) terminated: bool,
-    /// It was told to leave by `stop_signal`, closed its servers, and was then told to disconnect.
-    pub(crate) disconnected: bool,
-}
 
 impl WorkerRecord {
     /// Whether it ever had a connection, as far as is known.

@@ -27,7 +27,7 @@ pub use input::{Command, ExitStatus, Input, SpawnError, Violation};
 #[cfg(feature = "inspect")]
 pub use inspect::{Broken, Canonical, CanonicalView};
 pub use inspect::{ListenerStatus, Totals, WorkerStatus};
-pub use output::{Attach, ConnEnd, Event, ExitClass, Output, Refusal, Signal, Verdict};
+pub use output::{ConnEnd, Event, Output, Refusal, Verdict};
 pub use state::LastExit;
 
 use crate::collections::inline_queue::InlineQueue;

@@ -3,11 +3,11 @@
 use super::Primary;
 use super::input::SpawnError;
 use super::invariants::{SLOT, broken};
-use super::output::{Event, ExitClass, Output, Verdict};
+use super::output::{Event, Output, Verdict};
 use super::state::{LastExit, SlotRecord, SlotState, WorkerKind, WorkerRecord};
 use crate::timers::Due;
 use crate::transitions::{Life, Process};
-use crate::{Respawn, Seq, Slot, WorkerId};
+use crate::{ExitClass, Respawn, Seq, Slot, WorkerId};
 
 /// The longest delay before a start that failed for want of resources is tried again. It is shorter
 /// than after a failure of the program, since a try costs only a few system calls.

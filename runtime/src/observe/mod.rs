@@ -10,4 +10,6 @@ pub mod eventlog;
 #[cfg(feature = "primary")]
 pub mod journal;
 mod lines;
+#[cfg(feature = "primary")]
+pub(crate) mod same_file;
 pub mod status;

@@ -7,8 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use roundel_core::ChannelEvent;
-use roundel_core::node::PrimarySide;
+use roundel_core::node::{PrimaryEvent, PrimarySide};
 use roundel_core::wire::{self, Decoder};
 use roundel_core::{Codec, FromWorker, Granted, ListenerId, Seq, SockName, ToWorker};
 use roundel_runtime::unix::channel;
@@ -178,8 +177,8 @@ impl Dealer {
             Speech::Node(side) => {
                 while let Some(event) = side.poll().unwrap() {
                     match event {
-                        ChannelEvent::Message(msg) => heard.push(msg),
-                        ChannelEvent::InDoubt { .. } => {}
+                        PrimaryEvent::Message(msg) => heard.push(msg),
+                        PrimaryEvent::InDoubt { .. } => {}
                         event => panic!("{event:?} behind {heard:?}"),
                     }
                 }

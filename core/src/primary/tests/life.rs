@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::timers::Due;
-use crate::{DecodeError, Timer};
+use crate::{DecodeError, ExitClass, Signal, Timer};
 
 const SECOND: Duration = Duration::from_secs(1);
 

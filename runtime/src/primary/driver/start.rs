@@ -11,13 +11,13 @@ use crate::observe::console::Console;
 use crate::observe::control::{ControlServer, Where};
 use crate::observe::eventlog::EventLog;
 use crate::observe::journal::Journal;
+use crate::observe::same_file;
 use crate::primary::setup::{Setup, StartError};
 use crate::unix::clock;
 use crate::unix::group::{Groups, Naming};
 use crate::unix::limits::{self, OpenFiles};
 use crate::unix::process::{self, ChannelVariables};
 use crate::unix::reserve::Reserve;
-use crate::unix::same_file;
 use crate::unix::signals::Signals;
 use crate::unix::socket::Inherited;
 

@@ -36,7 +36,7 @@ fn the_two_ends_understand_each_other() {
         worker.encode(&query, &mut bytes);
         primary.feed(&bytes, None);
         let event = primary.poll().unwrap().unwrap();
-        let ChannelEvent::Message(FromWorker::Query { seq: asked, key: heard, .. }) = event else {
+        let PrimaryEvent::Message(FromWorker::Query { seq: asked, key: heard, .. }) = event else {
             panic!("{event:?}")
         };
         assert_eq!(*heard, key);
@@ -63,7 +63,7 @@ fn the_two_ends_understand_each_other() {
         worker.encode(&listening, &mut bytes);
         primary.feed(&bytes, None);
         let wanted = FromWorker::Listening { listener: listener(n) };
-        assert_eq!(primary.poll().unwrap(), Some(ChannelEvent::Message(wanted)), "{key:?}");
+        assert_eq!(primary.poll().unwrap(), Some(PrimaryEvent::Message(wanted)), "{key:?}");
     }
     // A refusal.
     let key = Box::new(ListenKey::stream(Address::Any { port: 83 }));
