@@ -64,7 +64,9 @@ fn stop(name: &str, control: Option<&Path>) -> Result<(), String> {
     let deadline = Instant::now() + LAST_MOMENT;
     while is_running(pid) {
         if Instant::now() >= deadline {
-            return Err(format!("the primary closed its control socket, but {pid} still runs"));
+            return Err(format!(
+                "the primary closed its control socket, but its process {pid} still runs"
+            ));
         }
         std::thread::sleep(GLANCE);
     }

@@ -73,7 +73,7 @@ impl Step {
         match self {
             Step::Online => "online",
             Step::Listening => "first listening",
-            Step::Drain => "it is to leave",
+            Step::Drain => "told to leave",
             Step::Leave => "suicide, voluntary leave, kill, end of channel or process",
             Step::Bury => "channel and process ended",
         }

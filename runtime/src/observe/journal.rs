@@ -133,8 +133,8 @@ impl Journal {
         self.due = None;
         let cause = match (self.send(), ended) {
             (Ok(()), None) => return Ok(()),
-            (Ok(()), Some(Ending::Limit)) => "it is as long as it may be".into(),
-            (Ok(()), Some(_)) => "a message is too long for it".into(),
+            (Ok(()), Some(Ending::Limit)) => "it has reached its size limit".into(),
+            (Ok(()), Some(_)) => "a message is too long to record".into(),
             (Err(TrySendError::Full(_)), _) => "the disk is too slow".into(),
             (Err(TrySendError::Disconnected(_)), _) => self.failure(),
         };
@@ -182,7 +182,7 @@ impl Journal {
     fn failure(&self) -> String {
         match self.ended.try_recv() {
             Ok(Err(error)) => error.to_string(),
-            Ok(Ok(())) | Err(_) => "its writer has ended".into(),
+            Ok(Ok(())) | Err(_) => "its writer thread has ended".into(),
         }
     }
 }
@@ -203,7 +203,7 @@ fn open(path: &Path) -> io::Result<Box<dyn Write + Send>> {
             file.set_len(0)?;
             Ok(Box::new(Locked(file)))
         }
-        Err((_, Errno::EAGAIN)) => Err(io::Error::other("is written by a primary that runs")),
+        Err((_, Errno::EAGAIN)) => Err(io::Error::other("is in use by a running primary")),
         Err((_, errno)) => Err(errno.into()),
     }
 }

@@ -51,7 +51,7 @@ impl fmt::Display for PrimaryRow {
         match self.stalled_total {
             0 => Ok(()),
             stalled => {
-                writeln!(f, "stalled: {stalled} times a connection waited beside an idle worker")
+                writeln!(f, "stalled: {stalled} times a connection waited while a worker was idle")
             }
         }
     }

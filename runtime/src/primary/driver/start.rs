@@ -141,8 +141,8 @@ impl PrimaryDriver {
         }
         if let Some(error) = uncontrolled {
             driver.say(&format!(
-                "going on without a control socket: {error} (--control PATH makes it elsewhere, \
-                 --control off is silent)"
+                "running without a control socket: {error} (--control PATH makes it elsewhere, \
+                 --control off omits it)"
             ));
         }
         Ok(driver)
