@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_to_ask() {
+    fn no_primary_to_ask() {
         let control = Some(std::path::PathBuf::from("/nonexistent/roundel.sock"));
         let stop = ClientCommand::Stop { control: control.clone() };
         assert_eq!(run("roundel", &stop), Exit::Failure);

@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_shown_is_read() {
+    fn displayed_addresses_parse_back() {
         for text in [
             "127.0.0.1:8080",
             "[::]:0",
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_says_why() {
+    fn invalid_addresses_give_the_cause() {
         use AddressError::*;
         let long = "unix:".to_string() + &"x".repeat(MAX_UNIX_PATH + 1);
         for (text, error, words) in [

@@ -106,7 +106,7 @@ fn errors_and_ends() {
 }
 
 #[test]
-fn what_is_wrong_with_bytes() {
+fn decode_errors() {
     let all = [
         (DecodeError::BadMagic, "bad_magic", "the stream does not begin with the hello"),
         (DecodeError::BadVersion, "bad_version", "the other side speaks a different version"),
@@ -142,7 +142,7 @@ fn what_is_wrong_with_bytes() {
 }
 
 #[test]
-fn what_is_wrong_with_a_journal() {
+fn journal_errors() {
     let cause = DecodeError::BadMagic;
     let config = Config::builder().workers(0).build().unwrap_err();
     say(&[
@@ -171,7 +171,7 @@ fn what_is_wrong_with_a_journal() {
 }
 
 #[test]
-fn what_is_wrong_with_a_configuration() {
+fn configuration_errors() {
     say(&[
         (ConfigError::Zero { field: "cooldown" }, "cooldown must be greater than zero"),
         (
@@ -199,7 +199,7 @@ fn what_is_wrong_with_a_configuration() {
 }
 
 #[test]
-fn what_has_a_name_is_shown_by_it() {
+fn named_values_display_their_name() {
     say(&Policy::ALL.map(|it| (it, it.name())));
     say(&Overflow::ALL.map(|it| (it, it.name())));
     say(&Respawn::ALL.map(|it| (it, it.name())));

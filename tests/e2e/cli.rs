@@ -102,7 +102,7 @@ fn descriptors_for_output_are_not_listened_on() {
 }
 
 #[test]
-fn what_the_demo_worker_does_not_speak_is_refused() {
+fn unsupported_codecs_of_the_demo_worker_are_refused() {
     for adapter in [Adapter::Mio, Adapter::Smol] {
         let output = Command::new(adapter.binary()).args(["demo", "--codec", "node"]).output();
         let output = output.unwrap();

@@ -20,7 +20,7 @@ on_all! {
 
 on_both! {
     "it starts no worker", one listener "it starts nothing":
-    what_cannot_be_recorded_or_replayed_is_one_line,
+    journal_errors_are_one_line,
     a_replay_that_cannot_be_printed_blames_the_output,
     the_diagram_in_the_docs_is_what_the_command_prints,
 }
@@ -151,7 +151,7 @@ fn a_limit_ends_the_recording_alone(on: Pair) {
     assert!(text(&output.stderr).contains("the run went on"), "{}", text(&output.stderr));
 }
 
-fn what_cannot_be_recorded_or_replayed_is_one_line(on: Pair) {
+fn journal_errors_are_one_line(on: Pair) {
     let name = on.binary().file_name().unwrap().to_str().unwrap().to_owned();
     let dir = temp_dir();
     let fails = |args: &[&str], code: i32, line: &str| {

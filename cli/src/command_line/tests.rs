@@ -147,7 +147,7 @@ fn a_passed_server_is_the_only_listener() {
 }
 
 #[test]
-fn what_follows_the_program_is_its_own() {
+fn arguments_after_the_program_are_not_options() {
     assert_eq!(
         program("roundel run prog -w 9 --bind x -- --help"),
         ["prog", "-w", "9", "--bind", "x", "--", "--help"]

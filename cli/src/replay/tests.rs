@@ -154,7 +154,7 @@ fn a_difference_shows_the_entry() {
 }
 
 #[test]
-fn what_is_no_journal_is_told() {
+fn a_file_that_is_not_a_journal_is_an_error() {
     let (printed, result) = outcome(b"#!/bin/sh\n", false);
     assert_eq!(printed, "");
     assert!(result.unwrap_err().starts_with("is not a journal: "));

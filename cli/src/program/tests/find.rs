@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn what_is_not_there_is_named() {
+fn missing_programs_are_named() {
     let dir = Dir::new();
     dir.file("real.js", "");
     for (line, says) in [
@@ -29,7 +29,7 @@ fn what_is_not_there_is_named() {
 }
 
 #[test]
-fn what_cannot_be_executed_is_named() {
+fn programs_that_cannot_be_executed_are_named() {
     let dir = Dir::new();
     dir.file("plain", "#!/bin/sh\n");
     dir.script("text", "echo hello\n");

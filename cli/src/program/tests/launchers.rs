@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn variables_are_set_without_who_sets_them() {
+fn variables_are_set_without_the_launcher() {
     let dir = Dir::new();
     dir.file("app.js", "");
     for line in [

@@ -95,7 +95,7 @@ fn a_package_is_found_where_the_manager_finds_it() {
 }
 
 #[test]
-fn what_a_manager_cannot_start_is_refused() {
+fn scripts_that_cannot_run_directly_are_refused() {
     let dir = Dir::new();
     let (code, words) = dir.refuses("npm start");
     assert_eq!((code, &*words), (2, "npm start: there is no package.json in DIR or its parents"));

@@ -18,7 +18,7 @@ fn scripts_of_node_are_run_with_it() {
 }
 
 #[test]
-fn what_node_would_find_is_not_missed() {
+fn files_are_resolved_as_node_does() {
     let dir = Dir::new();
     dir.file("a.js", "");
     dir.file("dir/index.js", "");

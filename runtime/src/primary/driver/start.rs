@@ -111,7 +111,7 @@ impl PrimaryDriver {
             hinted: false,
             peers: BTreeMap::new(),
             sockets: BTreeMap::new(),
-            crowded: BTreeSet::new(),
+            awaiting_room: BTreeSet::new(),
             want_said: false,
             pids: BTreeMap::new(),
             workers_by_pid: BTreeMap::new(),

@@ -116,7 +116,7 @@ fn a_command_waits_for_a_place_in_a_full_backlog() {
 }
 
 #[test]
-fn what_is_no_socket_is_never_removed() {
+fn a_file_that_is_not_a_socket_is_never_removed() {
     let dir = Dir::new();
     let file = dir.socket("file");
     std::fs::write(&file, "mine").unwrap();
