@@ -195,7 +195,7 @@ fn a_bind_that_nobody_wants_is_said_once() {
     let cluster = cluster.start();
     let event = cluster.event("bind_unused", |_| true);
     assert_eq!(event["address"], "[::1]:0");
-    let said = "no worker asks for --bind [::1]:0";
+    let said = "no worker has asked for --bind [::1]:0";
     eventually("the words", || cluster.output().contains(said).then_some(()));
     assert_eq!(cluster.count("bind_unused"), 1);
     cluster.stop();
