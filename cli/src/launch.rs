@@ -153,12 +153,12 @@ fn welcome(welcome: &ReadyReport) -> String {
     let pid = welcome.pids.first().copied().unwrap_or_default();
     format!(
         "\nServing on {url} with {} workers. Try, in another terminal:\n\
-         \x20 curl {url}/                  which worker answers? ask again: they take turns\n\
-         \x20 curl {url}/crash             a worker panics; its replacement is there before it goes\n\
-         \x20 kill -9 {pid}                   a worker dies; nothing that waits is lost\n\
+         \x20 curl {url}/                  which worker answers? Ask again: they take turns\n\
+         \x20 curl {url}/crash             a worker panics; its replacement starts before it exits\n\
+         \x20 kill -9 {pid}                   a worker dies; no waiting connection is lost\n\
          \x20 ab -c 10 -n 5000 {url}/      load\n\
-         \x20 {} status               what the primary knows\n\
-         Ctrl-C stops it gracefully; a second one at once.\n\n",
+         \x20 {} status               the state of the primary\n\
+         Ctrl-C stops it gracefully, a second Ctrl-C at once.\n\n",
         welcome.pids.len(),
         welcome.name,
     )

@@ -44,7 +44,7 @@ pub struct WorkerChannel {
     /// What could not be sent.
     unsent: VecDeque<ChannelEvent>,
     /// The other end is closed: nothing more can be sent, but acks may still be unread.
-    deaf: bool,
+    peer_closed: bool,
     read_shut: bool,
 }
 
@@ -77,7 +77,7 @@ impl WorkerChannel {
             outbox: Outbox::new(),
             events: VecDeque::new(),
             unsent: VecDeque::new(),
-            deaf: false,
+            peer_closed: false,
             read_shut: false,
         };
         if config.pass_listeners() {
@@ -101,7 +101,7 @@ impl WorkerChannel {
         };
         let clogged = self.outbox.len() > MAX_UNSENT
             || self.outbox.waiting().map(data).sum::<usize>() > MAX_UNSENT_DATA;
-        !clogged || self.read_shut || self.deaf
+        !clogged || self.read_shut || self.peer_closed
     }
 
     /// Whether a read should have room for a handle. Only Node workers have handles to send;
@@ -190,13 +190,13 @@ impl WorkerChannel {
                 ChannelEvent::Skipped { reason, length, with_handle }
             }
             PrimaryEvent::Answer(bytes) => {
-                if !self.deaf {
+                if !self.peer_closed {
                     self.outbox.interject(&bytes);
                 }
                 return None;
             }
             PrimaryEvent::Resend { msg, attach } => {
-                if !self.deaf {
+                if !self.peer_closed {
                     self.outbox.push(msg, [attach]);
                 }
                 return None;
@@ -223,7 +223,7 @@ impl WorkerChannel {
     /// Queues a message. If a native handoff follows another one to the same worker that is not on
     /// its way yet, both go in one message; true if they do.
     pub fn push(&mut self, msg: ToWorker, attach: Option<Attach>) -> bool {
-        if self.deaf {
+        if self.peer_closed {
             return false;
         }
         match &mut self.speech {
@@ -302,7 +302,7 @@ impl WorkerChannel {
     /// The other end is closed: nothing can be sent any more. What it wrote before must still be
     /// read.
     pub fn hung_up(&mut self) {
-        self.deaf = true;
+        self.peer_closed = true;
         self.outbox.clear();
     }
 

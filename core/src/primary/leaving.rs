@@ -170,7 +170,7 @@ impl Primary {
     fn is_counted(&self, worker: &WorkerRecord) -> bool {
         let leaves = worker.life == Life::Leaving || worker.leave.told;
         let lives = worker.process == Process::Running && !worker.intent.is_killed();
-        let wanted = self.config.linger.is_some() || self.is_untold(worker);
+        let wanted = self.config.linger.is_some() || self.cannot_be_told(worker);
         let helped = if self.rules_itself(worker) {
             self.waits_for_its_channel(worker)
         } else {
@@ -193,7 +193,7 @@ impl Primary {
     }
 
     /// Whether a worker must leave and could not be told, since there is no message for it.
-    fn is_untold(&self, worker: &WorkerRecord) -> bool {
+    fn cannot_be_told(&self, worker: &WorkerRecord) -> bool {
         let is_child = worker.kind == Some(WorkerKind::NodeChild);
         is_child && worker.leave.told && self.config.stop_signal.is_none()
     }
@@ -221,7 +221,8 @@ impl Primary {
         if !self.is_counted(worker) {
             return;
         }
-        let (untold, rules_itself) = (self.is_untold(worker), self.rules_itself(worker));
+        let (cannot_be_told, rules_itself) =
+            (self.cannot_be_told(worker), self.rules_itself(worker));
         let linger = self.config.linger;
         let Some(worker) = self.workers.get_mut(id) else { return };
         // Connections in flight to it are not among its descriptors yet.
@@ -241,7 +242,7 @@ impl Primary {
             return;
         }
         // A worker that never had a connection may have other work to finish.
-        if untold || (lingers && worker.had_connections()) {
+        if cannot_be_told || (lingers && worker.had_connections()) {
             self.signal(id, Signal::Term);
         }
     }

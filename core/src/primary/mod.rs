@@ -194,7 +194,7 @@ impl Primary {
     /// about.
     #[inline(never)]
     fn settle(&mut self) {
-        self.fill_crowded();
+        self.fill_awaiting_slots();
         self.fit_room();
         self.review_unheld();
         self.advance_stop();

@@ -54,7 +54,7 @@ fn handoffs_that_wait_together_go_as_one_message() {
 }
 
 #[test]
-fn what_can_never_be_sent_is_told_for_each_handoff() {
+fn unsendable_handoffs_are_reported_one_by_one() {
     let mut channel = online();
     for (msg, attach) in (1..=2).map(handoff) {
         channel.push(msg, attach);
@@ -81,7 +81,7 @@ fn bytes_that_fail_mean_that_nobody_reads() {
 }
 
 #[test]
-fn what_is_no_protocol_is_told_once_and_read_to_the_end() {
+fn invalid_bytes_are_reported_once_and_read_to_the_end() {
     let mut channel = channel();
     channel.feed(b"\x00rest", 0);
     let unknown = ChannelEvent::Violation(Violation::UnknownCodec);

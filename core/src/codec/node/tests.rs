@@ -82,7 +82,7 @@ fn a_connection_is_acknowledged_twice() {
 }
 
 #[test]
-fn what_was_not_sent_is_not_answered() {
+fn answers_to_unsent_messages_are_strays() {
     let mut side = served(false);
     for n in 1..=3 {
         say(&mut side, &new_conn(n));
@@ -181,7 +181,7 @@ fn a_refused_listener_comes_again_and_then_not() {
 }
 
 #[test]
-fn what_a_worker_may_hold_back_is_doubtful() {
+fn acks_a_worker_may_hold_back_are_in_doubt() {
     let ack = r#"{"cmd":"NODE_HANDLE_ACK"}"#;
     let cargo = r#"{"cmd":"NODE_HANDLE","type":"net.Socket","msg":"take"}"#;
     let in_doubt = |n| PrimaryEvent::InDoubt { seq: seq(n) };
@@ -255,7 +255,7 @@ fn a_query_that_makes_no_sense_is_refused_on_the_spot() {
 }
 
 #[test]
-fn what_means_nothing_is_counted() {
+fn meaningless_messages_are_counted() {
     let mut side = Side::new(1 << 20);
     for line in [
         r#"{"cmd":"NODE_SOCKET_ALL_CLOSED","key":"x"}"#,
@@ -268,7 +268,7 @@ fn what_means_nothing_is_counted() {
 }
 
 #[test]
-fn what_names_nothing_that_could_be_is_a_stray() {
+fn impossible_names_are_strays() {
     let mut side = Side::new(1 << 20);
     for fields in [
         r#""act":"queryServer","address":null,"port":80,"addressType":4"#,
@@ -287,7 +287,7 @@ fn what_names_nothing_that_could_be_is_a_stray() {
 
 /// `if (reply.accepted)`, says Node.
 #[test]
-fn what_does_not_say_that_it_accepts_declines() {
+fn answers_without_accepted_decline() {
     for (said, accepted) in
         [("true", true), ("1", true), ("false", false), ("0", false), ("null", false)]
     {
@@ -323,7 +323,7 @@ fn a_closing_server_is_told_that_no_connection_is_left() {
 }
 
 #[test]
-fn what_a_program_says_is_passed_over_and_its_handle_acknowledged() {
+fn program_messages_are_skipped_and_their_handles_acknowledged() {
     let skipped = |reason, length: usize, with_handle| PrimaryEvent::Skipped {
         reason,
         length: length as u64,

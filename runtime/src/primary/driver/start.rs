@@ -111,7 +111,7 @@ impl PrimaryDriver {
             hinted: false,
             peers: BTreeMap::new(),
             sockets: BTreeMap::new(),
-            crowded: BTreeSet::new(),
+            awaiting_room: BTreeSet::new(),
             want_said: false,
             pids: BTreeMap::new(),
             workers_by_pid: BTreeMap::new(),
@@ -141,8 +141,8 @@ impl PrimaryDriver {
         }
         if let Some(error) = uncontrolled {
             driver.say(&format!(
-                "going on without a control socket: {error} (--control PATH makes it elsewhere, \
-                 --control off is silent)"
+                "running without a control socket: {error} (--control PATH makes it elsewhere, \
+                 --control off omits it)"
             ));
         }
         Ok(driver)
