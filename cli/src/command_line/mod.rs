@@ -141,7 +141,8 @@ fn parse_with(
         CommandArgs::Demo { options: args } => {
             let mut options = options(*args)?;
             if options.pass_server.is_some() {
-                let complaint = "--pass-server: can't be used with the demo worker, which asks for its own listeners";
+                let complaint = "--pass-server: can't be used with the demo worker, which asks for \
+                                 its own listeners";
                 return Err(Early::usage(name, complaint));
             }
             if options.codec == Some(Codec::Node) {
@@ -176,7 +177,8 @@ fn command(name: &'static str) -> clap::Command {
 /// The control socket that a command must use.
 fn place(name: &str, control: Option<PathBuf>) -> Result<Option<PathBuf>, Early> {
     if control.as_ref().is_some_and(|path| path.as_os_str() == "off") {
-        let complaint = "--control: \"off\" is not a socket: a primary with --control off can't be reached (./off is a file)";
+        let complaint = "--control: \"off\" is not a socket: a primary with --control off can't be \
+                         reached (./off is a file)";
         return Err(Early::usage(name, complaint));
     }
     Ok(control)

@@ -104,7 +104,10 @@ impl Call {
         }
         let package = self.package(draft)?;
         if package.dir.join(".pnp.cjs").exists() {
-            return self.refuse("the package uses .pnp.cjs, not node_modules; run: roundel run node -r ./.pnp.cjs SCRIPT");
+            return self.refuse(
+                "the package uses .pnp.cjs, not node_modules; run: roundel run node -r ./.pnp.cjs \
+                 SCRIPT",
+            );
         }
         let hooks = !matches!(rest, Rest::None) && !package.is_modern_yarn();
         let script = Script { who: self.who, name, args: self.args.into(), hooks };

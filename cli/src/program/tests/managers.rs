@@ -126,8 +126,8 @@ fn scripts_that_cannot_run_directly_are_refused() {
         ),
         (
             "pnpm run gone",
-            "pnpm run gone: no script \"gone\" in DIR/package.json: its scripts are empty, loop, next, piped, \
-             start, watch",
+            "pnpm run gone: no script \"gone\" in DIR/package.json: its scripts are empty, loop, next, \
+             piped, start, watch",
         ),
         ("npm run loop", "npm run loop: starts itself in an endless loop"),
         ("npm run empty", "npm run empty: the script \"empty\" runs no program: \"A=b\""),
