@@ -209,9 +209,9 @@ impl WorkerDriver {
         self.carry_out();
     }
 
-    /// Like [`turn`](WorkerDriver::turn), but reads at most once: for a caller that is told again if
-    /// more is there, as with level-triggered readiness (epoll(7)). That saves the read that finds
-    /// nothing.
+    /// Like [`turn`](WorkerDriver::turn), but reads at most once: for a caller that is told again
+    /// if more is there, as with level-triggered readiness (epoll(7)). That saves the read that
+    /// finds nothing.
     pub fn turn_once(&mut self) {
         self.read_once();
         self.carry_out();

@@ -19,8 +19,9 @@ pub enum Standing {
     Alone,
 }
 
-/// The progress of a [`WorkerDriver`](super::WorkerDriver). If two values differ, something came in between that a
-/// waiting caller may be waiting for: a connection, an answer, room in the channel, the end.
+/// The progress of a [`WorkerDriver`](super::WorkerDriver). If two values differ, something came in
+/// between that a waiting caller may be waiting for: a connection, an answer, room in the channel,
+/// the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct News {
     pub(super) came: u64,

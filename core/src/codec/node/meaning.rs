@@ -1,5 +1,5 @@
-//! What a line means, free of the line's bytes: which lines there are, and which of them come with a
-//! handle, is the same for both sides.
+//! What a line means, free of the line's bytes: which lines there are, and which of them come with
+//! a handle, is the same for both sides.
 
 use alloc::string::String;
 use alloc::vec::Vec;
