@@ -90,7 +90,9 @@ fn stop(name: &str, control: Option<&Path>) -> Result<(), String> {
     let deadline = Instant::now() + LAST_MOMENT;
     while is_running(pid) {
         if Instant::now() >= deadline {
-            return Err(format!("the primary closed its control socket, but {pid} still runs"));
+            return Err(format!(
+                "the primary closed its control socket, but its process {pid} still runs"
+            ));
         }
         std::thread::sleep(GLANCE);
     }
@@ -193,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_to_ask() {
+    fn no_primary_to_ask() {
         let control = Some(std::path::PathBuf::from("/nonexistent/roundel.sock"));
         let stop = ClientCommand::Stop { control: control.clone() };
         assert_eq!(run("roundel", &stop), Exit::Failure);

@@ -1,13 +1,14 @@
 //! The binaries, apart from their event loop: each `main` calls this.
 
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io;
 use std::process::ExitCode;
 
 use crate::client;
 use crate::command_line::{self, Command, Options};
 use crate::program::{self, Inspect, Refusal, Resolved, Surroundings};
 use crate::replay;
+use crate::stderr::say;
 use roundel_runtime::exit::Exit;
 use roundel_runtime::observe::console::Console;
 use roundel_runtime::primary::driver::PrimaryDriver;
@@ -29,11 +30,6 @@ pub struct Adapter {
     pub run: fn(PrimaryDriver) -> io::Result<Exit>,
     /// Runs a demo worker that listens on a given number of the operator's listeners.
     pub demo_worker: fn(u32) -> io::Result<ExitCode>,
-}
-
-/// Prints a line on standard error, in one write(2): the primary and its workers share it.
-pub(crate) fn say(line: &str) {
-    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
 /// A whole binary: reads the command line and does what it asks for.
@@ -159,12 +155,12 @@ fn welcome(welcome: &ReadyReport) -> String {
     let pid = welcome.pids.first().copied().unwrap_or_default();
     format!(
         "\nServing on {url} with {} workers. Try, in another terminal:\n\
-         \x20 curl {url}/                  which worker answers? ask again: they take turns\n\
-         \x20 curl {url}/crash             a worker panics; its replacement is there before it goes\n\
-         \x20 kill -9 {pid}                   a worker dies; nothing that waits is lost\n\
+         \x20 curl {url}/                  which worker answers? Ask again: they take turns\n\
+         \x20 curl {url}/crash             a worker panics; its replacement starts before it exits\n\
+         \x20 kill -9 {pid}                   a worker dies; no waiting connection is lost\n\
          \x20 ab -c 10 -n 5000 {url}/      load\n\
-         \x20 {} status               what the primary knows\n\
-         Ctrl-C stops it gracefully; a second one at once.\n\n",
+         \x20 {} status               the state of the primary\n\
+         Ctrl-C stops it gracefully, a second Ctrl-C at once.\n\n",
         welcome.pids.len(),
         welcome.name,
     )

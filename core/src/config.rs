@@ -347,16 +347,16 @@ impl fmt::Display for ConfigError {
             ConfigError::OutOfBounds { field, value, min, max } => {
                 write!(f, "{field} is {value}, which is not between {min} and {max}")
             }
-            ConfigError::Zero { field } => write!(f, "{field} must be longer than zero"),
+            ConfigError::Zero { field } => write!(f, "{field} must be greater than zero"),
             ConfigError::Order { low, high } => write!(f, "{high} must not be less than {low}"),
             ConfigError::NthListener { nth } => {
                 write!(f, "listener {nth} names another listener instead of an address")
             }
             ConfigError::Overlap(it) if it.wide == it.narrow => {
-                write!(f, "listener {} is there twice", it.wide)
+                write!(f, "listener {} is given twice", it.wide)
             }
             ConfigError::Overlap(it) => {
-                write!(f, "listener {} takes what {} would: give {0} alone", it.wide, it.narrow)
+                write!(f, "listener {} already includes {}: give {0} alone", it.wide, it.narrow)
             }
         }
     }

@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_long_is_cut_between_characters() {
+    fn long_text_is_cut_between_characters() {
         assert_eq!(cut("abc".into(), 3), "abc");
         assert_eq!(cut("abcd".into(), 3), "abc... (4 bytes)");
         assert_eq!(cut("aéé".into(), 2), "a... (5 bytes)");

@@ -28,7 +28,7 @@ on_all! {
 
 on_both! {
     "its programs are Node's, whatever the column":
-    what_programs_say_while_nobody_listens_is_hinted_at_once,
+    unread_program_messages_cause_one_hint,
     an_event_log_that_nobody_reads_costs_bounded_memory,
     names_of_workers_forge_no_lines,
 }
@@ -253,7 +253,7 @@ fn with_node(on: Pair, args: &[&str], stdout: Stdio, script: &str) -> Option<(St
     Some((Started::new(command, dir.clone()), dir))
 }
 
-fn what_programs_say_while_nobody_listens_is_hinted_at_once(on: Pair) {
+fn unread_program_messages_cause_one_hint(on: Pair) {
     let script = "for (let n = 0; n < 5; n++) process.send({ topic: 'log4js:message', n });
         setInterval(() => process.send('more'), 5);
         require('net').createServer().listen(0);";

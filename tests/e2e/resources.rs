@@ -236,7 +236,7 @@ fn a_start_without_descriptors_is_tried_until_it_succeeds(on: Pair) {
     assert_eq!(failed["cause"], "Too many open files");
     let streams: Vec<_> = (0..20).map(|_| send(cluster.addr, "/").unwrap()).collect();
     expect_no_spin(cluster.pid());
-    cluster.said("it is tried again until it can be");
+    cluster.said("roundel keeps trying");
     assert_eq!(cluster.events_named("spawn_failed").len(), 1, "it is told once");
     give_descriptors(&cluster);
     for stream in streams {

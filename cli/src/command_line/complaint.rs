@@ -19,7 +19,7 @@ pub(super) fn complaint(error: &clap::Error) -> String {
         ErrorKind::TooManyValues => format!("{name}: takes no value"),
         ErrorKind::InvalidSubcommand => {
             let command = text(error, ContextKind::InvalidSubcommand).unwrap_or_default();
-            format!("{command:?} is no command (see --help)")
+            format!("{command:?} is not a command (see --help)")
         }
         ErrorKind::MissingSubcommand => missing(error).into(),
         ErrorKind::MissingRequiredArgument => {
@@ -40,7 +40,7 @@ fn missing(error: &clap::Error) -> &'static str {
 }
 
 fn unknown(error: &clap::Error, argument: &str) -> String {
-    let kind = if argument.starts_with('-') { "no option" } else { "not expected here" };
+    let kind = if argument.starts_with('-') { "not an option" } else { "not expected here" };
     match text(error, ContextKind::SuggestedArg) {
         Some(similar) => format!("{argument:?} is {kind} (did you mean {similar}?)"),
         None => format!("{argument:?} is {kind} (see --help)"),

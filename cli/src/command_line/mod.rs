@@ -141,18 +141,20 @@ fn parse_with(
     Ok(match cli.command {
         CommandArgs::Run { options: args, program: ProgramArgs::Argv(program) } => {
             if program.first().is_none_or(|first| first.is_empty()) {
-                return Err(Early::usage(name, "PROGRAM: \"\" is no program"));
+                return Err(Early::usage(name, "PROGRAM: \"\" is not a program"));
             }
             Command::Run { options: options(*args)?, program }
         }
         CommandArgs::Demo { options: args } => {
             let mut options = options(*args)?;
             if options.pass_server.is_some() {
-                let complaint = "--pass-server: the demo worker asks for its listeners itself";
+                let complaint = "--pass-server: can't be used with the demo worker, which asks for \
+                                 its own listeners";
                 return Err(Early::usage(name, complaint));
             }
             if options.codec == Some(Codec::Node) {
-                let complaint = "--codec: \"node\" is not what the demo worker speaks (native)";
+                let complaint =
+                    "--codec: \"node\" is not supported by the demo worker, which speaks native";
                 return Err(Early::usage(name, complaint));
             }
             if options.bind.is_empty() {
@@ -186,7 +188,8 @@ fn command(name: &'static str) -> clap::Command {
 /// The control socket that a command must use.
 fn place(name: &str, control: Option<PathBuf>) -> Result<Option<PathBuf>, Early> {
     if control.as_ref().is_some_and(|path| path.as_os_str() == "off") {
-        let complaint = "--control: a primary with --control off can't be asked (./off is a file)";
+        let complaint = "--control: \"off\" is not a socket: a primary with --control off can't be \
+                         reached (./off is a file)";
         return Err(Early::usage(name, complaint));
     }
     Ok(control)
@@ -212,10 +215,15 @@ fn options(args: OptionArgs, environment: Environment) -> Result<Options, String
     };
     if args.pass_server.is_some() {
         if !args.bind.is_empty() {
-            return Err("--pass-server: is the only listener; --bind can't stand beside it".into());
+            return Err(
+                "--pass-server: can't be combined with --bind: it must be the only listener".into(),
+            );
         }
         if args.codec.0 == Some(Codec::Native) {
-            return Err("--pass-server: is for Node programs; --codec native says otherwise".into());
+            return Err(
+                "--pass-server: can't be combined with --codec native: it is for Node programs"
+                    .into(),
+            );
         }
     }
     Ok(Options {

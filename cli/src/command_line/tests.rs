@@ -58,7 +58,8 @@ fn only_the_demo_has_an_address_by_itself() {
 #[test]
 fn the_demo_worker_speaks_native() {
     let early = parse("roundel demo --codec node").unwrap_err();
-    let text = "roundel: --codec: \"node\" is not what the demo worker speaks (native)\n";
+    let text =
+        "roundel: --codec: \"node\" is not supported by the demo worker, which speaks native\n";
     assert_eq!(early, Early { exit: Exit::Usage, text: text.into() });
     assert_eq!(demo("--codec native").codec, Some(Codec::Native));
     assert!(parse("roundel run --codec node prog").is_ok());
@@ -150,7 +151,7 @@ fn a_passed_server_is_the_only_listener() {
 }
 
 #[test]
-fn what_follows_the_program_is_its_own() {
+fn arguments_after_the_program_are_not_options() {
     assert_eq!(
         program("roundel run prog -w 9 --bind x -- --help"),
         ["prog", "-w", "9", "--bind", "x", "--", "--help"]
@@ -231,16 +232,16 @@ fn help_says_the_bounds_and_defaults_of_the_core() {
     let help = parse("roundel run --help").unwrap_err().text;
     let help: String = help.split_whitespace().collect::<Vec<_>>().join(" ");
     for expected in [
-        "Workers to keep, 1 to 10000; auto is the available parallelism [env: WEB_CONCURRENCY] \
+        "Number of workers, 1 to 10000; auto uses the available parallelism [env: WEB_CONCURRENCY] \
          [default: auto]",
-        "Connections in flight a worker, 1 to 1024 [default: 1 native, 4 Node]",
-        "Connections pending a listener, 1 to 16777216, before --overflow applies [default: 1024]",
+        "Connections in flight per worker, 1 to 1024 [default: 1 native, 4 Node]",
+        "Pending connections per listener, 1 to 16777216, before --overflow applies [default: 1024]",
         "wait (stop accepting) or refuse (accept and close) [default: wait]",
-        "0 is never [default: 60s]",
+        "0 means forever [default: 60s]",
         "only reported [default: 30s]",
         "500ms, 10s, 2m, 1h [default: 30s]",
-        "0 is at once [default: 1s]",
-        "0 is until its deadline is near [default: 2s]",
+        "0 means at once [default: 1s]",
+        "0 means until its deadline is near [default: 2s]",
         "before it is given up [default: 5/10]",
         "always, on-failure or never [default: always]",
     ] {
@@ -259,23 +260,23 @@ fn a_bad_value_is_one_line() {
         ("--window", "-1", "is not a whole number from 1 to 1024"),
         ("--max-pending", "1k", "is not a whole number from 1 to 16777216"),
         ("--overflow", "drop", "is neither wait nor refuse"),
-        ("--ack-timeout", "10", "has no unit: write ms, s, m or h behind the number"),
-        ("--ready-timeout", "soon", "is not a duration such as 500ms, 10s, 2m or 1h"),
-        ("--drain-timeout", "0", "must be longer than zero"),
-        ("--drain-settle", "-1s", "is not a duration such as 500ms, 10s, 2m or 1h"),
-        ("--linger", "2", "has no unit: write ms, s, m or h behind the number"),
-        ("--stop-signal", "KILL", "is none of TERM, INT, HUP, USR2 and message"),
-        ("--restart-intensity", "5", "is not N/SECONDS, two whole numbers such as 5/10"),
-        ("--respawn", "no", "is none of always, on-failure and never"),
-        ("--journal-limit", "1000", "is not a size such as 512KiB, 64MiB or 1GiB"),
-        ("--codec", "json", "is none of auto, native and node"),
+        ("--ack-timeout", "10", "has no unit: add ms, s, m or h"),
+        ("--ready-timeout", "soon", "is not a duration (examples: 500ms, 10s, 2m, 1h)"),
+        ("--drain-timeout", "0", "must be greater than zero"),
+        ("--drain-settle", "-1s", "is not a duration (examples: 500ms, 10s, 2m, 1h)"),
+        ("--linger", "2", "has no unit: add ms, s, m or h"),
+        ("--stop-signal", "KILL", "is not one of TERM, INT, HUP, USR2, message"),
+        ("--restart-intensity", "5", "is not N/SECONDS, two whole numbers (example: 5/10)"),
+        ("--respawn", "no", "is not one of always, on-failure, never"),
+        ("--journal-limit", "1000", "is not a size (examples: 512KiB, 64MiB, 1GiB)"),
+        ("--codec", "json", "is not one of auto, native, node"),
         (
             "--instance-var",
             "A B",
-            "is no name of a variable: letters, digits and _, no digit first",
+            "is not a variable name (letters, digits and _, not starting with a digit)",
         ),
-        ("--instance-var", "PATH", "has a meaning of its own"),
-        ("--instance-var", "ROUNDEL_SLOT", "has a meaning of its own"),
+        ("--instance-var", "PATH", "is a variable that is already used for something else"),
+        ("--instance-var", "ROUNDEL_SLOT", "is a variable that is already used for something else"),
     ];
     for (option, value, cause) in bad {
         for args in [["roundel", "demo", option, value], ["roundel", "run", option, value]] {
@@ -321,19 +322,19 @@ fn other_mistakes_are_one_line_too() {
         (&["roundel"], "a command is missing (see --help)"),
         (&["roundel", "run"], "run: PROGRAM is missing (see run --help)"),
         (&["roundel", "run", "-w", "2"], "run: PROGRAM is missing (see run --help)"),
-        (&["roundel", "run", ""], "PROGRAM: \"\" is no program"),
-        (&["roundel", "walk"], "\"walk\" is no command (see --help)"),
-        (&["roundel", "rum"], "\"rum\" is no command (see --help)"),
-        (&["roundel", "demo\n"], "\"demo\\n\" is no command (see --help)"),
+        (&["roundel", "run", ""], "PROGRAM: \"\" is not a program"),
+        (&["roundel", "walk"], "\"walk\" is not a command (see --help)"),
+        (&["roundel", "rum"], "\"rum\" is not a command (see --help)"),
+        (&["roundel", "demo\n"], "\"demo\\n\" is not a command (see --help)"),
         (
             &["roundel", "demo", "--windows", "1"],
-            "\"--windows\" is no option (did you mean --window?)",
+            "\"--windows\" is not an option (did you mean --window?)",
         ),
-        (&["roundel", "run", "--bogus", "prog"], "\"--bogus\" is no option (see --help)"),
-        (&["roundel", "demo", "-x"], "\"-x\" is no option (see --help)"),
+        (&["roundel", "run", "--bogus", "prog"], "\"--bogus\" is not an option (see --help)"),
+        (&["roundel", "demo", "-x"], "\"-x\" is not an option (see --help)"),
         (&["roundel", "demo", "prog"], "\"prog\" is not expected here (see --help)"),
         (&["roundel", "status", "now"], "\"now\" is not expected here (see --help)"),
-        (&["roundel", "demo", "--metrics", "x"], "\"--metrics\" is no option (see --help)"),
+        (&["roundel", "demo", "--metrics", "x"], "\"--metrics\" is not an option (see --help)"),
         (&["roundel", "replay"], "JOURNAL is missing (see --help)"),
         (&["roundel", "replay", "--diagram"], "JOURNAL is missing (see --help)"),
         (&["roundel", "replay", "a", "b"], "\"b\" is not expected here (see --help)"),

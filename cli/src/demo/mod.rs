@@ -12,7 +12,6 @@ mod client;
 pub mod on_mio;
 pub mod on_smol;
 
-use std::io;
 use std::time::Duration;
 
 use smol::LocalExecutor;
@@ -21,14 +20,3 @@ type Tasks = LocalExecutor<'static>;
 
 /// How long a worker that accepts by itself waits before it tries again after descriptors ran out.
 const PAUSE: Duration = Duration::from_millis(100);
-
-/// Runs `comes`, which accepts clients, to its end, and then the tasks until no client is left.
-fn serve_all(tasks: &Tasks, comes: impl Future<Output = io::Result<()>>) -> io::Result<()> {
-    smol::block_on(async {
-        tasks.run(comes).await?;
-        while !tasks.is_empty() {
-            tasks.tick().await;
-        }
-        Ok(())
-    })
-}

@@ -8,7 +8,7 @@ use roundel_smol::{Listener, Worker};
 use smol::Timer;
 use smol::channel::{Receiver, bounded};
 
-use super::{PAUSE, Tasks, client::serve, serve_all};
+use super::{PAUSE, Tasks, client::serve};
 
 /// Serves the first `count` listeners of the operator until the worker must leave and no client is
 /// left.
@@ -18,14 +18,22 @@ use super::{PAUSE, Tasks, client::serve, serve_all};
 pub fn run(count: u32) -> io::Result<ExitCode> {
     let (worker, tasks) = (Worker::join()?, Rc::new(Tasks::new()));
     worker.replace_on_panic();
-    serve_all(&tasks, async {
-        // Nothing is sent over this channel: dropping its sender is the signal.
-        let (_stays, leaves) = bounded(1);
+    // Nothing is sent over this channel: dropping its sender is the signal.
+    let (stays, leaves) = bounded(1);
+    let comes = async {
         for nth in 0..count {
             let listener = worker.listen_nth(nth).await?;
             tasks.spawn(accept(listener, Rc::clone(&tasks), leaves.clone())).detach();
         }
         worker.leaving().await.map(drop)
+    };
+    smol::block_on(async {
+        tasks.run(comes).await?;
+        drop(stays);
+        while !tasks.is_empty() {
+            tasks.tick().await;
+        }
+        Ok::<(), io::Error>(())
     })?;
     Ok(smol::block_on(worker.finish()))
 }

@@ -108,7 +108,7 @@ impl Surroundings {
     pub(crate) fn own() -> Result<Surroundings, Refusal> {
         let cwd = std::env::current_dir().map_err(|error| Refusal {
             exit: Exit::Failure,
-            words: format!("the working directory can't be told: {error}"),
+            words: format!("cannot determine the working directory: {error}"),
         })?;
         Ok(Surroundings { cwd, variables: std::env::vars_os().collect() })
     }
@@ -124,7 +124,7 @@ pub(crate) fn resolve(words: Vec<OsString>, around: Surroundings) -> Result<Reso
     while managers::step(&mut draft)? || launchers::step(&mut draft)? {
         steps += 1;
         if steps > MAX_STEPS {
-            let words = format!("{}: starts itself again and again", draft.asked());
+            let words = format!("{}: starts itself in an endless loop", draft.asked());
             return Err(Refusal::usage(words));
         }
     }
@@ -139,7 +139,7 @@ fn finish(mut draft: Draft) -> Result<Resolved, Refusal> {
         draft.words.insert(0, "node".into());
     }
     let Some((name, args)) = draft.words.split_first() else {
-        return Err(Refusal::usage("PROGRAM: \"\" is no program".into()));
+        return Err(Refusal::usage("PROGRAM: \"\" is not a program".into()));
     };
     let (name, mut args) = (name.clone(), args.to_vec());
     let path = draft.variable("PATH");
@@ -148,7 +148,7 @@ fn finish(mut draft: Draft) -> Result<Resolved, Refusal> {
             (Some(hint), _) if refusal.exit == Exit::ProgramMissing => {
                 format!("{}: {hint}", refusal.words)
             }
-            (_, true) => format!("{}, which is to run {}", refusal.words, shown(&first)),
+            (_, true) => format!("{} (needed to run {})", refusal.words, shown(&first)),
             _ => refusal.words,
         };
         Refusal { words, ..refusal }

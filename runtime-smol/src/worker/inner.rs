@@ -62,8 +62,9 @@ impl Inner {
         result
     }
 
-    /// Calls `look`. If it finds nothing, reads the channel, unless that is known to be empty, and
-    /// calls `look` again. The task is woken whenever there may be something to find.
+    /// Calls `look`. If it finds nothing, reads the channel once, unless that is known to be empty,
+    /// and calls `look` again. The task is woken whenever there may be something to find: the
+    /// channel is armed before each wait, and that wakes at once if more is there.
     pub(super) fn poll<R>(
         &self,
         who: &Waiter,
@@ -76,12 +77,8 @@ impl Inner {
             let (found, is_in_cluster, wants_write) = self.with(Some(who), |driver| {
                 let mut found = look(driver);
                 if found.is_none() && (self.waiters.may_read() || driver.wants_write()) {
-                    driver.turn();
+                    driver.turn_once();
                     found = look(driver);
-                    if found.is_some() {
-                        // No readiness will be reported, because the channel is not armed.
-                        self.waiters.expect_more();
-                    }
                 }
                 (found, driver.is_in_cluster(), driver.wants_write())
             });

@@ -21,15 +21,10 @@ impl Default for Waiters {
 }
 
 impl Waiters {
-    /// True if there may be something to read. The caller then reads until it would block, before
-    /// another caller asks.
+    /// True if there may be something to read, as far as the last wake shows. Arm the channel
+    /// before the next wait: more may be there than one read brings.
     pub(super) fn may_read(&self) -> bool {
         self.may_read.swap(false, Ordering::SeqCst)
-    }
-
-    /// Notes that there may be something to read.
-    pub(super) fn expect_more(&self) {
-        self.may_read.store(true, Ordering::SeqCst);
     }
 
     /// Wakes all tasks but the one that knows already.
@@ -54,7 +49,7 @@ impl Wake for Waiters {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.expect_more();
+        self.may_read.store(true, Ordering::SeqCst);
         self.wake_but(None);
     }
 }

@@ -178,7 +178,7 @@ impl Sink for Writer {
                 self.note_lost(progress);
             }
             Err(error) => {
-                self.console.say(&format!("cannot open the event log anew: {error}"));
+                self.console.say(&format!("cannot reopen the event log: {error}"));
             }
         }
     }

@@ -11,4 +11,6 @@ pub mod eventlog;
 pub mod journal;
 mod lines;
 pub mod output;
+#[cfg(feature = "primary")]
+pub(crate) mod same_file;
 pub mod status;

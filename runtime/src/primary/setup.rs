@@ -132,7 +132,7 @@ pub enum StartError {
     TooFewFiles {
         /// The limit.
         limit: u64,
-        /// How many listeners the operator configured.
+        /// How many workers the operator configured.
         workers: u64,
         /// How many listeners the operator gave.
         listeners: u64,
@@ -170,11 +170,11 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             StartError::Config(ConfigError::Overlap(it)) if it.wide == it.narrow => {
-                write!(f, "--bind {}: given twice; write it once", it.wide)
+                write!(f, "--bind {}: given twice; give it once", it.wide)
             }
             StartError::Config(ConfigError::Overlap(it)) => write!(
                 f,
-                "--bind {0} also takes what --bind {1} would: write --bind {0} alone",
+                "--bind {1}: --bind {0} already includes it; give --bind {0} alone",
                 it.wide, it.narrow
             ),
             StartError::Config(error) => error.fmt(f),
@@ -183,14 +183,14 @@ impl fmt::Display for StartError {
                 "the limit of {limit} open files (ulimit -n) is too low for {workers} workers and \
                  {listeners} listeners, which need {needed}"
             ),
-            StartError::Signals(error) => write!(f, "cannot take over signals: {error}"),
+            StartError::Signals(error) => write!(f, "cannot set up signal handling: {error}"),
             StartError::Limits(error) => write!(f, "the limit on open files: {error}"),
             StartError::Control(error) => write!(f, "--control: {error}"),
             StartError::Events(error) => write!(f, "--events: {error}"),
             StartError::Journal(error) => write!(f, "--journal: {error}"),
             StartError::LogFile(error) => write!(f, "--log-file: {error}"),
             StartError::SameFile { one, other, path } => {
-                write!(f, "{other}: {path:?} is what {one} names as well")
+                write!(f, "{other}: {path:?} is also the file of {one}")
             }
             StartError::Console(error) => write!(f, "cannot start a thread: {error}"),
             StartError::EventLoop(error) => error.fmt(f),

@@ -25,7 +25,7 @@ pub(crate) struct SlotRecord {
 /// The worker that is, or will be, in a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum SlotState {
-    /// Nobody yet: the listeners are being bound.
+    /// No worker yet: the listeners are being bound.
     Empty,
     /// This worker.
     Filled(WorkerId),
@@ -34,10 +34,10 @@ pub(crate) enum SlotState {
     /// The next worker, once a process has ended: there are twice as many processes as wanted.
     /// Until then the failing worker's suicide is not confirmed, so that it waits for its
     /// replacement.
-    Crowded { failing: WorkerId, suicide: Option<Seq> },
-    /// Nobody any more: its workers failed too often.
+    AwaitsProcessEnd { failing: WorkerId, suicide: Option<Seq> },
+    /// No worker any more: its workers failed too often.
     GivenUp,
-    /// Nobody any more: it ended and is not respawned.
+    /// No worker any more: it ended and is not respawned.
     Ended,
 }
 

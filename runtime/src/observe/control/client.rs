@@ -203,7 +203,7 @@ impl Connection {
             io::ErrorKind::UnexpectedEof
             | io::ErrorKind::ConnectionReset
             | io::ErrorKind::BrokenPipe => "the primary closed the connection".to_owned(),
-            io::ErrorKind::InvalidData => "the answer is not a primary's".to_owned(),
+            io::ErrorKind::InvalidData => "the answer did not come from a primary".to_owned(),
             _ => error.to_string(),
         };
         format!("--control: {:?}: {cause}", self.path)

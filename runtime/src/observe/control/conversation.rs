@@ -302,7 +302,7 @@ fn line_of(answer: &impl Serialize) -> Vec<u8> {
 /// A request must be an object: serde would also accept `["status"]`.
 fn parse(line: &[u8]) -> Result<Request, String> {
     if line.trim_ascii_start().first() != Some(&b'{') {
-        return Err("it is no JSON object".into());
+        return Err("it is not a JSON object".into());
     }
     serde_json::from_slice(line).map_err(|error| error.to_string())
 }

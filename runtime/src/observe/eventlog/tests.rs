@@ -265,7 +265,7 @@ fn files_that_it_makes_are_for_the_user_alone() {
 }
 
 #[test]
-fn what_cannot_be_opened_is_an_error_and_waits_for_nobody() {
+fn a_log_that_cannot_be_opened_is_an_immediate_error() {
     let open =
         |path: &Path| EventLog::open(&Target::Path(path.to_owned()), Time::ZERO, Console::silent());
     assert!(open(Path::new("/nonexistent/dir/log")).is_err());

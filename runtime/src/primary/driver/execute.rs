@@ -40,7 +40,7 @@ impl PrimaryDriver {
             Output::PauseAccept { listener } => self.pause(listener),
             Output::CountConnections { workers } => self.count_connections(&workers),
             Output::Stopped(verdict) => self.verdict = Some(verdict),
-            other => debug_assert!(false, "an output that nobody carries out: {other:?}"),
+            other => debug_assert!(false, "an output that is not carried out: {other:?}"),
         }
     }
 

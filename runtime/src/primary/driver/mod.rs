@@ -84,7 +84,7 @@ pub struct PrimaryDriver {
     peers: BTreeMap<WorkerId, Peer>,
     sockets: BTreeMap<ListenerId, ListenSocket>,
     /// Listeners that are being emptied and wait until the machine can hold more.
-    crowded: BTreeSet<ListenerId>,
+    awaiting_room: BTreeSet<ListenerId>,
     /// A lack of resources for a start was reported, and no start has succeeded since.
     want_said: bool,
     pids: BTreeMap<WorkerId, i32>,

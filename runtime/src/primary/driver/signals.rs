@@ -32,7 +32,7 @@ impl PrimaryDriver {
                 }
                 Signal::Upgrade => self.say("upgrade is not available yet; SIGUSR2 is ignored"),
                 Signal::CpuTime => self.say(
-                    "SIGXCPU: the limit on CPU time is reached; at the hard one the kernel kills",
+                    "SIGXCPU: the soft limit on CPU time is reached; the hard one ends the primary",
                 ),
                 Signal::Other => {}
                 Signal::Hangup => self.say("reload is not available yet; SIGHUP is ignored"),

@@ -13,13 +13,13 @@ use crate::observe::control::{ControlServer, Where};
 use crate::observe::eventlog::EventLog;
 use crate::observe::journal::Journal;
 use crate::observe::output::OutputLog;
+use crate::observe::same_file;
 use crate::primary::setup::{Setup, StartError};
 use crate::unix::clock;
 use crate::unix::group::{Groups, Naming};
 use crate::unix::limits::{self, OpenFiles};
 use crate::unix::process::{self, ChannelVariables, Outputs};
 use crate::unix::reserve::Reserve;
-use crate::unix::same_file;
 use crate::unix::signals::Signals;
 use crate::unix::socket::Inherited;
 
@@ -130,7 +130,7 @@ impl PrimaryDriver {
             hinted: false,
             peers: BTreeMap::new(),
             sockets: BTreeMap::new(),
-            crowded: BTreeSet::new(),
+            awaiting_room: BTreeSet::new(),
             want_said: false,
             pids: BTreeMap::new(),
             workers_by_pid: BTreeMap::new(),
@@ -160,8 +160,8 @@ impl PrimaryDriver {
         }
         if let Some(error) = uncontrolled {
             driver.say(&format!(
-                "going on without a control socket: {error} (--control PATH makes it elsewhere, \
-                 --control off is silent)"
+                "running without a control socket: {error} (--control PATH makes it elsewhere, \
+                 --control off omits it)"
             ));
         }
         Ok(driver)
