@@ -37,21 +37,28 @@ pub(super) enum CommandArgs {
     /// npm start, npm run NAME, npx NAME and the same of pnpm and yarn are looked up in
     /// package.json and run directly, since no channel reaches what they start. Standard input is
     /// /dev/null.
-    #[command(
-        disable_help_subcommand = true,
-        arg_required_else_help = false,
-        subcommand_required = true
-    )]
+    #[command(disable_help_subcommand = true, arg_required_else_help = false)]
     Run {
         #[command(flatten)]
         options: Box<OptionArgs>,
         #[command(subcommand)]
-        program: ProgramArgs,
+        program: Option<ProgramArgs>,
     },
     /// Run a built-in HTTP worker, on 127.0.0.1:8080 unless told otherwise
     Demo {
         #[command(flatten)]
         options: Box<OptionArgs>,
+    },
+    /// Print the configuration that run would have, or what is wrong with it
+    ///
+    /// Each line says where its value comes from. The output can be used as a configuration file.
+    /// Nothing is started and nothing is bound, but PROGRAM is looked up.
+    #[command(disable_help_subcommand = true, arg_required_else_help = false)]
+    Check {
+        #[command(flatten)]
+        options: Box<OptionArgs>,
+        #[command(subcommand)]
+        program: Option<ProgramArgs>,
     },
     /// Show a running primary and its workers
     Status {
@@ -97,8 +104,16 @@ fn defaults() -> Config {
     Config::default()
 }
 
+/// The option that names the configuration file: the only one that can't be in it.
+pub(super) const CONFIG: &str = "config";
+
 #[derive(Debug, Args)]
 pub(super) struct OptionArgs {
+    /// Read options from a TOML file: see docs/configuration.md. Options on the command line and
+    /// environment variables replace those of the file [default: none]
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+
     #[arg(short, long, help = format!("Workers to keep, {}; auto is the available parallelism \
         [env: WEB_CONCURRENCY] [default: auto]", from_to(limits::workers())), value_name = "N|auto", value_parser = Value(values::workers), allow_hyphen_values = true)]
     pub(super) workers: Option<u32>,

@@ -98,6 +98,10 @@ impl Refusal {
 pub(crate) struct Surroundings {
     pub(crate) cwd: PathBuf,
     pub(crate) variables: BTreeMap<OsString, OsString>,
+    /// Variables that workers get besides; they come first.
+    pub(crate) added: Vec<(OsString, OsString)>,
+    /// Whether the directory is not that of this process.
+    pub(crate) moved: bool,
 }
 
 impl Surroundings {
@@ -110,7 +114,18 @@ impl Surroundings {
             exit: Exit::Failure,
             words: format!("the working directory can't be told: {error}"),
         })?;
-        Ok(Surroundings { cwd, variables: std::env::vars_os().collect() })
+        Ok(Surroundings::new(cwd, std::env::vars_os().collect()))
+    }
+
+    pub(crate) fn new(cwd: PathBuf, variables: BTreeMap<OsString, OsString>) -> Surroundings {
+        Surroundings { cwd, variables, added: Vec::new(), moved: false }
+    }
+
+    /// The same with variables added, and in a directory if there is one.
+    pub(crate) fn with(self, env: Vec<(OsString, OsString)>, dir: Option<&Path>) -> Surroundings {
+        let moved = dir.is_some();
+        let cwd = dir.map_or_else(|| self.cwd.clone(), |dir| self.cwd.join(dir));
+        Surroundings { cwd, added: env, moved, ..self }
     }
 }
 

@@ -52,7 +52,7 @@ impl Dir {
         let path = (OsString::from("PATH"), self.0.join("bin").into_os_string());
         let more = variables.iter().map(|(name, value)| (name.into(), value.into()));
         let variables = std::iter::once(path).chain(more).collect();
-        let around = Surroundings { cwd: self.0.clone(), variables };
+        let around = Surroundings::new(self.0.clone(), variables);
         resolve(line.iter().map(OsString::from).collect(), around)
     }
 

@@ -11,6 +11,7 @@ use crate::observe::eventlog::Target;
 use crate::observe::journal;
 use crate::unix::limits::{self, OpenFiles};
 use crate::unix::process::{PerSlot, Program};
+use crate::unix::same_file;
 
 /// A primary, ready to be started.
 #[derive(Debug)]
@@ -78,6 +79,19 @@ pub struct ReadyReport {
 }
 
 impl Setup {
+    /// Checks what can be checked without starting or binding anything.
+    ///
+    /// # Errors
+    /// [`StartError::Config`] and [`StartError::SameFile`].
+    pub fn check(&self) -> Result<(), StartError> {
+        self.config.clone().build().map_err(StartError::Config)?;
+        let (events, journal) = (self.events.as_ref(), self.journal.as_ref());
+        match same_file::find(&self.control, events, journal) {
+            Some((one, other, path)) => Err(StartError::SameFile { one, other, path }),
+            None => Ok(()),
+        }
+    }
+
     /// The checked configuration, in which connections and listeners fit into the limit on open
     /// files, and how many clients the control socket may have. `open` is the number of descriptors
     /// open before, besides the standard three.
