@@ -180,12 +180,11 @@ impl Reader<'_> {
             let (name, line) = (key.get_ref().as_ref(), self.lines.line(key.span().start));
             match name {
                 PROGRAM => {
-                    file.program = self.text_of(PROGRAM, value, "is no string").and_then(|value| {
-                        if value.is_empty() {
-                            self.complain(line, PROGRAM, r#""" is no program"#);
-                        }
-                        Some(At { line, value })
-                    });
+                    let name = self.text_of(PROGRAM, value, "is no string");
+                    if name.as_ref().is_some_and(String::is_empty) {
+                        self.complain(line, PROGRAM, "\"\" is no program");
+                    }
+                    file.program = name.map(|value| At { line, value });
                 }
                 ARGS => {
                     file.args = self.list(ARGS, value).map(|value| At { line, value });

@@ -148,9 +148,10 @@ fn parse_with(
     })
 }
 
-/// Any value will do for now: it is parsed when everything that can give one is put together.
+/// Any value will do for now: it is parsed when everything that can give one is put together. Only
+/// the configuration file is looked for before.
 fn any_value(arg: clap::Arg) -> clap::Arg {
-    match arg.get_action().takes_values() {
+    match arg.get_action().takes_values() && arg.get_id() != args::CONFIG {
         true => arg.value_parser(clap::builder::ValueParser::os_string()),
         false => arg,
     }

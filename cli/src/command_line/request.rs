@@ -84,7 +84,7 @@ struct Layer {
 }
 
 impl Request {
-    /// `matches` is what clap found behind the verb, and its values need not be valid.
+    /// `matches` is what clap found behind the verb, where only `--config` needs to be valid.
     pub(super) fn new(
         name: &'static str,
         words: Vec<OsString>,
@@ -99,7 +99,7 @@ impl Request {
             .filter(|(_, arg)| is_given(arg.get_id().as_str()))
             .map(|(key, _)| key.to_owned())
             .collect();
-        let config = matches.get_one::<OsString>(CONFIG).map(PathBuf::from);
+        let config = matches.get_one::<PathBuf>(CONFIG).cloned();
         Request { name, verb: verb.to_owned(), words, given, config, environment }
     }
 

@@ -22,7 +22,7 @@ fn load(
 ) -> Result<Effective, Early> {
     match parse_with("roundel", args, environment)? {
         Command::Run(request) | Command::Demo(request) | Command::Check(request) => {
-            request.load().map_err(|lines| Early::usage("roundel", &lines.join("\n")))
+            request.load().map_err(|lines| Early::usage("roundel", &lines.join("\nroundel: ")))
         }
         other => panic!("{other:?}"),
     }
