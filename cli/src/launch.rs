@@ -112,10 +112,9 @@ fn start(adapter: Adapter, request: &Request) -> Exit {
 /// Prints the configuration, if a primary could be started with it.
 fn check(adapter: Adapter, request: &Request) -> Exit {
     let checked = load(request).and_then(|Loaded { effective, resolved }| {
-        let setup = match resolved {
-            Some(resolved) => setup(adapter, &effective.options, resolved),
-            None => Setup::new(adapter.name, Program::default(), effective.options.config()),
-        };
+        // The other options can be wrong without a program, too.
+        let resolved = resolved.unwrap_or_else(|| Program::default().into());
+        let setup = setup(adapter, &effective.options, resolved);
         let wrong = |error: StartError| Refusal { exit: Exit::Usage, words: error.to_string() };
         setup.check().map_err(wrong).map(|()| effective.settings.to_string())
     });
@@ -143,8 +142,7 @@ fn demo(adapter: Adapter, options: &Options) -> Result<Setup, Refusal> {
     let Surroundings { cwd, added: env, moved, .. } = surroundings(options)?;
     let cwd = moved.then_some(cwd);
     let program = Program { path: path.into(), args, env, cwd, ..Program::default() };
-    let resolved = Resolved { program, notes: Vec::new(), hooks: Vec::new(), inspect: None };
-    let mut setup = setup(adapter, options, resolved);
+    let mut setup = setup(adapter, options, program.into());
     setup.welcome = Some(welcome);
     Ok(setup)
 }

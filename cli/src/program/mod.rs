@@ -42,6 +42,13 @@ pub(crate) struct Resolved {
     pub(crate) inspect: Option<Inspect>,
 }
 
+/// A program that needs no looking up.
+impl From<Program> for Resolved {
+    fn from(program: Program) -> Resolved {
+        Resolved { program, notes: Vec::new(), hooks: Vec::new(), inspect: None }
+    }
+}
+
 /// A script that a package manager runs in a shell before another one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Hook {

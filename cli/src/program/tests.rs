@@ -4,6 +4,7 @@ mod find;
 mod launchers;
 mod managers;
 mod node;
+mod surroundings;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
