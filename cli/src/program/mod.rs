@@ -79,7 +79,7 @@ impl Hook {
     }
 }
 
-/// Why a program can't be started: one line.
+/// Why a program can't be started: one line for each mistake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
     pub(crate) exit: Exit,
