@@ -1,5 +1,6 @@
 mod configuration;
 mod environment;
+mod mistakes;
 
 use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
