@@ -2,9 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use roundel_core::Event;
+use roundel_tests::programs::observe::{binary, scratch};
 use roundel_tests::sim::variants::names;
 
 #[test]
@@ -123,6 +126,32 @@ fn is_whole((line, (at, word)): (&str, (usize, &str))) -> bool {
     let before = line[..at].chars().next_back().is_some_and(is_part);
     let after = line[at + word.len()..].chars().next().is_some_and(is_part);
     !before && !after
+}
+
+/// Each line of the example is in effect.
+#[test]
+fn the_example_of_a_configuration_file_is_one() {
+    let page = include_str!("../docs/configuration.md");
+    let example = page.split("```toml\n").nth(1).expect("an example");
+    let example = example.split("```").next().expect("its end");
+    let dir = scratch("roundel-docs");
+    fs::write(dir.join("shop.toml"), example).unwrap();
+    fs::write(dir.join("server.js"), "").unwrap();
+    // What is checked is the file, not whether Node is there.
+    fs::write(dir.join("node"), "#!/bin/sh\nexit 1\n").unwrap();
+    fs::set_permissions(dir.join("node"), fs::Permissions::from_mode(0o755)).unwrap();
+    let mut command = Command::new(binary("roundel"));
+    command.args(["check", "--config", "shop.toml"]).current_dir(&dir).env("PATH", &dir);
+    let output = command.env_remove("WEB_CONCURRENCY").output().unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), said.as_str()), (Some(0), ""));
+    for (line, number) in example.lines().zip(1..).filter(|(line, _)| line.contains('=')) {
+        let setting = line.split('#').next().unwrap_or_default().trim_end();
+        let expected = format!("{setting}  # file shop.toml:{number}\n");
+        assert!(printed.contains(&expected), "{expected}{printed}");
+    }
+    fs::remove_dir_all(dir).unwrap();
 }
 
 #[test]

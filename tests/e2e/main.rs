@@ -3,6 +3,7 @@
 mod addresses;
 mod cells;
 mod cli;
+mod configuration;
 mod console;
 mod control;
 mod harness;

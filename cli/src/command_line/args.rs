@@ -38,21 +38,28 @@ pub(super) enum CommandArgs {
     /// npm start, npm run NAME, npx NAME and the same commands of pnpm and yarn are looked up in
     /// package.json and the program is run directly, because a package manager does not pass the
     /// channel on. Standard input is /dev/null.
-    #[command(
-        disable_help_subcommand = true,
-        arg_required_else_help = false,
-        subcommand_required = true
-    )]
+    #[command(disable_help_subcommand = true, arg_required_else_help = false)]
     Run {
         #[command(flatten)]
         options: Box<OptionArgs>,
         #[command(subcommand)]
-        program: ProgramArgs,
+        program: Option<ProgramArgs>,
     },
     /// Run a built-in HTTP worker, by default on 127.0.0.1:8080
     Demo {
         #[command(flatten)]
         options: Box<OptionArgs>,
+    },
+    /// Print the configuration that run would have, or what is wrong with it
+    ///
+    /// Each line says where its value comes from. The output can be used as a configuration file.
+    /// Nothing is started and nothing is bound, but PROGRAM is looked up.
+    #[command(disable_help_subcommand = true, arg_required_else_help = false)]
+    Check {
+        #[command(flatten)]
+        options: Box<OptionArgs>,
+        #[command(subcommand)]
+        program: Option<ProgramArgs>,
     },
     /// Show a running primary and its workers
     Status {
@@ -109,8 +116,16 @@ fn defaults() -> Config {
     Config::default()
 }
 
+/// The option that names the configuration file: the only one that can't be in it.
+pub(super) const CONFIG: &str = "config";
+
 #[derive(Debug, Args)]
 pub(super) struct OptionArgs {
+    /// Read options from a TOML file: see docs/configuration.md. Options on the command line and
+    /// environment variables replace those of the file [default: none]
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+
     #[arg(short, long, help = format!("Number of workers, {}; auto uses the available parallelism \
         [env: WEB_CONCURRENCY] [default: auto]", from_to(limits::workers())), value_name = "N|auto", value_parser = Value(values::workers), allow_hyphen_values = true)]
     pub(super) workers: Option<u32>,

@@ -21,7 +21,7 @@ pub(super) fn complaint(error: &clap::Error) -> String {
             let command = text(error, ContextKind::InvalidSubcommand).unwrap_or_default();
             format!("{command:?} is not a command (see --help)")
         }
-        ErrorKind::MissingSubcommand => missing(error).into(),
+        ErrorKind::MissingSubcommand => "a command is missing (see --help)".into(),
         ErrorKind::MissingRequiredArgument => {
             let missing = text(error, ContextKind::InvalidArg).unwrap_or_default();
             format!("{} is missing (see --help)", missing.trim_matches(['<', '>']))
@@ -29,14 +29,6 @@ pub(super) fn complaint(error: &clap::Error) -> String {
         _ => error.to_string().trim_start_matches("error: ").to_owned(),
     };
     line.lines().next().unwrap_or_default().to_owned()
-}
-
-/// The program of `run` counts as a subcommand (see `ProgramArgs`).
-fn missing(error: &clap::Error) -> &'static str {
-    match text(error, ContextKind::InvalidSubcommand) {
-        Some(parent) if parent.ends_with(" run") => "run: PROGRAM is missing (see run --help)",
-        _ => "a command is missing (see --help)",
-    }
 }
 
 fn unknown(error: &clap::Error, argument: &str) -> String {

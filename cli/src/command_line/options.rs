@@ -1,5 +1,6 @@
 //! The content of the command line, as plain data.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use roundel_core::{Address, Codec, ConfigBuilder, ListenKey};
@@ -32,6 +33,10 @@ pub(crate) struct Options {
     pub(crate) codec: Option<Codec>,
     /// The variable that gives a program the number of its slot; `None` if there is none.
     pub(crate) instance_var: Option<String>,
+    /// Variables for workers, which only a configuration file can give.
+    pub(crate) env: Vec<(OsString, OsString)>,
+    /// The directory for workers, likewise; `None` is that of the primary.
+    pub(crate) cwd: Option<PathBuf>,
 }
 
 impl Options {

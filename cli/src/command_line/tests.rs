@@ -1,3 +1,7 @@
+mod configuration;
+mod environment;
+mod mistakes;
+
 use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
 
@@ -13,24 +17,38 @@ fn parse(line: &str) -> Result<Command, Early> {
     parse_with("roundel", line.split_whitespace().map(OsString::from), Environment::default())
 }
 
-fn demo(line: &str) -> Options {
-    match parse(&format!("roundel demo {line}")) {
-        Ok(Command::Demo { options }) => options,
-        other => panic!("{line}: {other:?}"),
+/// A command line that starts a primary, evaluated.
+fn load(
+    args: impl IntoIterator<Item = OsString>,
+    environment: Environment,
+) -> Result<Effective, Early> {
+    match parse_with("roundel", args, environment)? {
+        Command::Run(request) | Command::Demo(request) | Command::Check(request) => {
+            request.load().map_err(|lines| Early::usage("roundel", &lines.join("\nroundel: ")))
+        }
+        other => panic!("{other:?}"),
     }
 }
 
+fn load_line(line: &str) -> Result<Effective, Early> {
+    load(line.split_whitespace().map(OsString::from), Environment::default())
+}
+
+fn demo(line: &str) -> Options {
+    load_line(&format!("roundel demo {line}")).unwrap().options
+}
+
 fn program(line: &str) -> Vec<OsString> {
-    match parse(line) {
-        Ok(Command::Run { program, .. }) => program,
-        other => panic!("{line}: {other:?}"),
-    }
+    load_line(line).unwrap().program
 }
 
 /// The printed text, which must be one line, with exit 2.
 fn refused(args: &[&str]) -> String {
-    let args = args.iter().map(OsString::from);
-    let early = parse_with("roundel", args, Environment::default()).unwrap_err();
+    let args: Vec<OsString> = args.iter().map(OsString::from).collect();
+    let early = match parse_with("roundel", args.clone(), Environment::default()) {
+        Ok(_) => load(args, Environment::default()).unwrap_err(),
+        Err(early) => early,
+    };
     assert_eq!(early.exit, Exit::Usage);
     let line = early.text.strip_prefix("roundel: ").unwrap().strip_suffix('\n').unwrap();
     assert!(!line.contains('\n'), "{line:?}");
@@ -51,18 +69,17 @@ fn only_the_demo_has_an_address_by_itself() {
     let expected = Address::Ip("127.0.0.1:8080".parse().unwrap());
     assert_eq!(demo("").bind, [expected]);
     assert_eq!(demo("-b fd:3").bind, [Address::Fd(3)]);
-    let Ok(Command::Run { options, .. }) = parse("roundel run prog") else { panic!() };
-    assert_eq!(options.bind, []);
+    assert_eq!(load_line("roundel run prog").unwrap().options.bind, []);
 }
 
 #[test]
 fn the_demo_worker_speaks_native() {
-    let early = parse("roundel demo --codec node").unwrap_err();
+    let early = load_line("roundel demo --codec node").unwrap_err();
     let text =
         "roundel: --codec: \"node\" is not supported by the demo worker, which speaks native\n";
     assert_eq!(early, Early { exit: Exit::Usage, text: text.into() });
     assert_eq!(demo("--codec native").codec, Some(Codec::Native));
-    assert!(parse("roundel run --codec node prog").is_ok());
+    assert!(load_line("roundel run --codec node prog").is_ok());
 }
 
 #[test]
@@ -100,6 +117,8 @@ fn every_option_is_read() {
         log_file: Some("/l".into()),
         codec: Some(Codec::Native),
         instance_var: Some("NODE_APP_INSTANCE".into()),
+        env: Vec::new(),
+        cwd: None,
     };
     assert_eq!(options, expected);
     let config = options.config().build().unwrap();
@@ -113,30 +132,8 @@ fn every_option_is_read() {
 }
 
 #[test]
-fn node_says_the_policy_where_no_option_does() {
-    let policy = |option: &str, variable: &str| {
-        let line = format!("roundel demo {option}");
-        let args: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
-        let environment = Environment { workers: None, policy: Some(variable.into()) };
-        match parse_with("roundel", args, environment) {
-            Ok(Command::Demo { options }) => Ok(options.config().build().unwrap().policy()),
-            Ok(other) => panic!("{other:?}"),
-            Err(early) => Err(early.text),
-        }
-    };
-    assert_eq!(policy("", "none"), Ok(Policy::Shared));
-    assert_eq!(policy("", "rr"), Ok(Policy::RoundRobin));
-    assert_eq!(policy("", ""), Ok(Policy::RoundRobin));
-    assert_eq!(policy("--policy round-robin", "none"), Ok(Policy::RoundRobin));
-    let line = "roundel: NODE_CLUSTER_SCHED_POLICY: \"best\" is neither rr nor none\n";
-    assert_eq!(policy("", "best"), Err(line.into()));
-}
-
-#[test]
 fn a_passed_server_is_the_only_listener() {
-    let Ok(Command::Run { options, .. }) = parse("roundel run --pass-server *:1 x.js") else {
-        panic!()
-    };
+    let options = load_line("roundel run --pass-server *:1 x.js").unwrap().options;
     let config = options.config().build().unwrap();
     assert_eq!(config.listeners(), &[roundel_core::ListenKey::stream(Address::Any { port: 1 })]);
     assert!(config.pass_listeners());
@@ -161,42 +158,8 @@ fn arguments_after_the_program_are_not_options() {
     assert_eq!(program("roundel run help"), ["help"]);
     let bytes = OsString::from_vec(vec![b'a', 0xff]);
     let args = [OsString::from("roundel"), "run".into(), "prog".into(), bytes.clone()];
-    let Ok(Command::Run { program, .. }) = parse_with("roundel", args, Environment::default())
-    else {
-        panic!()
-    };
+    let program = load(args, Environment::default()).unwrap().program;
     assert_eq!(program, [OsString::from("prog"), bytes]);
-}
-
-#[test]
-fn workers_come_from_the_option_or_the_variable() {
-    let workers = |line: &str, variable: Option<&str>| {
-        let args = line.split(' ').map(OsString::from);
-        match parse_with(
-            "roundel",
-            args,
-            Environment { workers: variable.map(OsString::from), policy: None },
-        ) {
-            Ok(Command::Demo { options }) => Ok(options.config().build().unwrap().workers()),
-            Ok(other) => panic!("{other:?}"),
-            Err(early) => Err(early.text),
-        }
-    };
-    let auto = values::workers("auto").unwrap();
-    assert_eq!(workers("roundel demo", Some("3")), Ok(3));
-    assert_eq!(workers("roundel demo", Some("auto")), Ok(auto));
-    assert_eq!(workers("roundel demo", Some("")), Ok(auto));
-    assert_eq!(workers("roundel demo", None), Ok(auto));
-    assert_eq!(workers("roundel demo -w 2", Some("3")), Ok(2));
-    assert_eq!(workers("roundel demo -w 2", Some("many")), Ok(2));
-    let line = "roundel: WEB_CONCURRENCY: \"many\" is neither auto nor a whole number from 1 to \
-                10000\n";
-    assert_eq!(workers("roundel demo", Some("many")), Err(line.into()));
-    let bytes = Some(OsString::from_vec(vec![0xff]));
-    let args = ["roundel", "demo"].map(OsString::from);
-    let early =
-        parse_with("roundel", args, Environment { workers: bytes, policy: None }).unwrap_err();
-    assert_eq!(early.text, "roundel: WEB_CONCURRENCY: \"\\xFF\" is not valid UTF-8\n");
 }
 
 #[test]
@@ -309,7 +272,7 @@ fn every_option_needs_its_value_once() {
             }
         }
     }
-    assert_eq!(options, 23 + 23 + 1 + 1 + 1);
+    assert_eq!(options, 3 * 24 + 1 + 1 + 1);
     let twice = refused(&["roundel", "demo", "--window", "1", "--window", "2"]);
     assert_eq!(twice, "--window: given more than once");
     let twice = refused(&["roundel", "status", "--json", "--json"]);
@@ -348,7 +311,7 @@ fn other_mistakes_are_one_line_too() {
 fn bytes_that_are_no_text_are_shown_escaped() {
     let bytes = || OsString::from_vec(vec![0xff]);
     let args = || ["roundel", "demo", "--window"].map(OsString::from).into_iter();
-    let early = parse_with("roundel", args().chain([bytes()]), Environment::default()).unwrap_err();
+    let early = load(args().chain([bytes()]), Environment::default()).unwrap_err();
     assert_eq!(early.text, "roundel: --window: \"\\xFF\" is not valid UTF-8\n");
     // For an argument or a command there is no name to give.
     for before in [1, 2] {

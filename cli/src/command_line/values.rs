@@ -201,7 +201,8 @@ pub(super) fn stop_signal(text: &str) -> Result<StopSignal, String> {
 }
 
 pub(super) fn log_format(text: &str) -> Result<Format, String> {
-    named(text, Format::ALL, Format::name).ok_or_else(|| "is not one of raw, prefix and json".into())
+    named(text, Format::ALL, Format::name)
+        .ok_or_else(|| "is not one of raw, prefix and json".into())
 }
 
 /// The number of a slot, from 0.

@@ -42,6 +42,13 @@ pub(crate) struct Resolved {
     pub(crate) inspect: Option<Inspect>,
 }
 
+/// A program that needs no looking up.
+impl From<Program> for Resolved {
+    fn from(program: Program) -> Resolved {
+        Resolved { program, notes: Vec::new(), hooks: Vec::new(), inspect: None }
+    }
+}
+
 /// A script that a package manager runs in a shell before another one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Hook {
@@ -72,7 +79,7 @@ impl Hook {
     }
 }
 
-/// Why a program can't be started: one line.
+/// Why a program can't be started: one line for each mistake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
     pub(crate) exit: Exit,
@@ -98,6 +105,10 @@ impl Refusal {
 pub(crate) struct Surroundings {
     pub(crate) cwd: PathBuf,
     pub(crate) variables: BTreeMap<OsString, OsString>,
+    /// Variables that workers get besides; they come first.
+    pub(crate) added: Vec<(OsString, OsString)>,
+    /// Whether the directory is not that of this process.
+    pub(crate) moved: bool,
 }
 
 impl Surroundings {
@@ -110,7 +121,18 @@ impl Surroundings {
             exit: Exit::Failure,
             words: format!("cannot determine the working directory: {error}"),
         })?;
-        Ok(Surroundings { cwd, variables: std::env::vars_os().collect() })
+        Ok(Surroundings::new(cwd, std::env::vars_os().collect()))
+    }
+
+    pub(crate) fn new(cwd: PathBuf, variables: BTreeMap<OsString, OsString>) -> Surroundings {
+        Surroundings { cwd, variables, added: Vec::new(), moved: false }
+    }
+
+    /// The same with variables added, and in a directory if there is one.
+    pub(crate) fn with(self, env: Vec<(OsString, OsString)>, dir: Option<&Path>) -> Surroundings {
+        let moved = dir.is_some();
+        let cwd = dir.map_or_else(|| self.cwd.clone(), |dir| self.cwd.join(dir));
+        Surroundings { cwd, added: env, moved, ..self }
     }
 }
 

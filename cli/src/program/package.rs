@@ -159,7 +159,8 @@ pub(super) fn run(draft: &mut Draft, package: &Package, script: &Script) -> Resu
     draft.use_bins_of(&package.dir);
     if *hooks && let Some(before) = package.script(&format!("pre{name}")) {
         let name = format!("pre{name}");
-        let mut env = package.variables(&name, before, &from);
+        let mut env = draft.added.clone();
+        env.extend(package.variables(&name, before, &from));
         env.extend(draft.variable("PATH").map(|path| ("PATH".into(), path)));
         let hook = Hook { name, script: before.to_owned(), env, cwd: package.dir.clone() };
         draft.hooks.push(hook);

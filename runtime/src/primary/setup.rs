@@ -10,6 +10,7 @@ use crate::observe::control::{ControlError, Where};
 use crate::observe::eventlog::Target;
 use crate::observe::journal;
 use crate::observe::output::Format;
+use crate::observe::same_file;
 use crate::unix::limits::{self, OpenFiles};
 use crate::unix::process::{Outputs, PerSlot, Program};
 
@@ -92,6 +93,20 @@ impl Setup {
         match (self.log_format, &self.log_file) {
             (Format::Raw, None) => Outputs::Inherited,
             _ => Outputs::Piped,
+        }
+    }
+
+    /// Checks what can be checked without starting or binding anything.
+    ///
+    /// # Errors
+    /// [`StartError::Config`] and [`StartError::SameFile`].
+    pub fn check(&self) -> Result<(), StartError> {
+        self.config.clone().build().map_err(StartError::Config)?;
+        let (events, journal) = (self.events.as_ref(), self.journal.as_ref());
+        let log_file = self.log_file.as_deref();
+        match same_file::find(&self.control, events, journal, log_file) {
+            Some((one, other, path)) => Err(StartError::SameFile { one, other, path }),
+            None => Ok(()),
         }
     }
 

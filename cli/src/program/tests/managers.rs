@@ -71,7 +71,7 @@ fn a_package_is_found_where_the_manager_finds_it() {
     dir.file("deep/er/.keep", "");
     let path = [("PATH", dir.0.join("bin").into_os_string().into_string().unwrap())];
     let variables = path.iter().map(|(n, v)| (n.into(), v.into())).collect();
-    let around = Surroundings { cwd: dir.0.join("deep/er"), variables };
+    let around = Surroundings::new(dir.0.join("deep/er"), variables);
     let resolved = resolve(vec!["npm".into(), "start".into()], around).unwrap();
     assert_eq!(resolved.program.cwd.as_deref(), Some(&*dir.0));
     fs::rename(dir.0.join("package.json"), dir.0.join("deep/package.json")).unwrap();
