@@ -2,9 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use roundel_core::Event;
+use roundel_tests::programs::observe::{binary, scratch};
 use roundel_tests::sim::variants::names;
 
 #[test]
@@ -44,37 +47,48 @@ fn snake_case(name: &str) -> String {
     text
 }
 
-/// A row of "To add something": how it begins, words whose files must all be in it, and words of
+/// A section of "To add something": its heading, words whose files must all be in it, and words of
 /// which each of its files has one.
-type Row = (&'static str, &'static [&'static str], &'static [&'static str]);
+type Section = (&'static str, &'static [&'static str], &'static [&'static str]);
 
-const ROWS: [Row; 8] = [
-    ("| a policy |", &["Policy::Shared", "workers_accept"], &["olicy", "pick"]),
-    ("| a message to workers |", &["ToWorker::Drain"], &["ToWorker", "worker"]),
-    ("| a message from workers |", &["FromWorker::Pong"], &["FromWorker", "worker"]),
-    ("| a control command |", &["Request::Stop", "ClientCommand::Stop"], &["Request", "Command"]),
-    ("| a counter in `status` |", &["stalled", "stalled_total"], &["stalled"]),
-    ("| a column of a worker in `status` |", &["WorkerRow"], &["Worker", "worker"]),
-    ("| an option that the machine needs |", &[], &["onfig", "Options", "overflow"]),
-    ("| another option |", &[], &["Options", "etup", "clap"]),
+const SECTIONS: [Section; 9] = [
+    (
+        "A policy",
+        &["Policy::Shared", "workers_accept"],
+        &["olicy", "pick", "ready_queue", "Load", "WorkerRecord", "WorkerDriver"],
+    ),
+    ("A message to workers", &["ToWorker::Drain"], &["ToWorker", "worker"]),
+    ("A message from workers", &["FromWorker::Pong"], &["FromWorker", "worker"]),
+    (
+        "A control command",
+        &["Request::Stop", "ClientCommand::Stop"],
+        &["Request", "Command", "stop", "pause", "backlog", "accept_paused", "Stop"],
+    ),
+    ("A counter in `status`, of the machine", &["stalled", "stalled_total"], &["stalled"]),
+    ("A counter in `status`, of the driver", &["messages_skipped_total"], &["skipped", "stalled"]),
+    ("A column of a worker in `status`", &["WorkerRow"], &["Worker", "worker"]),
+    ("An option that the machine needs", &[], &["onfig", "Options", "overflow"]),
+    ("Another option", &[], &["Options", "etup", "clap", "--bind"]),
 ];
 
 #[test]
 fn the_files_to_touch_are_those_that_name_the_like() {
     let page = include_str!("../ARCHITECTURE.md");
-    let table = page.split("<!-- to add -->").nth(1).expect("a table");
+    let table = page.split("<!-- to add -->").nth(1).expect("sections");
     let table = table.split("<!-- end -->").next().expect("its end");
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
-    for (begins, all, any) in ROWS {
-        let row = table.lines().find(|line| line.starts_with(begins)).expect("a row");
-        let words = row.split('`').skip(1).step_by(2).filter(|word| word.ends_with(".rs"));
+    for (heading, all, any) in SECTIONS {
+        let text = table.split("\n### ").find(|text| text.lines().next() == Some(heading));
+        let text = text.expect("a section").strip_prefix(heading).unwrap_or_default();
+        let words = text.split('`').skip(1).step_by(2).filter(|word| word.ends_with(".rs"));
         let listed: BTreeSet<String> = words.map(Into::into).collect();
         let named: BTreeSet<String> = all.iter().flat_map(|word| files_with(word)).collect();
         let missing: Vec<&String> = named.difference(&listed).collect();
-        assert!(missing.is_empty(), "{begins} {missing:?}");
-        for file in &listed {
+        assert!(missing.is_empty(), "{heading} {missing:?}");
+        let shipped = |file: &&String| !file.starts_with("tests/") && !file.starts_with("fuzz/");
+        for file in listed.iter().filter(shipped) {
             let text = fs::read_to_string(root.join(file)).unwrap();
-            assert!(any.iter().any(|word| text.contains(word)), "{begins} {file}");
+            assert!(any.iter().any(|word| text.contains(word)), "{heading} {file}");
         }
     }
 }
@@ -83,11 +97,12 @@ fn the_files_to_touch_are_those_that_name_the_like() {
 fn files_with(word: &str) -> BTreeSet<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
     let mut found = BTreeSet::new();
-    let mut rooms: Vec<PathBuf> =
-        ["core/src", "runtime/src", "cli/src"].map(|it| root.join(it)).into();
+    let mut rooms: Vec<PathBuf> = ["core/src", "runtime/src", "cli/src", "fuzz/src", "tests/src"]
+        .map(|it| root.join(it))
+        .into();
     while let Some(path) = rooms.pop() {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if path.is_dir() && name != "tests" {
+        if path.is_dir() && name != "tests" && name != "bin" {
             rooms.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
         } else if name.ends_with(".rs") && name != "tests.rs" {
             let text = fs::read_to_string(&path).unwrap();
@@ -111,6 +126,32 @@ fn is_whole((line, (at, word)): (&str, (usize, &str))) -> bool {
     let before = line[..at].chars().next_back().is_some_and(is_part);
     let after = line[at + word.len()..].chars().next().is_some_and(is_part);
     !before && !after
+}
+
+/// Each line of the example is in effect.
+#[test]
+fn the_example_of_a_configuration_file_is_one() {
+    let page = include_str!("../docs/configuration.md");
+    let example = page.split("```toml\n").nth(1).expect("an example");
+    let example = example.split("```").next().expect("its end");
+    let dir = scratch("roundel-docs");
+    fs::write(dir.join("shop.toml"), example).unwrap();
+    fs::write(dir.join("server.js"), "").unwrap();
+    // What is checked is the file, not whether Node is there.
+    fs::write(dir.join("node"), "#!/bin/sh\nexit 1\n").unwrap();
+    fs::set_permissions(dir.join("node"), fs::Permissions::from_mode(0o755)).unwrap();
+    let mut command = Command::new(binary("roundel"));
+    command.args(["check", "--config", "shop.toml"]).current_dir(&dir).env("PATH", &dir);
+    let output = command.env_remove("WEB_CONCURRENCY").output().unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), said.as_str()), (Some(0), ""));
+    for (line, number) in example.lines().zip(1..).filter(|(line, _)| line.contains('=')) {
+        let setting = line.split('#').next().unwrap_or_default().trim_end();
+        let expected = format!("{setting}  # file shop.toml:{number}\n");
+        assert!(printed.contains(&expected), "{expected}{printed}");
+    }
+    fs::remove_dir_all(dir).unwrap();
 }
 
 #[test]

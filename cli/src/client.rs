@@ -1,12 +1,13 @@
 //! The commands that talk to a running primary.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::command_line::ClientCommand;
 use roundel_runtime::exit::Exit;
-use roundel_runtime::observe::control::{Connection, Request, find};
+use roundel_runtime::observe::control::{Connection, Followed, Request, find};
+use roundel_runtime::observe::output::Missing;
 use roundel_runtime::observe::status::Status;
 
 /// How long a primary may take to answer.
@@ -21,10 +22,11 @@ const GLANCE: Duration = Duration::from_millis(5);
 /// Runs a command for the binary called `name`. Its result goes to standard output; if it fails
 /// ([`Exit::Failure`]), one line goes to standard error.
 ///
-/// `stop` returns when the primary has ended.
+/// `stop` and `logs` return when the primary has ended.
 pub(crate) fn run(name: &str, command: &ClientCommand) -> Exit {
     let outcome = match command {
         ClientCommand::Status { control, json } => status(control.as_deref(), *json),
+        ClientCommand::Logs { control, slot } => logs(name, control.as_deref(), *slot),
         ClientCommand::Stop { control } => stop(name, control.as_deref()),
     };
     match outcome {
@@ -42,6 +44,30 @@ fn status(control: Option<&Path>, json: bool) -> Result<(), String> {
     let text = if json { line + "\n" } else { read_status(&line)?.to_string() };
     let written = std::io::stdout().write_all(text.as_bytes());
     written.map_err(|error| format!("standard output: {error}"))
+}
+
+/// Prints what workers print, until the primary says that it ends or nobody reads any more.
+fn logs(name: &str, control: Option<&Path>, slot: Option<u32>) -> Result<(), String> {
+    let mut lines = Connection::open(&find(control)?)?.follow(slot, PATIENCE)?;
+    let mut output = std::io::stdout().lock();
+    loop {
+        let line = match lines.next_line()? {
+            Followed::Line(line) => line.prefixed(),
+            Followed::Missing(Missing { dropped }) => {
+                // Standard output has only what workers print.
+                let _ = writeln!(std::io::stderr(), "{name}: {dropped} lines dropped");
+                continue;
+            }
+            Followed::Ended { .. } => return Ok(()),
+            // A newer primary may tell more.
+            _ => continue,
+        };
+        match output.write_all(&line).and_then(|()| output.flush()) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
+            Err(error) => return Err(format!("standard output: {error}")),
+        }
+    }
 }
 
 fn read_status(line: &str) -> Result<Status, String> {
@@ -64,7 +90,9 @@ fn stop(name: &str, control: Option<&Path>) -> Result<(), String> {
     let deadline = Instant::now() + LAST_MOMENT;
     while is_running(pid) {
         if Instant::now() >= deadline {
-            return Err(format!("the primary closed its control socket, but {pid} still runs"));
+            return Err(format!(
+                "the primary closed its control socket, but its process {pid} still runs"
+            ));
         }
         std::thread::sleep(GLANCE);
     }
@@ -167,10 +195,12 @@ mod tests {
     }
 
     #[test]
-    fn nobody_to_ask() {
+    fn no_primary_to_ask() {
         let control = Some(std::path::PathBuf::from("/nonexistent/roundel.sock"));
         let stop = ClientCommand::Stop { control: control.clone() };
         assert_eq!(run("roundel", &stop), Exit::Failure);
+        let logs = ClientCommand::Logs { control: control.clone(), slot: None };
+        assert_eq!(run("roundel", &logs), Exit::Failure);
         let status = ClientCommand::Status { control, json: true };
         assert_eq!(run("roundel", &status), Exit::Failure);
     }

@@ -5,9 +5,10 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use crate::client;
-use crate::command_line::{self, Command, Options};
-use crate::program::{self, Inspect, Refusal, Resolved, Surroundings};
+use crate::command_line::{self, Command, Effective, Options, Request};
+use crate::program::{self, Refusal, Resolved, Surroundings};
 use crate::replay;
+use crate::stderr::say;
 use roundel_runtime::exit::Exit;
 use roundel_runtime::observe::console::Console;
 use roundel_runtime::primary::driver::PrimaryDriver;
@@ -31,11 +32,6 @@ pub struct Adapter {
     pub demo_worker: fn(u32) -> io::Result<ExitCode>,
 }
 
-/// Prints a line on standard error, in one write(2): the primary and its workers share it.
-pub(crate) fn say(line: &str) {
-    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
-}
-
 /// A whole binary: reads the command line and does what it asks for.
 pub fn main(adapter: Adapter) -> ExitCode {
     let mut args = std::env::args_os().skip(1);
@@ -49,24 +45,14 @@ pub fn main(adapter: Adapter) -> ExitCode {
     // This comes first: until then, a signal ends the future primary by its default action.
     let mask = signals::block();
     let command = command_line::parse(adapter.name, std::env::args_os());
-    if !matches!(command, Ok(Command::Run { .. } | Command::Demo { .. }))
+    if !matches!(command, Ok(Command::Run(_) | Command::Demo(_)))
         && let Ok(mask) = mask
     {
         mask.restore();
     }
     let exit = match command {
-        Ok(Command::Run { options, program }) => match prepare(adapter, program) {
-            Ok(resolved) => {
-                let mut setup = setup(adapter, &options, resolved.program, resolved.inspect);
-                setup.notes = resolved.notes;
-                run(adapter, setup)
-            }
-            Err(refusal) => {
-                fail(adapter, &refusal.words);
-                refusal.exit
-            }
-        },
-        Ok(Command::Demo { options }) => demo(adapter, &options),
+        Ok(Command::Run(request) | Command::Demo(request)) => start(adapter, &request),
+        Ok(Command::Check(request)) => check(adapter, &request),
         Ok(Command::Replay { journal, diagram }) => {
             return replay::run(adapter.name, &journal, diagram).into();
         }
@@ -76,37 +62,98 @@ pub fn main(adapter: Adapter) -> ExitCode {
     exit.into()
 }
 
-fn demo(adapter: Adapter, options: &Options) -> Exit {
-    let path = match std::env::current_exe() {
-        Ok(path) => path,
-        Err(error) => return fail(adapter, &format!("cannot find this executable: {error}")),
+/// The content of a request: what to start, and how.
+#[derive(Debug)]
+struct Loaded {
+    effective: Effective,
+    /// `None` if no program was given.
+    resolved: Option<Resolved>,
+}
+
+/// Reads the configuration and looks the program up. A later call finds what has changed since, in
+/// the configuration file as in the program's place.
+fn load(request: &Request) -> Result<Loaded, Refusal> {
+    let usage = |lines: Vec<String>| Refusal { exit: Exit::Usage, words: lines.join("\n") };
+    let effective = request.load().map_err(usage)?;
+    let words = effective.program.clone();
+    let resolved = match words.is_empty() {
+        true => None,
+        false => Some(program::resolve(words, surroundings(&effective.options)?)?),
     };
-    let args = vec![OsString::from(DEMO_WORKER), options.bind.len().to_string().into()];
-    let program = Program { path: path.into(), args, ..Program::default() };
-    let mut setup = setup(adapter, options, program, None);
-    setup.welcome = Some(welcome);
-    run(adapter, setup)
+    Ok(Loaded { effective, resolved })
 }
 
-/// Finds out what to start, and runs the scripts that come before it.
-fn prepare(adapter: Adapter, words: Vec<OsString>) -> Result<Resolved, Refusal> {
-    let resolved = program::resolve(words, Surroundings::own()?)?;
-    for hook in &resolved.hooks {
-        // No thread may exist yet when the signals are taken over, so this is written directly.
-        say(&format!("{}: {}: runs {}", adapter.name, hook.name, hook.script));
-        hook.run()?;
+/// The directory and the variables of the workers.
+fn surroundings(options: &Options) -> Result<Surroundings, Refusal> {
+    Ok(Surroundings::own()?.with(options.env.clone(), options.cwd.as_deref()))
+}
+
+fn start(adapter: Adapter, request: &Request) -> Exit {
+    let setup = load(request).and_then(|Loaded { effective, resolved }| {
+        let options = &effective.options;
+        let Some(resolved) = resolved else { return demo(adapter, options) };
+        for hook in &resolved.hooks {
+            // No thread may exist yet when the signals are taken over, so this is written directly.
+            say(&format!("{}: {}: runs {}", adapter.name, hook.name, hook.script));
+            hook.run()?;
+        }
+        Ok(setup(adapter, options, resolved))
+    });
+    match setup {
+        Ok(setup) => run(adapter, setup),
+        Err(refusal) => refuse(adapter, &refusal),
     }
-    Ok(resolved)
 }
 
-fn setup(adapter: Adapter, options: &Options, program: Program, inspect: Option<Inspect>) -> Setup {
-    let mut setup = Setup::new(adapter.name, program, options.config());
+/// Prints the configuration, if a primary could be started with it.
+fn check(adapter: Adapter, request: &Request) -> Exit {
+    let checked = load(request).and_then(|Loaded { effective, resolved }| {
+        // The other options can be wrong without a program, too.
+        let resolved = resolved.unwrap_or_else(|| Program::default().into());
+        let setup = setup(adapter, &effective.options, resolved);
+        let wrong = |error: StartError| Refusal { exit: Exit::Usage, words: error.to_string() };
+        setup.check().map_err(wrong).map(|()| effective.settings.to_string())
+    });
+    match checked {
+        Ok(settings) => match io::stdout().write_all(settings.as_bytes()) {
+            Ok(()) => Exit::Stopped,
+            Err(error) => fail(adapter, &format!("cannot write the configuration: {error}")),
+        },
+        Err(refusal) => refuse(adapter, &refusal),
+    }
+}
+
+fn refuse(adapter: Adapter, refusal: &Refusal) -> Exit {
+    fail(adapter, &refusal.words);
+    refusal.exit
+}
+
+/// The built-in worker: this executable.
+fn demo(adapter: Adapter, options: &Options) -> Result<Setup, Refusal> {
+    let path = std::env::current_exe().map_err(|error| Refusal {
+        exit: Exit::Failure,
+        words: format!("cannot find this executable: {error}"),
+    })?;
+    let args = vec![OsString::from(DEMO_WORKER), options.bind.len().to_string().into()];
+    let Surroundings { cwd, added: env, moved, .. } = surroundings(options)?;
+    let cwd = moved.then_some(cwd);
+    let program = Program { path: path.into(), args, env, cwd, ..Program::default() };
+    let mut setup = setup(adapter, options, program.into());
+    setup.welcome = Some(welcome);
+    Ok(setup)
+}
+
+fn setup(adapter: Adapter, options: &Options, resolved: Resolved) -> Setup {
+    let mut setup = Setup::new(adapter.name, resolved.program, options.config());
     setup.control = options.control.clone();
     setup.events = options.events.clone();
     setup.journal = options.journal.clone();
+    setup.log_format = options.log_format;
+    setup.log_file = options.log_file.clone();
     setup.codec = options.codec;
     setup.prepare = adapter.prepare;
-    setup.per_slot = program::per_slot(options.instance_var.clone(), inspect);
+    setup.per_slot = program::per_slot(options.instance_var.clone(), resolved.inspect);
+    setup.notes = resolved.notes;
     setup
 }
 
@@ -138,11 +185,11 @@ fn run(adapter: Adapter, setup: Setup) -> Exit {
 fn fail(adapter: Adapter, words: &str) -> Exit {
     match Console::open(adapter.name) {
         Ok(console) => {
-            console.say(words);
+            words.lines().for_each(|line| console.say(line));
             console.flush();
         }
         Err(_) => {
-            say(&format!("{}: {words}", adapter.name));
+            words.lines().for_each(|line| say(&format!("{}: {line}", adapter.name)));
         }
     }
     Exit::Failure
@@ -157,12 +204,12 @@ fn welcome(welcome: &ReadyReport) -> String {
     let pid = welcome.pids.first().copied().unwrap_or_default();
     format!(
         "\nServing on {url} with {} workers. Try, in another terminal:\n\
-         \x20 curl {url}/                  which worker answers? ask again: they take turns\n\
-         \x20 curl {url}/crash             a worker panics; its replacement is there before it goes\n\
-         \x20 kill -9 {pid}                   a worker dies; nothing that waits is lost\n\
+         \x20 curl {url}/                  which worker answers? Ask again: they take turns\n\
+         \x20 curl {url}/crash             a worker panics; its replacement starts before it exits\n\
+         \x20 kill -9 {pid}                   a worker dies; no waiting connection is lost\n\
          \x20 ab -c 10 -n 5000 {url}/      load\n\
-         \x20 {} status               what the primary knows\n\
-         Ctrl-C stops it gracefully; a second one at once.\n\n",
+         \x20 {} status               the state of the primary\n\
+         Ctrl-C stops it gracefully, a second Ctrl-C at once.\n\n",
         welcome.pids.len(),
         welcome.name,
     )

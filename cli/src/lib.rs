@@ -6,3 +6,4 @@ pub mod demo;
 pub mod launch;
 mod program;
 mod replay;
+mod stderr;

@@ -33,7 +33,7 @@ on_both! {
     requests_on_one_connection,
     requests_byte_by_byte_and_in_heaps,
     bodies_are_skipped,
-    what_is_no_request_is_refused_and_closed,
+    invalid_requests_are_refused_and_closed,
     a_sleeper_holds_nobody_up,
     a_client_that_does_not_read_costs_nothing,
     a_crash_is_answered_and_tells_the_primary,
@@ -216,7 +216,7 @@ fn bodies_are_skipped(binary: &str) {
     }
 }
 
-fn what_is_no_request_is_refused_and_closed(binary: &str) {
+fn invalid_requests_are_refused_and_closed(binary: &str) {
     let mut demo = Demo::start(binary);
     let long = format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(20_000));
     let endless = "x".repeat(100_000);

@@ -114,16 +114,16 @@ impl fmt::Display for AddressError {
         f.write_str(match self {
             AddressError::NoForm => "is not host:port, [IPv6]:port, *:port, unix:PATH or fd:N",
             AddressError::NoPort => return write!(f, "has no port from 0 to {}", u16::MAX),
-            AddressError::NoDescriptor => "has no descriptor number behind fd:",
-            AddressError::NoPath => "has no path behind unix:",
-            AddressError::ZeroByte => "has a zero byte in its path",
+            AddressError::NoDescriptor => "has no descriptor number after fd:",
+            AddressError::NoPath => "has no path after unix:",
+            AddressError::ZeroByte => "has a NUL byte in its path",
             AddressError::PathTooLong => {
                 return write!(f, "has a path of more than {MAX_UNIX_PATH} bytes");
             }
             AddressError::NoBrackets => "is an IPv6 address without [ ] around it",
             AddressError::NoIpv6 => "has no IPv6 address between [ and ]",
-            AddressError::HostName => "has a host that is no IP address",
-            AddressError::Interface => "names an interface, which has no number here",
+            AddressError::HostName => "has a host that is not an IP address",
+            AddressError::Interface => "names an interface, which can't be resolved here",
         })
     }
 }
@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_shown_is_read() {
+    fn displayed_addresses_parse_back() {
         for text in [
             "127.0.0.1:8080",
             "[::]:0",
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_says_why() {
+    fn invalid_addresses_give_the_cause() {
         use AddressError::*;
         let long = "unix:".to_string() + &"x".repeat(MAX_UNIX_PATH + 1);
         for (text, error, words) in [
@@ -166,17 +166,17 @@ mod tests {
             ("*:", NoPort, "has no port from 0 to 65535"),
             ("*:65536", NoPort, "has no port from 0 to 65535"),
             ("*:+80", NoPort, "has no port from 0 to 65535"),
-            ("fd:", NoDescriptor, "has no descriptor number behind fd:"),
-            ("fd:-1", NoDescriptor, "has no descriptor number behind fd:"),
-            ("fd:2147483648", NoDescriptor, "has no descriptor number behind fd:"),
-            ("unix:", NoPath, "has no path behind unix:"),
-            ("unix:a\0", ZeroByte, "has a zero byte in its path"),
+            ("fd:", NoDescriptor, "has no descriptor number after fd:"),
+            ("fd:-1", NoDescriptor, "has no descriptor number after fd:"),
+            ("fd:2147483648", NoDescriptor, "has no descriptor number after fd:"),
+            ("unix:", NoPath, "has no path after unix:"),
+            ("unix:a\0", ZeroByte, "has a NUL byte in its path"),
             (&long, PathTooLong, "has a path of more than 107 bytes"),
             ("::1:80", NoBrackets, "is an IPv6 address without [ ] around it"),
             ("[10.0.0.1]:80", NoIpv6, "has no IPv6 address between [ and ]"),
             ("[::1:80", NoIpv6, "has no IPv6 address between [ and ]"),
-            ("nth:0", HostName, "has a host that is no IP address"),
-            ("[fe80::1%lo]:80", Interface, "names an interface, which has no number here"),
+            ("nth:0", HostName, "has a host that is not an IP address"),
+            ("[fe80::1%lo]:80", Interface, "names an interface, which can't be resolved here"),
         ] {
             assert_eq!(text.parse::<Address>(), Err(error), "{text}");
             assert_eq!(error.to_string(), words);

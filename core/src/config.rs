@@ -389,7 +389,7 @@ impl fmt::Display for ConfigError {
             ConfigError::OutOfBounds { field, value, min, max } => {
                 write!(f, "{field} is {value}, which is not between {min} and {max}")
             }
-            ConfigError::Zero { field } => write!(f, "{field} must be longer than zero"),
+            ConfigError::Zero { field } => write!(f, "{field} must be greater than zero"),
             ConfigError::Uncounted { field } => {
                 write!(f, "{field} counts connections, but the workers accept them by themselves")
             }
@@ -398,10 +398,10 @@ impl fmt::Display for ConfigError {
                 write!(f, "listener {nth} names another listener instead of an address")
             }
             ConfigError::Overlap(it) if it.wide == it.narrow => {
-                write!(f, "listener {} is there twice", it.wide)
+                write!(f, "listener {} is given twice", it.wide)
             }
             ConfigError::Overlap(it) => {
-                write!(f, "listener {} takes what {} would: give {0} alone", it.wide, it.narrow)
+                write!(f, "listener {} already includes {}: give {0} alone", it.wide, it.narrow)
             }
         }
     }

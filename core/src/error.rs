@@ -29,13 +29,13 @@ pub enum Misuse {
 impl fmt::Display for Misuse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Misuse::UnknownWorker(id) => write!(f, "{id} was never minted"),
-            Misuse::NotStarting(id) => write!(f, "the start of {id} is not awaited"),
+            Misuse::UnknownWorker(id) => write!(f, "{id} was never issued"),
+            Misuse::NotStarting(id) => write!(f, "no start of {id} is expected"),
             Misuse::ListenerNotOpen(id) => write!(f, "{id} is not open"),
-            Misuse::NotBinding(id) => write!(f, "the bind of {id} is not awaited"),
-            Misuse::NotUnbinding(id) => write!(f, "the close of {id} is not awaited"),
+            Misuse::NotBinding(id) => write!(f, "no bind of {id} is expected"),
+            Misuse::NotUnbinding(id) => write!(f, "no close of {id} is expected"),
             Misuse::ConnNotRising(id) => write!(f, "{id} does not come after the last connection"),
-            Misuse::NothingSent => f.write_str("nothing polled waits to be sent"),
+            Misuse::NothingSent => f.write_str("no polled message is waiting to be sent"),
             Misuse::AskPending(ask) => write!(f, "ask {ask} has no answer yet"),
         }
     }

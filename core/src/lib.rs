@@ -312,6 +312,7 @@
 extern crate alloc;
 
 mod address;
+mod borrowed;
 mod channel;
 mod codec;
 mod collections;
@@ -326,6 +327,7 @@ mod id;
 pub mod journal;
 mod msg;
 mod primary;
+mod process;
 mod reach;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -337,9 +339,9 @@ mod wording;
 mod worker;
 
 pub use address::AddressError;
-pub use channel::{Outbox, PrimaryChannel, Transmit, WorkerChannel};
+pub use channel::{ChannelEvent, Outbox, PrimaryChannel, Transmit, WorkerChannel};
 pub use codec::inbox::{Inbox, Received};
-pub use codec::{ChannelEvent, native as wire, node};
+pub use codec::{native as wire, node};
 pub use config::{
     ACCEPTS_PER_TURN, BYTES_PER_TURN, Config, ConfigBuilder, ConfigError, MESSAGES_PER_TURN,
     Overflow, Overlap, Policy, READS_PER_TURN, Respawn, STALLED_AFTER, StopSignal, limits,
@@ -348,15 +350,17 @@ pub use custody::{ConnRange, Custody, Leftover};
 pub use error::Misuse;
 pub use id::{ConnId, ListenerId, Seq, Slot, WorkerId};
 pub use msg::{
-    Address, Errno, FromWorker, Granted, ListenKey, MAX_UNIX_PATH, SockName, ToWorker, Transport,
-};
-pub use primary::{
-    Attach, Command, ConnEnd, Event, ExitClass, ExitStatus, FixedField, Input, LastExit,
-    ListenerStatus, Output, Primary, Refusal, ReloadFailure, ReloadRecord, Signal, SpawnError,
-    Totals, Verdict, Violation, WorkerStatus,
+    Address, Attach, Errno, FromWorker, Granted, ListenKey, MAX_UNIX_PATH, SockName, ToWorker,
+    Transport,
 };
 #[cfg(feature = "inspect")]
 pub use primary::{Broken, Canonical, CanonicalView};
+pub use primary::{
+    Command, ConnEnd, Event, ExitStatus, FixedField, Input, LastExit, ListenerStatus, Output,
+    Primary, Refusal, ReloadFailure, ReloadRecord, SpawnError, Totals, Verdict, Violation,
+    WorkerStatus,
+};
+pub use process::{ExitClass, Signal};
 pub use time::Time;
 pub use timers::{Deadline, Timer};
 pub use transitions::Life;

@@ -8,7 +8,7 @@ use core::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ListenerId, Seq};
+use crate::{ConnId, ListenerId, Seq};
 
 /// An error number of errno(3), as a positive number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -65,7 +65,7 @@ pub enum Address {
     /// One address, or all of one family.
     Ip(SocketAddr),
     /// A unix socket at this path.
-    Unix(#[serde(deserialize_with = "crate::codec::borrowed::string")] String),
+    Unix(#[serde(deserialize_with = "crate::borrowed::string")] String),
     /// A listening socket that the primary inherited, by its number.
     Fd(i32),
     /// The operator's nth listener, counted from 0. Only a query can contain this.
@@ -177,7 +177,7 @@ pub enum SockName {
     /// TCP or UDP.
     Ip(SocketAddr),
     /// A unix socket: its path, or empty.
-    Unix(#[serde(deserialize_with = "crate::codec::borrowed::string")] String),
+    Unix(#[serde(deserialize_with = "crate::borrowed::string")] String),
 }
 
 impl SockName {
@@ -218,7 +218,7 @@ pub struct Granted {
     /// False: connections come by `NewConn`.
     pub shared: bool,
     /// The data of the first worker's query; all workers get it.
-    #[serde(with = "crate::codec::borrowed::bytes")]
+    #[serde(with = "crate::borrowed::bytes")]
     pub data: Vec<u8>,
 }
 
@@ -237,7 +237,7 @@ pub enum FromWorker {
         /// The wanted backlog of listen(2); 0 means the default. The first worker's value counts.
         backlog: u32,
         /// Opaque; all workers get the first worker's value.
-        #[serde(with = "crate::codec::borrowed::bytes")]
+        #[serde(with = "crate::borrowed::bytes")]
         data: Vec<u8>,
     },
     /// My server on this listener is up. The first such message makes the worker ready.
@@ -327,6 +327,15 @@ pub enum ToWorker {
     },
     /// Leave, as programs know it from PM2. Sent only to Node programs, as the message `shutdown`.
     Shutdown,
+}
+
+/// A handle that travels with a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Attach {
+    /// A connection in custody.
+    Conn(ConnId),
+    /// A listener.
+    Listener(ListenerId),
 }
 
 impl ToWorker {

@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_ip_address_is_itself() {
+    fn addresses_without_an_ip_reach_only_themselves() {
         let (a, b) = (Address::Unix("/a".into()), Address::Unix("/b".into()));
         assert!(a.covers(false, &a, false) && a.collides(false, &a, false));
         assert!(!a.covers(false, &b, false) && !a.collides(false, &b, false));

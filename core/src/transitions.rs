@@ -73,7 +73,7 @@ impl Step {
         match self {
             Step::Online => "online",
             Step::Listening => "first listening",
-            Step::Drain => "it is to leave",
+            Step::Drain => "told to leave",
             Step::Leave => "suicide, voluntary leave, kill, end of channel or process",
             Step::Bury => "channel and process ended",
         }
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn who_stays_can_still_be_told_to_leave() {
+    fn workers_can_be_told_to_leave_before_they_leave() {
         for life in ALL {
             assert_eq!(life.is_staying(), life.after(Step::Drain).is_some(), "{life}");
         }

@@ -94,31 +94,31 @@ fn errors_and_ends() {
     ]);
     let listener = ListenerId::from_raw(3).unwrap();
     say(&[
-        (Misuse::UnknownWorker(worker(7)), "w7 was never minted"),
-        (Misuse::NotStarting(worker(7)), "the start of w7 is not awaited"),
+        (Misuse::UnknownWorker(worker(7)), "w7 was never issued"),
+        (Misuse::NotStarting(worker(7)), "no start of w7 is expected"),
         (Misuse::ListenerNotOpen(listener), "l3 is not open"),
-        (Misuse::NotBinding(listener), "the bind of l3 is not awaited"),
-        (Misuse::NotUnbinding(listener), "the close of l3 is not awaited"),
+        (Misuse::NotBinding(listener), "no bind of l3 is expected"),
+        (Misuse::NotUnbinding(listener), "no close of l3 is expected"),
         (Misuse::ConnNotRising(conn(9)), "c9 does not come after the last connection"),
-        (Misuse::NothingSent, "nothing polled waits to be sent"),
+        (Misuse::NothingSent, "no polled message is waiting to be sent"),
         (Misuse::AskPending(5), "ask 5 has no answer yet"),
     ]);
 }
 
 #[test]
-fn what_is_wrong_with_bytes() {
+fn decode_errors() {
     let all = [
         (DecodeError::BadMagic, "bad_magic", "the stream does not begin with the hello"),
-        (DecodeError::BadVersion, "bad_version", "the other side speaks another version"),
+        (DecodeError::BadVersion, "bad_version", "the other side speaks a different version"),
         (DecodeError::FrameTooLong, "frame_too_long", "a frame is longer than allowed"),
-        (DecodeError::BadMessage, "bad_message", "a frame is no message"),
-        (DecodeError::TrailingBytes, "trailing_bytes", "a frame goes on after its message"),
+        (DecodeError::BadMessage, "bad_message", "a frame is not a message"),
+        (DecodeError::TrailingBytes, "trailing_bytes", "a frame has bytes left after its message"),
         (
             DecodeError::UnexpectedHandles,
             "unexpected_handles",
-            "handles came that no message announced",
+            "handles arrived that no message announced",
         ),
-        (DecodeError::NestedTooDeep, "nested_too_deep", "a message is nested too deep"),
+        (DecodeError::NestedTooDeep, "nested_too_deep", "a message is nested too deeply"),
         (
             DecodeError::TooManyHandles,
             "too_many_handles",
@@ -142,38 +142,38 @@ fn what_is_wrong_with_bytes() {
 }
 
 #[test]
-fn what_is_wrong_with_a_journal() {
+fn journal_errors() {
     let cause = DecodeError::BadMagic;
     let config = Config::builder().workers(0).build().unwrap_err();
     say(&[
         (
             ReplayError::Damaged { entry: 0, cause },
-            "is no journal: the stream does not begin with the hello",
+            "is not a journal: the stream does not begin with the hello",
         ),
         (
             ReplayError::Damaged { entry: 4, cause: DecodeError::BadMessage },
-            "is damaged behind entry 4: a frame is no message",
+            "is damaged after entry 4: a frame is not a message",
         ),
-        (
-            ReplayError::Misplaced { entry: 4 },
-            "is damaged behind entry 4: a record is where it can't be",
-        ),
+        (ReplayError::Misplaced { entry: 4 }, "is damaged after entry 4: a record is out of place"),
         (
             ReplayError::Config(config),
-            "is of an impossible primary: workers is 0, which is not between 1 and 10000",
+            "records an invalid configuration: workers is 0, which is not between 1 and 10000",
         ),
-        (ReplayError::Differs { entries: 4..=4 }, "entry 4: the outputs are not the recorded ones"),
+        (
+            ReplayError::Differs { entries: 4..=4 },
+            "entry 4: the outputs differ from the recorded ones",
+        ),
         (
             ReplayError::Differs { entries: 4..=6 },
-            "entries 4 to 6: the outputs are not the recorded ones",
+            "entries 4 to 6: the outputs differ from the recorded ones",
         ),
     ]);
 }
 
 #[test]
-fn what_is_wrong_with_a_configuration() {
+fn configuration_errors() {
     say(&[
-        (ConfigError::Zero { field: "cooldown" }, "cooldown must be longer than zero"),
+        (ConfigError::Zero { field: "cooldown" }, "cooldown must be greater than zero"),
         (
             ConfigError::Order { low: "cooldown", high: "cooldown_max" },
             "cooldown_max must not be less than cooldown",
@@ -187,11 +187,11 @@ fn what_is_wrong_with_a_configuration() {
         let listeners = addresses.map(|address| ListenKey::stream(ip(address))).to_vec();
         Config::builder().listeners(listeners).build().unwrap_err()
     };
-    let wide = "listener [::]:80 takes what 0.0.0.0:80 would: give [::]:80 alone";
+    let wide = "listener [::]:80 already includes 0.0.0.0:80: give [::]:80 alone";
     say(&[
         (overlap(["0.0.0.0:80", "[::]:80"]), wide),
         (overlap(["[::]:80", "0.0.0.0:80"]), wide),
-        (overlap(["127.0.0.1:80", "127.0.0.1:80"]), "listener 127.0.0.1:80 is there twice"),
+        (overlap(["127.0.0.1:80", "127.0.0.1:80"]), "listener 127.0.0.1:80 is given twice"),
     ]);
     let apart = ["127.0.0.1:0", "127.0.0.1:0", "0.0.0.0:80", "[::1]:80", "0.0.0.0:81"];
     let listeners = apart.map(|address| ListenKey::stream(ip(address))).to_vec();
@@ -199,7 +199,7 @@ fn what_is_wrong_with_a_configuration() {
 }
 
 #[test]
-fn what_has_a_name_is_shown_by_it() {
+fn named_values_display_their_name() {
     say(&Policy::ALL.map(|it| (it, it.name())));
     say(&Overflow::ALL.map(|it| (it, it.name())));
     say(&Respawn::ALL.map(|it| (it, it.name())));
@@ -216,16 +216,16 @@ fn what_has_a_name_is_shown_by_it() {
 #[test]
 fn why_a_worker_was_ended_or_not_started() {
     say(&[
-        (Violation::from(DecodeError::BadMessage), "a frame is no message"),
-        (Violation::UnknownCodec, "the first byte belongs to no codec"),
+        (Violation::from(DecodeError::BadMessage), "a frame is not a message"),
+        (Violation::UnknownCodec, "the first byte matches no codec"),
         (Violation::FrameTimeout, "a frame did not complete in time"),
-        (Violation::UnexpectedMessage, "a message came that is not allowed now"),
-        (Violation::StrayMessages, "too many messages answer or name nothing"),
+        (Violation::UnexpectedMessage, "a message arrived that is not allowed now"),
+        (Violation::StrayMessages, "too many messages refer to something unknown"),
     ]);
     say(&[
-        (SpawnError::NotFound, "there is no such program"),
+        (SpawnError::NotFound, "the program does not exist"),
         (SpawnError::Other(Errno::EAGAIN), "errno 11"),
-        (SpawnError::NotExecutable(Errno::EACCES), "it can't be executed: errno 13"),
+        (SpawnError::NotExecutable(Errno::EACCES), "the program cannot be executed: errno 13"),
     ]);
 }
 

@@ -1,7 +1,6 @@
 //! The Node codec, both ends.
 
-use roundel_core::ChannelEvent;
-use roundel_core::node::{PrimarySide, WorkerEvent, WorkerSide};
+use roundel_core::node::{PrimaryEvent, PrimarySide, WorkerEvent, WorkerSide};
 use roundel_core::{Errno, FromWorker, Granted, ListenerId, SockName, ToWorker};
 
 /// The longest line in the targets here: short, so that the limit is in reach.
@@ -60,22 +59,22 @@ fn hear_as_primary(reads: &[Read<'_>]) -> Vec<String> {
 
 /// Grants every query and hands a connection off at each `listening`, so that what answers them
 /// is in reach.
-fn respond(side: &mut PrimarySide<u8>, event: &ChannelEvent<u8>, number: u64) {
+fn respond(side: &mut PrimarySide<u8>, event: &PrimaryEvent<u8>, number: u64) {
     let sockname = SockName::Ip(([127, 0, 0, 1], 4_711).into());
     let msg = match event {
-        ChannelEvent::Answer(bytes) => return whole_lines(bytes),
-        ChannelEvent::Message(FromWorker::Query { seq, data, key, .. }) => {
+        PrimaryEvent::Answer(bytes) => return whole_lines(bytes),
+        PrimaryEvent::Message(FromWorker::Query { seq, data, key, .. }) => {
             let Some(listener) = ListenerId::from_raw(number % 3 + 1) else { return };
             let shared = key.index % 2 == 1;
             let granted = Granted { listener, sockname, shared, data: data.clone() };
             let result = if number % 5 == 4 { Err(Errno::EMFILE) } else { Ok(Box::new(granted)) };
             ToWorker::QueryReply { ack: *seq, result }
         }
-        ChannelEvent::Message(FromWorker::Listening { listener }) => {
+        PrimaryEvent::Message(FromWorker::Listening { listener }) => {
             let Some(first_seq) = roundel_core::Seq::from_raw(number + 1) else { return };
             ToWorker::NewConn { first_seq, listener: *listener, count: 1 }
         }
-        ChannelEvent::Message(
+        PrimaryEvent::Message(
             FromWorker::Suicide { seq } | FromWorker::ExitedAfterDisconnect { seq },
         ) => ToWorker::Ack { ack: *seq },
         _ => return,

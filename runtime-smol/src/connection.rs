@@ -84,11 +84,11 @@ impl Connection {
         self.connection.shutdown(how)
     }
 
-    #[expect(clippy::expect_used, reason = "the only other holder is dropped before")]
+    #[expect(clippy::expect_used, reason = "the watch, the only other holder, is dropped first")]
     fn into_inner(self) -> worker::Connection {
         let Connection { watch, connection, .. } = self;
         drop(watch);
-        Arc::into_inner(connection).expect("nobody else has the connection")
+        Arc::into_inner(connection).expect("no other handle to the connection exists")
     }
 
     fn watch(&mut self) -> io::Result<&Watch> {

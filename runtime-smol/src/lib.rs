@@ -45,6 +45,8 @@ pub use roundel_core::{Address, ConfigBuilder, ListenKey, SockName};
 #[cfg(feature = "primary")]
 pub use roundel_runtime::exit::Exit;
 #[cfg(feature = "primary")]
+pub use roundel_runtime::observe::output::Format as LogFormat;
+#[cfg(feature = "primary")]
 pub use roundel_runtime::primary::is_primary;
 pub use roundel_runtime::worker::{Standing, command, slot, worker_id};
 pub use worker::{Incoming, Listener, Worker};

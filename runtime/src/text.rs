@@ -19,7 +19,7 @@ pub fn number(text: &str, min: u32, max: u32) -> Result<u32, String> {
 /// Escapes what may not reach a terminal: line breaks, control characters (escape sequences begin
 /// with one) and invisible ones that reverse text are written like `\n` and `\u{1b}`.
 #[cfg(feature = "observe")]
-pub(crate) fn printable(text: &str) -> String {
+pub fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -33,7 +33,7 @@ pub(crate) fn printable(text: &str) -> String {
 
 /// Cuts a text to about `max` bytes; the full length is appended if something was cut.
 #[cfg(feature = "observe")]
-pub(crate) fn cut(mut text: String, max: usize) -> String {
+pub fn cut(mut text: String, max: usize) -> String {
     let len = text.len();
     if len > max {
         let is_end = |at: &usize| text.is_char_boundary(*at);
@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_long_is_cut_between_characters() {
+    fn long_text_is_cut_between_characters() {
         assert_eq!(cut("abc".into(), 3), "abc");
         assert_eq!(cut("abcd".into(), 3), "abc... (4 bytes)");
         assert_eq!(cut("aéé".into(), 2), "a... (5 bytes)");

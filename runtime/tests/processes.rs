@@ -59,6 +59,7 @@ fn spawn(program: &str, args: &[&str], env: &[(&str, &str)]) -> Result<Spawned, 
         Slot(3),
         process::ChannelVariables::Either,
         &OpenFiles::raise().unwrap(),
+        process::Outputs::Inherited,
     )
 }
 
@@ -141,6 +142,7 @@ fn a_worker_starts_clean() {
         Slot(3),
         process::ChannelVariables::Either,
         &files,
+        process::Outputs::Inherited,
     )
     .unwrap();
     wait_for_end(worker.pid);

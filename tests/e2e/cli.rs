@@ -24,6 +24,9 @@ fn both_binaries_say_the_same() {
         &["--version"],
         &["run", "--help"],
         &["demo", "--help"],
+        &["check", "--help"],
+        &["check"],
+        &["check", "--config", "/nonexistent.toml"],
         &["status", "--help"],
         &["stop", "--help"],
         &["demo", "--window", "many"],
@@ -53,12 +56,12 @@ fn addresses_that_cannot_be_say_what_to_write() {
             (
                 &["0.0.0.0:4711", "[::]:4711"][..],
                 2,
-                "--bind [::]:4711 also takes what --bind 0.0.0.0:4711 would: write --bind [::]:4711 alone",
+                "--bind 0.0.0.0:4711: --bind [::]:4711 already includes it; give --bind [::]:4711 alone",
             ),
             (
                 &["0.0.0.0:4711", "127.0.0.1:4711"],
                 2,
-                "--bind 0.0.0.0:4711 also takes what --bind 127.0.0.1:4711 would",
+                "--bind 127.0.0.1:4711: --bind 0.0.0.0:4711 already includes it",
             ),
             (&["127.0.0.1:4711", "127.0.0.1:4711"], 2, "--bind 127.0.0.1:4711: given twice"),
         ] {
@@ -102,12 +105,12 @@ fn descriptors_for_output_are_not_listened_on() {
 }
 
 #[test]
-fn what_the_demo_worker_does_not_speak_is_refused() {
+fn unsupported_codecs_of_the_demo_worker_are_refused() {
     for adapter in [Adapter::Mio, Adapter::Smol] {
         let output = Command::new(adapter.binary()).args(["demo", "--codec", "node"]).output();
         let output = output.unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!((output.status.code(), said.lines().count()), (Some(2), 1), "{said}");
-        assert!(said.contains(": --codec: \"node\" is not what the demo worker"), "{said}");
+        assert!(said.contains(": --codec: \"node\" is not supported by the demo worker"), "{said}");
     }
 }

@@ -28,7 +28,7 @@ on_all! {
 
 on_both! {
     "its programs are Node's, whatever the column":
-    what_programs_say_while_nobody_listens_is_hinted_at_once,
+    unread_program_messages_cause_one_hint,
     an_event_log_that_nobody_reads_costs_bounded_memory,
     names_of_workers_forge_no_lines,
 }
@@ -39,7 +39,7 @@ on_both! {
     messages_begin_with_the_name_of_the_binary,
 }
 
-fn pipe() -> (File, OwnedFd) {
+pub(crate) fn pipe() -> (File, OwnedFd) {
     let (reader, writer) = nix::unistd::pipe().unwrap();
     for fd in [reader.as_fd(), writer.as_fd()] {
         fcntl(fd, FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC)).unwrap();
@@ -48,14 +48,14 @@ fn pipe() -> (File, OwnedFd) {
 }
 
 /// For all who share what is open here.
-fn set_nonblocking(fd: impl AsFd, on: bool) {
+pub(crate) fn set_nonblocking(fd: impl AsFd, on: bool) {
     let mut flags = OFlag::from_bits_retain(fcntl(&fd, FcntlArg::F_GETFL).unwrap());
     flags.set(OFlag::O_NONBLOCK, on);
     fcntl(&fd, FcntlArg::F_SETFL(flags)).unwrap();
 }
 
 /// Writes until nothing more goes in; how much did.
-fn fill(writer: &OwnedFd) -> usize {
+pub(crate) fn fill(writer: &OwnedFd) -> usize {
     set_nonblocking(writer, true);
     let mut file = File::from(writer.try_clone().unwrap());
     let mut count = 0;
@@ -67,20 +67,46 @@ fn fill(writer: &OwnedFd) -> usize {
 }
 
 /// A primary whose standard error is this.
-struct Muted {
+pub(crate) struct Muted {
     primary: Started,
     dir: PathBuf,
-    addr: Addresses,
+    pub(crate) addr: Addresses,
 }
 
 impl Muted {
     fn start(on: Pair, stderr: impl Into<Stdio>, options: &[&str]) -> Muted {
+        let set = |command: &mut Command| {
+            command.stderr(stderr);
+        };
+        Muted::start_as(on, set, options, &on.demo_worker())
+    }
+
+    /// With this program, and the same for standard output.
+    pub(crate) fn start_with(
+        on: Pair,
+        output: OwnedFd,
+        options: &[&str],
+        program: &[String],
+    ) -> Muted {
+        let set = |command: &mut Command| {
+            command.stdout(output.try_clone().unwrap()).stderr(output);
+        };
+        Muted::start_as(on, set, options, program)
+    }
+
+    fn start_as(
+        on: Pair,
+        set: impl FnOnce(&mut Command),
+        options: &[&str],
+        program: &[String],
+    ) -> Muted {
         let dir = temp_dir();
         let mut command = Command::new(on.binary());
         let bind = on.bind_options(&mut command);
         command.args(["run", "-w", "2"]).args(bind).args(options);
         command.arg("--control").arg(dir.join("control")).arg("--events").arg(dir.join("events"));
-        command.args(on.demo_worker()).stdin(Stdio::null()).stderr(stderr);
+        command.args(program).stdin(Stdio::null());
+        set(&mut command);
         let primary = Started::new(command, dir.clone());
         let addr = wait_for("the listeners", || {
             let events = fs::read_to_string(dir.join("events")).ok()?;
@@ -94,17 +120,17 @@ impl Muted {
         Muted { primary, dir, addr }
     }
 
-    fn pid(&self) -> Pid {
+    pub(crate) fn pid(&self) -> Pid {
         Pid::from_raw(self.primary.child.id() as i32)
     }
 
-    fn events(&self, name: &str) -> usize {
+    pub(crate) fn events(&self, name: &str) -> usize {
         let events = fs::read_to_string(self.dir.join("events")).unwrap();
         events.matches(&format!("\"event\":\"{name}\"")).count()
     }
 
     /// Serves, also after a worker's death, and ends in time though a client keeps its worker.
-    fn works_and_ends(mut self) {
+    pub(crate) fn works_and_ends(mut self) {
         for _ in 0..10 {
             get(self.addr, "/").pid();
         }
@@ -227,7 +253,7 @@ fn with_node(on: Pair, args: &[&str], stdout: Stdio, script: &str) -> Option<(St
     Some((Started::new(command, dir.clone()), dir))
 }
 
-fn what_programs_say_while_nobody_listens_is_hinted_at_once(on: Pair) {
+fn unread_program_messages_cause_one_hint(on: Pair) {
     let script = "for (let n = 0; n < 5; n++) process.send({ topic: 'log4js:message', n });
         setInterval(() => process.send('more'), 5);
         require('net').createServer().listen(0);";

@@ -22,7 +22,7 @@ on_all! {
     two_handles_on_one_line,
     another_version,
     thousands_of_descriptors_before_anything_else,
-    what_only_the_primary_may_say,
+    messages_reserved_for_the_primary,
     a_wrong_hello,
     a_frame_that_is_no_message,
     a_huge_length,
@@ -131,7 +131,7 @@ fn thousands_of_descriptors_before_anything_else(on: Pair) {
     ended_for(on, "descriptors-first", "unknown_codec");
 }
 
-fn what_only_the_primary_may_say(on: Pair) {
+fn messages_reserved_for_the_primary(on: Pair) {
     ended_for(on, "newconn", "bad_message");
 }
 

@@ -20,7 +20,7 @@ on_all! {
 
 on_both! {
     "it starts no worker", one listener "it starts nothing":
-    what_cannot_be_recorded_or_replayed_is_one_line,
+    journal_errors_are_one_line,
     a_replay_that_cannot_be_printed_blames_the_output,
     the_diagram_in_the_docs_is_what_the_command_prints,
 }
@@ -56,7 +56,7 @@ fn a_run_with_kills_replays_as_recorded(on: Pair) {
     twice.args(["demo", "-b", &cluster.addr.to_string(), "--journal"]).arg(&journal);
     let output = twice.output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("is written by a primary that runs"));
+    assert!(text(&output.stderr).contains("is in use by a running primary"));
     let outcomes = under_load(cluster.addr, 6, || {
         for _ in 0..20 {
             let victim = cluster.ready(3)[1];
@@ -105,7 +105,7 @@ fn a_killed_primary_leaves_what_replays_up_to_the_cut(on: Pair) {
     let printed = text(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{printed}");
     assert!(printed.contains(served), "{printed}");
-    assert!(text(&output.stderr).contains("is cut off without an end behind entry "));
+    assert!(text(&output.stderr).contains("is cut off without an end after entry "));
     // A cut inside a record is told as well.
     let bytes = fs::read(&journal).unwrap();
     fs::write(&journal, &bytes[..bytes.len() - 3]).unwrap();
@@ -139,7 +139,7 @@ fn a_limit_ends_the_recording_alone(on: Pair) {
         cluster.get("/").pid();
         cluster.events_named("journal_stopped").pop()
     });
-    assert!(stopped["cause"].as_str().unwrap().ends_with("as long as it may be"), "{stopped}");
+    assert!(stopped["cause"].as_str().unwrap().ends_with("reached its size limit"), "{stopped}");
     for _ in 0..50 {
         cluster.get("/").pid();
     }
@@ -151,7 +151,7 @@ fn a_limit_ends_the_recording_alone(on: Pair) {
     assert!(text(&output.stderr).contains("the run went on"), "{}", text(&output.stderr));
 }
 
-fn what_cannot_be_recorded_or_replayed_is_one_line(on: Pair) {
+fn journal_errors_are_one_line(on: Pair) {
     let name = on.binary().file_name().unwrap().to_str().unwrap().to_owned();
     let dir = temp_dir();
     let fails = |args: &[&str], code: i32, line: &str| {
@@ -168,9 +168,9 @@ fn what_cannot_be_recorded_or_replayed_is_one_line(on: Pair) {
     let path = dir.join("x");
     let path = path.to_str().unwrap();
     fs::write(path, "").unwrap();
-    fails(&["replay", path], 1, &format!("{path}: is no journal: it ends after 0 bytes"));
+    fails(&["replay", path], 1, &format!("{path}: is not a journal: it ends after 0 bytes"));
     fs::write(path, "{\"event\":\"ready\"}\n").unwrap();
-    fails(&["replay", path], 1, &format!("{path}: is no journal: "));
+    fails(&["replay", path], 1, &format!("{path}: is not a journal: "));
     fails(&["replay", dir.to_str().unwrap()], 1, &format!("{}: Is a directory", dir.display()));
 }
 

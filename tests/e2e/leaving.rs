@@ -24,7 +24,7 @@ on_all! {
 
 on_both! {
     "the user of the primary is all that differs":
-    where_nobody_can_know_connections_are_assumed,
+    unknown_connection_counts_are_assumed_nonzero,
 }
 
 /// The time from the first event of this name to the first of that one.
@@ -124,7 +124,7 @@ fn one_that_keeps_a_client_is_not(on: Pair) {
 
 /// A binary that its user may only run can't be looked into by this user either: proc(5),
 /// PR_SET_DUMPABLE.
-fn where_nobody_can_know_connections_are_assumed(on: Pair) {
+fn unknown_connection_counts_are_assumed_nonzero(on: Pair) {
     if !nix::unistd::geteuid().is_root() {
         return pass_over("not root, so there is no other user");
     }

@@ -3,6 +3,7 @@
 mod addresses;
 mod cells;
 mod cli;
+mod configuration;
 mod console;
 mod control;
 mod harness;
@@ -12,6 +13,7 @@ mod leaving;
 mod life;
 mod limits;
 mod listeners;
+mod logs;
 mod pair;
 mod place;
 mod program;

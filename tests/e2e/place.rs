@@ -96,9 +96,9 @@ fn without_its_default_place_the_primary_serves_on(on: Pair) {
     let mut places = vec![
         (dir.join("missing"), "No such file"),
         (long, "too long"),
-        (file, "no directory"),
-        (link, "no directory"),
-        (open, "open to others"),
+        (file, "not a directory"),
+        (link, "not a directory"),
+        (open, "other users can access it"),
         // Nobody can make anything there, root neither.
         (PathBuf::from("/proc"), "No such file"),
     ];
@@ -166,7 +166,7 @@ fn another_container_with_the_same_pid_is_no_hindrance(on: Pair) {
     fs::write(go, "").unwrap();
     get(placed.addr(), "/").pid();
     let line = placed.line("without a control socket");
-    assert!(line.contains("is running"), "{line}");
+    assert!(line.contains("a running primary"), "{line}");
     placed.primary.stop();
     UnixStream::connect(&path).unwrap();
     drop(another);

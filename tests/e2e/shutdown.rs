@@ -15,7 +15,7 @@ use crate::pair::Pair;
 on_all! {
     term_lets_running_requests_finish,
     term_under_load_cuts_nobody_off,
-    what_is_pending_at_term_is_served_by_workers_that_come_back,
+    pending_connections_at_term_are_served_by_returning_workers,
     a_worker_that_ignores_the_drain_is_killed_at_the_deadline,
     a_second_term_ends_at_once,
     without_a_primary_no_worker_stays,
@@ -41,7 +41,7 @@ fn term_lets_running_requests_finish(on: Pair) {
 
 /// Everybody is killed with connections pending, and the shutdown begins in the same moment: those
 /// are in the queue, so somebody has to come back for them.
-fn what_is_pending_at_term_is_served_by_workers_that_come_back(on: Pair) {
+fn pending_connections_at_term_are_served_by_returning_workers(on: Pair) {
     let mut cluster = on.demo(&["-w", "2"]);
     let pids = cluster.ready(2);
     for _ in 0..4 {

@@ -73,7 +73,7 @@ fn a_program_that_cannot_run_is_named_at_once(on: Pair) {
     for (program, code, named) in [
         (&["./plain"][..], 126, "./plain: is not executable"),
         (&["."], 126, ".: is a directory"),
-        (&["ok"], 127, "ok: not found in PATH (to run the one here: ./ok)"),
+        (&["ok"], 127, "ok: not found in PATH (to run the one in this directory: ./ok)"),
         (&["./"], 126, "./: is a directory"),
         (&["/tmp"], 126, "/tmp: is a directory"),
         (&["./ok/"], 126, "./ok/: cannot be executed: Not a directory"),

@@ -63,12 +63,12 @@ fn lives(mode: &str) -> Option<Scene> {
 }
 
 #[test]
-fn what_is_no_json() {
+fn input_that_is_not_json() {
     ends("no-json", "bad_message");
 }
 
 #[test]
-fn what_is_no_text() {
+fn input_that_is_not_utf8() {
     ends("no-utf8", "bad_message");
 }
 
@@ -138,7 +138,7 @@ fn one_answer_to_nothing_is_no_crime() {
 }
 
 #[test]
-fn what_the_primary_does_not_know() {
+fn messages_unknown_to_the_primary() {
     let Some(scene) = lives("unknown") else { return };
     scene.leaves_the_others_alone();
 }

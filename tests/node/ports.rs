@@ -149,7 +149,7 @@ fn a_retry_until_others_let_go_of_the_port() {
 
 /// A program that consumes a queue, say, and whose port for metrics others have.
 #[test]
-fn who_could_not_have_its_port_is_left_alone() {
+fn a_worker_without_its_port_is_left_alone() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let options = json!({"port": taken.local_addr().unwrap().port(), "host": "127.0.0.1"});
     let Some(setup) = does(&[json!({ "listen": options }), json!({"wait": 2_000})]) else { return };
@@ -195,7 +195,7 @@ fn a_bind_that_nobody_wants_is_said_once() {
     let cluster = cluster.start();
     let event = cluster.event("bind_unused", |_| true);
     assert_eq!(event["address"], "[::1]:0");
-    let said = "no worker asks for --bind [::1]:0";
+    let said = "no worker has asked for --bind [::1]:0";
     eventually("the words", || cluster.output().contains(said).then_some(()));
     assert_eq!(cluster.count("bind_unused"), 1);
     cluster.stop();

@@ -15,7 +15,7 @@ fn setup(count: usize) -> Option<Setup> {
 }
 
 #[test]
-fn what_its_primary_says_is_no_attack() {
+fn messages_of_the_node_primary_are_accepted() {
     let Some(setup) = setup(2) else { return };
     let cluster = setup.variable("SPEAK", "1").start();
     let closed = || cluster.events("server_closed");

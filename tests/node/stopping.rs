@@ -199,7 +199,7 @@ fn a_handler_runs_before_the_deadline() {
 
 /// It may work on what no client sees.
 #[test]
-fn who_never_had_a_connection_is_given_its_time() {
+fn a_worker_without_connections_keeps_its_deadline() {
     let Some(setup) = habit("queue", &[]) else { return };
     let cluster = setup.start_without_waiting();
     cluster.event("online", |_| true);
@@ -210,7 +210,7 @@ fn who_never_had_a_connection_is_given_its_time() {
 
 /// A connection that it opened itself is no reason to stay.
 #[test]
-fn who_only_has_a_database_is_signalled() {
+fn a_worker_with_only_a_database_connection_is_signalled() {
     let database = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = database.local_addr().unwrap().port().to_string();
     let Some(setup) = habit("none", &[]) else { return };
@@ -306,7 +306,7 @@ fn a_held_connection_to_a_passed_server() {
 
 /// It knows no message, and SIGTERM cuts nobody off there.
 #[test]
-fn who_has_only_a_passed_server_ends_at_once() {
+fn a_worker_with_only_a_passed_server_ends_at_once() {
     let Some(setup) = habit("fork", &["--pass-server", "127.0.0.1:0"]) else { return };
     let cluster = setup.start();
     let begun = Instant::now();
@@ -317,7 +317,7 @@ fn who_has_only_a_passed_server_ends_at_once() {
 
 /// A program that closes what it inherits can't serve. Neither its slot nor a stop waits for it.
 #[test]
-fn who_closes_its_channel_unheard_is_ended() {
+fn a_worker_that_closes_its_channel_early_is_ended() {
     if beyond_node("it does not replace workers") {
         return;
     }

@@ -117,7 +117,7 @@ fn refused(setup: Setup) -> String {
 
 /// Each manager tells a program the same when it starts it and when the primary does in its place.
 #[test]
-fn what_package_managers_start_is_started_directly() {
+fn programs_of_package_managers_are_started_directly() {
     if beyond_node("it starts Node itself") {
         return;
     }

@@ -46,7 +46,7 @@ fn ids_and_counters_are_no_difference() {
 }
 
 #[test]
-fn what_behaves_differently_is_different() {
+fn different_behaviour_gives_different_states() {
     let with = |more: &[Op]| {
         let mut ops = served(1);
         ops.extend_from_slice(more);

@@ -10,7 +10,7 @@ use roundel_core::{
 use crate::cluster::{Cluster, count, listener_id, secs, seq, worker};
 
 #[test]
-fn who_leaves_with_connections_is_terminated_just_before_its_deadline() {
+fn a_leaving_worker_with_connections_is_terminated_just_before_its_deadline() {
     let mut cluster = Cluster::new(Config::builder().drain_timeout(secs(10)));
     cluster.online(1);
     cluster.listen(1);
@@ -30,7 +30,7 @@ fn who_leaves_with_connections_is_terminated_just_before_its_deadline() {
 
 /// A short deadline leaves less time for that.
 #[test]
-fn who_leaves_in_a_hurry_is_terminated_at_three_quarters() {
+fn a_worker_with_a_short_deadline_is_terminated_at_three_quarters() {
     let mut cluster = Cluster::new(Config::builder().drain_timeout(secs(4)));
     cluster.online(1);
     cluster.listen(1);
@@ -43,7 +43,7 @@ fn who_leaves_in_a_hurry_is_terminated_at_three_quarters() {
 }
 
 #[test]
-fn who_lingers_without_connections_is_terminated_once() {
+fn a_lingering_worker_without_connections_is_terminated_once() {
     let mut cluster = Cluster::new(Config::builder().linger(Some(secs(2))));
     cluster.online(1);
     cluster.listen(1);
@@ -72,7 +72,7 @@ fn who_lingers_without_connections_is_terminated_once() {
 
 /// It may have a queue to flush.
 #[test]
-fn who_never_had_a_connection_follows_the_deadline_alone() {
+fn a_worker_that_never_had_a_connection_follows_the_deadline_alone() {
     let mut cluster = Cluster::new(Config::builder().drain_timeout(secs(20)));
     cluster.online(1);
     cluster.listen(1);
@@ -89,7 +89,7 @@ fn who_never_had_a_connection_follows_the_deadline_alone() {
 
 /// Node 26 closes what has sent nothing yet when it is told to disconnect.
 #[test]
-fn who_was_handed_something_settles_before_it_is_told() {
+fn a_worker_with_a_recent_handoff_settles_before_it_is_told() {
     let told = |cluster: &mut Cluster| {
         let said = std::mem::take(&mut cluster.said);
         let drain = |it: &Output| matches!(it, Output::Send { msg: ToWorker::Drain { .. }, .. });
@@ -159,7 +159,7 @@ fn a_stop_signal_comes_instead_of_the_message() {
 
 /// Alone such a program would end when its servers are closed; in a cluster the channel keeps it.
 #[test]
-fn who_was_signalled_and_has_closed_its_servers_is_disconnected_once_it_has_no_client() {
+fn a_signalled_worker_is_disconnected_when_it_has_no_client() {
     use roundel_core::StopSignal;
     let config = Config::builder().stop_signal(Some(StopSignal::Signal(Signal::Term)));
     let mut cluster = Cluster::new(config.linger(Some(secs(2))));
@@ -187,7 +187,7 @@ fn who_was_signalled_and_has_closed_its_servers_is_disconnected_once_it_has_no_c
 }
 
 #[test]
-fn who_leaves_by_itself_is_replaced_at_once() {
+fn a_worker_that_leaves_by_itself_is_replaced_at_once() {
     let mut cluster = Cluster::new(Config::builder());
     cluster.online(1);
     cluster.listen(1);
@@ -208,7 +208,7 @@ fn who_leaves_by_itself_is_replaced_at_once() {
 }
 
 #[test]
-fn who_disconnects_without_a_word_is_replaced_and_has_its_time() {
+fn a_worker_that_disconnects_silently_is_replaced_and_keeps_its_deadline() {
     let mut cluster = Cluster::new(Config::builder());
     cluster.online(1);
     cluster.listen(1);
@@ -231,7 +231,7 @@ fn who_disconnects_without_a_word_is_replaced_and_has_its_time() {
 
 /// A program that closes what it inherits is such a worker.
 #[test]
-fn who_closes_its_channel_and_was_never_ready_is_ended_at_the_first_timer() {
+fn a_never_ready_worker_that_closes_its_channel_is_ended_at_the_first_timer() {
     let mut cluster = Cluster::new(Config::builder());
     cluster.say(Input::ChannelClosed { worker: worker(1) });
     cluster.said.clear();

@@ -88,7 +88,7 @@ fn a_worker_that_is_to_say_so_is_not_ready_before() {
 }
 
 #[test]
-fn who_does_not_ask_to_listen_is_reported_once_and_left_alone() {
+fn a_worker_that_does_not_ask_to_listen_is_reported_once_and_left_alone() {
     let mut cluster = Cluster::new(Config::builder());
     cluster.online(1);
     cluster.said.clear();

@@ -31,7 +31,7 @@ fn others_go_on_beside_a_stuck_worker() {
 }
 
 #[test]
-fn who_declines_is_asked_again_after_5_ms_doubling_to_250() {
+fn a_declining_worker_is_retried_after_5_ms_doubling_to_250() {
     let mut ops = vec![Op::Round, Op::Round, Op::Connect(0, 1), Op::Accept(0, 1)];
     for _ in 0..9 {
         ops.extend([Op::Read(0), Op::Answer(0, 0, false), Op::Pull(0), Op::Pass(260)]);

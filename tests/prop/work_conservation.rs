@@ -7,7 +7,7 @@ use roundel_tests::sim::ops::Mix;
 use crate::support::{catches, holds};
 
 #[test]
-fn nobody_waits_beside_an_eligible_worker() {
+fn no_connection_waits_beside_an_eligible_worker() {
     holds(&[Property::WorkConservation], Mix::ALL, 200);
 }
 

@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_skipped_is_not_called_ok() {
+    fn skipped_tests_are_not_reported_as_ok() {
         let why = |name: &str| name.ends_with("roundel::mio").then(|| "no teeth".to_owned());
         let table = Table::read(&run(&WHOLE, ENDED), why);
         assert_eq!(table.fault(), None);

@@ -95,7 +95,7 @@ fn our_worker_says_what_nodes_said() {
 /// The comparison itself can fail: a wrong field, a missing one, one too many, and a renaming
 /// that is not one-to-one.
 #[test]
-fn what_differs_is_seen() {
+fn differences_are_detected() {
     use serde_json::json;
     let same = |pairs: &[(Value, Value)]| {
         let mut renaming = compare::Renaming::default();

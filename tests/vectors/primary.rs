@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use roundel_core::ChannelEvent;
-use roundel_core::node::{HandleKind, PrimarySide};
+use roundel_core::node::{HandleKind, PrimaryEvent, PrimarySide};
 use roundel_core::{
     Address, Attach, Codec, Command, Config, Custody, Errno, ExitStatus, Input, ListenKey,
     ListenerId, Output, Primary, Respawn, SockName, Time, Transport, WorkerId,
@@ -197,9 +196,9 @@ impl Replay {
         self.sides.get_mut(&worker).unwrap().feed(line.as_bytes(), None);
         while let Some(event) = self.sides.get_mut(&worker).unwrap().poll().unwrap() {
             match event {
-                ChannelEvent::Message(msg) => self.input(Input::Message { worker, msg }),
-                ChannelEvent::Answer(bytes) => self.say(worker, &bytes, "none".into()),
-                ChannelEvent::User { json, .. } => {
+                PrimaryEvent::Message(msg) => self.input(Input::Message { worker, msg }),
+                PrimaryEvent::Answer(bytes) => self.say(worker, &bytes, "none".into()),
+                PrimaryEvent::User { json, .. } => {
                     assert_eq!(serde_json::from_str::<Value>(&json).unwrap(), message);
                 }
                 other => panic!("{}: {message} leads to {other:?}", self.name),

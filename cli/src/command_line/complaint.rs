@@ -19,9 +19,9 @@ pub(super) fn complaint(error: &clap::Error) -> String {
         ErrorKind::TooManyValues => format!("{name}: takes no value"),
         ErrorKind::InvalidSubcommand => {
             let command = text(error, ContextKind::InvalidSubcommand).unwrap_or_default();
-            format!("{command:?} is no command (see --help)")
+            format!("{command:?} is not a command (see --help)")
         }
-        ErrorKind::MissingSubcommand => missing(error).into(),
+        ErrorKind::MissingSubcommand => "a command is missing (see --help)".into(),
         ErrorKind::MissingRequiredArgument => {
             let missing = text(error, ContextKind::InvalidArg).unwrap_or_default();
             format!("{} is missing (see --help)", missing.trim_matches(['<', '>']))
@@ -31,16 +31,8 @@ pub(super) fn complaint(error: &clap::Error) -> String {
     line.lines().next().unwrap_or_default().to_owned()
 }
 
-/// The program of `run` counts as a subcommand (see `ProgramArgs`).
-fn missing(error: &clap::Error) -> &'static str {
-    match text(error, ContextKind::InvalidSubcommand) {
-        Some(parent) if parent.ends_with(" run") => "run: PROGRAM is missing (see run --help)",
-        _ => "a command is missing (see --help)",
-    }
-}
-
 fn unknown(error: &clap::Error, argument: &str) -> String {
-    let kind = if argument.starts_with('-') { "no option" } else { "not expected here" };
+    let kind = if argument.starts_with('-') { "not an option" } else { "not expected here" };
     match text(error, ContextKind::SuggestedArg) {
         Some(similar) => format!("{argument:?} is {kind} (did you mean {similar}?)"),
         None => format!("{argument:?} is {kind} (see --help)"),

@@ -2,7 +2,10 @@
 
 mod args;
 mod complaint;
+mod effective;
+mod file;
 mod options;
+mod request;
 mod values;
 
 #[cfg(test)]
@@ -15,35 +18,32 @@ use std::path::PathBuf;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches};
-use roundel_core::{Address, Codec, Policy};
+use roundel_core::{Address, Codec};
 
-use args::{Cli, CommandArgs, OptionArgs, ProgramArgs};
+use args::{Cli, CommandArgs, OptionArgs};
+use request::Environment;
 use roundel_runtime::exit::Exit;
 use roundel_runtime::observe::control::Where;
 use roundel_runtime::observe::journal;
 
+pub(crate) use effective::Effective;
 pub(crate) use options::Options;
+pub(crate) use request::Request;
 
-/// The environment variable with the number of workers, used if no option gives it.
-const WORKERS_VARIABLE: &str = "WEB_CONCURRENCY";
-/// The environment variable that gives Node's own primary its policy: `rr` or `none`.
-const POLICY_VARIABLE: &str = "NODE_CLUSTER_SCHED_POLICY";
+/// The commands that have the options of a primary.
+const RUN: &str = "run";
+const DEMO: &str = "demo";
+const CHECK: &str = "check";
 
 /// What the command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Command {
     /// Run the primary of a program.
-    Run {
-        /// The options.
-        options: Options,
-        /// The program and its arguments; never empty.
-        program: Vec<OsString>,
-    },
+    Run(Request),
     /// Run the primary of the built-in worker.
-    Demo {
-        /// The options.
-        options: Options,
-    },
+    Demo(Request),
+    /// Print what `Run` would do.
+    Check(Request),
     /// Replay a recorded run: see [`crate::replay`].
     Replay {
         /// The recorded run.
@@ -65,6 +65,13 @@ pub(crate) enum ClientCommand {
         /// Whether to print JSON.
         json: bool,
     },
+    /// Follow what its workers print.
+    Logs {
+        /// As for `Status`.
+        control: Option<PathBuf>,
+        /// The slot to follow; `None` for all.
+        slot: Option<u32>,
+    },
     /// Stop it.
     Stop {
         /// As for `Status`.
@@ -73,8 +80,8 @@ pub(crate) enum ClientCommand {
 }
 
 /// Reads the command line of the binary called `name`; `args` begins with the program's own name,
-/// as [`std::env::args_os`] does. `WEB_CONCURRENCY` replaces a missing `--workers`; an empty value
-/// counts as unset.
+/// as [`std::env::args_os`] does. The values of options that start a primary are not looked at yet:
+/// see [`Request::load`].
 ///
 /// # Errors
 /// If there is nothing more to do: either help or the version was printed to standard output
@@ -83,11 +90,7 @@ pub(crate) fn parse(
     name: &'static str,
     args: impl IntoIterator<Item = OsString>,
 ) -> Result<Command, Exit> {
-    let environment = Environment {
-        workers: std::env::var_os(WORKERS_VARIABLE),
-        policy: std::env::var_os(POLICY_VARIABLE),
-    };
-    parse_with(name, args, environment).map_err(|early| {
+    parse_with(name, args, Environment::own()).map_err(|early| {
         // If this can't be written, there is no way to report it.
         let _ = match early.exit {
             Exit::Stopped => std::io::stdout().write_all(early.text.as_bytes()),
@@ -110,101 +113,118 @@ impl Early {
     }
 }
 
-/// Settings from the environment, used if no option gives them. An empty value counts as unset.
-#[derive(Debug, Default)]
-struct Environment {
-    workers: Option<OsString>,
-    policy: Option<OsString>,
-}
-
 fn parse_with(
     name: &'static str,
     args: impl IntoIterator<Item = OsString>,
     environment: Environment,
 ) -> Result<Command, Early> {
-    let matches = command(name).try_get_matches_from(args);
-    let cli = matches.and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches));
-    let cli = cli.map_err(|error| match error.kind() {
+    let words: Vec<OsString> = args.into_iter().collect();
+    let early = |error: clap::Error| match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             Early { exit: Exit::Stopped, text: error.to_string() }
         }
         _ => Early::usage(name, &complaint::complaint(&error)),
-    })?;
-    let options = |args| options(args, environment).map_err(|line| Early::usage(name, &line));
+    };
+    let command = command(name);
+    let unchecked = [RUN, DEMO, CHECK]
+        .into_iter()
+        .fold(command, |command, verb| command.mut_subcommand(verb, |sub| sub.mut_args(any_value)));
+    let matches = unchecked.try_get_matches_from(&words).map_err(early)?;
+    if let Some((verb @ (RUN | DEMO | CHECK), of)) = matches.subcommand() {
+        let request = Request::new(name, words, (verb, of), environment);
+        return Ok(match verb {
+            RUN => Command::Run(request),
+            DEMO => Command::Demo(request),
+            _ => Command::Check(request),
+        });
+    }
+    let cli = Cli::from_arg_matches(&matches).map_err(early)?;
     Ok(match cli.command {
-        CommandArgs::Run { options: args, program: ProgramArgs::Argv(program) } => {
-            if program.first().is_none_or(|first| first.is_empty()) {
-                return Err(Early::usage(name, "PROGRAM: \"\" is no program"));
-            }
-            Command::Run { options: options(*args)?, program }
-        }
-        CommandArgs::Demo { options: args } => {
-            let mut options = options(*args)?;
-            if options.pass_server.is_some() {
-                let complaint = "--pass-server: the demo worker asks for its listeners itself";
-                return Err(Early::usage(name, complaint));
-            }
-            if options.codec == Some(Codec::Node) {
-                let complaint = "--codec: \"node\" is not what the demo worker speaks (native)";
-                return Err(Early::usage(name, complaint));
-            }
-            if options.bind.is_empty() {
-                let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
-                options.bind.push(Address::Ip(SocketAddr::new(ip, 8080)));
-            }
-            Command::Demo { options }
-        }
         CommandArgs::Replay { journal, diagram } => Command::Replay { journal, diagram },
         CommandArgs::Status { socket, json } => {
             let control = place(name, socket.control)?;
             Command::Client(ClientCommand::Status { control, json })
         }
+        CommandArgs::Logs { slot, socket } => {
+            let control = place(name, socket.control)?;
+            Command::Client(ClientCommand::Logs { control, slot })
+        }
         CommandArgs::Stop { socket } => {
             Command::Client(ClientCommand::Stop { control: place(name, socket.control)? })
+        }
+        // These became requests above.
+        CommandArgs::Run { .. } | CommandArgs::Demo { .. } | CommandArgs::Check { .. } => {
+            return Err(Early::usage(name, "a command is missing (see --help)"));
         }
     })
 }
 
+/// Any value will do for now: it is parsed when everything that can give one is put together. Only
+/// the configuration file is looked for before.
+fn any_value(arg: clap::Arg) -> clap::Arg {
+    match arg.get_action().takes_values() && arg.get_id() != args::CONFIG {
+        true => arg.value_parser(clap::builder::ValueParser::os_string()),
+        false => arg,
+    }
+}
+
 /// The command line as clap sees it, under the name of this binary.
 fn command(name: &'static str) -> clap::Command {
-    Cli::command().name(name).mut_subcommand("run", |run| {
-        run.override_usage(format!("{name} run [OPTIONS] PROGRAM [ARGS...]"))
-    })
+    Cli::command()
+        .name(name)
+        .mut_subcommand(RUN, |run| {
+            run.override_usage(format!("{name} run [OPTIONS] PROGRAM [ARGS...]"))
+        })
+        .mut_subcommand(CHECK, |check| {
+            check.override_usage(format!("{name} check [OPTIONS] [PROGRAM [ARGS...]]"))
+        })
 }
 
 /// The control socket that a command must use.
 fn place(name: &str, control: Option<PathBuf>) -> Result<Option<PathBuf>, Early> {
     if control.as_ref().is_some_and(|path| path.as_os_str() == "off") {
-        let complaint = "--control: a primary with --control off can't be asked (./off is a file)";
+        let complaint = "--control: \"off\" is not a socket: a primary with --control off can't be \
+                         reached (./off is a file)";
         return Err(Early::usage(name, complaint));
     }
     Ok(control)
 }
 
-fn options(args: OptionArgs, environment: Environment) -> Result<Options, String> {
-    let workers = match (args.workers, environment.workers) {
-        (Some(workers), _) => workers,
-        (None, Some(value)) if !value.is_empty() => {
-            let text = value.to_str().ok_or_else(|| "is not valid UTF-8".to_owned());
-            text.and_then(values::workers)
-                .map_err(|cause| format!("{WORKERS_VARIABLE}: {value:?} {cause}"))?
-        }
-        (None, _) => values::workers("auto")?,
-    };
-    let policy = match (args.policy, environment.policy) {
-        (Some(policy), _) => policy,
-        (None, Some(value)) if value == "none" => Policy::Shared,
-        (None, Some(value)) if !value.is_empty() && value != "rr" => {
-            return Err(format!("{POLICY_VARIABLE}: {value:?} is neither rr nor none"));
-        }
-        (None, _) => Policy::default(),
-    };
+/// The options of `demo`, which has a worker and an address of its own.
+fn demo_options(args: OptionArgs) -> Result<Options, String> {
+    let mut options = options(args)?;
+    if options.pass_server.is_some() {
+        return Err(
+            "--pass-server: can't be used with the demo worker, which asks for its own listeners"
+                .into(),
+        );
+    }
+    if options.codec == Some(Codec::Node) {
+        return Err(
+            "--codec: \"node\" is not supported by the demo worker, which speaks native".into()
+        );
+    }
+    if options.bind.is_empty() {
+        let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        options.bind.push(Address::Ip(SocketAddr::new(ip, 8080)));
+    }
+    Ok(options)
+}
+
+fn options(args: OptionArgs) -> Result<Options, String> {
+    let workers = args.workers.map_or_else(|| values::workers("auto"), Ok)?;
+    let policy = args.policy.unwrap_or_default();
     if args.pass_server.is_some() {
         if !args.bind.is_empty() {
-            return Err("--pass-server: is the only listener; --bind can't stand beside it".into());
+            return Err(
+                "--pass-server: can't be combined with --bind: it must be the only listener".into(),
+            );
         }
         if args.codec.0 == Some(Codec::Native) {
-            return Err("--pass-server: is for Node programs; --codec native says otherwise".into());
+            return Err(
+                "--pass-server: can't be combined with --codec native: it is for Node programs"
+                    .into(),
+            );
         }
     }
     Ok(Options {
@@ -218,7 +238,11 @@ fn options(args: OptionArgs, environment: Environment) -> Result<Options, String
         },
         events: args.events.map(values::events),
         journal: args.journal.map(|path| journal::Target { path, limit: args.journal_limit }),
+        log_format: args.log_format,
+        log_file: args.log_file,
         codec: args.codec.0,
         instance_var: args.instance_var,
+        env: Vec::new(),
+        cwd: None,
     })
 }

@@ -1,10 +1,14 @@
 //! The content of the command line, as plain data.
 
+use std::ffi::OsString;
+use std::path::PathBuf;
+
 use roundel_core::{Address, Codec, ConfigBuilder, ListenKey};
 
 use roundel_runtime::observe::control::Where;
 use roundel_runtime::observe::eventlog::Target;
 use roundel_runtime::observe::journal;
+use roundel_runtime::observe::output::Format;
 
 /// The options of `run` and `demo`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,10 +25,18 @@ pub(crate) struct Options {
     pub(crate) events: Option<Target>,
     /// Where the journal goes; `None` if there is none.
     pub(crate) journal: Option<journal::Target>,
+    /// The form of what workers print.
+    pub(crate) log_format: Format,
+    /// The file for what workers print; `None` for the primary's own outputs.
+    pub(crate) log_file: Option<PathBuf>,
     /// The codec that workers must speak; `None` lets each worker choose.
     pub(crate) codec: Option<Codec>,
     /// The variable that gives a program the number of its slot; `None` if there is none.
     pub(crate) instance_var: Option<String>,
+    /// Variables for workers, which only a configuration file can give.
+    pub(crate) env: Vec<(OsString, OsString)>,
+    /// The directory for workers, likewise; `None` is that of the primary.
+    pub(crate) cwd: Option<PathBuf>,
 }
 
 impl Options {

@@ -1,3 +1,7 @@
+mod configuration;
+mod environment;
+mod mistakes;
+
 use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
 
@@ -6,30 +10,45 @@ use roundel_core::{Codec, Config, Overflow, Policy, Respawn, StopSignal};
 use super::*;
 use roundel_runtime::observe::control::Where;
 use roundel_runtime::observe::eventlog::Target;
+use roundel_runtime::observe::output::Format;
 
 /// The whole command line in one text, because no argument here has a space in it.
 fn parse(line: &str) -> Result<Command, Early> {
     parse_with("roundel", line.split_whitespace().map(OsString::from), Environment::default())
 }
 
-fn demo(line: &str) -> Options {
-    match parse(&format!("roundel demo {line}")) {
-        Ok(Command::Demo { options }) => options,
-        other => panic!("{line}: {other:?}"),
+/// A command line that starts a primary, evaluated.
+fn load(
+    args: impl IntoIterator<Item = OsString>,
+    environment: Environment,
+) -> Result<Effective, Early> {
+    match parse_with("roundel", args, environment)? {
+        Command::Run(request) | Command::Demo(request) | Command::Check(request) => {
+            request.load().map_err(|lines| Early::usage("roundel", &lines.join("\nroundel: ")))
+        }
+        other => panic!("{other:?}"),
     }
 }
 
+fn load_line(line: &str) -> Result<Effective, Early> {
+    load(line.split_whitespace().map(OsString::from), Environment::default())
+}
+
+fn demo(line: &str) -> Options {
+    load_line(&format!("roundel demo {line}")).unwrap().options
+}
+
 fn program(line: &str) -> Vec<OsString> {
-    match parse(line) {
-        Ok(Command::Run { program, .. }) => program,
-        other => panic!("{line}: {other:?}"),
-    }
+    load_line(line).unwrap().program
 }
 
 /// The printed text, which must be one line, with exit 2.
 fn refused(args: &[&str]) -> String {
-    let args = args.iter().map(OsString::from);
-    let early = parse_with("roundel", args, Environment::default()).unwrap_err();
+    let args: Vec<OsString> = args.iter().map(OsString::from).collect();
+    let early = match parse_with("roundel", args.clone(), Environment::default()) {
+        Ok(_) => load(args, Environment::default()).unwrap_err(),
+        Err(early) => early,
+    };
     assert_eq!(early.exit, Exit::Usage);
     let line = early.text.strip_prefix("roundel: ").unwrap().strip_suffix('\n').unwrap();
     assert!(!line.contains('\n'), "{line:?}");
@@ -42,6 +61,7 @@ fn defaults_are_those_of_the_core() {
     assert_eq!(options.config, Config::builder());
     assert_eq!((options.control, options.events, options.codec), (Where::Default, None, None));
     assert_eq!(options.journal, None);
+    assert_eq!((options.log_format, options.log_file), (Format::Raw, None));
 }
 
 #[test]
@@ -49,17 +69,17 @@ fn only_the_demo_has_an_address_by_itself() {
     let expected = Address::Ip("127.0.0.1:8080".parse().unwrap());
     assert_eq!(demo("").bind, [expected]);
     assert_eq!(demo("-b fd:3").bind, [Address::Fd(3)]);
-    let Ok(Command::Run { options, .. }) = parse("roundel run prog") else { panic!() };
-    assert_eq!(options.bind, []);
+    assert_eq!(load_line("roundel run prog").unwrap().options.bind, []);
 }
 
 #[test]
 fn the_demo_worker_speaks_native() {
-    let early = parse("roundel demo --codec node").unwrap_err();
-    let text = "roundel: --codec: \"node\" is not what the demo worker speaks (native)\n";
+    let early = load_line("roundel demo --codec node").unwrap_err();
+    let text =
+        "roundel: --codec: \"node\" is not supported by the demo worker, which speaks native\n";
     assert_eq!(early, Early { exit: Exit::Usage, text: text.into() });
     assert_eq!(demo("--codec native").codec, Some(Codec::Native));
-    assert!(parse("roundel run --codec node prog").is_ok());
+    assert!(load_line("roundel run --codec node prog").is_ok());
 }
 
 #[test]
@@ -68,7 +88,7 @@ fn every_option_is_read() {
         "-w 3 -b unix:/a --bind *:81 --policy shared --window 7 --max-pending 9 --overflow refuse \
          --ack-timeout 0 --ready-timeout 500ms --drain-timeout 2m --drain-settle 0 --linger 300ms --stop-signal USR2 --restart-intensity 3/4 \
          --respawn on-failure --wait-ready --control /c --events - --journal /j \
-         --journal-limit 2MiB --codec native --instance-var NODE_APP_INSTANCE",
+         --journal-limit 2MiB --log-format json --log-file /l --codec native --instance-var NODE_APP_INSTANCE",
     );
     let expected = Options {
         config: Config::builder()
@@ -93,8 +113,12 @@ fn every_option_is_read() {
         control: Where::Path("/c".into()),
         events: Some(Target::Stdout),
         journal: Some(journal::Target { path: "/j".into(), limit: 2 << 20 }),
+        log_format: Format::Json,
+        log_file: Some("/l".into()),
         codec: Some(Codec::Native),
         instance_var: Some("NODE_APP_INSTANCE".into()),
+        env: Vec::new(),
+        cwd: None,
     };
     assert_eq!(options, expected);
     let config = options.config().build().unwrap();
@@ -108,30 +132,8 @@ fn every_option_is_read() {
 }
 
 #[test]
-fn node_says_the_policy_where_no_option_does() {
-    let policy = |option: &str, variable: &str| {
-        let line = format!("roundel demo {option}");
-        let args: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
-        let environment = Environment { workers: None, policy: Some(variable.into()) };
-        match parse_with("roundel", args, environment) {
-            Ok(Command::Demo { options }) => Ok(options.config().build().unwrap().policy()),
-            Ok(other) => panic!("{other:?}"),
-            Err(early) => Err(early.text),
-        }
-    };
-    assert_eq!(policy("", "none"), Ok(Policy::Shared));
-    assert_eq!(policy("", "rr"), Ok(Policy::RoundRobin));
-    assert_eq!(policy("", ""), Ok(Policy::RoundRobin));
-    assert_eq!(policy("--policy round-robin", "none"), Ok(Policy::RoundRobin));
-    let line = "roundel: NODE_CLUSTER_SCHED_POLICY: \"best\" is neither rr nor none\n";
-    assert_eq!(policy("", "best"), Err(line.into()));
-}
-
-#[test]
 fn a_passed_server_is_the_only_listener() {
-    let Ok(Command::Run { options, .. }) = parse("roundel run --pass-server *:1 x.js") else {
-        panic!()
-    };
+    let options = load_line("roundel run --pass-server *:1 x.js").unwrap().options;
     let config = options.config().build().unwrap();
     assert_eq!(config.listeners(), &[roundel_core::ListenKey::stream(Address::Any { port: 1 })]);
     assert!(config.pass_listeners());
@@ -146,7 +148,7 @@ fn a_passed_server_is_the_only_listener() {
 }
 
 #[test]
-fn what_follows_the_program_is_its_own() {
+fn arguments_after_the_program_are_not_options() {
     assert_eq!(
         program("roundel run prog -w 9 --bind x -- --help"),
         ["prog", "-w", "9", "--bind", "x", "--", "--help"]
@@ -156,42 +158,8 @@ fn what_follows_the_program_is_its_own() {
     assert_eq!(program("roundel run help"), ["help"]);
     let bytes = OsString::from_vec(vec![b'a', 0xff]);
     let args = [OsString::from("roundel"), "run".into(), "prog".into(), bytes.clone()];
-    let Ok(Command::Run { program, .. }) = parse_with("roundel", args, Environment::default())
-    else {
-        panic!()
-    };
+    let program = load(args, Environment::default()).unwrap().program;
     assert_eq!(program, [OsString::from("prog"), bytes]);
-}
-
-#[test]
-fn workers_come_from_the_option_or_the_variable() {
-    let workers = |line: &str, variable: Option<&str>| {
-        let args = line.split(' ').map(OsString::from);
-        match parse_with(
-            "roundel",
-            args,
-            Environment { workers: variable.map(OsString::from), policy: None },
-        ) {
-            Ok(Command::Demo { options }) => Ok(options.config().build().unwrap().workers()),
-            Ok(other) => panic!("{other:?}"),
-            Err(early) => Err(early.text),
-        }
-    };
-    let auto = values::workers("auto").unwrap();
-    assert_eq!(workers("roundel demo", Some("3")), Ok(3));
-    assert_eq!(workers("roundel demo", Some("auto")), Ok(auto));
-    assert_eq!(workers("roundel demo", Some("")), Ok(auto));
-    assert_eq!(workers("roundel demo", None), Ok(auto));
-    assert_eq!(workers("roundel demo -w 2", Some("3")), Ok(2));
-    assert_eq!(workers("roundel demo -w 2", Some("many")), Ok(2));
-    let line = "roundel: WEB_CONCURRENCY: \"many\" is neither auto nor a whole number from 1 to \
-                10000\n";
-    assert_eq!(workers("roundel demo", Some("many")), Err(line.into()));
-    let bytes = Some(OsString::from_vec(vec![0xff]));
-    let args = ["roundel", "demo"].map(OsString::from);
-    let early =
-        parse_with("roundel", args, Environment { workers: bytes, policy: None }).unwrap_err();
-    assert_eq!(early.text, "roundel: WEB_CONCURRENCY: \"\\xFF\" is not valid UTF-8\n");
 }
 
 #[test]
@@ -227,16 +195,16 @@ fn help_says_the_bounds_and_defaults_of_the_core() {
     let help = parse("roundel run --help").unwrap_err().text;
     let help: String = help.split_whitespace().collect::<Vec<_>>().join(" ");
     for expected in [
-        "Workers to keep, 1 to 10000; auto is the available parallelism [env: WEB_CONCURRENCY] \
+        "Number of workers, 1 to 10000; auto uses the available parallelism [env: WEB_CONCURRENCY] \
          [default: auto]",
-        "Connections in flight a worker, 1 to 1024 [default: 1 native, 4 Node]",
-        "Connections pending a listener, 1 to 16777216, before --overflow applies [default: 1024]",
+        "Connections in flight per worker, 1 to 1024 [default: 1 native, 4 Node]",
+        "Pending connections per listener, 1 to 16777216, before --overflow applies [default: 1024]",
         "wait (stop accepting) or refuse (accept and close) [default: wait]",
-        "0 is never [default: 60s]",
+        "0 means forever [default: 60s]",
         "only reported [default: 30s]",
         "500ms, 10s, 2m, 1h [default: 30s]",
-        "0 is at once [default: 1s]",
-        "0 is until its deadline is near [default: 2s]",
+        "0 means at once [default: 1s]",
+        "0 means until its deadline is near [default: 2s]",
         "before it is given up [default: 5/10]",
         "always, on-failure or never [default: always]",
     ] {
@@ -255,23 +223,23 @@ fn a_bad_value_is_one_line() {
         ("--window", "-1", "is not a whole number from 1 to 1024"),
         ("--max-pending", "1k", "is not a whole number from 1 to 16777216"),
         ("--overflow", "drop", "is neither wait nor refuse"),
-        ("--ack-timeout", "10", "has no unit: write ms, s, m or h behind the number"),
-        ("--ready-timeout", "soon", "is not a duration such as 500ms, 10s, 2m or 1h"),
-        ("--drain-timeout", "0", "must be longer than zero"),
-        ("--drain-settle", "-1s", "is not a duration such as 500ms, 10s, 2m or 1h"),
-        ("--linger", "2", "has no unit: write ms, s, m or h behind the number"),
-        ("--stop-signal", "KILL", "is none of TERM, INT, HUP, USR2 and message"),
-        ("--restart-intensity", "5", "is not N/SECONDS, two whole numbers such as 5/10"),
-        ("--respawn", "no", "is none of always, on-failure and never"),
-        ("--journal-limit", "1000", "is not a size such as 512KiB, 64MiB or 1GiB"),
-        ("--codec", "json", "is none of auto, native and node"),
+        ("--ack-timeout", "10", "has no unit: add ms, s, m or h"),
+        ("--ready-timeout", "soon", "is not a duration (examples: 500ms, 10s, 2m, 1h)"),
+        ("--drain-timeout", "0", "must be greater than zero"),
+        ("--drain-settle", "-1s", "is not a duration (examples: 500ms, 10s, 2m, 1h)"),
+        ("--linger", "2", "has no unit: add ms, s, m or h"),
+        ("--stop-signal", "KILL", "is not one of TERM, INT, HUP, USR2, message"),
+        ("--restart-intensity", "5", "is not N/SECONDS, two whole numbers (example: 5/10)"),
+        ("--respawn", "no", "is not one of always, on-failure, never"),
+        ("--journal-limit", "1000", "is not a size (examples: 512KiB, 64MiB, 1GiB)"),
+        ("--codec", "json", "is not one of auto, native, node"),
         (
             "--instance-var",
             "A B",
-            "is no name of a variable: letters, digits and _, no digit first",
+            "is not a variable name (letters, digits and _, not starting with a digit)",
         ),
-        ("--instance-var", "PATH", "has a meaning of its own"),
-        ("--instance-var", "ROUNDEL_SLOT", "has a meaning of its own"),
+        ("--instance-var", "PATH", "is a variable that is already used for something else"),
+        ("--instance-var", "ROUNDEL_SLOT", "is a variable that is already used for something else"),
     ];
     for (option, value, cause) in bad {
         for args in [["roundel", "demo", option, value], ["roundel", "run", option, value]] {
@@ -304,7 +272,7 @@ fn every_option_needs_its_value_once() {
             }
         }
     }
-    assert_eq!(options, 21 + 21 + 1 + 1);
+    assert_eq!(options, 3 * 24 + 1 + 1 + 1);
     let twice = refused(&["roundel", "demo", "--window", "1", "--window", "2"]);
     assert_eq!(twice, "--window: given more than once");
     let twice = refused(&["roundel", "status", "--json", "--json"]);
@@ -317,19 +285,19 @@ fn other_mistakes_are_one_line_too() {
         (&["roundel"], "a command is missing (see --help)"),
         (&["roundel", "run"], "run: PROGRAM is missing (see run --help)"),
         (&["roundel", "run", "-w", "2"], "run: PROGRAM is missing (see run --help)"),
-        (&["roundel", "run", ""], "PROGRAM: \"\" is no program"),
-        (&["roundel", "walk"], "\"walk\" is no command (see --help)"),
-        (&["roundel", "rum"], "\"rum\" is no command (see --help)"),
-        (&["roundel", "demo\n"], "\"demo\\n\" is no command (see --help)"),
+        (&["roundel", "run", ""], "PROGRAM: \"\" is not a program"),
+        (&["roundel", "walk"], "\"walk\" is not a command (see --help)"),
+        (&["roundel", "rum"], "\"rum\" is not a command (see --help)"),
+        (&["roundel", "demo\n"], "\"demo\\n\" is not a command (see --help)"),
         (
             &["roundel", "demo", "--windows", "1"],
-            "\"--windows\" is no option (did you mean --window?)",
+            "\"--windows\" is not an option (did you mean --window?)",
         ),
-        (&["roundel", "run", "--bogus", "prog"], "\"--bogus\" is no option (see --help)"),
-        (&["roundel", "demo", "-x"], "\"-x\" is no option (see --help)"),
+        (&["roundel", "run", "--bogus", "prog"], "\"--bogus\" is not an option (see --help)"),
+        (&["roundel", "demo", "-x"], "\"-x\" is not an option (see --help)"),
         (&["roundel", "demo", "prog"], "\"prog\" is not expected here (see --help)"),
         (&["roundel", "status", "now"], "\"now\" is not expected here (see --help)"),
-        (&["roundel", "demo", "--metrics", "x"], "\"--metrics\" is no option (see --help)"),
+        (&["roundel", "demo", "--metrics", "x"], "\"--metrics\" is not an option (see --help)"),
         (&["roundel", "replay"], "JOURNAL is missing (see --help)"),
         (&["roundel", "replay", "--diagram"], "JOURNAL is missing (see --help)"),
         (&["roundel", "replay", "a", "b"], "\"b\" is not expected here (see --help)"),
@@ -343,7 +311,7 @@ fn other_mistakes_are_one_line_too() {
 fn bytes_that_are_no_text_are_shown_escaped() {
     let bytes = || OsString::from_vec(vec![0xff]);
     let args = || ["roundel", "demo", "--window"].map(OsString::from).into_iter();
-    let early = parse_with("roundel", args().chain([bytes()]), Environment::default()).unwrap_err();
+    let early = load(args().chain([bytes()]), Environment::default()).unwrap_err();
     assert_eq!(early.text, "roundel: --window: \"\\xFF\" is not valid UTF-8\n");
     // For an argument or a command there is no name to give.
     for before in [1, 2] {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use roundel_core::{Codec, Overflow, Policy, Respawn, Signal, StopSignal, limits};
 
 use roundel_runtime::observe::eventlog::Target;
+use roundel_runtime::observe::output::Format;
 use roundel_runtime::text::number;
 
 /// The longest duration, a year: a longer one is probably a typing error.
@@ -29,13 +30,15 @@ pub(super) fn workers(text: &str) -> Result<u32, String> {
 /// The name of a variable that the primary may set.
 pub(super) fn variable(text: &str) -> Result<String, String> {
     if !crate::program::is_name(text) {
-        return Err("is no name of a variable: letters, digits and _, no digit first".into());
+        return Err(
+            "is not a variable name (letters, digits and _, not starting with a digit)".into()
+        );
     }
     if roundel_core::environment::VARIABLES.contains(&text)
         || text == "PATH"
         || text == "NODE_OPTIONS"
     {
-        return Err("has a meaning of its own".into());
+        return Err("is a variable that is already used for something else".into());
     }
     Ok(text.to_owned())
 }
@@ -91,7 +94,7 @@ pub(super) fn duration(text: &str) -> Result<Span, String> {
 /// A duration longer than zero.
 pub(super) fn nonzero_duration(text: &str) -> Result<Span, String> {
     match any_duration(text)? {
-        Duration::ZERO => Err("must be longer than zero".into()),
+        Duration::ZERO => Err("must be greater than zero".into()),
         duration => Ok(Span(duration)),
     }
 }
@@ -100,9 +103,9 @@ fn any_duration(text: &str) -> Result<Duration, String> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     if number.is_empty() {
-        return Err("is not a duration such as 500ms, 10s, 2m or 1h".into());
+        return Err("is not a duration (examples: 500ms, 10s, 2m, 1h)".into());
     }
-    let too_long = || "is longer than a year".to_owned();
+    let too_long = || "is longer than one year, the maximum".to_owned();
     let number: u64 = number.parse().map_err(|_| too_long())?;
     let millis = match unit {
         "ms" => 1,
@@ -110,8 +113,8 @@ fn any_duration(text: &str) -> Result<Duration, String> {
         "m" => 60_000,
         "h" => 3_600_000,
         "" if number == 0 => 1,
-        "" => return Err("has no unit: write ms, s, m or h behind the number".into()),
-        _ => return Err("is not a duration such as 500ms, 10s, 2m or 1h".into()),
+        "" => return Err("has no unit: add ms, s, m or h".into()),
+        _ => return Err("is not a duration (examples: 500ms, 10s, 2m, 1h)".into()),
     };
     let duration = number.checked_mul(millis).map(Duration::from_millis);
     duration.filter(|duration| *duration <= MAX_DURATION).ok_or_else(too_long)
@@ -125,9 +128,10 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
         "KiB" => 1 << 10,
         "MiB" => 1 << 20,
         "GiB" => 1 << 30,
-        _ => return Err("is not a size such as 512KiB, 64MiB or 1GiB".into()),
+        _ => return Err("is not a size (examples: 512KiB, 64MiB, 1GiB)".into()),
     };
-    let number: u64 = number.parse().map_err(|_| "is not a size such as 512KiB, 64MiB or 1GiB")?;
+    let number: u64 =
+        number.parse().map_err(|_| "is not a size (examples: 512KiB, 64MiB, 1GiB)")?;
     let size = number.checked_mul(unit);
     size.filter(|size| (1 << 10..=1 << 40).contains(size))
         .ok_or_else(|| "is not between 1KiB and 1024GiB".into())
@@ -144,13 +148,15 @@ impl fmt::Display for Intensity {
 }
 
 pub(super) fn intensity(text: &str) -> Result<Intensity, String> {
-    let cause = "is not N/SECONDS, two whole numbers such as 5/10";
+    let cause = "is not N/SECONDS, two whole numbers (example: 5/10)";
     let (count, seconds) = text.split_once('/').ok_or(cause)?;
     let count = number(count, 0, u32::MAX).map_err(|_| cause)?;
     let seconds = number(seconds, 0, u32::MAX).map_err(|_| cause)?;
     match Duration::from_secs(seconds.into()) {
-        Duration::ZERO => Err("has a period of 0 seconds; it must be at least 1".into()),
-        period if period > MAX_DURATION => Err("has a period longer than a year".into()),
+        Duration::ZERO => Err("has a period of 0 seconds; the minimum is 1".into()),
+        period if period > MAX_DURATION => {
+            Err("has a period longer than one year, the maximum".into())
+        }
         period => Ok(Intensity(count, period)),
     }
 }
@@ -168,7 +174,7 @@ pub(super) fn overflow(text: &str) -> Result<Overflow, String> {
 
 pub(super) fn respawn(text: &str) -> Result<Respawn, String> {
     named(text, Respawn::ALL, Respawn::name)
-        .ok_or_else(|| "is none of always, on-failure and never".into())
+        .ok_or_else(|| "is not one of always, on-failure, never".into())
 }
 
 /// The value with this name.
@@ -190,8 +196,18 @@ pub(super) fn stop_signal(text: &str) -> Result<StopSignal, String> {
         "HUP" => Signal::Hangup,
         "USR2" => Signal::User2,
         _ if text == "message" => return Ok(StopSignal::Message),
-        _ => return Err("is none of TERM, INT, HUP, USR2 and message".into()),
+        _ => return Err("is not one of TERM, INT, HUP, USR2, message".into()),
     }))
+}
+
+pub(super) fn log_format(text: &str) -> Result<Format, String> {
+    named(text, Format::ALL, Format::name)
+        .ok_or_else(|| "is not one of raw, prefix and json".into())
+}
+
+/// The number of a slot, from 0.
+pub(super) fn slot(text: &str) -> Result<u32, String> {
+    number(text, 0, limits::workers().end() - 1)
 }
 
 pub(super) fn codec(text: &str) -> Result<ForcedCodec, String> {
@@ -199,7 +215,7 @@ pub(super) fn codec(text: &str) -> Result<ForcedCodec, String> {
         "auto" => Ok(ForcedCodec(None)),
         "native" => Ok(ForcedCodec(Some(Codec::Native))),
         "node" => Ok(ForcedCodec(Some(Codec::Node))),
-        _ => Err("is none of auto, native and node".into()),
+        _ => Err("is not one of auto, native, node".into()),
     }
 }
 
@@ -232,7 +248,7 @@ mod tests {
         }
         assert!(millis("10").unwrap_err().starts_with("has no unit"));
         for long in ["8761h", "99999999999999999999s", "18446744073709551615h"] {
-            assert_eq!(millis(long).unwrap_err(), "is longer than a year", "{long}");
+            assert_eq!(millis(long).unwrap_err(), "is longer than one year, the maximum", "{long}");
         }
     }
 
@@ -241,8 +257,8 @@ mod tests {
         assert_eq!(duration("0").unwrap().or_never(), None);
         assert_eq!(duration("0s").unwrap().or_never(), None);
         assert_eq!(duration("1ms").unwrap().or_never(), Some(Duration::from_millis(1)));
-        assert_eq!(nonzero_duration("0"), Err("must be longer than zero".into()));
-        assert_eq!(nonzero_duration("0h"), Err("must be longer than zero".into()));
+        assert_eq!(nonzero_duration("0"), Err("must be greater than zero".into()));
+        assert_eq!(nonzero_duration("0h"), Err("must be greater than zero".into()));
         assert_eq!(nonzero_duration("1s"), Ok(Span(Duration::from_secs(1))));
     }
 
@@ -276,7 +292,7 @@ mod tests {
             assert!(intensity(bad).unwrap_err().starts_with("is not N/SECONDS"), "{bad:?}");
         }
         assert!(intensity("5/0").unwrap_err().contains("0 seconds"));
-        assert!(intensity("5/4294967295").unwrap_err().contains("a year"));
+        assert!(intensity("5/4294967295").unwrap_err().contains("one year"));
     }
 
     #[test]
@@ -310,6 +326,10 @@ mod tests {
         assert_eq!(codec("auto").unwrap().0, None);
         assert_eq!(codec("native").unwrap().0, Some(Codec::Native));
         assert_eq!(codec("node").unwrap().0, Some(Codec::Node));
-        assert!(codec("json").unwrap_err().starts_with("is none of"));
+        assert!(codec("json").unwrap_err().starts_with("is not one of"));
+        assert_eq!(log_format("json"), Ok(Format::Json));
+        assert!(log_format("JSON").unwrap_err().starts_with("is not one of"));
+        assert_eq!(slot("0"), Ok(0));
+        assert!(slot("-1").is_err() && slot("10000").is_err() && slot("").is_err());
     }
 }

@@ -25,7 +25,7 @@ pub fn run(count: u32) -> io::Result<ExitCode> {
     let web: io::Result<Vec<Listener>> = (0..count).map(|nth| worker.listen_nth(nth)).collect();
     let (web, mut poll, mut events) = (web?, Poll::new()?, Events::with_capacity(64));
     poll.registry().register(&mut worker, Token(0), Interest::READABLE)?;
-    let waker = Arc::new(Rouse(Waker::new(poll.registry(), Token(1))?)).into();
+    let waker = Arc::new(PollWaker(Waker::new(poll.registry(), Token(1))?)).into();
     let mut cx = Context::from_waker(&waker);
     // Nothing is sent over this channel: closing it is the signal.
     let (stays, leaves) = bounded(1);
@@ -75,9 +75,9 @@ pub fn run(count: u32) -> io::Result<ExitCode> {
 }
 
 /// Ends the poll's wait when a task can go on.
-struct Rouse(Waker);
+struct PollWaker(Waker);
 
-impl Wake for Rouse {
+impl Wake for PollWaker {
     fn wake(self: Arc<Self>) {
         let _ = self.0.wake();
     }

@@ -67,14 +67,14 @@ fn file(name: &OsStr, path: Option<&OsStr>, cwd: &Path) -> Result<PathBuf, Refus
         Some((why, file)) => why.about(&file.display(), &file),
         None if name == "." || name == ".." => Why::Directory.about(&shown, cwd),
         None if path.is_empty() => Refusal::missing(format!("{shown}: not found: PATH is empty")),
-        None if cwd.join(name).is_file() => {
-            Refusal::missing(format!("{shown}: not found in PATH (to run the one here: ./{shown})"))
-        }
-        None if cwd.join(name).is_dir() => Refusal::missing(format!(
-            "{shown}: not found in PATH (what has this name here is a directory)"
+        None if cwd.join(name).is_file() => Refusal::missing(format!(
+            "{shown}: not found in PATH (to run the one in this directory: ./{shown})"
         )),
+        None if cwd.join(name).is_dir() => {
+            Refusal::missing(format!("{shown}: not found in PATH (./{shown} is a directory)"))
+        }
         None if name.as_bytes().contains(&b' ') => Refusal::missing(format!(
-            "{shown:?}: not found in PATH (write the program and its arguments as words of their own)"
+            "{shown:?}: not found in PATH (write the program and its arguments as separate words)"
         )),
         None => Refusal::missing(format!("{shown}: not found in PATH")),
     })
@@ -101,7 +101,7 @@ impl Why {
                 Err(_) => Refusal::missing(format!("{shown}: no such program")),
             },
             Why::Directory => Refusal::barred(format!("{shown}: is a directory, not a program")),
-            Why::Special => Refusal::barred(format!("{shown}: is no regular file")),
+            Why::Special => Refusal::barred(format!("{shown}: is not a regular file")),
             Why::Forbidden => Refusal::barred(format!(
                 "{shown}: is not executable (chmod +x, or name the program that runs it)"
             )),
@@ -144,7 +144,7 @@ fn kind(file: &Path, path: Option<&OsStr>, cwd: &Path) -> Result<Kind, Refusal> 
             return Ok(Kind::Binary);
         }
         return Err(Refusal::barred(format!(
-            "{shown}: is neither a binary nor a script that names its interpreter (#!/bin/sh as the first line)"
+            "{shown}: is neither a binary nor a script whose first line names an interpreter (example: #!/bin/sh)"
         )));
     };
     let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();

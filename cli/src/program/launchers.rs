@@ -111,13 +111,13 @@ pub(super) fn step(draft: &mut Draft) -> Result<bool, Refusal> {
     for (variable, value) in variables {
         if name == "cross-env" && value.contains('$') {
             return Err(Refusal::usage(format!(
-                "{name}: {variable}={value}: set it before roundel run, with a shell that fills in the value"
+                "{name}: {variable}={value}: the value needs a shell; set {variable} in the shell before roundel run"
             )));
         }
         draft.set(variable, value);
     }
     if name == "cross-env" {
-        draft.notes.push(format!("{name}: sets its variables and runs the rest directly"));
+        draft.notes.push(format!("{name}: its variables are set and the rest is run directly"));
     }
     draft.words = rest;
     Ok(true)
@@ -170,7 +170,7 @@ pub(super) fn refuse_in_node(
         }
         kept.extend(rest.drain(from.min(text.len())..));
         return Err(Refusal::usage(format!(
-            "node --watch: starts Node anew as a process of its own, which no channel reaches; run: roundel run node {}",
+            "node --watch: starts the script in a separate process that does not get the channel; run: roundel run node {}",
             typed(kept.iter().map(String::as_str))
         )));
     }
@@ -182,7 +182,7 @@ pub(super) fn refuse_in_node(
         let mut given = read.options.iter().map(|(name, ..)| name.as_str());
         let name = given.find(|name| CODE.contains(name)).unwrap_or_default();
         return Err(Refusal::usage(format!(
-            "node {name}: Node makes no cluster worker of code without an argument behind it; run: roundel run node {}",
+            "node {name}: Node runs code as a cluster worker only if an argument follows it; run: roundel run node {}",
             typed(text.iter().map(String::as_str).chain(["worker"]))
         )));
     }
@@ -192,7 +192,7 @@ pub(super) fn refuse_in_node(
     };
     if script == "inspect" && !cwd.join(script).exists() {
         return Err(Refusal::usage(format!(
-            "node inspect: starts Node as a process of its own, which no channel reaches; run: roundel run node --inspect {}",
+            "node inspect: starts the script in a separate process that does not get the channel; run: roundel run node --inspect {}",
             typed(behind.iter().map(String::as_str))
         )));
     }
@@ -230,7 +230,7 @@ fn refuse(name: &str, args: &[String]) -> Result<(), Refusal> {
     };
     let starts_node = program.first().is_some_and(|word| node::is_node(OsStr::new(word)));
     let by_node = if starts_node { "" } else { "node" };
-    let others = "starts what it runs as a process of its own, which no channel reaches";
+    let others = "starts the program in a separate process that does not get the channel";
     let line = match purpose {
         For::Types | For::WatchingTypes => format!("{others}; {}", run("node --import tsx")),
         For::Watching => format!("{others}; {}", run(by_node)),
@@ -243,12 +243,10 @@ fn refuse(name: &str, args: &[String]) -> Result<(), Refusal> {
             format!("{others}; run: roundel run {}", typed(words))
         }
         For::Several => {
-            format!(
-                "{others}; start each server with a primary of its own: roundel run node SCRIPT"
-            )
+            format!("{others}; start each server under its own primary: roundel run node SCRIPT")
         }
         For::Supervising => {
-            format!("restarts what it runs, as roundel does itself; {}", run(by_node))
+            format!("restarts the program, which roundel already does; {}", run(by_node))
         }
         For::Nest => format!("{others}; run: roundel run node dist/main.js"),
     };

@@ -11,7 +11,7 @@ use super::package::{self, Package, Script};
 const SILENT: [&str; 8] =
     ["-s", "--silent", "-q", "--quiet", "-y", "--yes", "--no-install", "--if-present"];
 
-const NOT_FOLLOWED: &str = "can't be followed here; run the program itself, in its directory";
+const NOT_FOLLOWED: &str = "is not supported here; run the program itself, in its directory";
 
 /// Options of npm that name the directory of the package.
 const NPM_DIRS: [&str; 2] = ["--prefix", "-C"];
@@ -92,7 +92,7 @@ impl Call {
     fn script(mut self, draft: &mut Draft, name: String, rest: Rest) -> Result<bool, Refusal> {
         if matches!(rest, Rest::BehindDashes) {
             // npm takes options before two dashes as its own.
-            self.advice = "is npm's own; what is the script's stands behind --";
+            self.advice = "is an option for npm; put the script's own options after --";
             let mut own = Vec::new();
             while let Some(word) = self.word(draft, &NPM_DIRS)? {
                 own.push(word);
@@ -104,7 +104,10 @@ impl Call {
         }
         let package = self.package(draft)?;
         if package.dir.join(".pnp.cjs").exists() {
-            return self.refuse("without node_modules: roundel run node -r ./.pnp.cjs SCRIPT");
+            return self.refuse(
+                "the package uses .pnp.cjs, not node_modules; run: roundel run node -r ./.pnp.cjs \
+                 SCRIPT",
+            );
         }
         let hooks = !matches!(rest, Rest::None) && !package.is_modern_yarn();
         let script = Script { who: self.who, name, args: self.args.into(), hooks };
@@ -117,7 +120,7 @@ impl Call {
         let versioned = name.get(1..).is_some_and(|rest| rest.contains('@'));
         if versioned {
             return self.refuse(&format!(
-                "{name} would be downloaded: install it, and leave out the version"
+                "{name} would be downloaded; install it and leave out the version"
             ));
         }
         let from = self.dir.take().unwrap_or_else(|| draft.cwd.clone());
@@ -129,7 +132,7 @@ impl Call {
             package::bin_of(&name, &from).map_or_else(|| name.clone().into(), OsString::from)
         };
         draft.missing_hint =
-            Some(format!("{} would download it: install it first (npm install {name})", self.who));
+            Some(format!("{} would download it; install it first (npm install {name})", self.who));
         draft.notes.push(format!("{}: runs {name} directly", self.who));
         if self.args.front().is_some_and(|arg| arg == "--") {
             self.args.pop_front();
@@ -169,7 +172,7 @@ fn npm(draft: &mut Draft, mut call: Call) -> Result<bool, Refusal> {
             call.who = "npm exec".into();
             npx(draft, call)
         }
-        _ => call.refuse("starts no program: npm start, npm run NAME or npm exec NAME"),
+        _ => call.refuse("does not start a program; use npm start, npm run NAME or npm exec NAME"),
     }
 }
 
@@ -222,7 +225,10 @@ fn named(
             draft.words = std::iter::once("node".into()).chain(node).collect();
             Ok(true)
         }
-        Some("dlx" | "workspace" | "workspaces") | None => call.refuse(NOT_FOLLOWED),
+        Some(name @ ("dlx" | "workspace" | "workspaces")) => {
+            call.refuse(&format!("{name} {NOT_FOLLOWED}"))
+        }
+        None => call.refuse("the name of a script is missing"),
         Some(name) => {
             call.who = format!("{manager} {name}");
             let name = name.to_owned();

@@ -42,6 +42,13 @@ pub(crate) struct Resolved {
     pub(crate) inspect: Option<Inspect>,
 }
 
+/// A program that needs no looking up.
+impl From<Program> for Resolved {
+    fn from(program: Program) -> Resolved {
+        Resolved { program, notes: Vec::new(), hooks: Vec::new(), inspect: None }
+    }
+}
+
 /// A script that a package manager runs in a shell before another one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Hook {
@@ -72,7 +79,7 @@ impl Hook {
     }
 }
 
-/// Why a program can't be started: one line.
+/// Why a program can't be started: one line for each mistake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
     pub(crate) exit: Exit,
@@ -98,6 +105,10 @@ impl Refusal {
 pub(crate) struct Surroundings {
     pub(crate) cwd: PathBuf,
     pub(crate) variables: BTreeMap<OsString, OsString>,
+    /// Variables that workers get besides; they come first.
+    pub(crate) added: Vec<(OsString, OsString)>,
+    /// Whether the directory is not that of this process.
+    pub(crate) moved: bool,
 }
 
 impl Surroundings {
@@ -108,9 +119,20 @@ impl Surroundings {
     pub(crate) fn own() -> Result<Surroundings, Refusal> {
         let cwd = std::env::current_dir().map_err(|error| Refusal {
             exit: Exit::Failure,
-            words: format!("the working directory can't be told: {error}"),
+            words: format!("cannot determine the working directory: {error}"),
         })?;
-        Ok(Surroundings { cwd, variables: std::env::vars_os().collect() })
+        Ok(Surroundings::new(cwd, std::env::vars_os().collect()))
+    }
+
+    pub(crate) fn new(cwd: PathBuf, variables: BTreeMap<OsString, OsString>) -> Surroundings {
+        Surroundings { cwd, variables, added: Vec::new(), moved: false }
+    }
+
+    /// The same with variables added, and in a directory if there is one.
+    pub(crate) fn with(self, env: Vec<(OsString, OsString)>, dir: Option<&Path>) -> Surroundings {
+        let moved = dir.is_some();
+        let cwd = dir.map_or_else(|| self.cwd.clone(), |dir| self.cwd.join(dir));
+        Surroundings { cwd, added: env, moved, ..self }
     }
 }
 
@@ -124,7 +146,7 @@ pub(crate) fn resolve(words: Vec<OsString>, around: Surroundings) -> Result<Reso
     while managers::step(&mut draft)? || launchers::step(&mut draft)? {
         steps += 1;
         if steps > MAX_STEPS {
-            let words = format!("{}: starts itself again and again", draft.asked());
+            let words = format!("{}: starts itself in an endless loop", draft.asked());
             return Err(Refusal::usage(words));
         }
     }
@@ -139,7 +161,7 @@ fn finish(mut draft: Draft) -> Result<Resolved, Refusal> {
         draft.words.insert(0, "node".into());
     }
     let Some((name, args)) = draft.words.split_first() else {
-        return Err(Refusal::usage("PROGRAM: \"\" is no program".into()));
+        return Err(Refusal::usage("PROGRAM: \"\" is not a program".into()));
     };
     let (name, mut args) = (name.clone(), args.to_vec());
     let path = draft.variable("PATH");
@@ -148,7 +170,7 @@ fn finish(mut draft: Draft) -> Result<Resolved, Refusal> {
             (Some(hint), _) if refusal.exit == Exit::ProgramMissing => {
                 format!("{}: {hint}", refusal.words)
             }
-            (_, true) => format!("{}, which is to run {}", refusal.words, shown(&first)),
+            (_, true) => format!("{} (needed to run {})", refusal.words, shown(&first)),
             _ => refusal.words,
         };
         Refusal { words, ..refusal }

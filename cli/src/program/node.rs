@@ -279,7 +279,7 @@ pub(super) fn types(
 ) -> Result<Types, Refusal> {
     let shown = Path::new(script).display();
     let version = version(node).map_err(|why| {
-        Refusal::usage(format!("{shown}: {} --version tells nothing: {why}", node.display()))
+        Refusal::usage(format!("{shown}: {} --version gives no version: {why}", node.display()))
     })?;
     // JSX elements are not types: Node never strips them.
     let elements = extension(script) == Some("tsx");
@@ -290,8 +290,11 @@ pub(super) fn types(
         return Ok(Types::Loaded(tsx));
     }
     let (major, minor, patch) = version;
-    let can =
-        if elements { "no Node runs it by itself" } else { "Node strips types from 22.18 on" };
+    let can = if elements {
+        "no version of Node runs .tsx files"
+    } else {
+        "only Node 22.18 and later strips types"
+    };
     Err(Refusal::usage(format!(
         "{shown}: Node {major}.{minor}.{patch} cannot run it ({can}) and tsx is not installed beside it (npm install tsx)"
     )))
@@ -330,7 +333,7 @@ fn version(node: &Path) -> Result<(u32, u32, u32), String> {
     if let Some(output) = child.stdout {
         let _ = output.take(64).read_to_string(&mut text);
     }
-    parse_version(&text).ok_or_else(|| format!("it says {:?}", text.trim_end()))
+    parse_version(&text).ok_or_else(|| format!("it prints {:?}", text.trim_end()))
 }
 
 fn parse_version(text: &str) -> Option<(u32, u32, u32)> {

@@ -26,7 +26,7 @@ impl Package {
         match found {
             Some(dir) => Package::read(who, dir),
             None => Err(Refusal::usage(format!(
-                "{who}: there is no package.json in {} or above it",
+                "{who}: there is no package.json in {} or its parents",
                 from.display()
             ))),
         }
@@ -44,7 +44,7 @@ impl Package {
         let text = text.trim_start_matches('\u{feff}');
         match serde_json::from_str(text) {
             Ok(Value::Object(json)) => Ok(Package { dir: dir.to_owned(), json }),
-            Ok(_) => Err(refuse("is no object".into())),
+            Ok(_) => Err(refuse("is not a JSON object".into())),
             Err(error) => Err(refuse(error.to_string())),
         }
     }
@@ -58,7 +58,11 @@ impl Package {
     fn names(&self) -> String {
         let scripts = self.json.get("scripts").and_then(Value::as_object);
         let names: Vec<&str> = scripts.into_iter().flatten().map(|(it, _)| it.as_str()).collect();
-        if names.is_empty() { "it has none".into() } else { format!("it has {}", names.join(", ")) }
+        if names.is_empty() {
+            "it has no scripts".into()
+        } else {
+            format!("its scripts are {}", names.join(", "))
+        }
     }
 
     fn text(&self, field: &str) -> Option<&str> {
@@ -140,13 +144,13 @@ pub(super) fn run(draft: &mut Draft, package: &Package, script: &Script) -> Resu
         Err(words::NeedsShell { what, last }) => {
             let advice = match last {
                 Some(last) => format!(
-                    "run what comes before it first, then: {}",
+                    "run the commands before it first, then: {}",
                     suggestion(&last, &package.dir)
                 ),
-                None => format!("type it behind roundel run in a shell: roundel run {line}"),
+                None => format!("type in a shell: roundel run {line}"),
             };
             return refuse(format!(
-                "the script {name:?} needs a shell ({what}), through which no channel reaches Node; {advice}"
+                "the script {name:?} needs a shell ({what}), which does not pass the channel on to Node; {advice}"
             ));
         }
     };
@@ -155,7 +159,8 @@ pub(super) fn run(draft: &mut Draft, package: &Package, script: &Script) -> Resu
     draft.use_bins_of(&package.dir);
     if *hooks && let Some(before) = package.script(&format!("pre{name}")) {
         let name = format!("pre{name}");
-        let mut env = package.variables(&name, before, &from);
+        let mut env = draft.added.clone();
+        env.extend(package.variables(&name, before, &from));
         env.extend(draft.variable("PATH").map(|path| ("PATH".into(), path)));
         let hook = Hook { name, script: before.to_owned(), env, cwd: package.dir.clone() };
         draft.hooks.push(hook);
@@ -168,7 +173,7 @@ pub(super) fn run(draft: &mut Draft, package: &Package, script: &Script) -> Resu
     all.extend(args.iter().cloned());
     let shown = typed(all.iter().map(String::as_str));
     draft.notes.push(format!(
-        "{who}: runs {shown} of {} directly",
+        "{who}: runs {shown} from {} directly",
         package.dir.join("package.json").display()
     ));
     if *hooks && package.script(&format!("post{name}")).is_some() {

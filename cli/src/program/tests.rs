@@ -4,6 +4,7 @@ mod find;
 mod launchers;
 mod managers;
 mod node;
+mod surroundings;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -52,7 +53,7 @@ impl Dir {
         let path = (OsString::from("PATH"), self.0.join("bin").into_os_string());
         let more = variables.iter().map(|(name, value)| (name.into(), value.into()));
         let variables = std::iter::once(path).chain(more).collect();
-        let around = Surroundings { cwd: self.0.clone(), variables };
+        let around = Surroundings::new(self.0.clone(), variables);
         resolve(line.iter().map(OsString::from).collect(), around)
     }
 

@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_needs_a_shell_is_named() {
+    fn shell_syntax_is_named() {
         for (line, named) in [
             ("tsc && node x", "&&"),
             ("a || b", "||"),
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_typed_reads_back() {
+    fn typed_words_parse_back() {
         let all = ["node", "a b", "it's", "", "x=y"];
         assert_eq!(typed(all), r"node 'a b' 'it'\''s' '' x=y");
         assert_eq!(words(&typed(all)), all);

@@ -74,7 +74,7 @@ fn incoming(input: &Input) -> Option<String> {
             format!("P-xW{}: newconn {} could not be sent: {errno}", worker.get(), seq.get())
         }
         Input::InDoubt { worker, seq } => {
-            format!("W{}-->>P: has newconn {}, owes the answer", worker.get(), seq.get())
+            format!("W{}-->>P: has received newconn {}, not yet answered", worker.get(), seq.get())
         }
         Input::Connections { worker, open: Some(open) } => {
             format!("Note over W{}: has {open} connections open", worker.get())
@@ -82,7 +82,7 @@ fn incoming(input: &Input) -> Option<String> {
         Input::Connections { worker, open: None } => {
             format!("Note over W{}: may have connections open", worker.get())
         }
-        Input::Stray { worker } => format!("W{}-->>P: an answer to nothing", worker.get()),
+        Input::Stray { worker } => format!("W{}-->>P: an unexpected answer", worker.get()),
         Input::Command(command) => {
             format!("Note over P: command {}", text(&format!("{command:?}")))
         }
@@ -125,7 +125,7 @@ fn outgoing(output: &Output) -> Option<String> {
             format!("P-xW{}: SIG{}", worker.get(), signal.name())
         }
         Output::ShutdownRead { worker } => {
-            format!("Note over P,W{}: the channel takes nothing more", worker.get())
+            format!("Note over P,W{}: the primary ends its reading side", worker.get())
         }
         Output::Send { worker, msg, attach } => return Some(sent(*worker, msg, *attach)),
         Output::Release { conn, end: ConnEnd::Refused(why) } => {
@@ -173,7 +173,10 @@ fn happened(event: &Event) -> Option<String> {
             format!("Note over W{}: settles for {} ms", worker.get(), within.as_millis())
         }
         Event::Redispatched { conn, attempts, .. } => {
-            format!("Note over P: connection {} is back in its queue, try {attempts}", conn.get())
+            format!(
+                "Note over P: connection {} is back in its queue, attempt {attempts}",
+                conn.get()
+            )
         }
         Event::Killing { worker, class, .. } => {
             format!("Note over P: worker {} is killed, {}", worker.get(), class.name())
@@ -183,10 +186,10 @@ fn happened(event: &Event) -> Option<String> {
         }
         Event::GivenUp { slot, .. } => format!("Note over P: slot {} is given up", slot.0),
         Event::AcceptPaused { listener } => {
-            format!("Note over C,P: listener {} takes none for now", listener.get())
+            format!("Note over C,P: listener {} stops accepting for now", listener.get())
         }
         Event::AcceptResumed { listener } => {
-            format!("Note over C,P: listener {} takes connections", listener.get())
+            format!("Note over C,P: listener {} accepts connections", listener.get())
         }
         _ => return None,
     })

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use roundel_core::journal::{Ending, Replay, Step};
 use roundel_runtime::exit::Exit;
 
-use crate::launch::say;
+use crate::stderr::say;
 use summary::Summary;
 
 /// How often progress is shown on a terminal.
@@ -112,7 +112,7 @@ fn replay(
         let _ = write!(io::stderr(), "\r\x1b[K");
     }
     if replay.primary().is_none() {
-        return Err(Fault::Journal(format!("is no journal: it ends after {length} bytes")));
+        return Err(Fault::Journal(format!("is not a journal: it ends after {length} bytes")));
     }
     if !as_diagram {
         summary.print(&replay, to).map_err(Fault::Output)?;
@@ -128,8 +128,8 @@ fn replay(
         None => {
             let place = if replay.is_mid_frame() { "inside the record" } else { "without an end" };
             Some(format!(
-                "is cut off {place} behind entry {entries}, at byte {length}: its primary was \
-                 killed, or could write no more; up to there everything came out as recorded"
+                "is cut off {place} after entry {entries}, at byte {length}: the primary was \
+                 killed or could not write any more; up to there the outputs are as recorded"
             ))
         }
     })

@@ -92,7 +92,7 @@ impl Summary {
         };
         writeln!(to, "entry {number} at {now}: {input:?}")?;
         for output in outputs {
-            writeln!(to, "gives now: {output:?}")?;
+            writeln!(to, "now gives: {output:?}")?;
         }
         Ok(())
     }

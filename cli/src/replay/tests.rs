@@ -105,7 +105,7 @@ fn a_run_as_a_diagram() {
         "    C->>P: connection 1 at listener 1\n    P->>W1: newconn 1, connection 1\n",
         "    W2-->>P: ack 1, accepted\n",
         "    W1-xP: end of channel\n",
-        "    Note over P: connection 1 is back in its queue, try 1\n",
+        "    Note over P: connection 1 is back in its queue, attempt 1\n",
         "    P->>W2: newconn 5, connection 1\n    W2-->>P: ack 5, accepted\n",
         "    Note over W1: exit, signal 9\n",
     ] {
@@ -145,15 +145,18 @@ fn a_difference_shows_the_entry() {
     journal.drain(begin..end);
     let (printed, result) = outcome(&journal, false);
     let cause = result.unwrap_err();
-    assert!(cause.starts_with("entry ") && cause.ends_with("not the recorded ones"), "{cause}");
+    assert!(
+        cause.starts_with("entry ") && cause.ends_with("differ from the recorded ones"),
+        "{cause}"
+    );
     assert!(printed.starts_with("entry ") && printed.contains("accepted: true"), "{printed}");
-    assert!(printed.contains("gives now: Release"), "{printed}");
+    assert!(printed.contains("now gives: Release"), "{printed}");
 }
 
 #[test]
-fn what_is_no_journal_is_told() {
+fn a_file_that_is_not_a_journal_is_an_error() {
     let (printed, result) = outcome(b"#!/bin/sh\n", false);
     assert_eq!(printed, "");
-    assert!(result.unwrap_err().starts_with("is no journal: "));
-    assert_eq!(outcome(b"", false).1, Err("is no journal: it ends after 0 bytes".into()));
+    assert!(result.unwrap_err().starts_with("is not a journal: "));
+    assert_eq!(outcome(b"", false).1, Err("is not a journal: it ends after 0 bytes".into()));
 }

@@ -5,7 +5,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use super::outbox::{Outbox, Transmit};
-use crate::node::{self, Host, PrimarySide};
+use crate::node::{self, Host, PrimaryEvent, PrimarySide};
 use crate::wire::{self, Decoder};
 use crate::{
     Attach, ChannelEvent, Codec, Config, DecodeError, Errno, FromWorker, ToWorker, Violation,
@@ -44,7 +44,7 @@ pub struct WorkerChannel {
     /// What could not be sent.
     unsent: VecDeque<ChannelEvent>,
     /// The other end is closed: nothing more can be sent, but acks may still be unread.
-    deaf: bool,
+    peer_closed: bool,
     read_shut: bool,
 }
 
@@ -77,7 +77,7 @@ impl WorkerChannel {
             outbox: Outbox::new(),
             events: VecDeque::new(),
             unsent: VecDeque::new(),
-            deaf: false,
+            peer_closed: false,
             read_shut: false,
         };
         if config.pass_listeners() {
@@ -101,7 +101,7 @@ impl WorkerChannel {
         };
         let clogged = self.outbox.len() > MAX_UNSENT
             || self.outbox.waiting().map(data).sum::<usize>() > MAX_UNSENT_DATA;
-        !clogged || self.read_shut || self.deaf
+        !clogged || self.read_shut || self.peer_closed
     }
 
     /// Whether a read should have room for a handle. Only Node workers have handles to send;
@@ -157,25 +157,53 @@ impl WorkerChannel {
             if let Some(event) = self.events.pop_front() {
                 return Some(event);
             }
-            let step = match &mut self.speech {
-                Speech::Native(decoder) => {
-                    decoder.poll().map(|msg| msg.map(|(msg, _)| ChannelEvent::Message(msg)))
-                }
-                Speech::Node(side) => side.poll(),
+            match &mut self.speech {
+                Speech::Native(decoder) => match decoder.poll() {
+                    Ok(msg) => return msg.map(|(msg, _)| ChannelEvent::Message(msg)),
+                    Err(error) => self.give_up(error.into()),
+                },
+                Speech::Node(side) => match side.poll() {
+                    Ok(Some(event)) => {
+                        if let Some(event) = self.on_node_event(event) {
+                            return Some(event);
+                        }
+                    }
+                    Ok(None) => return None,
+                    Err(error) => self.give_up(error.into()),
+                },
                 Speech::Fresh | Speech::Discarding => return None,
-            };
-            match step {
-                Ok(Some(ChannelEvent::Answer(bytes))) if !self.deaf => {
-                    self.outbox.interject(&bytes);
-                }
-                Ok(Some(ChannelEvent::Resend { msg, attach })) if !self.deaf => {
-                    self.outbox.push(msg, [attach]);
-                }
-                Ok(Some(ChannelEvent::Answer(_) | ChannelEvent::Resend { .. })) => {}
-                Ok(event) => return event,
-                Err(error) => self.give_up(error.into()),
             }
         }
+    }
+
+    /// Sends what the codec wants sent; the rest is for the primary.
+    fn on_node_event(&mut self, event: PrimaryEvent<()>) -> Option<ChannelEvent> {
+        Some(match event {
+            PrimaryEvent::Message(msg) => ChannelEvent::Message(msg),
+            PrimaryEvent::NotArrived { seq } => ChannelEvent::NotArrived { seq },
+            PrimaryEvent::InDoubt { seq } => ChannelEvent::InDoubt { seq },
+            PrimaryEvent::Stray => ChannelEvent::Stray,
+            PrimaryEvent::User { json, handle } => {
+                ChannelEvent::User { json, handle: handle.map(|(kind, ())| kind) }
+            }
+            PrimaryEvent::Skipped { reason, length, with_handle } => {
+                ChannelEvent::Skipped { reason, length, with_handle }
+            }
+            PrimaryEvent::Answer(bytes) => {
+                if !self.peer_closed {
+                    self.outbox.interject(&bytes);
+                }
+                return None;
+            }
+            PrimaryEvent::Resend { msg, attach } => {
+                if !self.peer_closed {
+                    self.outbox.push(msg, [attach]);
+                }
+                return None;
+            }
+            // The primary's program sends no handles here.
+            PrimaryEvent::UserNotArrived => return None,
+        })
     }
 
     /// Notes that a read found nothing more for now, and that everything was polled: an unfinished
@@ -195,7 +223,7 @@ impl WorkerChannel {
     /// Queues a message. If a native handoff follows another one to the same worker that is not on
     /// its way yet, both go in one message; true if they do.
     pub fn push(&mut self, msg: ToWorker, attach: Option<Attach>) -> bool {
-        if self.deaf {
+        if self.peer_closed {
             return false;
         }
         match &mut self.speech {
@@ -274,7 +302,7 @@ impl WorkerChannel {
     /// The other end is closed: nothing can be sent any more. What it wrote before must still be
     /// read.
     pub fn hung_up(&mut self) {
-        self.deaf = true;
+        self.peer_closed = true;
         self.outbox.clear();
     }
 

@@ -193,12 +193,12 @@ impl fmt::Display for DecodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             DecodeError::BadMagic => "the stream does not begin with the hello",
-            DecodeError::BadVersion => "the other side speaks another version",
+            DecodeError::BadVersion => "the other side speaks a different version",
             DecodeError::FrameTooLong => "a frame is longer than allowed",
-            DecodeError::BadMessage => "a frame is no message",
-            DecodeError::TrailingBytes => "a frame goes on after its message",
-            DecodeError::UnexpectedHandles => "handles came that no message announced",
-            DecodeError::NestedTooDeep => "a message is nested too deep",
+            DecodeError::BadMessage => "a frame is not a message",
+            DecodeError::TrailingBytes => "a frame has bytes left after its message",
+            DecodeError::UnexpectedHandles => "handles arrived that no message announced",
+            DecodeError::NestedTooDeep => "a message is nested too deeply",
             DecodeError::TooManyHandles => "too many handles wait for their acknowledgement",
         })
     }

@@ -1,5 +1,5 @@
-//! Doubly linked lists over the indexes of a [`Slab`](crate::collections::slab::Slab): moving an entry from
-//! any place to the end of any list costs the same however long the lists are.
+//! Doubly linked lists over the indexes of a [`Slab`](crate::collections::slab::Slab): moving an
+//! entry from any place to the end of any list costs the same however long the lists are.
 
 use alloc::vec::Vec;
 

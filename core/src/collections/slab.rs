@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_read_back_is_a_table() {
+    fn deserialized_tables_are_valid() {
         let entries = || alloc::vec![Some((id(1), 'a')), None, Some((id(2), 'b')), None];
         let whole = table(entries(), [3, 1].into()).unwrap();
         assert_eq!((whole.len(), whole.get(id(2)), whole.get(id(3))), (2, Some(&'b'), None));
@@ -356,7 +356,7 @@ mod tests {
 
     /// As snapshots are compared, and states of a search hashed.
     #[test]
-    fn what_differs_in_effect_is_not_equal() {
+    fn tables_that_behave_differently_are_not_equal() {
         let hash = |table: &Slab<ConnId, char>| {
             let mut hasher = Fnv(0);
             table.hash(&mut hasher);

@@ -87,7 +87,7 @@ fn spans_are_longer_than_zero() {
 }
 
 #[test]
-fn what_grows_ends_where_it_began_or_later() {
+fn maxima_are_not_below_their_start() {
     let span = Duration::from_secs;
     for (low, high, good) in [(2, 2, true), (2, 3, true), (3, 2, false)] {
         let cooldown = built(|b| b.cooldown(span(low)).cooldown_max(span(high)));

@@ -90,20 +90,20 @@ pub enum ReplayError {
 impl fmt::Display for ReplayError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ReplayError::Damaged { entry: 0, cause } => write!(f, "is no journal: {cause}"),
+            ReplayError::Damaged { entry: 0, cause } => write!(f, "is not a journal: {cause}"),
             ReplayError::Damaged { entry, cause } => {
-                write!(f, "is damaged behind entry {entry}: {cause}")
+                write!(f, "is damaged after entry {entry}: {cause}")
             }
             ReplayError::Misplaced { entry } => {
-                write!(f, "is damaged behind entry {entry}: a record is where it can't be")
+                write!(f, "is damaged after entry {entry}: a record is out of place")
             }
-            ReplayError::Config(error) => write!(f, "is of an impossible primary: {error}"),
+            ReplayError::Config(error) => write!(f, "records an invalid configuration: {error}"),
             ReplayError::Differs { entries } if entries.start() == entries.end() => {
-                write!(f, "entry {}: the outputs are not the recorded ones", entries.start())
+                write!(f, "entry {}: the outputs differ from the recorded ones", entries.start())
             }
             ReplayError::Differs { entries } => {
                 let (first, last) = (entries.start(), entries.end());
-                write!(f, "entries {first} to {last}: the outputs are not the recorded ones")
+                write!(f, "entries {first} to {last}: the outputs differ from the recorded ones")
             }
         }
     }

@@ -325,7 +325,7 @@ fn a_clock_that_goes_back_replays() {
 }
 
 #[test]
-fn what_is_no_journal_is_an_error() {
+fn input_that_is_not_a_journal_is_an_error() {
     let error = |bytes: &[u8]| steps(bytes, 4_096).2;
     let damaged = |entry, cause| Some(ReplayError::Damaged { entry, cause });
     assert_eq!(error(b"hello, world"), damaged(0, crate::DecodeError::BadMagic));
@@ -377,7 +377,7 @@ fn the_digest_is_fnv() {
 }
 
 #[test]
-fn what_just_fits_is_recorded() {
+fn the_longest_allowed_message_is_recorded() {
     let written = |limit| {
         let mut run = Run::new(limit);
         let waiting = run.recorder.waiting();

@@ -1,11 +1,11 @@
 //! Connections: from pending to in flight to released, and back to pending.
 
 use super::invariants::{POSITION, TURN, broken};
-use super::output::{Attach, ConnEnd, Event, Output, Refusal};
+use super::output::{ConnEnd, Event, Output, Refusal};
 use super::state::{Cool, InFlight, ListenerState, Pending};
 use super::{Primary, shutdown};
 use crate::timers::Due;
-use crate::{ConnId, Errno, ListenerId, Misuse, Overflow, Seq, Time, ToWorker, WorkerId};
+use crate::{Attach, ConnId, Errno, ListenerId, Misuse, Overflow, Seq, Time, ToWorker, WorkerId};
 
 /// Why a connection comes back from a worker.
 #[derive(Clone, Copy)]

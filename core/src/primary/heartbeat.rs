@@ -1,8 +1,8 @@
 //! Heartbeats: a native worker that does not answer is killed.
 
 use super::Primary;
-use super::output::ExitClass;
 use super::state::WorkerKind;
+use crate::ExitClass;
 use crate::WorkerId;
 use crate::timers::Due;
 

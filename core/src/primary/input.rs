@@ -194,9 +194,11 @@ pub enum SpawnError {
 impl fmt::Display for SpawnError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            SpawnError::NotFound => f.write_str("there is no such program"),
+            SpawnError::NotFound => f.write_str("the program does not exist"),
             SpawnError::Other(errno) => write!(f, "{errno}"),
-            SpawnError::NotExecutable(errno) => write!(f, "it can't be executed: {errno}"),
+            SpawnError::NotExecutable(errno) => {
+                write!(f, "the program cannot be executed: {errno}")
+            }
         }
     }
 }
@@ -277,10 +279,10 @@ impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Violation::Decode(error) => return write!(f, "{error}"),
-            Violation::UnknownCodec => "the first byte belongs to no codec",
+            Violation::UnknownCodec => "the first byte matches no codec",
             Violation::FrameTimeout => "a frame did not complete in time",
-            Violation::UnexpectedMessage => "a message came that is not allowed now",
-            Violation::StrayMessages => "too many messages answer or name nothing",
+            Violation::UnexpectedMessage => "a message arrived that is not allowed now",
+            Violation::StrayMessages => "too many messages refer to something unknown",
         })
     }
 }

@@ -5,11 +5,11 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::Primary;
-use super::output::{Event, Output, Signal};
+use super::output::{Event, Output};
 use super::state::{WorkerKind, WorkerRecord};
 use crate::timers::Due;
 use crate::transitions::{Channel, Intent, Life, Process, Step};
-use crate::{StopSignal, Time, ToWorker, WorkerId};
+use crate::{Signal, StopSignal, Time, ToWorker, WorkerId};
 
 /// How long before its deadline a leaving worker gets SIGTERM.
 const TERMINATE_BEFORE: Duration = Duration::from_secs(2);
@@ -19,23 +19,6 @@ const LONG: Duration = Duration::from_secs(8);
 
 /// How often the connections of workers that leave are counted.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
-
-/// What is known about the connections of a worker that leaves.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize,
-)]
-pub(crate) struct Leave {
-    /// It was told to leave.
-    pub(crate) told: bool,
-    /// It was seen with a connection since it began to leave.
-    pub(crate) seen: bool,
-    /// Since when it was seen with none.
-    pub(crate) idle_since: Option<Time>,
-    /// It was sent SIGTERM.
-    pub(crate) terminated: bool,
-    /// It was told to leave by `stop_signal`, closed its servers, and was then told to disconnect.
-    pub(crate) disconnected: bool,
-}
 
 impl WorkerRecord {
     /// Whether it ever had a connection, as far as is known.
@@ -187,7 +170,7 @@ impl Primary {
     fn is_counted(&self, worker: &WorkerRecord) -> bool {
         let leaves = worker.life == Life::Leaving || worker.leave.told;
         let lives = worker.process == Process::Running && !worker.intent.is_killed();
-        let wanted = self.config.linger.is_some() || self.is_untold(worker);
+        let wanted = self.config.linger.is_some() || self.cannot_be_told(worker);
         let helped = if self.rules_itself(worker) {
             self.waits_for_its_channel(worker)
         } else {
@@ -210,7 +193,7 @@ impl Primary {
     }
 
     /// Whether a worker must leave and could not be told, since there is no message for it.
-    fn is_untold(&self, worker: &WorkerRecord) -> bool {
+    fn cannot_be_told(&self, worker: &WorkerRecord) -> bool {
         let is_child = worker.kind == Some(WorkerKind::NodeChild);
         is_child && worker.leave.told && self.config.stop_signal.is_none()
     }
@@ -238,7 +221,8 @@ impl Primary {
         if !self.is_counted(worker) {
             return;
         }
-        let (untold, rules_itself) = (self.is_untold(worker), self.rules_itself(worker));
+        let (cannot_be_told, rules_itself) =
+            (self.cannot_be_told(worker), self.rules_itself(worker));
         let linger = self.config.linger;
         let Some(worker) = self.workers.get_mut(id) else { return };
         // Connections in flight to it are not among its descriptors yet.
@@ -258,7 +242,7 @@ impl Primary {
             return;
         }
         // A worker that never had a connection may have other work to finish.
-        if untold || (lingers && worker.had_connections()) {
+        if cannot_be_told || (lingers && worker.had_connections()) {
             self.signal(id, Signal::Term);
         }
     }

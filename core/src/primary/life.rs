@@ -3,11 +3,11 @@
 use super::Primary;
 use super::input::{ExitStatus, Violation};
 use super::invariants::{WORKER, broken};
-use super::output::{Event, ExitClass, Output, Signal};
+use super::output::{Event, Output};
 use super::state::{LastExit, WorkerKind};
 use crate::timers::Due;
 use crate::transitions::{Channel, Intent, Life, Part, Process, Step};
-use crate::{Codec, WorkerId};
+use crate::{Codec, ExitClass, Signal, WorkerId};
 
 /// How late a `Wake` may come after a deadline before it means that the primary was stopped, or
 /// that the machine slept.

@@ -5,12 +5,13 @@ use alloc::vec::Vec;
 
 use super::Primary;
 use super::invariants::{POSITION, broken};
-use super::output::{Attach, Event, Output, Verdict};
+use super::output::{Event, Output, Verdict};
 use super::state::{Asker, ListenerRecord, ListenerState, Share, WorkerKind};
 use crate::timers::Due;
 use crate::transitions::{Life, Step};
 use crate::{
-    Address, Errno, Granted, ListenKey, ListenerId, Seq, SockName, ToWorker, Transport, WorkerId,
+    Address, Attach, Errno, Granted, ListenKey, ListenerId, Seq, SockName, ToWorker, Transport,
+    WorkerId,
 };
 
 impl Primary {

@@ -33,7 +33,7 @@ pub use input::{Command, ExitStatus, Input, SpawnError, Violation};
 #[cfg(feature = "inspect")]
 pub use inspect::{Broken, Canonical, CanonicalView};
 pub use inspect::{ListenerStatus, Totals, WorkerStatus};
-pub use output::{Attach, ConnEnd, Event, ExitClass, Output, Refusal, Signal, Verdict};
+pub use output::{ConnEnd, Event, Output, Refusal, Verdict};
 pub use state::{FixedField, LastExit, ReloadFailure, ReloadRecord};
 
 use crate::collections::inline_queue::InlineQueue;
@@ -232,7 +232,7 @@ impl Primary {
     /// about.
     #[inline(never)]
     fn settle(&mut self) {
-        self.fill_crowded();
+        self.fill_awaiting_slots();
         self.advance_reload();
         self.fit_room();
         self.review_unheld();

@@ -57,7 +57,7 @@ impl Primary {
                 let deadline = self.now + self.config.drain_timeout;
                 self.drain(id, deadline);
             }
-            SlotState::Crowded { failing, suicide } => self.confirm(failing, suicide),
+            SlotState::AwaitsProcessEnd { failing, suicide } => self.confirm(failing, suicide),
             SlotState::Empty
             | SlotState::Waiting
             | SlotState::GivenUp

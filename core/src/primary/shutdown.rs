@@ -5,10 +5,10 @@ use serde::{Deserialize, Serialize};
 
 use super::Primary;
 use super::invariants::broken;
-use super::output::{Event, ExitClass, Output, Refusal, Verdict};
+use super::output::{Event, Output, Refusal, Verdict};
 use super::state::ListenerState;
 use crate::timers::Due;
-use crate::{Slot, Time};
+use crate::{ExitClass, Slot, Time};
 
 /// A shutdown that has begun.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

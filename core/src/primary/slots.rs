@@ -3,11 +3,11 @@
 use super::Primary;
 use super::input::SpawnError;
 use super::invariants::{SLOT, broken};
-use super::output::{Event, ExitClass, Output, Verdict};
+use super::output::{Event, Output, Verdict};
 use super::state::{LastExit, ReloadFailure, SlotRecord, SlotState, WorkerKind, WorkerRecord};
 use crate::timers::Due;
 use crate::transitions::{Life, Process};
-use crate::{Respawn, Seq, Slot, WorkerId};
+use crate::{ExitClass, Respawn, Seq, Slot, WorkerId};
 
 /// The longest delay before a start that failed for want of resources is tried again. It is shorter
 /// than after a failure of the program, since a try costs only a few system calls.
@@ -250,12 +250,12 @@ impl Primary {
             return self.confirm(id, suicide);
         }
         if let Some(record) = self.slot_mut(slot) {
-            record.state = SlotState::Crowded { failing: id, suicide };
+            record.state = SlotState::AwaitsProcessEnd { failing: id, suicide };
         }
         // Prefer a worker that has been replaced to one that waits for its replacement.
         let waits = |other: WorkerId| {
-            let crowded = |slot: &SlotRecord| matches!(slot.state, SlotState::Crowded { failing, .. } if failing == other);
-            self.slots.iter().any(crowded)
+            let awaits_its_end = |slot: &SlotRecord| matches!(slot.state, SlotState::AwaitsProcessEnd { failing, .. } if failing == other);
+            self.slots.iter().any(awaits_its_end)
         };
         let leaving = self.workers.iter().filter(|(other, worker)| {
             *other != id && worker.life == Life::Leaving && worker.may_end()
@@ -278,14 +278,16 @@ impl Primary {
     }
 
     /// After a process has ended, starts the worker that waited for its place.
-    pub(super) fn fill_crowded(&mut self) {
+    pub(super) fn fill_awaiting_slots(&mut self) {
         loop {
             let mut slots = (0..).map(Slot).zip(&self.slots);
-            let crowded = slots.find_map(|(at, slot)| {
-                let SlotState::Crowded { failing, suicide } = slot.state else { return None };
+            let awaiting = slots.find_map(|(at, slot)| {
+                let SlotState::AwaitsProcessEnd { failing, suicide } = slot.state else {
+                    return None;
+                };
                 Some((at, failing, suicide))
             });
-            let Some((slot, failing, suicide)) = crowded else { return };
+            let Some((slot, failing, suicide)) = awaiting else { return };
             if self.processes() >= self.most_processes() {
                 return;
             }

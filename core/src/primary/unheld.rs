@@ -45,10 +45,9 @@ impl Primary {
         };
         self.workers.is_empty()
             || self.workers.iter().any(on_the_way)
-            || self
-                .slots
-                .iter()
-                .any(|slot| matches!(slot.state, SlotState::Waiting | SlotState::Crowded { .. }))
+            || self.slots.iter().any(|slot| {
+                matches!(slot.state, SlotState::Waiting | SlotState::AwaitsProcessEnd { .. })
+            })
     }
 
     /// Whether a worker has had its chance to ask for what it wants: it is ready, or has asked for

@@ -33,7 +33,10 @@ impl Worker {
         let takes = self.phase <= Phase::Draining;
         ensure(takes || self.untaken == 0, "a worker that leaves keeps what it can't take")?;
         let gone = self.phase == Phase::Gone;
-        ensure(!gone || (self.unsent.is_empty() && self.asks.is_empty()), "it waits for nobody")?;
+        ensure(
+            !gone || (self.unsent.is_empty() && self.asks.is_empty()),
+            "a worker that has left keeps unsent messages or asks",
+        )?;
         ensure(self.polled <= self.unsent.len(), "more was polled than is unsent")
     }
 

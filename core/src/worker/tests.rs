@@ -154,7 +154,7 @@ fn the_oldest_of_all_listeners_comes_first() {
 }
 
 #[test]
-fn who_leaves_by_itself_declines_what_it_has_and_what_comes() {
+fn a_worker_that_leaves_by_itself_declines_its_connections() {
     for (input, is_suicide) in [(In::RequestReplacement, true), (In::Leave, false)] {
         let mut worker = serving();
         let mut custody = Custody::new();
@@ -162,13 +162,13 @@ fn who_leaves_by_itself_declines_what_it_has_and_what_comes() {
         say(&mut worker, input.clone());
         say(&mut worker, input);
         let said = seq(2);
-        let farewell = if is_suicide {
+        let leave_notice = if is_suicide {
             FromWorker::Suicide { seq: said }
         } else {
             FromWorker::ExitedAfterDisconnect { seq: said }
         };
         let declined = [ack(1, false), Out::Discard { conn: conn(1) }];
-        assert_eq!(settle(&mut worker), [&[Out::Send(farewell)], &declined[..]].concat());
+        assert_eq!(settle(&mut worker), [&[Out::Send(leave_notice)], &declined[..]].concat());
         tell(&mut worker, new_conn(2, 1, 1), custody.admit_all([()]));
         assert_eq!(settle(&mut worker), [ack(2, false), Out::Discard { conn: conn(2) }]);
         tell(&mut worker, ToWorker::Ack { ack: said }, ConnRange::EMPTY);
@@ -284,7 +284,7 @@ fn it_waits_for_an_acceptance_to_be_sent() {
 }
 
 #[test]
-fn what_names_nothing_is_counted() {
+fn messages_with_unknown_numbers_are_counted() {
     let mut worker = serving();
     assert_eq!(worker.strays(), 0);
     let strays = [ToWorker::Ack { ack: seq(9) }, ToWorker::PassListener { listener: listener(1) }];
@@ -328,7 +328,7 @@ fn a_reply_to_nothing_is_counted() {
 }
 
 #[test]
-fn what_is_granted_twice_is_refused_the_second_time() {
+fn a_second_grant_is_refused() {
     let mut worker = serving();
     say(&mut worker, In::Listen { ask: 8, key: key(), backlog: 0, data: vec![] });
     settle(&mut worker);

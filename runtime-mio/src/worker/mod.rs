@@ -24,7 +24,7 @@ pub use listener::Listener;
 /// How long the primary may take to answer a [`Worker::listen`].
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long [`Worker::finish`] waits for the primary.
-const FAREWELL_TIMEOUT: Duration = Duration::from_secs(5);
+const LAST_REPORT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A process that serves connections: as a worker of a cluster, or by itself outside one.
 ///
@@ -234,7 +234,7 @@ impl Worker {
     /// else 0.
     pub fn finish(self) -> ExitCode {
         let shared = &self.inner.shared;
-        let deadline = Some(Instant::now() + FAREWELL_TIMEOUT);
+        let deadline = Some(Instant::now() + LAST_REPORT_TIMEOUT);
         // The program is ending, so there is nothing to do about an error.
         let _ = self.inner.wait_for(deadline, |driver| {
             driver.turn();

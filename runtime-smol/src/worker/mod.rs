@@ -24,7 +24,7 @@ pub use listener::{Incoming, Listener};
 /// How long the primary may take to answer a [`Worker::listen`].
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long [`Worker::finish`] waits for the primary.
-const FAREWELL_TIMEOUT: Duration = Duration::from_secs(5);
+const LAST_REPORT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A process that serves connections: as a worker of a cluster, or by itself outside one.
 ///
@@ -169,7 +169,7 @@ impl Worker {
         let settled =
             self.inner.wait_for(|driver| driver.is_settled(shared.is_failing()).then_some(()));
         let late = async {
-            Timer::after(FAREWELL_TIMEOUT).await;
+            Timer::after(LAST_REPORT_TIMEOUT).await;
             Ok(())
         };
         // The program is ending, so there is nothing to do about an error.

@@ -121,7 +121,7 @@ fn a_dropped_accept_loses_nothing() {
 }
 
 #[test]
-fn what_a_dropped_accept_did_not_return_is_not_acknowledged() {
+fn a_dropped_accept_acknowledges_nothing() {
     let (mut primary, _worker, web) = serving();
     let (_client, ours) = connection();
     let mut waits = Box::pin(web.accept());
@@ -191,7 +191,7 @@ fn spawnable<F: Future + Send + 'static>(future: F) -> F {
 
 /// One task reads, without waiting, what the other one waits for.
 #[test]
-fn whoever_reads_tells_the_others() {
+fn the_reader_wakes_the_other_waiters() {
     let (mut primary, worker, web) = serving();
     let (waits, is_waiting) = std::sync::mpsc::channel();
     let waiting = thread::spawn(move || {

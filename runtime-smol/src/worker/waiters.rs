@@ -21,8 +21,8 @@ impl Default for Waiters {
 }
 
 impl Waiters {
-    /// True if there may be something to read, as far as the last wake shows. Arm the channel before
-    /// the next wait: more may be there than one read brings.
+    /// True if there may be something to read, as far as the last wake shows. Arm the channel
+    /// before the next wait: more may be there than one read brings.
     pub(super) fn may_read(&self) -> bool {
         self.may_read.swap(false, Ordering::SeqCst)
     }

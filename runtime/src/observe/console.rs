@@ -91,7 +91,7 @@ impl<O: AsFd> Words<O> {
     }
 
     /// Reports what is missing; false if that can't be written either.
-    fn own_up(&mut self, progress: &Progress) -> bool {
+    fn report_gap(&mut self, progress: &Progress) -> bool {
         if self.lost > 0 {
             let (name, lost) = (self.name, self.lost);
             let note = format!("{name}: {lost} lines are missing here: standard error was full\n");
@@ -108,7 +108,7 @@ impl<O: AsFd + Send + 'static> Sink for Words<O> {
     /// Errors are not fatal: a terminal that is gone is no reason to stop serving, and a full disk
     /// may have room again.
     fn put(&mut self, lines: &[u8], progress: &Progress) {
-        let written = match self.own_up(progress) {
+        let written = match self.report_gap(progress) {
             false => 0,
             true => match self.write(lines, progress) {
                 Ok(_) => return,
@@ -120,7 +120,7 @@ impl<O: AsFd + Send + 'static> Sink for Words<O> {
 
     fn dropped(&mut self, count: u64, progress: &Progress) {
         self.lost += count;
-        self.own_up(progress);
+        self.report_gap(progress);
     }
 
     fn reopen(&mut self, _: &Progress) {}
@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_could_not_be_said_is_owned_up_to() {
+    fn lost_lines_are_reported_in_a_gap_note() {
         let (reader, writer) = nix::unistd::pipe().unwrap();
         let full = File::options().write(true).open("/dev/full").unwrap();
         let mut words = Words { name: "x", output: full, lost: 0 };

@@ -69,21 +69,22 @@ fn open(target: &Target) -> io::Result<File> {
     match target {
         // This avoids `io::stdout`, whose lock and buffer are shared with the program.
         Target::Stdout => Ok(io::stdout().as_fd().try_clone_to_owned()?.into()),
-        Target::Path(path) => open_file(path),
+        Target::Path(path) => open_file(path, 0o600),
     }
 }
 
-fn open_file(path: &Path) -> io::Result<File> {
+/// Opens a file to append to; a new one gets this mode.
+pub(super) fn open_file(path: &Path, mode: u32) -> io::Result<File> {
     // A FIFO without a reader would hold up the start of the primary: open(2) then waits.
     let flags = OFlag::O_NONBLOCK.bits();
     let mut options = OpenOptions::new();
-    let opened = options.create(true).append(true).mode(0o600).custom_flags(flags).open(path);
+    let opened = options.create(true).append(true).mode(mode).custom_flags(flags).open(path);
     opened.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
 }
 
 /// True if the output ends in half a line, left by a full disk or a killed writer. Only files can
 /// be checked: there is no way to know how a pipe's last line ended.
-fn is_mid_line(output: &File) -> bool {
+pub(super) fn is_mid_line(output: &File) -> bool {
     last_byte(output).is_some_and(|byte| byte != b'\n')
 }
 
@@ -177,7 +178,7 @@ impl Sink for Writer {
                 self.note_lost(progress);
             }
             Err(error) => {
-                self.console.say(&format!("cannot open the event log anew: {error}"));
+                self.console.say(&format!("cannot reopen the event log: {error}"));
             }
         }
     }

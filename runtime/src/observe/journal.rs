@@ -26,7 +26,7 @@ const MAX_WAITING: usize = 32 * 1024 * 1024;
 /// How long bytes may wait for more to fill a batch.
 const PATIENCE: Duration = Duration::from_millis(100);
 /// How long the end of a run waits for the disk.
-const FAREWELL: Duration = Duration::from_secs(5);
+const FINAL_WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The size limit of a journal if no other is given: about twenty million connections.
 pub const DEFAULT_LIMIT: u64 = 1 << 30;
@@ -133,8 +133,8 @@ impl Journal {
         self.due = None;
         let cause = match (self.send(), ended) {
             (Ok(()), None) => return Ok(()),
-            (Ok(()), Some(Ending::Limit)) => "it is as long as it may be".into(),
-            (Ok(()), Some(_)) => "a message is too long for it".into(),
+            (Ok(()), Some(Ending::Limit)) => "it has reached its size limit".into(),
+            (Ok(()), Some(_)) => "a message is too long to record".into(),
             (Err(TrySendError::Full(_)), _) => "the disk is too slow".into(),
             (Err(TrySendError::Disconnected(_)), _) => self.failure(),
         };
@@ -149,7 +149,7 @@ impl Journal {
     pub(crate) fn finish(mut self, core: &Primary) -> Result<(), String> {
         if self.is_over {
             drop(self.queue);
-            let _ = self.ended.recv_timeout(FAREWELL);
+            let _ = self.ended.recv_timeout(FINAL_WRITE_TIMEOUT);
             return Ok(());
         }
         self.recorder.end(core);
@@ -159,7 +159,7 @@ impl Journal {
         } else {
             // The writer reads what is queued, and then finds that there is no sender any more.
             drop(self.queue);
-            match self.ended.recv_timeout(FAREWELL) {
+            match self.ended.recv_timeout(FINAL_WRITE_TIMEOUT) {
                 Ok(Ok(())) if sent.is_ok() => return Ok(()),
                 Ok(Err(error)) => error.to_string(),
                 _ => "the disk is too slow".into(),
@@ -182,7 +182,7 @@ impl Journal {
     fn failure(&self) -> String {
         match self.ended.try_recv() {
             Ok(Err(error)) => error.to_string(),
-            Ok(Ok(())) | Err(_) => "its writer has ended".into(),
+            Ok(Ok(())) | Err(_) => "its writer thread has ended".into(),
         }
     }
 }
@@ -203,7 +203,7 @@ fn open(path: &Path) -> io::Result<Box<dyn Write + Send>> {
             file.set_len(0)?;
             Ok(Box::new(Locked(file)))
         }
-        Err((_, Errno::EAGAIN)) => Err(io::Error::other("is written by a primary that runs")),
+        Err((_, Errno::EAGAIN)) => Err(io::Error::other("is in use by a running primary")),
         Err((_, errno)) => Err(errno.into()),
     }
 }

@@ -2,7 +2,7 @@
 //! writes. The caller never waits.
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::SigSet;
+use nix::sys::stat::fstat;
 
 /// A buffer that grew beyond this in a burst is shrunk again.
 const KEPT: usize = 64 * 1024;
@@ -135,17 +136,17 @@ impl Lines {
 
     /// Queues lines, each with its line end: all of them, or none. Lines that are not queued are
     /// counted as dropped and reported later.
-    pub(crate) fn push(&self, parts: &[&str]) {
-        let len: usize = parts.iter().map(|part| part.len()).sum();
+    pub(crate) fn push<T: AsRef<[u8]>>(&self, parts: &[T]) {
+        let len: usize = parts.iter().map(|part| part.as_ref().len()).sum();
         let mut state = self.shared.state();
         if state.dropped > 0 || state.waiting.len() + len > self.shared.capacity {
-            state.dropped += parts.iter().map(|part| count_lines(part.as_bytes())).sum::<u64>();
+            state.dropped += parts.iter().map(|part| count_lines(part.as_ref())).sum::<u64>();
             // The writer sleeps if these lines alone were too long for an empty queue.
             self.shared.wake(state);
             return;
         }
         for part in parts {
-            state.waiting.extend_from_slice(part.as_bytes());
+            state.waiting.extend_from_slice(part.as_ref());
         }
         self.shared.wake(state);
     }
@@ -266,16 +267,35 @@ pub(crate) fn write_all(
     Ok(written)
 }
 
+/// The lock that a thread holds while it writes to standard output or standard error. A line that
+/// is longer than what a pipe takes whole is written in parts, and no other thread's line may come
+/// between them. If both are the same file, both have the same lock; other files have none, since
+/// one thread alone writes to them.
+fn turn_at(output: BorrowedFd<'_>) -> Option<&'static Mutex<()>> {
+    static STANDARD_ERROR: Mutex<()> = Mutex::new(());
+    static STANDARD_OUTPUT: Mutex<()> = Mutex::new(());
+    let file = |fd: BorrowedFd<'_>| fstat(fd).ok().map(|found| (found.st_dev, found.st_ino));
+    let own = file(output)?;
+    match () {
+        () if Some(own) == file(io::stderr().as_fd()) => Some(&STANDARD_ERROR),
+        () if Some(own) == file(io::stdout().as_fd()) => Some(&STANDARD_OUTPUT),
+        () => None,
+    }
+}
+
 /// Like [`write_all`], in pieces that a pipe takes whole (PIPE_BUF, pipe(7)) and that end with a
-/// line, so that no other process's line comes between the parts of one.
+/// line, so that no other process's line comes between the parts of one. Other threads' lines to
+/// the same output wait until a piece is written.
 pub(crate) fn write_lines(
     output: BorrowedFd<'_>,
     bytes: &[u8],
     progress: &Progress,
 ) -> Result<usize, (usize, io::Error)> {
     let mut written = 0;
+    let turn = turn_at(output);
     while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
         let piece = rest.get(..first_lines(rest)).unwrap_or(rest);
+        let _turn = turn.map(|it| it.lock().unwrap_or_else(PoisonError::into_inner));
         match write_all(output, piece, progress) {
             Ok(count) => written += count,
             Err((count, error)) => return Err((written + count, error)),

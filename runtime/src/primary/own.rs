@@ -13,6 +13,7 @@ use crate::exit::Exit;
 use crate::observe::control::Where;
 use crate::observe::eventlog::Target;
 use crate::observe::journal;
+use crate::observe::output::Format;
 use crate::primary::driver::PrimaryDriver;
 use crate::primary::setup::Setup;
 use crate::unix::process::Program;
@@ -50,6 +51,8 @@ pub struct Primary<L> {
     control: Where,
     events: Option<PathBuf>,
     journal: Option<journal::Target>,
+    log_format: Format,
+    log_file: Option<PathBuf>,
     quiet: bool,
     event_loop: PhantomData<L>,
 }
@@ -76,6 +79,8 @@ impl<L: EventLoop> Primary<L> {
             control: Where::Default,
             events: None,
             journal: None,
+            log_format: Format::Raw,
+            log_file: None,
             quiet: false,
             event_loop: PhantomData,
         }
@@ -144,6 +149,20 @@ impl<L: EventLoop> Primary<L> {
         self
     }
 
+    /// The form of what workers print: see [`Setup::log_format`].
+    #[must_use]
+    pub fn log_format(mut self, format: Format) -> Self {
+        self.log_format = format;
+        self
+    }
+
+    /// Appends what workers print to a file; SIGUSR1 opens it anew.
+    #[must_use]
+    pub fn log_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.log_file = Some(path.into());
+        self
+    }
+
     /// Prints nothing on standard error.
     #[must_use]
     pub fn quiet(mut self) -> Self {
@@ -162,6 +181,8 @@ impl<L: EventLoop> Primary<L> {
         setup.control = self.control;
         setup.events = self.events.map(Target::Path);
         setup.journal = self.journal;
+        setup.log_format = self.log_format;
+        setup.log_file = self.log_file;
         setup.quiet = self.quiet;
         setup.prepare = L::prepare;
         L::run(PrimaryDriver::start(setup).map_err(io::Error::other)?)

@@ -9,8 +9,10 @@ use roundel_core::{Codec, Config, ConfigBuilder, ConfigError};
 use crate::observe::control::{ControlError, Where};
 use crate::observe::eventlog::Target;
 use crate::observe::journal;
+use crate::observe::output::Format;
+use crate::observe::same_file;
 use crate::unix::limits::{self, OpenFiles};
-use crate::unix::process::{PerSlot, Program};
+use crate::unix::process::{Outputs, PerSlot, Program};
 
 /// A primary, ready to be started.
 #[derive(Debug)]
@@ -28,6 +30,12 @@ pub struct Setup {
     pub events: Option<Target>,
     /// Where the journal goes, if there is one.
     pub journal: Option<journal::Target>,
+    /// The form of workers' output. [`Format::Raw`] without a `log_file` leaves it to the workers:
+    /// they write directly to the primary's standard output and standard error.
+    pub log_format: Format,
+    /// The file that workers' output is appended to, instead of the primary's own outputs; a new
+    /// one gets mode 0640.
+    pub log_file: Option<PathBuf>,
     /// The message for standard error when all wanted workers are ready for the first time; the
     /// function gets the addresses of the listeners and the place of the control socket.
     pub welcome: Option<fn(&ReadyReport) -> String>,
@@ -55,6 +63,8 @@ impl Setup {
             control: Where::Default,
             events: None,
             journal: None,
+            log_format: Format::Raw,
+            log_file: None,
             welcome: None,
             codec: None,
             quiet: false,
@@ -78,6 +88,28 @@ pub struct ReadyReport {
 }
 
 impl Setup {
+    /// Whether the primary reads what workers print.
+    pub(crate) fn outputs(&self) -> Outputs {
+        match (self.log_format, &self.log_file) {
+            (Format::Raw, None) => Outputs::Inherited,
+            _ => Outputs::Piped,
+        }
+    }
+
+    /// Checks what can be checked without starting or binding anything.
+    ///
+    /// # Errors
+    /// [`StartError::Config`] and [`StartError::SameFile`].
+    pub fn check(&self) -> Result<(), StartError> {
+        self.config.clone().build().map_err(StartError::Config)?;
+        let (events, journal) = (self.events.as_ref(), self.journal.as_ref());
+        let log_file = self.log_file.as_deref();
+        match same_file::find(&self.control, events, journal, log_file) {
+            Some((one, other, path)) => Err(StartError::SameFile { one, other, path }),
+            None => Ok(()),
+        }
+    }
+
     /// The checked configuration, in which connections and listeners fit into the limit on open
     /// files, and how many clients the control socket may have. `open` is the number of descriptors
     /// open before, besides the standard three.
@@ -92,7 +124,7 @@ impl Setup {
         let draft = self.config.clone().build().map_err(StartError::Config)?;
         let (limit, workers) = (files.soft(), u64::from(draft.workers()));
         let listeners = draft.listeners().len() as u64;
-        let shares = limits::divide(limit, open, workers, listeners)
+        let shares = limits::divide(limit, open, workers, listeners, self.outputs())
             .map_err(|needed| StartError::TooFewFiles { limit, workers, listeners, needed })?;
         let config = self
             .config
@@ -115,7 +147,7 @@ pub enum StartError {
     TooFewFiles {
         /// The limit.
         limit: u64,
-        /// How many listeners the operator configured.
+        /// How many workers the operator configured.
         workers: u64,
         /// How many listeners the operator gave.
         listeners: u64,
@@ -132,6 +164,8 @@ pub enum StartError {
     Events(io::Error),
     /// The journal could not be opened.
     Journal(io::Error),
+    /// The log of workers' output could not be opened.
+    LogFile(io::Error),
     /// Two options name one file.
     SameFile {
         /// One option.
@@ -151,11 +185,11 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             StartError::Config(ConfigError::Overlap(it)) if it.wide == it.narrow => {
-                write!(f, "--bind {}: given twice; write it once", it.wide)
+                write!(f, "--bind {}: given twice; give it once", it.wide)
             }
             StartError::Config(ConfigError::Overlap(it)) => write!(
                 f,
-                "--bind {0} also takes what --bind {1} would: write --bind {0} alone",
+                "--bind {1}: --bind {0} already includes it; give --bind {0} alone",
                 it.wide, it.narrow
             ),
             StartError::Config(error) => error.fmt(f),
@@ -164,13 +198,14 @@ impl fmt::Display for StartError {
                 "the limit of {limit} open files (ulimit -n) is too low for {workers} workers and \
                  {listeners} listeners, which need {needed}"
             ),
-            StartError::Signals(error) => write!(f, "cannot take over signals: {error}"),
+            StartError::Signals(error) => write!(f, "cannot set up signal handling: {error}"),
             StartError::Limits(error) => write!(f, "the limit on open files: {error}"),
             StartError::Control(error) => write!(f, "--control: {error}"),
             StartError::Events(error) => write!(f, "--events: {error}"),
             StartError::Journal(error) => write!(f, "--journal: {error}"),
+            StartError::LogFile(error) => write!(f, "--log-file: {error}"),
             StartError::SameFile { one, other, path } => {
-                write!(f, "{other}: {path:?} is what {one} names as well")
+                write!(f, "{other}: {path:?} is also the file of {one}")
             }
             StartError::Console(error) => write!(f, "cannot start a thread: {error}"),
             StartError::EventLoop(error) => error.fmt(f),

@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_peer_wrote_outlives_what_it_did_not_read() {
+    fn messages_of_a_dead_peer_stay_readable() {
         let (ours, theirs) = pair().unwrap();
         send(ours.as_fd(), b"unread", &[]).unwrap();
         send(theirs.as_fd(), b"ack", &[]).unwrap();

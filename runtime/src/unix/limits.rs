@@ -6,6 +6,8 @@ use std::io;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{SysconfVar, sysconf};
 
+use crate::unix::process::Outputs;
+
 /// The limit on open files, raised as far as possible.
 #[derive(Clone, Copy, Debug)]
 pub struct OpenFiles {
@@ -54,6 +56,12 @@ const OWN_AT_LEAST: u64 = 24;
 const WORKER: u64 = 8;
 /// The minimum for that.
 const WORKER_AT_LEAST: u64 = 4;
+/// The same for a worker whose output is read: two pipes each for it and its predecessor, and two
+/// that helpers of an ended one hold open.
+const PIPES: u64 = 6;
+/// Descriptors for the primary if it reads the workers' output: the log file, and in the reserve
+/// the four ends of a new worker's pipes.
+const READER: u64 = 5;
 /// Clients of the control socket, if there is room.
 const CLIENTS: u64 = 64;
 /// The minimum for that.
@@ -62,14 +70,22 @@ const CLIENTS_AT_LEAST: u64 = 4;
 const FEW: u64 = 8;
 
 /// Divides a limit on open files, of which `open` are taken already, between `workers`, the
-/// operator's listeners, control clients and connections.
+/// operator's listeners, control clients and connections. `outputs` tells whether each worker also
+/// has pipes.
 ///
 /// # Errors
 /// The lowest limit that is high enough.
-pub(crate) fn divide(limit: u64, open: u64, workers: u64, operator: u64) -> Result<Shares, u64> {
+pub(crate) fn divide(
+    limit: u64,
+    open: u64,
+    workers: u64,
+    operator: u64,
+    outputs: Outputs,
+) -> Result<Shares, u64> {
     let clients = (limit / 16).clamp(CLIENTS_AT_LEAST, CLIENTS);
-    let room = limit.saturating_sub(open + OWN + WORKER * workers + operator + clients);
-    let least = open + OWN_AT_LEAST + WORKER_AT_LEAST * workers + operator + CLIENTS_AT_LEAST;
+    let fixed = open + operator + pipes(workers, outputs);
+    let room = limit.saturating_sub(fixed + OWN + WORKER * workers + clients);
+    let least = fixed + OWN_AT_LEAST + WORKER_AT_LEAST * workers + CLIENTS_AT_LEAST;
     let tight = limit.saturating_sub(least).min(FEW);
     let (held, clients) = if room >= tight { (room, clients) } else { (tight, CLIENTS_AT_LEAST) };
     if held == 0 {
@@ -79,6 +95,13 @@ pub(crate) fn divide(limit: u64, open: u64, workers: u64, operator: u64) -> Resu
     // The listeners that workers ask for must leave room for connections.
     let listeners = small(operator + (held / 2).max(1));
     Ok(Shares { held: small(held), listeners, clients: clients as usize })
+}
+
+fn pipes(workers: u64, outputs: Outputs) -> u64 {
+    match outputs {
+        Outputs::Inherited => 0,
+        Outputs::Piped => READER + PIPES * workers,
+    }
 }
 
 /// How many descriptors this process has open (proc(5)).
@@ -110,29 +133,32 @@ mod tests {
         for limit in [40, 53, 64, 100, 128, 256, 1_024, 4_096, 1 << 20] {
             for workers in [1, 2, 4, 16, 64, 1_000] {
                 for operator in [0, 1, 60, 500] {
-                    for open in [0, 20] {
-                        let case = (limit, workers, operator, open);
-                        let least = open + OWN_AT_LEAST + WORKER_AT_LEAST * workers + operator;
-                        match divide(limit, open, workers, operator) {
-                            Ok(shares) => {
-                                let clients = shares.clients as u64;
-                                let all = least + clients + u64::from(shares.held);
-                                assert!(all <= limit && shares.held > 0, "{case:?}: {shares:?}");
-                                assert!((CLIENTS_AT_LEAST..=CLIENTS).contains(&clients));
-                                assert!(u64::from(shares.listeners) > operator);
-                                let asked = u64::from(shares.listeners) - operator;
-                                assert!(asked <= u64::from(shares.held).div_ceil(2), "{case:?}");
-                            }
-                            Err(needed) => {
-                                assert!(needed > limit, "{case:?}");
-                                assert_eq!(
-                                    divide(needed, open, workers, operator).map(|s| s.held),
-                                    Ok(1)
-                                );
-                            }
-                        }
+                    for (open, outputs) in [(0, Outputs::Inherited), (20, Outputs::Piped)] {
+                        fits(limit, workers, operator, open, outputs);
                     }
                 }
+            }
+        }
+    }
+
+    fn fits(limit: u64, workers: u64, operator: u64, open: u64, outputs: Outputs) {
+        let case = (limit, workers, operator, open, outputs);
+        let own = OWN_AT_LEAST + WORKER_AT_LEAST * workers + pipes(workers, outputs);
+        let least = open + own + operator;
+        match divide(limit, open, workers, operator, outputs) {
+            Ok(shares) => {
+                let clients = shares.clients as u64;
+                let all = least + clients + u64::from(shares.held);
+                assert!(all <= limit && shares.held > 0, "{case:?}: {shares:?}");
+                assert!((CLIENTS_AT_LEAST..=CLIENTS).contains(&clients));
+                assert!(u64::from(shares.listeners) > operator);
+                let asked = u64::from(shares.listeners) - operator;
+                assert!(asked <= u64::from(shares.held).div_ceil(2), "{case:?}");
+            }
+            Err(needed) => {
+                assert!(needed > limit, "{case:?}");
+                let shares = divide(needed, open, workers, operator, outputs);
+                assert_eq!(shares.map(|s| s.held), Ok(1));
             }
         }
     }
@@ -140,11 +166,16 @@ mod tests {
     /// If there is room, the whole reserve of the design is kept free.
     #[test]
     fn the_reserve_counts_workers_listeners_and_control_clients() {
-        let shares = divide(4_096, 0, 4, 10).unwrap();
+        let divide =
+            |limit, workers, operator, outputs| divide(limit, 0, workers, operator, outputs);
+        let shares = divide(4_096, 4, 10, Outputs::Inherited).unwrap();
         assert_eq!(shares.held, 4_096 - 32 - 8 * 4 - 10 - 64);
         assert_eq!(shares.clients, 64);
-        let shares = divide(128, 0, 1, 60).unwrap();
+        let shares = divide(4_096, 4, 10, Outputs::Piped).unwrap();
+        assert_eq!(shares.held, 4_096 - 32 - 5 - (8 + 6) * 4 - 10 - 64);
+        let shares = divide(128, 1, 60, Outputs::Inherited).unwrap();
         assert_eq!((shares.held, shares.clients), (128 - 32 - 8 - 60 - 8, 8));
-        assert_eq!(divide(64, 0, 2, 60), Err(24 + 8 + 60 + 4 + 1));
+        assert_eq!(divide(64, 2, 60, Outputs::Inherited), Err(24 + 8 + 60 + 4 + 1));
+        assert_eq!(divide(64, 2, 60, Outputs::Piped), Err(24 + 5 + (4 + 6) * 2 + 60 + 4 + 1));
     }
 }

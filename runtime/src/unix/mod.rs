@@ -15,8 +15,6 @@ pub mod process;
 #[cfg(feature = "primary")]
 pub(crate) mod reserve;
 #[cfg(feature = "primary")]
-pub(crate) mod same_file;
-#[cfg(feature = "primary")]
 pub mod signals;
 #[cfg(feature = "primary")]
 pub mod sock_diag;

@@ -10,9 +10,10 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, pipe2};
 use roundel_core::environment::{
     CHANNEL_VAR, NODE_CHANNEL_VAR, NODE_FORMAT_VAR, NODE_WORKER_VAR, SLOT_VAR, VARIABLES,
     WORKER_VAR,
@@ -101,6 +102,24 @@ impl fmt::Debug for PerSlot {
     }
 }
 
+/// Where a worker's standard output and standard error go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outputs {
+    /// To the primary's own.
+    Inherited,
+    /// To two pipes, which the primary reads.
+    Piped,
+}
+
+/// The primary's ends of a worker's pipes; reading from them does not wait.
+#[derive(Debug)]
+pub struct Pipes {
+    /// Standard output.
+    pub stdout: OwnedFd,
+    /// Standard error.
+    pub stderr: OwnedFd,
+}
+
 /// A started worker.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -109,6 +128,8 @@ pub struct Spawned {
     pub pid: i32,
     /// The primary's end of its channel.
     pub channel: OwnedFd,
+    /// Its output, if it goes to pipes.
+    pub pipes: Option<Pipes>,
 }
 
 /// Why a worker could not be started.
@@ -119,7 +140,7 @@ pub enum SpawnError {
     NotFound,
     /// Executing it fails every time, with this error number of execve(2).
     NotExecutable(i32),
-    /// An error number of fork(2), execve(2) or socketpair(2).
+    /// An error number of fork(2), execve(2), socketpair(2) or pipe(2).
     Other(i32),
 }
 
@@ -140,7 +161,7 @@ impl From<io::Error> for SpawnError {
     }
 }
 
-/// Starts a worker: stdin null, stdout and stderr inherited, empty signal mask, default signal
+/// Starts a worker: stdin null, stdout and stderr as `outputs` says, empty signal mask, default signal
 /// actions, working directory and environment kept, a process group of its own (if it writes to a
 /// terminal also a session), the soft limit on open files and the scheduling policy that the
 /// primary was started with.
@@ -153,6 +174,7 @@ pub fn spawn(
     slot: Slot,
     variables: ChannelVariables,
     files: &OpenFiles,
+    outputs: Outputs,
 ) -> Result<Spawned, SpawnError> {
     let (ours, theirs) = channel::pair()?;
     let number = theirs.as_raw_fd();
@@ -166,7 +188,15 @@ pub fn spawn(
         .envs(program.env.iter().map(|(name, value)| (name, value)))
         .envs(variables.of(number, worker, slot))
         .stdin(Stdio::null());
-    let own_session = prints_to_a_terminal();
+    let pipes = match outputs {
+        Outputs::Inherited => None,
+        Outputs::Piped => {
+            let ((stdout, out), (stderr, err)) = (pipe()?, pipe()?);
+            command.stdout(out).stderr(err);
+            Some(Pipes { stdout, stderr })
+        }
+    };
+    let own_session = pipes.is_none() && prints_to_a_terminal();
     if !own_session {
         command.process_group(0);
     }
@@ -180,7 +210,14 @@ pub fn spawn(
     // All children are reaped together, so std's handle is dropped.
     let child = command.spawn()?;
     let pid = i32::try_from(child.id()).map_err(|_| SpawnError::Other(0))?;
-    Ok(Spawned { pid, channel: ours })
+    Ok(Spawned { pid, channel: ours, pipes })
+}
+
+/// A pipe, close-on-exec: the end to read from, which never waits, and the one to write to.
+fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (reader, writer) = pipe2(OFlag::O_CLOEXEC)?;
+    fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    Ok((reader, writer))
 }
 
 /// True if only the primary may keep an inherited descriptor: one that it listens on (`--bind

@@ -399,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_ask_for_replaces_nothing() {
+    fn other_requests_replace_no_listener() {
         let path = path("foreign");
         drop(UnixListener::bind(&path).unwrap());
         let key = ListenKey::stream(Address::Unix(path.to_str().unwrap().to_owned()));

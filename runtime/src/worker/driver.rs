@@ -141,12 +141,12 @@ impl WorkerDriver {
             && self.core.untaken() == 0
             && self.delivered.is_empty()
             && !self.core.awaits_delivery()
-            && !self.awaits_farewell()
+            && !self.awaits_leave_reply()
     }
 
     /// True while a Node primary has not confirmed that this worker leaves. Until then it may still
     /// send connections, and it would lose those that are not answered.
-    fn awaits_farewell(&self) -> bool {
+    fn awaits_leave_reply(&self) -> bool {
         self.channel.as_ref().is_some_and(ChannelIo::is_node) && self.core.awaits_leave_ack()
     }
 
@@ -158,7 +158,7 @@ impl WorkerDriver {
     /// True while a confirmation from the primary is missing for which
     /// [`is_settled`](WorkerDriver::is_settled) may wait.
     fn awaits_ack(&self) -> bool {
-        self.awaits_suicide_ack() || self.awaits_farewell()
+        self.awaits_suicide_ack() || self.awaits_leave_reply()
     }
 
     /// True if the primary has confirmed a `suicide`, or if there is no primary.
@@ -209,9 +209,9 @@ impl WorkerDriver {
         self.carry_out();
     }
 
-    /// Like [`turn`](WorkerDriver::turn), but reads at most once: for a caller that is told again if
-    /// more is there, as with level-triggered readiness (epoll(7)). That saves the read that finds
-    /// nothing.
+    /// Like [`turn`](WorkerDriver::turn), but reads at most once: for a caller that is told again
+    /// if more is there, as with level-triggered readiness (epoll(7)). That saves the read that
+    /// finds nothing.
     pub fn turn_once(&mut self) {
         self.read_once();
         self.carry_out();

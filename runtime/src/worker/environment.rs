@@ -73,17 +73,17 @@ pub(super) fn take_channel() -> io::Result<Option<(OwnedFd, Codec)>> {
         io::Error::new(io::ErrorKind::InvalidInput, words)
     };
     let number = value.to_str().and_then(|text| text.parse::<i32>().ok());
-    let number = number.ok_or_else(|| invalid("is no descriptor"))?;
+    let number = number.ok_or_else(|| invalid("is not a descriptor number"))?;
     if codec == Codec::Node && cfg!(not(feature = "node")) {
-        let words = "this program was built without roundel's feature `node`, and its primary is \
-            one of Node";
+        let words = "this program was built without roundel's feature `node`, but its primary is \
+            Node";
         return Err(io::Error::new(io::ErrorKind::Unsupported, words));
     }
     if codec == Codec::Node
         && let Some(format) = std::env::var_os(NODE_FORMAT_VAR)
         && format != "json"
     {
-        return Err(invalid("is a channel whose serialization is not 'json'"));
+        return Err(invalid("is a channel with a serialization other than 'json'"));
     }
     if TAKEN.set(()).is_err() {
         let words = "this process has joined its cluster already";
@@ -95,8 +95,7 @@ pub(super) fn take_channel() -> io::Result<Option<(OwnedFd, Codec)>> {
 /// The channel with this number. Anything else with that number has another owner, and stays as it
 /// is.
 pub(super) fn adopt(number: RawFd) -> Result<OwnedFd, &'static str> {
-    const NO_CHANNEL: &str =
-        "names no channel; helpers of a worker are to be started without the variable";
+    const NO_CHANNEL: &str = "is not a channel; start helper processes without this variable";
     if number <= 2 {
         return Err(NO_CHANNEL);
     }

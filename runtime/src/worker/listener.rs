@@ -50,6 +50,6 @@ pub fn explain_nth(nth: u32, error: io::Error) -> io::Error {
     if error.kind() != io::ErrorKind::InvalidInput {
         return error;
     }
-    let words = format!("there is no --bind number {nth}, counted from 0, or no primary");
+    let words = format!("there is no --bind number {nth} (the first is 0), or no primary");
     io::Error::new(io::ErrorKind::InvalidInput, words)
 }

@@ -6,6 +6,7 @@ mod driver;
 mod environment;
 mod listener;
 mod news;
+mod reminder;
 mod shared;
 #[cfg(test)]
 mod tests;
@@ -14,5 +15,6 @@ pub use connection::Connection;
 pub use driver::WorkerDriver;
 pub use environment::{command, is_worker, slot, worker_id};
 pub use listener::{Listener, explain_nth};
-pub use news::{News, Reminder, Standing};
+pub use news::{News, Standing};
+pub use reminder::Reminder;
 pub use shared::Shared;

@@ -180,7 +180,7 @@ fn an_answer_held_back_by_a_full_channel_holds_the_connection_back() {
 }
 
 #[test]
-fn what_could_not_be_answered_is_closed_unread() {
+fn unacknowledged_connections_are_closed_unread() {
     let (mut primary, mut driver, web) = serving();
     let (mut client, ours) = connection();
     client.write_all(b"unread").unwrap();
@@ -222,15 +222,15 @@ fn a_primary_that_talks_nonsense_is_left() {
 }
 
 #[test]
-fn who_leaves_closes_the_channel_when_the_primary_knows() {
+fn a_leaving_worker_closes_the_channel_after_the_reply() {
     let (mut primary, mut driver, _web) = serving();
     let (_client, ours) = connection();
     primary.hand_over(1, 1, &[&ours]);
     driver.turn();
     driver.leave();
     assert_eq!(driver.standing(), Standing::Leaving);
-    let farewell = FromWorker::ExitedAfterDisconnect { seq: seq(2) };
-    assert_eq!(primary.hear(), (vec![farewell, ack(1, false)], false));
+    let leave_notice = FromWorker::ExitedAfterDisconnect { seq: seq(2) };
+    assert_eq!(primary.hear(), (vec![leave_notice, ack(1, false)], false));
     primary.send(&ToWorker::Ack { ack: seq(2) }, &[]);
     let still_held = driver.channel_fd().unwrap().clone();
     driver.turn();

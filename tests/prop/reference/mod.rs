@@ -285,7 +285,7 @@ proptest_state_machine::prop_state_machine! {
 
 /// A reference that agrees with everything would prove nothing.
 #[test]
-fn it_notices_what_goes_wrong_with_who_gets_what() {
+fn it_detects_wrong_assignments() {
     for mutant in [
         Mutant::SwallowRelease,
         Mutant::RepeatRelease,

@@ -25,7 +25,7 @@ pub struct Node {
     full: bool,
     leaving: bool,
     /// It has said that it leaves and waits for the answer, of this number.
-    farewell: Option<u64>,
+    leave_notice: Option<u64>,
     disconnected: bool,
     /// It knows nothing of cluster, and is given what it listens on.
     alone: bool,
@@ -191,7 +191,7 @@ impl Node {
     }
 
     fn on_answer(&mut self, channel: &mut Channel, ack: u64, msg: &Value) {
-        if self.farewell == Some(ack) {
+        if self.leave_notice == Some(ack) {
             return self.disconnect(channel);
         }
         let Some(at) = self.servers.iter().position(|s| s.asked == ack && s.key.is_none()) else {
@@ -259,8 +259,8 @@ impl Node {
         if !self.leaving {
             self.leaving = true;
             self.close_all(channel);
-            let farewell = self.say(channel, "\"act\":\"exitedAfterDisconnect\"");
-            self.farewell = (!self.alone).then_some(farewell);
+            let leave_notice = self.say(channel, "\"act\":\"exitedAfterDisconnect\"");
+            self.leave_notice = (!self.alone).then_some(leave_notice);
         }
     }
 
@@ -300,6 +300,8 @@ impl Node {
 
     /// Whether it may exit: told to leave, or confirmed.
     pub fn is_done(&self) -> bool {
-        self.leaving && (self.farewell.is_none() || self.disconnected) && self.held_back.is_none()
+        self.leaving
+            && (self.leave_notice.is_none() || self.disconnected)
+            && self.held_back.is_none()
     }
 }

@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_outlives_the_writer() {
+    fn written_bytes_outlive_the_writer() {
         let mut pipe: Pipe<u8> = Pipe::new(100);
         pipe.write(b"last", []).unwrap();
         pipe.reset();

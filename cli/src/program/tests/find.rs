@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn what_is_not_there_is_named() {
+fn missing_programs_are_named() {
     let dir = Dir::new();
     dir.file("real.js", "");
     for (line, says) in [
@@ -22,14 +22,14 @@ fn what_is_not_there_is_named() {
     let says = "./link: no such program: it is a link to /no/such, which does not exist";
     assert_eq!(dir.refuses("./link"), (127, says.into()));
     fs::remove_file(dir.0.join("bin/node")).unwrap();
-    let says = "node: not found in PATH, which is to run real.js";
+    let says = "node: not found in PATH (needed to run real.js)";
     assert_eq!(dir.refuses("real.js"), (127, says.into()));
     let empty = dir.resolve_with(&["node", "real.js"], &[("PATH", "")]).unwrap_err();
     assert_eq!(empty.words, "node: not found: PATH is empty");
 }
 
 #[test]
-fn what_cannot_be_executed_is_named() {
+fn programs_that_cannot_be_executed_are_named() {
     let dir = Dir::new();
     dir.file("plain", "#!/bin/sh\n");
     dir.script("text", "echo hello\n");
@@ -45,8 +45,8 @@ fn what_cannot_be_executed_is_named() {
         (
             "./text",
             126,
-            "DIR/./text: is neither a binary nor a script that names its interpreter \
-             (#!/bin/sh as the first line)",
+            "DIR/./text: is neither a binary nor a script whose first line names an \
+             interpreter (example: #!/bin/sh)",
         ),
         ("./lost", 127, "DIR/./lost: its interpreter /no/such/thing does not exist"),
         (
@@ -56,7 +56,7 @@ fn what_cannot_be_executed_is_named() {
         ),
         ("./env", 127, "DIR/./env: its interpreter no-such-language is not found in PATH"),
         ("./dirs", 126, "DIR/./dirs: its interpreter /tmp cannot be executed"),
-        ("/dev/null", 126, "/dev/null: is no regular file"),
+        ("/dev/null", 126, "/dev/null: is not a regular file"),
     ] {
         assert_eq!(dir.refuses(line), (code, says.into()), "{line}");
     }

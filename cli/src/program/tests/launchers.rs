@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn variables_are_set_without_who_sets_them() {
+fn variables_are_set_without_the_launcher() {
     let dir = Dir::new();
     dir.file("app.js", "");
     for line in [
@@ -32,7 +32,7 @@ fn launchers_are_refused_with_the_form_that_works() {
     }
     dir.file("node_modules/tsx/dist/cli.mjs", "");
     dir.package(&[("start", "tsx watch app.ts")]);
-    let via = "starts what it runs as a process of its own, which no channel reaches";
+    let via = "starts the program in a separate process that does not get the channel";
     for (line, says) in [
         ("npx tsx app.ts -x", format!("tsx: {via}; run: roundel run node --import tsx app.ts -x")),
         ("node_modules/.bin/tsx watch --clear-screen=false app.ts", format!("tsx: {via}; run: roundel run node --import tsx app.ts")),
@@ -42,14 +42,14 @@ fn launchers_are_refused_with_the_form_that_works() {
         ("npx nodemon", format!("nodemon: {via}; run: roundel run node SCRIPT")),
         ("npx ts-node-dev --respawn app.ts", format!("ts-node-dev: {via}; run: roundel run node --import tsx app.ts")),
         ("npx dotenv -e .env.prod -- node app.js", format!("dotenv: {via}; run: roundel run node --env-file=.env.prod app.js")),
-        ("npx concurrently a b", format!("concurrently: {via}; start each server with a primary of its own: roundel run node SCRIPT")),
-        ("npx pm2 start app.js", "pm2: restarts what it runs, as roundel does itself; run: roundel run node app.js".into()),
+        ("npx concurrently a b", format!("concurrently: {via}; start each server under its own primary: roundel run node SCRIPT")),
+        ("npx pm2 start app.js", "pm2: restarts the program, which roundel already does; run: roundel run node app.js".into()),
         ("npx ts-node --esm app.ts", format!("ts-node-esm: {via}; run: roundel run node --import tsx app.ts")),
-        ("node --max-old-space-size=9 --watch-path=src app.js x", "node --watch: starts Node anew as a process of its own, which no channel reaches; run: roundel run node --max-old-space-size=9 app.js x".into()),
-        ("node --watch app.js", "node --watch: starts Node anew as a process of its own, which no channel reaches; run: roundel run node app.js".into()),
-        ("node -e code()", "node -e: Node makes no cluster worker of code without an argument behind it; run: roundel run node -e 'code()' worker".into()),
-        ("node -r ./a.js --print=code --", "node --print: Node makes no cluster worker of code without an argument behind it; run: roundel run node -r ./a.js --print=code -- worker".into()),
-        ("node inspect app.js", "node inspect: starts Node as a process of its own, which no channel reaches; run: roundel run node --inspect app.js".into()),
+        ("node --max-old-space-size=9 --watch-path=src app.js x", "node --watch: starts the script in a separate process that does not get the channel; run: roundel run node --max-old-space-size=9 app.js x".into()),
+        ("node --watch app.js", "node --watch: starts the script in a separate process that does not get the channel; run: roundel run node app.js".into()),
+        ("node -e code()", "node -e: Node runs code as a cluster worker only if an argument follows it; run: roundel run node -e 'code()' worker".into()),
+        ("node -r ./a.js --print=code --", "node --print: Node runs code as a cluster worker only if an argument follows it; run: roundel run node -r ./a.js --print=code -- worker".into()),
+        ("node inspect app.js", "node inspect: starts the script in a separate process that does not get the channel; run: roundel run node --inspect app.js".into()),
     ] {
         assert_eq!(dir.refuses(line), (2, says), "{line}");
     }

@@ -57,7 +57,7 @@ fn scripts_of_a_package_are_run_directly() {
     let said = resolved.notes.join("\n").replace(dir.0.to_str().unwrap(), "DIR");
     assert_eq!(
         said,
-        "npm start: runs node server.js --port 1 of DIR/package.json directly\n\
+        "npm start: runs node server.js --port 1 from DIR/package.json directly\n\
          npm start: the script \"poststart\" is not run"
     );
     assert!(dir.resolve("node --run start").unwrap().hooks.is_empty());
@@ -71,7 +71,7 @@ fn a_package_is_found_where_the_manager_finds_it() {
     dir.file("deep/er/.keep", "");
     let path = [("PATH", dir.0.join("bin").into_os_string().into_string().unwrap())];
     let variables = path.iter().map(|(n, v)| (n.into(), v.into())).collect();
-    let around = Surroundings { cwd: dir.0.join("deep/er"), variables };
+    let around = Surroundings::new(dir.0.join("deep/er"), variables);
     let resolved = resolve(vec!["npm".into(), "start".into()], around).unwrap();
     assert_eq!(resolved.program.cwd.as_deref(), Some(&*dir.0));
     fs::rename(dir.0.join("package.json"), dir.0.join("deep/package.json")).unwrap();
@@ -95,10 +95,10 @@ fn a_package_is_found_where_the_manager_finds_it() {
 }
 
 #[test]
-fn what_a_manager_cannot_start_is_refused() {
+fn scripts_that_cannot_run_directly_are_refused() {
     let dir = Dir::new();
     let (code, words) = dir.refuses("npm start");
-    assert_eq!((code, &*words), (2, "npm start: there is no package.json in DIR or above it"));
+    assert_eq!((code, &*words), (2, "npm start: there is no package.json in DIR or its parents"));
     dir.file("node_modules/.bin/next", "");
     dir.package(&[
         ("start", "tsc && node dist/app.js"),
@@ -111,35 +111,38 @@ fn what_a_manager_cannot_start_is_refused() {
     for (line, says) in [
         (
             "npm start",
-            "npm start: the script \"start\" needs a shell (&&), through which no channel reaches \
-             Node; run what comes before it first, then: roundel run node dist/app.js",
+            "npm start: the script \"start\" needs a shell (&&), which does not pass the channel \
+             on to Node; run the commands before it first, then: roundel run node dist/app.js",
         ),
         (
             "npm run next",
-            "npm run next: the script \"next\" needs a shell (;), through which no channel reaches \
-             Node; run what comes before it first, then: C=d roundel run npx next start",
+            "npm run next: the script \"next\" needs a shell (;), which does not pass the channel \
+             on to Node; run the commands before it first, then: C=d roundel run npx next start",
         ),
         (
             "yarn piped",
-            "yarn piped: the script \"piped\" needs a shell (|), through which no channel reaches \
-             Node; type it behind roundel run in a shell: roundel run node app.js | pino",
+            "yarn piped: the script \"piped\" needs a shell (|), which does not pass the channel \
+             on to Node; type in a shell: roundel run node app.js | pino",
         ),
         (
             "pnpm run gone",
-            "pnpm run gone: no script \"gone\" in DIR/package.json: it has empty, loop, next, piped, \
-             start, watch",
+            "pnpm run gone: no script \"gone\" in DIR/package.json: its scripts are empty, loop, next, \
+             piped, start, watch",
         ),
-        ("npm run loop", "npm run loop: starts itself again and again"),
+        ("npm run loop", "npm run loop: starts itself in an endless loop"),
         ("npm run empty", "npm run empty: the script \"empty\" runs no program: \"A=b\""),
         ("npm run", "npm run: the name of a script is missing"),
-        ("npm install", "npm: starts no program: npm start, npm run NAME or npm exec NAME"),
+        (
+            "npm install",
+            "npm: does not start a program; use npm start, npm run NAME or npm exec NAME",
+        ),
         (
             "npm start --port 1",
-            "npm start: --port is npm's own; what is the script's stands behind --",
+            "npm start: --port is an option for npm; put the script's own options after --",
         ),
         (
             "npm -w shop start",
-            "npm: -w can't be followed here; run the program itself, in its directory",
+            "npm: -w is not supported here; run the program itself, in its directory",
         ),
         ("npx", "npx: the name of a program is missing"),
     ] {
@@ -175,7 +178,7 @@ fn commands_of_installed_packages_are_run_directly() {
     let scoped = dir.resolve("npx @scope/tool").unwrap();
     assert_eq!(scoped.program.args, [dir.0.join("node_modules/@scope/tool/cli.js")]);
     let says =
-        "gone: not found in PATH: npx would download it: install it first (npm install gone)";
+        "gone: not found in PATH: npx would download it; install it first (npm install gone)";
     assert_eq!(dir.refuses("npx gone"), (127, says.into()));
     assert_eq!(dir.refuses("npx serve@2").0, 2);
 }

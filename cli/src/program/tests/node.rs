@@ -18,7 +18,7 @@ fn scripts_of_node_are_run_with_it() {
 }
 
 #[test]
-fn what_node_would_find_is_not_missed() {
+fn files_are_resolved_as_node_does() {
     let dir = Dir::new();
     dir.file("a.js", "");
     dir.file("dir/index.js", "");
@@ -51,12 +51,12 @@ fn typescript_needs_somebody_who_knows_it() {
             "{name}: Node 20.1.2 cannot run it ({why}) and tsx is not installed beside it (npm install tsx)"
         )
     };
-    let old = "Node strips types from 22.18 on";
+    let old = "only Node 22.18 and later strips types";
     for name in ["app.ts", "app.mts", "app.cts"] {
         assert_eq!(dir.refuses(name), (2, says(name, old)));
     }
     assert_eq!(dir.refuses("node app.ts"), (2, says("app.ts", old)));
-    assert_eq!(dir.refuses("app.tsx"), (2, says("app.tsx", "no Node runs it by itself")));
+    assert_eq!(dir.refuses("app.tsx"), (2, says("app.tsx", "no version of Node runs .tsx files")));
     assert_eq!(dir.starts("node --import ts-loader app.ts")[3], "app.ts");
     dir.script("bin/node", "#!/bin/sh\necho v24.0.0\n");
     assert_eq!(dir.starts("app.ts x"), ["node", "app.ts", "x"]);
@@ -75,5 +75,5 @@ fn typescript_needs_somebody_who_knows_it() {
     assert_eq!(dir.starts("deep/app.ts"), ["node", "--import", &url, "deep/app.ts"]);
     dir.script("bin/node", "#!/bin/sh\nexit 1\n");
     let (code, words) = dir.refuses("app.ts");
-    assert!(code == 2 && words.contains("--version tells nothing"), "{words}");
+    assert!(code == 2 && words.contains("--version gives no version"), "{words}");
 }

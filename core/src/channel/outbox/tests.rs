@@ -54,7 +54,7 @@ fn messages_without_handles_go_together_and_in_pieces() {
 }
 
 #[test]
-fn what_is_put_in_front_never_comes_between_the_parts_of_a_message() {
+fn urgent_messages_never_split_a_message() {
     let mut outbox = three();
     next(&mut outbox);
     outbox.sent(1);
@@ -89,7 +89,7 @@ fn a_message_takes_in_more_until_its_first_byte_has_gone() {
 }
 
 #[test]
-fn what_can_never_go_is_taken_out_whole() {
+fn unsendable_messages_are_removed_whole() {
     let mut outbox = three();
     next(&mut outbox);
     assert_eq!(outbox.take_unsendable(), None, "bytes alone fail with the channel");

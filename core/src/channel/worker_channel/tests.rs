@@ -54,7 +54,7 @@ fn handoffs_that_wait_together_go_as_one_message() {
 }
 
 #[test]
-fn what_can_never_be_sent_is_told_for_each_handoff() {
+fn unsendable_handoffs_are_reported_one_by_one() {
     let mut channel = online();
     for (msg, attach) in (1..=2).map(handoff) {
         channel.push(msg, attach);
@@ -81,7 +81,7 @@ fn bytes_that_fail_mean_that_nobody_reads() {
 }
 
 #[test]
-fn what_is_no_protocol_is_told_once_and_read_to_the_end() {
+fn invalid_bytes_are_reported_once_and_read_to_the_end() {
     let mut channel = channel();
     channel.feed(b"\x00rest", 0);
     let unknown = ChannelEvent::Violation(Violation::UnknownCodec);
@@ -105,4 +105,44 @@ fn a_frame_that_has_begun_is_told_when_nothing_more_is_there() {
     assert_eq!(events(&mut channel), [ChannelEvent::Message(FromWorker::Ready)]);
     channel.would_block();
     assert_eq!(events(&mut channel), []);
+}
+
+/// What waits to be sent, as far as the channel takes it.
+#[cfg(feature = "node")]
+fn sent(channel: &mut WorkerChannel) -> Vec<(Vec<u8>, Vec<Attach>)> {
+    let mut all = Vec::new();
+    while let Some(next) = channel.poll_transmit() {
+        all.push((next.bytes.to_vec(), next.handles.to_vec()));
+        let length = next.bytes.len();
+        channel.sent(length);
+    }
+    all
+}
+
+#[test]
+#[cfg(feature = "node")]
+fn what_the_node_codec_wants_sent_is_sent_and_is_no_event() {
+    let mut channel = channel();
+    let line = br#"{"cmd":"NODE_HANDLE","type":"net.Socket","msg":"take"}"#;
+    channel.feed(&[line, &b"\n"[..]].concat(), 1);
+    let json = "\"take\"".into();
+    let user = ChannelEvent::User { json, handle: Some(node::HandleKind::NetSocket) };
+    assert_eq!(events(&mut channel), [ChannelEvent::Hello(Codec::Node), user]);
+    assert_eq!(sent(&mut channel), [(node::HANDLE_ACK.to_vec(), vec![])]);
+
+    let listener = ListenerId::from_raw(1).unwrap();
+    let attach = Attach::Listener(listener);
+    channel.push(ToWorker::PassListener { listener }, Some(attach));
+    let first = sent(&mut channel);
+    assert_eq!(first[0].1, [attach]);
+    channel.feed(node::HANDLE_NACK, 0);
+    assert_eq!(events(&mut channel), []);
+    assert_eq!(sent(&mut channel), first, "it goes again");
+
+    // Nothing is sent to a worker that has hung up.
+    channel.hung_up();
+    channel.feed(node::HANDLE_NACK, 0);
+    channel.feed(&[line, &b"\n"[..]].concat(), 1);
+    assert_eq!(events(&mut channel).len(), 1);
+    assert!(!channel.has_unsent());
 }

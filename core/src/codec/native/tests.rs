@@ -132,7 +132,7 @@ fn wrong_bytes_are_named() {
 }
 
 #[test]
-fn what_the_other_side_would_refuse_is_not_sent() {
+fn messages_the_receiver_would_refuse_are_not_sent() {
     let query = FromWorker::Query {
         seq: seq(1),
         key: Box::new(ListenKey::stream(Address::Any { port: 80 })),

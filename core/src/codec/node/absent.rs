@@ -5,8 +5,9 @@ use core::convert::Infallible;
 use core::marker::PhantomData;
 
 use super::host::Host;
+use super::primary_event::PrimaryEvent;
 use super::worker_event::WorkerEvent;
-use crate::{ChannelEvent, DecodeError, FromWorker, ToWorker};
+use crate::{DecodeError, FromWorker, ToWorker};
 
 pub(crate) fn primary_side(_: u32, _: Host) -> Option<PrimarySide<()>> {
     None
@@ -24,7 +25,7 @@ impl<T> PrimarySide<T> {
         match self.0 {}
     }
 
-    pub(crate) fn poll(&mut self) -> Result<Option<ChannelEvent<T>>, DecodeError> {
+    pub(crate) fn poll(&mut self) -> Result<Option<PrimaryEvent<T>>, DecodeError> {
         match self.0 {}
     }
 

@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_sent_is_not_waited_for() {
+    fn unsent_handles_await_no_acknowledgement() {
         let mut unacked = Unacked::new();
         for what in ['a', 'b', 'c'] {
             assert_eq!(unacked.sent(what), Ok(()));

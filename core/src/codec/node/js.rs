@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn what_counts_as_true() {
+    fn javascript_truthiness() {
         for truthy in ["true", "1", "-1", "1e999", "\"0\"", "\"false\"", "{}", "[]"] {
             assert!(is_truthy(raw(truthy)), "{truthy}");
         }

@@ -1,68 +1,57 @@
-//! What a worker's line means to the primary, free of the line's bytes.
+//! What a line means, free of the line's bytes: which lines there are, and which of them come with
+//! a handle, is the same for both sides.
 
-use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use serde_json::value::RawValue;
-
 use super::handle_kind::HandleKind;
-use super::host::Host;
 use super::lines::Piece;
 use super::parse::{self, Cluster, Line, Message};
-use super::query::{Query, Server};
 use super::skipped::Skipped;
-use super::{js, write};
-use crate::{DecodeError, Errno, FromWorker, ListenerId, Seq};
+use super::write;
+use crate::DecodeError;
 
-/// What a line means, without borrowing its bytes.
-pub(crate) enum Said {
+/// What a line says. `M` is what a cluster message means to this side.
+pub(crate) enum Said<M> {
     Acked,
     Refused,
     /// A `NODE_HANDLE` without its handle.
     Unladen,
-    Laden(Option<HandleKind>, Meant),
-    Message(Meant),
+    /// `NODE_HANDLE`: what its handle is, if that is known, and the wrapped message.
+    Laden(Option<HandleKind>, Meant<M>),
+    Message(Meant<M>),
 }
 
-pub(crate) enum Meant {
+/// What a message means, wrapped or not.
+pub(crate) enum Meant<M> {
     Nothing,
-    /// It answers or names nothing that could exist.
-    Stray,
     User(String),
     Skipped(Skipped),
     /// It wants this line as its answer.
     Answer(Vec<u8>),
-    Say(FromWorker),
-    Answered {
-        ack: u64,
-        accepted: bool,
-    },
-    Listening(Server),
-    Close(Option<ListenerId>),
-    Query {
-        seq: Seq,
-        server: Server,
-        /// An error if it makes no sense.
-        query: Result<Box<Query>, Errno>,
-    },
+    Cluster(M),
 }
 
-/// Reads a line, with which a handle came or not.
-pub(crate) fn read(piece: &Piece<'_>, laden: bool, host: &Host) -> Result<Said, DecodeError> {
+/// Reads a line, with which a handle came or not. `cluster` gives what a cluster message means to
+/// this side; `None` if nothing.
+pub(crate) fn read<M>(
+    piece: &Piece<'_>,
+    laden: bool,
+    cluster: impl FnOnce(&Cluster<'_>) -> Option<M>,
+) -> Result<Said<M>, DecodeError> {
     Ok(match parse::piece(piece)? {
         Line::HandleAck => Said::Acked,
         Line::HandleNack => Said::Refused,
         Line::Plain(_) if laden => return Err(DecodeError::UnexpectedHandles),
-        Line::Plain(msg) => Said::Message(own(msg, host)),
-        Line::Laden(kind, msg) if laden => Said::Laden(kind, own(msg, host)),
+        Line::Plain(msg) => Said::Message(own(msg, cluster)),
+        Line::Laden(kind, msg) if laden => Said::Laden(kind, own(msg, cluster)),
         Line::Laden(..) => Said::Unladen,
     })
 }
 
-fn own(msg: Message<'_>, host: &Host) -> Meant {
+fn own<M>(msg: Message<'_>, cluster: impl FnOnce(&Cluster<'_>) -> Option<M>) -> Meant<M> {
     match msg {
-        Message::Cluster(cluster) => meaning(&cluster, host),
+        Message::Cluster(msg) => cluster(&msg).map_or(Meant::Nothing, Meant::Cluster),
         Message::User(json) => Meant::User(String::from(json)),
         Message::Skipped(why) => Meant::Skipped(why),
         // Connections that a program sends are closed at once, so none is ever left.
@@ -70,36 +59,4 @@ fn own(msg: Message<'_>, host: &Host) -> Meant {
         Message::GetCount(key) => Meant::Answer(write::none_left(key)),
         Message::Unknown => Meant::Nothing,
     }
-}
-
-/// Values are read as JavaScript would read them; what makes no sense to JavaScript either answers
-/// nothing.
-fn meaning(cluster: &Cluster<'_>, host: &Host) -> Meant {
-    let seq = cluster.seq().and_then(parse::seq);
-    if let Some(ack) = cluster.ack {
-        let accepted = cluster.accepted.is_some_and(js::is_truthy);
-        return match parse::count(ack) {
-            Some(ack) => Meant::Answered { ack, accepted },
-            None => Meant::Stray,
-        };
-    }
-    match (cluster.act().as_deref(), seq) {
-        (Some("online"), _) => Meant::Say(FromWorker::Online),
-        (Some("exitedAfterDisconnect"), Some(seq)) => {
-            Meant::Say(FromWorker::ExitedAfterDisconnect { seq })
-        }
-        (Some("close"), _) => Meant::Close(cluster.key.and_then(listener)),
-        (Some("listening"), _) => Meant::Listening(cluster.server()),
-        (Some("queryServer"), Some(seq)) => {
-            let query = cluster.query(host).map(Box::new);
-            Meant::Query { seq, server: cluster.server(), query }
-        }
-        // Without a number, nothing shows which message an answer is for.
-        (Some("exitedAfterDisconnect" | "queryServer"), None) => Meant::Stray,
-        _ => Meant::Nothing,
-    }
-}
-
-fn listener(key: &RawValue) -> Option<ListenerId> {
-    js::text(key)?.parse().ok().and_then(ListenerId::from_raw)
 }

@@ -57,12 +57,17 @@ mod meaning;
 mod opening;
 #[cfg(feature = "node")]
 mod parse;
+mod primary_event;
+#[cfg(feature = "node")]
+mod primary_meaning;
 #[cfg(feature = "node")]
 mod primary_side;
 #[cfg(feature = "node")]
 mod query;
 mod skipped;
 mod worker_event;
+#[cfg(feature = "node")]
+mod worker_meaning;
 #[cfg(feature = "node")]
 mod worker_side;
 #[cfg(feature = "node")]
@@ -76,6 +81,7 @@ mod tests;
 pub(crate) use absent::{PrimarySide, WorkerSide, primary_side, worker_side};
 pub use handle_kind::HandleKind;
 pub use host::Host;
+pub use primary_event::PrimaryEvent;
 #[cfg(feature = "node")]
 pub use primary_side::PrimarySide;
 pub use skipped::Skipped;

@@ -10,12 +10,13 @@ use super::handles::{Full, Refused, Unacked};
 use super::host::Host;
 use super::lines::{Cut, Lines};
 use super::meaning::{self, Meant, Said};
-use super::parse;
+use super::parse::{self, Cluster};
+use super::primary_event::PrimaryEvent;
+use super::primary_meaning::PrimaryMeaning;
 use super::query::{Query, Server};
 use super::{HANDLE_ACK, HANDLE_NACK, MAX_UNACKED, write};
 use crate::{
-    Attach, ChannelEvent, DecodeError, Errno, FromWorker, Granted, ListenerId, Seq, ToWorker,
-    Transport,
+    Attach, DecodeError, Errno, FromWorker, Granted, ListenerId, Seq, ToWorker, Transport,
 };
 
 /// Lines from a Node worker, and lines to it.
@@ -27,7 +28,7 @@ use crate::{
 pub struct PrimarySide<T> {
     host: Host,
     lines: Lines<T>,
-    events: VecDeque<ChannelEvent<T>>,
+    events: VecDeque<PrimaryEvent<T>>,
     /// Queries that were not answered yet.
     asked: Vec<(Seq, Server, Transport)>,
     granted: Vec<Grant>,
@@ -91,14 +92,15 @@ impl<T> PrimarySide<T> {
     ///
     /// # Errors
     /// [`DecodeError`], which every later call returns again.
-    pub fn poll(&mut self) -> Result<Option<ChannelEvent<T>>, DecodeError> {
+    pub fn poll(&mut self) -> Result<Option<PrimaryEvent<T>>, DecodeError> {
         loop {
             if let Some(event) = self.events.pop_front() {
                 return Ok(Some(event));
             }
             let Some(Cut { piece, handle }) = self.lines.poll()? else { return Ok(None) };
             let length = piece.length();
-            match meaning::read(&piece, handle.is_some(), &self.host) {
+            let cluster = |msg: &Cluster<'_>| PrimaryMeaning::of(msg, &self.host);
+            match meaning::read(&piece, handle.is_some(), cluster) {
                 Ok(said) => self.hear(said, handle, length),
                 Err(error) => return Err(self.lines.fail(error)),
             }
@@ -184,43 +186,49 @@ impl<T> PrimarySide<T> {
         encode::message(msg, |listener| self.transport_of(listener), &self.host, bytes);
     }
 
-    fn hear(&mut self, said: Said, handle: Option<T>, length: u64) {
-        let (kind, msg) = match said {
+    fn hear(&mut self, said: Said<PrimaryMeaning>, handle: Option<T>, length: u64) {
+        let (kind, meant) = match said {
             Said::Acked => return self.on_acked(),
             Said::Refused => return self.on_refused(),
             Said::Unladen => return self.on_handle(HANDLE_NACK),
-            Said::Laden(kind, msg) => {
+            Said::Laden(kind, meant) => {
                 self.on_handle(HANDLE_ACK);
-                (kind, msg)
+                (kind, meant)
             }
-            Said::Message(msg) => {
+            Said::Message(meant) => {
                 self.holds_back = false;
-                (None, msg)
+                (None, meant)
             }
         };
-        match msg {
+        match meant {
             Meant::Nothing => self.ignored += 1,
-            Meant::Stray => self.emit(ChannelEvent::Stray),
             Meant::Skipped(reason) => {
                 let with_handle = handle.is_some();
-                self.emit(ChannelEvent::Skipped { reason, length, with_handle });
+                self.emit(PrimaryEvent::Skipped { reason, length, with_handle });
             }
-            Meant::Answer(line) => self.emit(ChannelEvent::Answer(line)),
+            Meant::Answer(line) => self.emit(PrimaryEvent::Answer(line)),
             Meant::User(json) => {
                 let (suicide, ready) = (parse::is_suicide(&json), json.trim() == "\"ready\"");
                 let handle = kind.zip(handle);
-                self.emit(ChannelEvent::User { json, handle });
+                self.emit(PrimaryEvent::User { json, handle });
                 if suicide {
-                    self.emit(ChannelEvent::Message(FromWorker::Suicide { seq: SUICIDE }));
+                    self.emit(PrimaryEvent::Message(FromWorker::Suicide { seq: SUICIDE }));
                 } else if ready {
-                    self.emit(ChannelEvent::Message(FromWorker::Ready));
+                    self.emit(PrimaryEvent::Message(FromWorker::Ready));
                 }
             }
-            Meant::Say(msg) => self.emit(ChannelEvent::Message(msg)),
-            Meant::Answered { ack, accepted } => self.on_answered(ack, accepted),
-            Meant::Listening(server) => self.on_listening(&server),
-            Meant::Close(key) => self.on_close(key),
-            Meant::Query { seq, server, query } => self.on_query(seq, server, query),
+            Meant::Cluster(msg) => self.hear_cluster(msg),
+        }
+    }
+
+    fn hear_cluster(&mut self, msg: PrimaryMeaning) {
+        match msg {
+            PrimaryMeaning::Stray => self.emit(PrimaryEvent::Stray),
+            PrimaryMeaning::Say(msg) => self.emit(PrimaryEvent::Message(msg)),
+            PrimaryMeaning::Answered { ack, accepted } => self.on_answered(ack, accepted),
+            PrimaryMeaning::Listening(server) => self.on_listening(&server),
+            PrimaryMeaning::Close(key) => self.on_close(key),
+            PrimaryMeaning::Query { seq, server, query } => self.on_query(seq, server, query),
         }
     }
 
@@ -229,9 +237,9 @@ impl<T> PrimarySide<T> {
     fn on_handle(&mut self, answer: &[u8]) {
         self.holds_back = true;
         for seq in core::mem::take(&mut self.arrived) {
-            self.emit(ChannelEvent::InDoubt { seq });
+            self.emit(PrimaryEvent::InDoubt { seq });
         }
-        self.emit(ChannelEvent::Answer(answer.to_vec()));
+        self.emit(PrimaryEvent::Answer(answer.to_vec()));
     }
 
     /// The transport for which the worker asked with a listener that it holds.
@@ -240,15 +248,15 @@ impl<T> PrimarySide<T> {
         grant.map(|grant| grant.transport)
     }
 
-    fn emit(&mut self, event: ChannelEvent<T>) {
+    fn emit(&mut self, event: PrimaryEvent<T>) {
         self.events.push_back(event);
     }
 
     fn on_acked(&mut self) {
         match self.unacked.acked() {
-            None => self.emit(ChannelEvent::Stray),
+            None => self.emit(PrimaryEvent::Stray),
             Some(Cargo::Handoff(seq)) if self.holds_back => {
-                self.emit(ChannelEvent::InDoubt { seq });
+                self.emit(PrimaryEvent::InDoubt { seq });
             }
             // A worker that answers connections before they arrive leaves them here for good.
             Some(Cargo::Handoff(_)) if self.arrived.len() >= MAX_UNACKED => {
@@ -258,29 +266,29 @@ impl<T> PrimarySide<T> {
             Some(Cargo::Grant { .. } | Cargo::User) => {}
             Some(Cargo::Passed(listener)) => {
                 // A worker without cluster does not report itself; now it can serve.
-                self.emit(ChannelEvent::Message(FromWorker::Online));
-                self.emit(ChannelEvent::Message(FromWorker::Listening { listener }));
+                self.emit(PrimaryEvent::Message(FromWorker::Online));
+                self.emit(PrimaryEvent::Message(FromWorker::Listening { listener }));
             }
         }
     }
 
     fn on_refused(&mut self) {
         match self.unacked.refused() {
-            Refused::Stray => self.emit(ChannelEvent::Stray),
+            Refused::Stray => self.emit(PrimaryEvent::Stray),
             Refused::Again(Cargo::Handoff(seq)) | Refused::GivenUp(Cargo::Handoff(seq)) => {
-                self.emit(ChannelEvent::NotArrived { seq });
+                self.emit(PrimaryEvent::NotArrived { seq });
             }
             Refused::Again(Cargo::User) | Refused::GivenUp(Cargo::User) => {
-                self.emit(ChannelEvent::UserNotArrived);
+                self.emit(PrimaryEvent::UserNotArrived);
             }
             Refused::Again(Cargo::Grant { ack, granted }) => {
                 let attach = Attach::Listener(granted.listener);
                 let msg = ToWorker::QueryReply { ack, result: Ok(granted) };
-                self.emit(ChannelEvent::Resend { msg, attach });
+                self.emit(PrimaryEvent::Resend { msg, attach });
             }
             Refused::Again(Cargo::Passed(listener)) => {
                 let attach = Attach::Listener(listener);
-                self.emit(ChannelEvent::Resend {
+                self.emit(PrimaryEvent::Resend {
                     msg: ToWorker::PassListener { listener },
                     attach,
                 });
@@ -289,7 +297,7 @@ impl<T> PrimarySide<T> {
                 // It holds nothing, and its query has no answer yet.
                 let listener = granted.listener;
                 self.granted.retain(|grant| grant.listener != listener);
-                self.emit(ChannelEvent::Message(FromWorker::Close { listener }));
+                self.emit(PrimaryEvent::Message(FromWorker::Close { listener }));
                 self.refuse(ack, Errno::EMFILE);
             }
             // It can't serve, and has nothing else to say.
@@ -306,9 +314,9 @@ impl<T> PrimarySide<T> {
                 if let Some(at) = self.arrived.iter().position(|seq| *seq == ack) {
                     self.arrived.remove(at);
                 }
-                self.emit(ChannelEvent::Message(FromWorker::Ack { ack, accepted }));
+                self.emit(PrimaryEvent::Message(FromWorker::Ack { ack, accepted }));
             }
-            None => self.emit(ChannelEvent::Stray),
+            None => self.emit(PrimaryEvent::Stray),
         }
     }
 
@@ -318,17 +326,17 @@ impl<T> PrimarySide<T> {
             Err(errno) => return self.refuse(seq, errno),
         };
         if self.asked.iter().any(|(other, ..)| *other == seq) {
-            return self.emit(ChannelEvent::Stray);
+            return self.emit(PrimaryEvent::Stray);
         }
         self.asked.push((seq, server, key.transport));
         let key = Box::new(key);
-        self.emit(ChannelEvent::Message(FromWorker::Query { seq, key, backlog, data }));
+        self.emit(PrimaryEvent::Message(FromWorker::Query { seq, key, backlog, data }));
     }
 
     fn refuse(&mut self, ack: Seq, errno: Errno) {
         let mut bytes = Vec::new();
         self.encode(&ToWorker::QueryReply { ack, result: Err(errno) }, &mut bytes);
-        self.emit(ChannelEvent::Answer(bytes));
+        self.emit(PrimaryEvent::Answer(bytes));
     }
 
     fn on_listening(&mut self, server: &Server) {
@@ -342,9 +350,9 @@ impl<T> PrimarySide<T> {
             Some(grant) => {
                 grant.listening = true;
                 let listener = grant.listener;
-                self.emit(ChannelEvent::Message(FromWorker::Listening { listener }));
+                self.emit(PrimaryEvent::Message(FromWorker::Listening { listener }));
             }
-            None => self.emit(ChannelEvent::Stray),
+            None => self.emit(PrimaryEvent::Stray),
         }
     }
 
@@ -352,9 +360,9 @@ impl<T> PrimarySide<T> {
         match self.granted.iter().position(|grant| Some(grant.listener) == key) {
             Some(at) => {
                 let listener = self.granted.swap_remove(at).listener;
-                self.emit(ChannelEvent::Message(FromWorker::Close { listener }));
+                self.emit(PrimaryEvent::Message(FromWorker::Close { listener }));
             }
-            None => self.emit(ChannelEvent::Stray),
+            None => self.emit(PrimaryEvent::Stray),
         }
     }
 }

@@ -9,7 +9,6 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::*;
-use crate::ChannelEvent;
 use crate::{
     Address, Attach, DecodeError, Errno, FromWorker, Granted, ListenKey, ListenerId, Seq, SockName,
     ToWorker, Transport,
@@ -27,7 +26,7 @@ fn listener(n: u64) -> ListenerId {
     ListenerId::from_raw(n).unwrap()
 }
 
-fn hear(side: &mut Side, line: &str, handle: Option<u32>) -> Vec<ChannelEvent<u32>> {
+fn hear(side: &mut Side, line: &str, handle: Option<u32>) -> Vec<PrimaryEvent<u32>> {
     side.feed(format!("{line}\n").as_bytes(), handle);
     core::iter::from_fn(|| side.poll().unwrap()).collect()
 }
@@ -55,7 +54,7 @@ fn served(shared: bool) -> Side {
     let events = hear(&mut side, query, None);
     let key = Box::new(ListenKey::stream(Address::Any { port: 0 }));
     let query = FromWorker::Query { seq: seq(2), key, backlog: 0, data: b"null".to_vec() };
-    assert_eq!(events, [ChannelEvent::Message(query)]);
+    assert_eq!(events, [PrimaryEvent::Message(query)]);
     let line =
         say(&mut side, &ToWorker::QueryReply { ack: seq(2), result: Ok(granted(1, shared)) });
     assert!(line.contains(r#""ack":1,"#) && line.contains(r#""seq":5"#), "{line}");
@@ -74,16 +73,16 @@ fn a_connection_is_acknowledged_twice() {
     assert_eq!(hear(&mut side, r#"{"cmd":"NODE_HANDLE_ACK"}"#, None), []);
     let answer = r#"{"cmd":"NODE_CLUSTER","ack":2,"accepted":true,"seq":3}"#;
     let ack = FromWorker::Ack { ack: seq(1), accepted: true };
-    assert_eq!(hear(&mut side, answer, None), [ChannelEvent::Message(ack)]);
+    assert_eq!(hear(&mut side, answer, None), [PrimaryEvent::Message(ack)]);
     // An answer to a message that wants none is a stray.
     let answer = r#"{"cmd":"NODE_CLUSTER","ack":3,"accepted":true,"seq":3}"#;
-    assert_eq!(hear(&mut side, answer, None), [ChannelEvent::Stray]);
-    assert_eq!(hear(&mut side, r#"{"cmd":"NODE_HANDLE_ACK"}"#, None), [ChannelEvent::Stray]);
-    assert_eq!(hear(&mut side, r#"{"cmd":"NODE_HANDLE_NACK"}"#, None), [ChannelEvent::Stray]);
+    assert_eq!(hear(&mut side, answer, None), [PrimaryEvent::Stray]);
+    assert_eq!(hear(&mut side, r#"{"cmd":"NODE_HANDLE_ACK"}"#, None), [PrimaryEvent::Stray]);
+    assert_eq!(hear(&mut side, r#"{"cmd":"NODE_HANDLE_NACK"}"#, None), [PrimaryEvent::Stray]);
 }
 
 #[test]
-fn what_was_not_sent_is_not_answered() {
+fn answers_to_unsent_messages_are_strays() {
     let mut side = served(false);
     for n in 1..=3 {
         say(&mut side, &new_conn(n));
@@ -92,9 +91,9 @@ fn what_was_not_sent_is_not_answered() {
     side.unsent(&ToWorker::Disconnect);
     let nack = r#"{"cmd":"NODE_HANDLE_NACK"}"#;
     for n in 1..=2 {
-        assert_eq!(hear(&mut side, nack, None), [ChannelEvent::NotArrived { seq: seq(n) }]);
+        assert_eq!(hear(&mut side, nack, None), [PrimaryEvent::NotArrived { seq: seq(n) }]);
     }
-    assert_eq!(hear(&mut side, nack, None), [ChannelEvent::Stray]);
+    assert_eq!(hear(&mut side, nack, None), [PrimaryEvent::Stray]);
 }
 
 #[test]
@@ -102,8 +101,8 @@ fn a_program_is_told_that_its_handle_did_not_arrive() {
     let mut side = Side::new(1 << 20);
     side.user_line("1", Some(HandleKind::NetSocket)).unwrap();
     let nack = r#"{"cmd":"NODE_HANDLE_NACK"}"#;
-    assert_eq!(hear(&mut side, nack, None), [ChannelEvent::UserNotArrived]);
-    assert_eq!(hear(&mut side, nack, None), [ChannelEvent::Stray], "it is not sent again");
+    assert_eq!(hear(&mut side, nack, None), [PrimaryEvent::UserNotArrived]);
+    assert_eq!(hear(&mut side, nack, None), [PrimaryEvent::Stray], "it is not sent again");
 }
 
 #[test]
@@ -131,10 +130,10 @@ fn a_number_names_one_query_at_a_time() {
     for n in [1, 3] {
         let events = hear(&mut side, &query(n), None);
         assert!(
-            matches!(&*events, [ChannelEvent::Message(FromWorker::Query { .. })]),
+            matches!(&*events, [PrimaryEvent::Message(FromWorker::Query { .. })]),
             "{events:?}"
         );
-        assert_eq!(hear(&mut side, &query(n), None), [ChannelEvent::Stray]);
+        assert_eq!(hear(&mut side, &query(n), None), [PrimaryEvent::Stray]);
     }
 }
 
@@ -144,9 +143,9 @@ fn a_refused_connection_is_for_another_worker() {
     say(&mut side, &new_conn(1));
     say(&mut side, &new_conn(2));
     let nack = r#"{"cmd":"NODE_HANDLE_NACK"}"#;
-    assert_eq!(hear(&mut side, nack, None), [ChannelEvent::NotArrived { seq: seq(1) }]);
-    assert_eq!(hear(&mut side, nack, None), [ChannelEvent::NotArrived { seq: seq(2) }]);
-    assert_eq!(hear(&mut side, nack, None), [ChannelEvent::Stray]);
+    assert_eq!(hear(&mut side, nack, None), [PrimaryEvent::NotArrived { seq: seq(1) }]);
+    assert_eq!(hear(&mut side, nack, None), [PrimaryEvent::NotArrived { seq: seq(2) }]);
+    assert_eq!(hear(&mut side, nack, None), [PrimaryEvent::Stray]);
 }
 
 #[test]
@@ -156,10 +155,10 @@ fn a_refused_listener_comes_again_and_then_not() {
     for _ in 0..3 {
         let msg = ToWorker::QueryReply { ack: seq(2), result: Ok(granted(1, true)) };
         let attach = Attach::Listener(listener(1));
-        assert_eq!(hear(&mut side, nack, None), [ChannelEvent::Resend { msg, attach }]);
+        assert_eq!(hear(&mut side, nack, None), [PrimaryEvent::Resend { msg, attach }]);
     }
     let events = hear(&mut side, nack, None);
-    let [ChannelEvent::Message(close), ChannelEvent::Answer(refusal)] = &*events else {
+    let [PrimaryEvent::Message(close), PrimaryEvent::Answer(refusal)] = &*events else {
         panic!("{events:?}")
     };
     assert_eq!(*close, FromWorker::Close { listener: listener(1) });
@@ -176,16 +175,16 @@ fn a_refused_listener_comes_again_and_then_not() {
     }
     assert_eq!(hear(&mut side, nack, None).len(), 2, "the first one is given up");
     let close = |key: u32| format!(r#"{{"cmd":"NODE_CLUSTER","act":"close","key":"{key}"}}"#);
-    assert_eq!(hear(&mut side, &close(1), None), [ChannelEvent::Stray]);
+    assert_eq!(hear(&mut side, &close(1), None), [PrimaryEvent::Stray]);
     let msg = FromWorker::Close { listener: listener(2) };
-    assert_eq!(hear(&mut side, &close(2), None), [ChannelEvent::Message(msg)]);
+    assert_eq!(hear(&mut side, &close(2), None), [PrimaryEvent::Message(msg)]);
 }
 
 #[test]
-fn what_a_worker_may_hold_back_is_doubtful() {
+fn acks_a_worker_may_hold_back_are_in_doubt() {
     let ack = r#"{"cmd":"NODE_HANDLE_ACK"}"#;
     let cargo = r#"{"cmd":"NODE_HANDLE","type":"net.Socket","msg":"take"}"#;
-    let in_doubt = |n| ChannelEvent::InDoubt { seq: seq(n) };
+    let in_doubt = |n| PrimaryEvent::InDoubt { seq: seq(n) };
     let mut side = served(false);
     for n in 1..=4 {
         say(&mut side, &new_conn(n));
@@ -194,8 +193,8 @@ fn what_a_worker_may_hold_back_is_doubtful() {
     assert_eq!(hear(&mut side, ack, None), []);
     let events = hear(&mut side, cargo, Some(7));
     let user =
-        ChannelEvent::User { json: "\"take\"".into(), handle: Some((HandleKind::NetSocket, 7)) };
-    assert_eq!(events, [in_doubt(1), ChannelEvent::Answer(HANDLE_ACK.to_vec()), user]);
+        PrimaryEvent::User { json: "\"take\"".into(), handle: Some((HandleKind::NetSocket, 7)) };
+    assert_eq!(events, [in_doubt(1), PrimaryEvent::Answer(HANDLE_ACK.to_vec()), user]);
     assert_eq!(hear(&mut side, ack, None), [in_doubt(2)]);
     // An answered connection is not in doubt; the others that have arrived are.
     let mut answered = served(false);
@@ -219,9 +218,9 @@ fn a_handle_that_did_not_come_is_refused() {
     assert_eq!(hear(&mut side, r#"{"cmd":"NODE_HANDLE_ACK"}"#, None), []);
     let cargo = r#"{"cmd":"NODE_HANDLE","type":"net.Socket","msg":"take"}"#;
     // Its answers wait behind a handle that got lost as well.
-    let in_doubt = ChannelEvent::InDoubt { seq: seq(1) };
+    let in_doubt = PrimaryEvent::InDoubt { seq: seq(1) };
     let events = hear(&mut side, cargo, None);
-    assert_eq!(events, [in_doubt, ChannelEvent::Answer(HANDLE_NACK.to_vec())]);
+    assert_eq!(events, [in_doubt, PrimaryEvent::Answer(HANDLE_NACK.to_vec())]);
 }
 
 #[test]
@@ -232,17 +231,17 @@ fn listening_names_the_server_by_its_query() {
             r#"{{"cmd":"NODE_CLUSTER","act":"listening","index":{index},"data":null,"address":null,"port":{port},"addressType":4,"seq":2}}"#
         )
     };
-    assert_eq!(hear(&mut side, &listening(4711, 1), None), [ChannelEvent::Stray]);
-    assert_eq!(hear(&mut side, &listening(4712, 0), None), [ChannelEvent::Stray]);
+    assert_eq!(hear(&mut side, &listening(4711, 1), None), [PrimaryEvent::Stray]);
+    assert_eq!(hear(&mut side, &listening(4712, 0), None), [PrimaryEvent::Stray]);
     let msg = FromWorker::Listening { listener: listener(1) };
-    assert_eq!(hear(&mut side, &listening(4711, 0), None), [ChannelEvent::Message(msg)]);
-    assert_eq!(hear(&mut side, &listening(4711, 0), None), [ChannelEvent::Stray], "once");
+    assert_eq!(hear(&mut side, &listening(4711, 0), None), [PrimaryEvent::Message(msg)]);
+    assert_eq!(hear(&mut side, &listening(4711, 0), None), [PrimaryEvent::Stray], "once");
     let close = |key: &str| format!(r#"{{"cmd":"NODE_CLUSTER","act":"close","key":"{key}"}}"#);
-    assert_eq!(hear(&mut side, &close("2"), None), [ChannelEvent::Stray]);
-    assert_eq!(hear(&mut side, &close("x"), None), [ChannelEvent::Stray]);
+    assert_eq!(hear(&mut side, &close("2"), None), [PrimaryEvent::Stray]);
+    assert_eq!(hear(&mut side, &close("x"), None), [PrimaryEvent::Stray]);
     let msg = FromWorker::Close { listener: listener(1) };
-    assert_eq!(hear(&mut side, &close("1"), None), [ChannelEvent::Message(msg)]);
-    assert_eq!(hear(&mut side, &close("1"), None), [ChannelEvent::Stray]);
+    assert_eq!(hear(&mut side, &close("1"), None), [PrimaryEvent::Message(msg)]);
+    assert_eq!(hear(&mut side, &close("1"), None), [PrimaryEvent::Stray]);
 }
 
 #[test]
@@ -250,13 +249,13 @@ fn a_query_that_makes_no_sense_is_refused_on_the_spot() {
     let mut side = Side::new(1 << 20);
     let query = r#"{"cmd":"NODE_CLUSTER","act":"queryServer","address":null,"port":-1,"addressType":-1,"seq":9}"#;
     let events = hear(&mut side, query, None);
-    let [ChannelEvent::Answer(line)] = &*events else { panic!("{events:?}") };
+    let [PrimaryEvent::Answer(line)] = &*events else { panic!("{events:?}") };
     let line = core::str::from_utf8(line).unwrap();
     assert!(line.contains(r#""errno":-22"#) && line.contains(r#""ack":9"#), "{line}");
 }
 
 #[test]
-fn what_means_nothing_is_counted() {
+fn meaningless_messages_are_counted() {
     let mut side = Side::new(1 << 20);
     for line in [
         r#"{"cmd":"NODE_SOCKET_ALL_CLOSED","key":"x"}"#,
@@ -269,7 +268,7 @@ fn what_means_nothing_is_counted() {
 }
 
 #[test]
-fn what_names_nothing_that_could_be_is_a_stray() {
+fn impossible_names_are_strays() {
     let mut side = Side::new(1 << 20);
     for fields in [
         r#""act":"queryServer","address":null,"port":80,"addressType":4"#,
@@ -282,13 +281,13 @@ fn what_names_nothing_that_could_be_is_a_stray() {
         r#""act":"close","key":{}"#,
     ] {
         let line = format!(r#"{{"cmd":"NODE_CLUSTER",{fields}}}"#);
-        assert_eq!(hear(&mut side, &line, None), [ChannelEvent::Stray], "{line}");
+        assert_eq!(hear(&mut side, &line, None), [PrimaryEvent::Stray], "{line}");
     }
 }
 
 /// `if (reply.accepted)`, says Node.
 #[test]
-fn what_does_not_say_that_it_accepts_declines() {
+fn answers_without_accepted_decline() {
     for (said, accepted) in
         [("true", true), ("1", true), ("false", false), ("0", false), ("null", false)]
     {
@@ -296,12 +295,12 @@ fn what_does_not_say_that_it_accepts_declines() {
         say(&mut side, &new_conn(1));
         let answer = format!(r#"{{"cmd":"NODE_CLUSTER","ack":2,"accepted":{said},"seq":3}}"#);
         let ack = FromWorker::Ack { ack: seq(1), accepted };
-        assert_eq!(hear(&mut side, &answer, None), [ChannelEvent::Message(ack)], "{said}");
+        assert_eq!(hear(&mut side, &answer, None), [PrimaryEvent::Message(ack)], "{said}");
     }
     let mut side = served(false);
     let ack = FromWorker::Ack { ack: seq(1), accepted: false };
     let answer = r#"{"cmd":"NODE_CLUSTER","ack":2}"#;
-    assert_eq!(hear(&mut side, answer, None), [ChannelEvent::Message(ack)]);
+    assert_eq!(hear(&mut side, answer, None), [PrimaryEvent::Message(ack)]);
 }
 
 #[test]
@@ -317,20 +316,20 @@ fn a_closing_server_is_told_that_no_connection_is_left() {
             "{\"cmd\":\"NODE_SOCKET_COUNT\",\"key\":\"-1:/\\ud800:-1\",\"count\":0}\n",
         ),
     ] {
-        let answer = ChannelEvent::Answer(answered.as_bytes().to_vec());
+        let answer = PrimaryEvent::Answer(answered.as_bytes().to_vec());
         assert_eq!(hear(&mut side, asked, None), [answer]);
     }
     assert_eq!(side.ignored(), 0);
 }
 
 #[test]
-fn what_a_program_says_is_passed_over_and_its_handle_acknowledged() {
-    let skipped = |reason, length: usize, with_handle| ChannelEvent::Skipped {
+fn program_messages_are_skipped_and_their_handles_acknowledged() {
+    let skipped = |reason, length: usize, with_handle| PrimaryEvent::Skipped {
         reason,
         length: length as u64,
         with_handle,
     };
-    let acked = || ChannelEvent::Answer(HANDLE_ACK.to_vec());
+    let acked = || PrimaryEvent::Answer(HANDLE_ACK.to_vec());
     let mut side = Side::new(1 << 10);
     let long = format!("\"{}\"", "x".repeat(2_000));
     let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
@@ -343,7 +342,7 @@ fn what_a_program_says_is_passed_over_and_its_handle_acknowledged() {
     for (line, why) in [(wrap(&long), Skipped::TooLong), (wrap(&deep), too_deep)] {
         assert_eq!(hear(&mut side, &line, Some(7)), [acked(), skipped(why, line.len(), true)]);
         // Its sender tries again, or goes on without it.
-        let refused = ChannelEvent::Answer(HANDLE_NACK.to_vec());
+        let refused = PrimaryEvent::Answer(HANDLE_NACK.to_vec());
         assert_eq!(hear(&mut side, &line, None), [refused]);
     }
     // No program of Node can send this.
@@ -367,7 +366,7 @@ fn a_skipped_message_ends_the_doubt() {
 fn programs_speak_of_suicide_and_readiness() {
     let mut side = Side::new(1 << 20);
     let events = hear(&mut side, r#"{"act":"suicide"}"#, None);
-    let [ChannelEvent::User { .. }, ChannelEvent::Message(FromWorker::Suicide { seq })] = &*events
+    let [PrimaryEvent::User { .. }, PrimaryEvent::Message(FromWorker::Suicide { seq })] = &*events
     else {
         panic!("{events:?}")
     };
@@ -375,7 +374,7 @@ fn programs_speak_of_suicide_and_readiness() {
     side.encode(&ToWorker::Ack { ack: *seq }, &mut bytes);
     assert!(bytes.is_empty(), "the program wants no answer");
     let events = hear(&mut side, "\"ready\"", None);
-    assert_eq!(events.last(), Some(&ChannelEvent::Message(FromWorker::Ready)));
+    assert_eq!(events.last(), Some(&PrimaryEvent::Message(FromWorker::Ready)));
 }
 
 #[test]
@@ -385,7 +384,7 @@ fn a_passed_listener_makes_a_worker_ready_when_it_has_arrived() {
     assert_eq!(line, "{\"cmd\":\"NODE_HANDLE\",\"type\":\"net.Server\",\"msg\":\"server\"}\n");
     let events = hear(&mut side, r#"{"cmd":"NODE_HANDLE_ACK"}"#, None);
     let listening = FromWorker::Listening { listener: listener(1) };
-    let wanted = [ChannelEvent::Message(FromWorker::Online), ChannelEvent::Message(listening)];
+    let wanted = [PrimaryEvent::Message(FromWorker::Online), PrimaryEvent::Message(listening)];
     assert_eq!(events, wanted);
 }
 

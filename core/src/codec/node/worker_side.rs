@@ -1,6 +1,6 @@
 //! A worker's end of a channel to a primary of Node.
 
-use alloc::borrow::{Cow, ToOwned};
+use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::string::String;
@@ -10,11 +10,12 @@ use core::net::SocketAddr;
 use super::handle_kind::HandleKind;
 use super::handles::{Full, Refused, Unacked};
 use super::lines::{Cut, Lines};
-use super::parse::{self, Cluster, Line, Message};
+use super::meaning::{self, Meant, Said};
+use super::parse;
 use super::query::UDP_REUSEADDR;
-use super::skipped::Skipped;
 use super::worker_event::WorkerEvent;
-use super::{HANDLE_ACK, HANDLE_NACK, js, write};
+use super::worker_meaning::{Reply, WorkerMeaning};
+use super::{HANDLE_ACK, HANDLE_NACK, write};
 use crate::{
     Address, DecodeError, Errno, FromWorker, Granted, ListenKey, ListenerId, Seq, SockName,
     ToWorker, Transport,
@@ -78,39 +79,30 @@ impl<T> WorkerSide<T> {
             }
             let Some(Cut { piece, handle }) = self.lines.poll()? else { return Ok(None) };
             let length = piece.length();
-            let said = match parse::piece(&piece) {
-                Ok(Line::HandleAck) => Ok(Meant::Acked),
-                Ok(Line::HandleNack) => Ok(Meant::Refused),
-                Ok(Line::Laden(..)) if handle.is_none() => Ok(Meant::Unladen),
-                Ok(Line::Laden(kind, msg)) => {
-                    let event = WorkerEvent::Answer(HANDLE_ACK.to_vec());
-                    self.events.push_back(event);
-                    Ok(own(&msg, kind))
-                }
-                Ok(Line::Plain(_)) if handle.is_some() => Err(DecodeError::UnexpectedHandles),
-                Ok(Line::Plain(msg)) => Ok(own(&msg, None)),
-                Err(error) => Err(error),
-            };
-            match said {
-                Ok(meant) => self.hear(meant, handle, length),
-                Err(error) => {
-                    // Nothing comes after an error.
-                    self.events.clear();
-                    return Err(self.lines.fail(error));
-                }
+            match meaning::read(&piece, handle.is_some(), WorkerMeaning::of) {
+                Ok(said) => self.hear(said, handle, length),
+                Err(error) => return Err(self.lines.fail(error)),
             }
         }
     }
 
-    fn hear(&mut self, meant: Meant, handle: Option<T>, length: u64) {
-        match meant {
-            Meant::Acked => drop(self.unacked.acked()),
-            Meant::Refused if self.unacked.refused() != Refused::Stray => {
-                self.events.push_back(WorkerEvent::UserNotArrived);
+    fn hear(&mut self, said: Said<WorkerMeaning>, handle: Option<T>, length: u64) {
+        let (kind, meant) = match said {
+            Said::Acked => {
+                let _ = self.unacked.acked();
+                return;
             }
-            Meant::Nothing | Meant::Refused => {}
-            Meant::Unladen => self.answer(HANDLE_NACK.to_vec()),
-            Meant::User(json, kind) => {
+            Said::Refused => return self.on_refused(),
+            Said::Unladen => return self.answer(HANDLE_NACK.to_vec()),
+            Said::Laden(kind, meant) => {
+                self.answer(HANDLE_ACK.to_vec());
+                (kind, meant)
+            }
+            Said::Message(meant) => (None, meant),
+        };
+        match meant {
+            Meant::Nothing => {}
+            Meant::User(json) => {
                 let handle = kind.zip(handle);
                 self.events.push_back(WorkerEvent::User { json, handle });
             }
@@ -118,22 +110,13 @@ impl<T> WorkerSide<T> {
                 self.events.push_back(WorkerEvent::Skipped { reason, length });
             }
             Meant::Answer(line) => self.answer(line),
-            Meant::Disconnect => self.say(ToWorker::Disconnect, handle),
-            Meant::NewConn { seq, key } => {
-                let held = self.listeners.iter().find(|held| Some(&held.key) == key.as_ref());
-                match (held.map(|held| held.listener), parse::seq(seq)) {
-                    (Some(listener), Some(first_seq)) => {
-                        self.say(ToWorker::NewConn { first_seq, listener, count: 1 }, handle);
-                    }
-                    // As Node does for a server that it has closed.
-                    _ => {
-                        let mut bytes = Vec::new();
-                        self.write_ack(seq, false, &mut bytes);
-                        self.answer(bytes);
-                    }
-                }
+            Meant::Cluster(WorkerMeaning::Disconnect) => self.say(ToWorker::Disconnect, handle),
+            Meant::Cluster(WorkerMeaning::NewConn { seq, key }) => {
+                self.on_new_conn(seq, key.as_deref(), handle);
             }
-            Meant::Answered { ack, reply } => self.on_answered(ack, reply, handle),
+            Meant::Cluster(WorkerMeaning::Answered { ack, reply }) => {
+                self.on_answered(ack, reply, handle);
+            }
         }
     }
 
@@ -143,6 +126,27 @@ impl<T> WorkerSide<T> {
 
     fn answer(&mut self, bytes: Vec<u8>) {
         self.events.push_back(WorkerEvent::Answer(bytes));
+    }
+
+    fn on_refused(&mut self) {
+        if self.unacked.refused() != Refused::Stray {
+            self.events.push_back(WorkerEvent::UserNotArrived);
+        }
+    }
+
+    fn on_new_conn(&mut self, seq: u64, key: Option<&str>, handle: Option<T>) {
+        let held = self.listeners.iter().find(|held| Some(&*held.key) == key);
+        match (held.map(|held| held.listener), parse::seq(seq)) {
+            (Some(listener), Some(first_seq)) => {
+                self.say(ToWorker::NewConn { first_seq, listener, count: 1 }, handle);
+            }
+            // As Node does for a server that it has closed.
+            _ => {
+                let mut bytes = Vec::new();
+                self.write_ack(seq, false, &mut bytes);
+                self.answer(bytes);
+            }
+        }
     }
 
     fn on_answered(&mut self, ack: u64, reply: Reply, handle: Option<T>) {
@@ -367,79 +371,3 @@ fn asked_name(address: &Address) -> SockName {
         Address::Fd(_) | Address::Nth(_) => SockName::Unix(String::new()),
     }
 }
-
-/// What a line means, without borrowing its bytes.
-enum Meant {
-    Nothing,
-    Acked,
-    Refused,
-    /// A `NODE_HANDLE` without its handle.
-    Unladen,
-    User(String, Option<HandleKind>),
-    Skipped(Skipped),
-    /// It wants this line as its answer.
-    Answer(Vec<u8>),
-    Disconnect,
-    NewConn {
-        seq: u64,
-        key: Option<String>,
-    },
-    Answered {
-        ack: u64,
-        reply: Reply,
-    },
-}
-
-struct Reply {
-    errno: i64,
-    key: Option<String>,
-    data: Vec<u8>,
-    sockname: Option<SockName>,
-}
-
-fn own(msg: &Message<'_>, kind: Option<HandleKind>) -> Meant {
-    match msg {
-        Message::Cluster(cluster) => meaning(cluster),
-        Message::User(json) => Meant::User(String::from(*json), kind),
-        Message::Skipped(why) => Meant::Skipped(*why),
-        // Connections that a program sends are dropped, so none is ever left.
-        Message::NotifyClose(key) => Meant::Answer(write::all_closed(key)),
-        Message::GetCount(key) => Meant::Answer(write::none_left(key)),
-        Message::Unknown => Meant::Nothing,
-    }
-}
-
-fn meaning(cluster: &Cluster<'_>) -> Meant {
-    let key = || cluster.key.and_then(js::text).map(Cow::into_owned);
-    if let Some(ack) = cluster.ack {
-        return match parse::count(ack) {
-            Some(ack) => Meant::Answered { ack, reply: reply(cluster, key()) },
-            None => Meant::Nothing,
-        };
-    }
-    match (cluster.act().as_deref(), cluster.seq()) {
-        (Some("newconn"), Some(seq)) => Meant::NewConn { seq, key: key() },
-        (Some("disconnect"), _) => Meant::Disconnect,
-        _ => Meant::Nothing,
-    }
-}
-
-fn reply(cluster: &Cluster<'_>, key: Option<String>) -> Reply {
-    let errno = cluster.errno.map_or(0.0, js::number);
-    // A value that is not an error number is an error all the same.
-    let errno = js::whole(errno, i32::MIN.into(), i32::MAX.into()).unwrap_or(EINVAL);
-    let data = cluster.data.map_or("null", |data| data.get()).into();
-    let name = cluster.sockname.and_then(|name| js::fields(name.get(), &["address", "port"]));
-    let sockname = name.and_then(|[address, port]| {
-        let port = js::whole(js::number(port?), 0, u16::MAX.into())?;
-        // The part after `%` names an interface of the primary's machine, which is ours too; the
-        // core has no use for it.
-        let text = js::text(address?)?;
-        let ip = text.split('%').next()?.parse().ok()?;
-        Some(SockName::Ip(SocketAddr::new(ip, u16::try_from(port).ok()?)))
-    });
-    Reply { errno, key, data, sockname }
-}
-
-/// EINVAL, as Node writes it.
-const EINVAL: i64 = -22;

@@ -404,7 +404,7 @@ impl CanonicalView<'_> {
             SlotState::GivenUp => out.write_u8(3),
             SlotState::Ended => out.write_u8(4),
             SlotState::Removed => out.write_u8(6),
-            SlotState::Crowded { failing, suicide } => {
+            SlotState::AwaitsProcessEnd { failing, suicide } => {
                 out.write_u8(5);
                 let at = self.workers_of(slot).position(|(id, _)| id == failing);
                 (at, suicide).hash(out);

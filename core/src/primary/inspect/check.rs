@@ -110,7 +110,7 @@ impl Primary {
         for index in self.ready_queue.iter() {
             let twice = filed.insert(index, self.ready_queue.level_of(index)).is_some();
             ensure(!twice, "a worker is in the ready queue twice")?;
-            ensure(self.workers.at(index).is_some(), "the ready queue has nobody at an index")?;
+            ensure(self.workers.at(index).is_some(), "the ready queue has no worker at an index")?;
         }
         for (id, worker) in self.workers.iter() {
             let index = self.workers.position(id);

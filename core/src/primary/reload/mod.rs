@@ -9,13 +9,13 @@ use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
 use super::Primary;
-use super::output::{Event, ExitClass};
+use super::output::Event;
 use super::state::{
     FixedField, NextReload, Reload, ReloadFailure, ReloadRecord, SlotRecord, SlotState,
 };
 use crate::timers::Due;
 use crate::transitions::Life;
-use crate::{Config, ListenerId, Slot, WorkerId};
+use crate::{Config, ExitClass, ListenerId, Slot, WorkerId};
 
 /// How many reloads are remembered.
 const REMEMBERED: usize = 10;

@@ -71,7 +71,7 @@ impl Primary {
         record.renew();
         self.timers.clear(Due::Respawn(slot));
         self.timers.clear(Due::Retry(slot));
-        if let SlotState::Crowded { failing, suicide } = before {
+        if let SlotState::AwaitsProcessEnd { failing, suicide } = before {
             self.confirm(failing, suicide);
         }
         if let Some(worker) = self.workers.get_mut(new) {

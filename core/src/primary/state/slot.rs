@@ -66,7 +66,7 @@ impl SlotRecord {
 /// The worker that is, or will be, in a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum SlotState {
-    /// Nobody yet: the listeners are being bound, or a reload has ended its worker first.
+    /// No worker yet: the listeners are being bound, or a reload has ended its worker first.
     Empty,
     /// This worker.
     Filled(WorkerId),
@@ -75,12 +75,12 @@ pub(crate) enum SlotState {
     /// The next worker, once a process has ended: there are twice as many processes as wanted.
     /// Until then the failing worker's suicide is not confirmed, so that it waits for its
     /// replacement.
-    Crowded { failing: WorkerId, suicide: Option<Seq> },
-    /// Nobody for now: its workers failed too often.
+    AwaitsProcessEnd { failing: WorkerId, suicide: Option<Seq> },
+    /// No worker any more: its workers failed too often.
     GivenUp,
-    /// Nobody any more: it ended and is not respawned.
+    /// No worker any more: it ended and is not respawned.
     Ended,
-    /// Nobody: fewer workers are wanted.
+    /// No worker: fewer are wanted.
     Removed,
 }
 

@@ -6,7 +6,6 @@ use core::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::collections::inline_queue::InlineQueue;
-use crate::primary::leaving::Leave;
 use crate::transitions::{Channel, Intent, Life, Process};
 use crate::{Codec, ConnId, ListenerId, Seq, Slot, Time};
 
@@ -218,4 +217,19 @@ pub(crate) struct Cool {
     pub(crate) until: Option<Time>,
     /// How long the cool-down of the next decline is.
     pub(crate) next: Duration,
+}
+
+/// What is known about the connections of a worker that leaves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct Leave {
+    /// It was told to leave.
+    pub(crate) told: bool,
+    /// It was seen with a connection since it began to leave.
+    pub(crate) seen: bool,
+    /// Since when it was seen with none.
+    pub(crate) idle_since: Option<Time>,
+    /// It was sent SIGTERM.
+    pub(crate) terminated: bool,
+    /// It was told to leave by `stop_signal`, closed its servers, and was then told to disconnect.
+    pub(crate) disconnected: bool,
 }

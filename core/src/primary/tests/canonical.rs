@@ -42,7 +42,7 @@ fn which_connection_is_where() {
 
 /// A listener that is gone differs from all that exist, also from the first and the last.
 #[test]
-fn whose_connection_it_is() {
+fn connections_of_different_workers() {
     fn came_from(nth: u64) -> Canonical {
         let mut hand = busy();
         hand.ask(1, &stream(Address::Any { port: 81 }));
@@ -55,7 +55,7 @@ fn whose_connection_it_is() {
 }
 
 #[test]
-fn whose_turn_it_is() {
+fn the_next_listener_to_be_served() {
     // The last becomes the second: the first stays.
     let turned: Act = |hand| {
         let index = hand.core.workers.position(worker(2)).unwrap();
@@ -66,7 +66,7 @@ fn whose_turn_it_is() {
 }
 
 #[test]
-fn who_is_in_which_slot_among_equals() {
+fn equal_workers_in_swapped_slots() {
     let exchanged: Act = |hand| {
         hand.worker(1).slot = Slot(1);
         hand.worker(2).slot = Slot(0);
@@ -81,7 +81,7 @@ fn who_is_in_which_slot_among_equals() {
 }
 
 #[test]
-fn what_a_channel_or_process_that_has_ended_makes_needless() {
+fn state_left_over_from_an_ended_channel_or_process() {
     let read_shut: Act = |hand| hand.worker(1).channel = Channel::ReadShut;
     assert!(!looks_alike(|_| (), read_shut));
     let started: Act = |hand| hand.worker(1).process = Process::Wanted;
@@ -94,7 +94,7 @@ fn what_a_channel_or_process_that_has_ended_makes_needless() {
 
 /// The worker that has been leaving longest is the first whose end makes room.
 #[test]
-fn who_leaves_first() {
+fn order_of_leaving() {
     let later: Act = |hand| hand.worker(1).leaving_since = Time::from_millis(20);
     let both_leave: Act = |hand| {
         for nth in [1, 2] {
@@ -124,7 +124,7 @@ fn who_leaves_first() {
 }
 
 #[test]
-fn what_a_listener_does_and_has() {
+fn listener_state() {
     let listener_of = |hand: &mut Hand, change: fn(&mut ListenerRecord)| {
         change(hand.core.listeners.get_mut(listener(1)).unwrap());
     };
@@ -144,13 +144,15 @@ fn what_a_listener_does_and_has() {
 }
 
 #[test]
-fn whose_place_a_crowded_slot_waits_for() {
-    let crowded: Act = |hand| {
+fn the_failing_worker_a_slot_waits_for() {
+    let one: Act = |hand| {
         (1..=3).for_each(|nth| hand.worker(nth).slot = Slot(0));
-        hand.core.slots[0].state = SlotState::Crowded { failing: worker(2), suicide: None };
+        hand.core.slots[0].state =
+            SlotState::AwaitsProcessEnd { failing: worker(2), suicide: None };
     };
     let another: Act = |hand| {
-        hand.core.slots[0].state = SlotState::Crowded { failing: worker(3), suicide: None };
+        hand.core.slots[0].state =
+            SlotState::AwaitsProcessEnd { failing: worker(3), suicide: None };
     };
-    assert!(!looks_alike(crowded, another));
+    assert!(!looks_alike(one, another));
 }

@@ -98,7 +98,7 @@ fn of_the_order_of_service() {
     let turn = |hand: &mut Hand| hand.core.backlog.clear();
     assert_eq!(broken(turn), "a listener's turn is missing or needless");
     let nobody = |hand: &mut Hand| hand.core.ready_queue.enter(2, 0);
-    assert_eq!(broken(nobody), "the ready queue has nobody at an index");
+    assert_eq!(broken(nobody), "the ready queue has no worker at an index");
 }
 
 #[test]

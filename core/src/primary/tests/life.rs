@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::timers::Due;
-use crate::{DecodeError, Timer};
+use crate::{DecodeError, ExitClass, Signal, Timer};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -57,7 +57,7 @@ fn a_worker_is_killed_once() {
 }
 
 #[test]
-fn who_says_nothing_is_reported_once() {
+fn a_silent_worker_is_reported_once() {
     let config = Config::builder().silent_after(5 * SECOND).ready_timeout(None);
     let mut hand = Hand::over(Primary::new(config.build().unwrap()), Time::ZERO);
     hand.tell(Input::Spawned { worker: worker(1), pid: 100 });
@@ -66,7 +66,7 @@ fn who_says_nothing_is_reported_once() {
 }
 
 #[test]
-fn who_does_not_listen_is_reported_once() {
+fn a_worker_that_does_not_listen_is_reported_once() {
     let mut hand = Hand::bound_at(Config::builder().ready_timeout(Some(7 * SECOND)), &[]);
     assert_eq!(events(&hand.later(7 * SECOND)), ["not_listening"]);
     assert_eq!(events(&hand.later(100 * SECOND)), [""; 0]);
@@ -158,7 +158,7 @@ fn a_listener_that_was_given_back_need_not_be_listened_on() {
 }
 
 #[test]
-fn who_was_killed_is_not_led_out_too() {
+fn a_killed_worker_is_not_drained() {
     let mut hand = Hand::serving(Config::builder().workers(2));
     violation(&mut hand, 1);
     hand.tell(Input::Command(Command::Stop));
@@ -187,7 +187,7 @@ fn the_first_word_is_online() {
 }
 
 #[test]
-fn only_who_can_answer_is_asked_for_a_sign_of_life() {
+fn only_workers_that_can_answer_are_pinged() {
     let ping = |hand: &mut Hand| {
         let outputs = hand.tell(Input::Command(Command::Ping(worker(1))));
         let is_it =
@@ -233,7 +233,7 @@ fn a_program_that_never_ran_ends_everything() {
 }
 
 #[test]
-fn where_too_many_live_on_the_longest_on_its_way_out_makes_room() {
+fn the_worker_that_has_been_leaving_longest_is_killed_to_make_room() {
     let key = stream(Address::Any { port: 80 });
     let suicide = || FromWorker::Suicide { seq: Seq::FIRST };
     let mut hand = Hand::serving(Config::builder().workers(3));

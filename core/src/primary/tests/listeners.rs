@@ -95,7 +95,7 @@ fn asks_have_their_limits() {
 }
 
 #[test]
-fn who_leaves_gets_no_listener() {
+fn a_leaving_worker_gets_no_listener() {
     let key = stream(Address::Any { port: 81 });
     let cancelled = Some(Err(Errno::ECANCELED));
     let mut hand = Hand::serving(Config::builder());

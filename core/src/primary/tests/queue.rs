@@ -26,7 +26,7 @@ fn a_full_queue_stops_accepting_until_it_is_half_empty() {
 }
 
 #[test]
-fn where_the_operator_wants_that_a_full_queue_refuses() {
+fn a_full_queue_refuses_with_overflow_refuse() {
     let mut hand = Hand::serving(Config::builder().max_pending(1).overflow(Overflow::Refuse));
     hand.incoming(1);
     hand.incoming(2);
@@ -53,7 +53,7 @@ fn many_that_are_held_stop_accepting_everywhere_until_an_eighth_is_free() {
 }
 
 #[test]
-fn what_arrives_while_the_listener_closes_is_served() {
+fn connections_that_arrive_while_the_listener_closes_are_served() {
     let mut hand = Hand::serving(Config::builder());
     hand.incoming(1);
     let stop = hand.tell(Input::Command(Command::Stop));

@@ -1,6 +1,7 @@
 //! Reloads, by hand.
 
 use super::*;
+use crate::{ExitClass, Signal};
 use crate::{ReloadFailure, Slot};
 
 const SECOND: Duration = Duration::from_secs(1);

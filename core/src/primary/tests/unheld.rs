@@ -97,7 +97,7 @@ fn a_port_probe_leaves_nothing_behind() {
 }
 
 #[test]
-fn who_leaves_may_be_followed_whatever_it_closed() {
+fn a_leaving_workers_listeners_are_kept_for_its_replacement() {
     let mut hand = serves(&any(80), "[::]:80");
     hand.says(1, FromWorker::Suicide { seq: Seq::FIRST });
     assert_eq!(unbinds(&close(&mut hand, 1, 1)), [0; 0]);
@@ -107,7 +107,7 @@ fn who_leaves_may_be_followed_whatever_it_closed() {
 }
 
 #[test]
-fn what_waits_at_a_kept_listener_is_for_the_first_back() {
+fn connections_at_a_kept_listener_go_to_the_first_worker_back() {
     let mut hand = kept(&any(80), "[::]:80");
     assert_eq!(answers(&query(&mut hand, 1, &any(80))), [Ok(1)]);
     hand.ack(1, 1, true);
@@ -217,7 +217,7 @@ fn a_retry_is_the_same_ask() {
 }
 
 #[test]
-fn it_goes_when_all_who_had_it_have_come_back_without_it() {
+fn it_is_closed_when_all_former_holders_are_back_without_it() {
     let mut hand = Hand::bound_at(Config::builder().workers(2), &[]);
     hand.listens_anew(1, &any(80), "[::]:80");
     hand.listens_anew(1, &any(81), "[::]:81");

@@ -99,7 +99,7 @@ fn it_waits_as_the_operator_says_and_at_most_a_second() {
 }
 
 #[test]
-fn in_a_shutdown_somebody_who_may_serve_is_still_tried_for_until_nobody_can() {
+fn a_shutdown_waits_for_a_possible_worker_until_none_is_left() {
     let mut hand = Hand::serving(Config::builder());
     for input in [
         Input::ChannelClosed { worker: worker(1) },

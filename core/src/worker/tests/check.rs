@@ -54,13 +54,13 @@ fn of_the_way_out() {
         worker.untaken = 0;
         worker.phase = Phase::Gone;
     };
-    assert_eq!(broken(waits), "it waits for nobody", "to send");
+    assert_eq!(broken(waits), "a worker that has left keeps unsent messages or asks", "to send");
     let asks = |worker: &mut Worker| {
         say(worker, In::Listen { ask: 8, key: key(), backlog: 0, data: vec![] });
         waits(worker);
         worker.unsent.clear();
     };
-    assert_eq!(broken(asks), "it waits for nobody", "to answer");
+    assert_eq!(broken(asks), "a worker that has left keeps unsent messages or asks", "to answer");
 }
 
 #[test]

@@ -246,7 +246,7 @@ fn a_program_that_only_declines_need_not_do_anything_else() {
 
 /// The loop as documented is not woken for connections that it has taken.
 #[test]
-fn what_was_taken_wakes_nobody() {
+fn taken_connections_cause_no_wake() {
     for asks_each in [false, true] {
         let mut program = Program::at_rest(2);
         for n in 0..20 {

@@ -92,7 +92,7 @@ fn nor_under_a_primary_of_node() {
 
 /// A thread is about to wait, and another one reads the channel first.
 #[test]
-fn what_one_call_has_read_wakes_those_that_wait_for_it() {
+fn one_read_wakes_all_waiting_calls() {
     let (mut primary, mut worker, web) = serving();
     let (mut poll, mut events) = (Poll::new().unwrap(), Events::with_capacity(8));
     poll.registry().register(&mut worker, Token(7), Interest::READABLE).unwrap();

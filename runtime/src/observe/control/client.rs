@@ -193,13 +193,17 @@ impl Connection {
         }
     }
 
-    fn explain(&self, error: &io::Error) -> String {
+    pub(super) fn stream(&mut self) -> &mut UnixStream {
+        &mut self.stream
+    }
+
+    pub(super) fn explain(&self, error: &io::Error) -> String {
         let cause = match error.kind() {
             _ if is_timeout(error) => "the primary does not answer".to_owned(),
             io::ErrorKind::UnexpectedEof
             | io::ErrorKind::ConnectionReset
             | io::ErrorKind::BrokenPipe => "the primary closed the connection".to_owned(),
-            io::ErrorKind::InvalidData => "the answer is not a primary's".to_owned(),
+            io::ErrorKind::InvalidData => "the answer did not come from a primary".to_owned(),
             _ => error.to_string(),
         };
         format!("--control: {:?}: {cause}", self.path)

@@ -9,7 +9,9 @@ use nix::sys::socket::{MsgFlags, recv, send};
 use roundel_core::Time;
 use serde::Serialize;
 
-use super::{Failed, Request};
+use super::{Failed, Followed, Following, Request};
+use crate::observe::lines::count_lines;
+use crate::observe::output::Missing;
 
 /// The longest request in bytes, its line break included.
 pub(super) const MAX_REQUEST: usize = 64 * 1024;
@@ -20,6 +22,18 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(super) const IDLE: Duration = Duration::from_secs(60);
 /// Bytes read at once.
 const CHUNK: usize = 4 * 1024;
+/// Bytes of workers' output that may wait for a client that follows it. The longest line has room.
+pub(super) const MAX_FOLLOWED: usize = 512 * 1024;
+
+/// What a client follows.
+#[derive(Debug)]
+struct Wish {
+    /// The workers of this slot; of all slots if there is none.
+    slot: Option<u32>,
+    /// Lines that found no room. Until the client was told of them, further lines are dropped too:
+    /// so there is one gap in one place.
+    dropped: u64,
+}
 
 #[derive(Debug)]
 pub(super) struct Conversation {
@@ -37,6 +51,8 @@ pub(super) struct Conversation {
     is_closing: bool,
     /// The client was told that the primary stops, and waits for the end of file.
     awaits_end: bool,
+    /// The client follows workers' output.
+    wish: Option<Wish>,
     /// When the current request must be complete, or the current answer make progress.
     deadline: Option<Time>,
     /// By when the next request must have begun.
@@ -48,6 +64,8 @@ pub(super) struct Conversation {
 pub(super) enum Worth {
     /// It has no request; the client without a request for longest goes first.
     Idle(Time),
+    /// It follows workers' output.
+    Follows,
     /// A request or an answer is in progress.
     Busy,
     /// It takes the end of file as the end of the primary.
@@ -74,6 +92,7 @@ impl Conversation {
             has_ended: false,
             is_closing: false,
             awaits_end: false,
+            wish: None,
             deadline: None,
             idle_until: now + IDLE,
         }
@@ -84,12 +103,14 @@ impl Conversation {
     }
 
     pub(super) fn deadline(&self) -> Option<Time> {
-        self.deadline.or((!self.awaits_end).then_some(self.idle_until))
+        let may_stay = self.awaits_end || self.wish.is_some();
+        self.deadline.or((!may_stay).then_some(self.idle_until))
     }
 
     pub(super) fn worth(&self) -> Worth {
         match () {
             () if self.awaits_end => Worth::AwaitsEnd,
+            () if self.wish.is_some() => Worth::Follows,
             () if self.deadline.is_some() || self.is_asking => Worth::Busy,
             () => Worth::Idle(self.idle_until),
         }
@@ -150,9 +171,7 @@ impl Conversation {
     pub(super) fn answer(&mut self, answer: &impl Serialize, now: Time) -> Step {
         self.is_asking = false;
         self.idle_until = now + IDLE;
-        let Ok(line) = serde_json::to_vec(answer) else { return Step::Over };
-        self.output.extend_from_slice(&line);
-        self.output.push(b'\n');
+        self.output.extend(line_of(answer));
         self.flush(now)
     }
 
@@ -175,28 +194,80 @@ impl Conversation {
         }
     }
 
-    fn flush(&mut self, now: Time) -> Step {
-        while let Some(rest) = self.output.get(self.sent..).filter(|rest| !rest.is_empty()) {
-            let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-            match send(self.fd.as_raw_fd(), rest, flags) {
-                Ok(count) => {
-                    self.sent += count;
-                    self.deadline = Some(now + PATIENCE);
+    /// From now on, the client gets what workers of this slot print, or all workers.
+    pub(super) fn follow(&mut self, slot: Option<u32>, now: Time) -> Step {
+        self.wish = Some(Wish { slot, dropped: 0 });
+        self.answer(&Following::YES, now)
+    }
+
+    pub(super) fn is_following(&self) -> bool {
+        self.wish.is_some()
+    }
+
+    /// Queues lines that a worker of this slot printed, if the client follows it: all of them, or
+    /// none. The client is told how many had no room.
+    pub(super) fn publish(&mut self, slot: u32, lines: &[u8]) {
+        let unsent = self.unsent();
+        let Some(wish) = &mut self.wish else { return };
+        if wish.slot.is_some_and(|wanted| wanted != slot) {
+            return;
+        }
+        if wish.dropped > 0 || unsent + lines.len() > MAX_FOLLOWED {
+            wish.dropped += count_lines(lines);
+            return;
+        }
+        self.output.drain(..self.sent);
+        self.sent = 0;
+        self.output.extend_from_slice(lines);
+    }
+
+    /// Queues the last line for a client that follows workers' output.
+    pub(super) fn publish_end(&mut self) {
+        let missing = self.take_missing();
+        self.output.extend(missing.unwrap_or_default());
+        self.output.extend(line_of(&Followed::Ended { ended: true }));
+    }
+
+    /// The line that tells of dropped ones, if there are any.
+    fn take_missing(&mut self) -> Option<Vec<u8>> {
+        let dropped = std::mem::take(&mut self.wish.as_mut()?.dropped);
+        (dropped > 0).then(|| line_of(&Missing { dropped }))
+    }
+
+    pub(super) fn flush(&mut self, now: Time) -> Step {
+        loop {
+            while let Some(rest) = self.output.get(self.sent..).filter(|rest| !rest.is_empty()) {
+                let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+                match send(self.fd.as_raw_fd(), rest, flags) {
+                    Ok(count) => {
+                        self.sent += count;
+                        self.deadline = self.patience(now);
+                    }
+                    Err(Errno::EINTR) => {}
+                    Err(Errno::EAGAIN) => {
+                        self.deadline = self.deadline.or(self.patience(now));
+                        return Step::Wait;
+                    }
+                    Err(_) => return Step::Over,
                 }
-                Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN) => {
-                    self.deadline.get_or_insert(now + PATIENCE);
-                    return Step::Wait;
-                }
-                Err(_) => return Step::Over,
+            }
+            if self.sent > 0 {
+                self.output = Vec::new();
+                self.sent = 0;
+                self.deadline = None;
+            }
+            match self.take_missing() {
+                Some(line) => self.output = line,
+                None => break,
             }
         }
-        if self.sent > 0 {
-            self.output = Vec::new();
-            self.sent = 0;
-            self.deadline = None;
-        }
         if self.is_closing { Step::Over } else { Step::Wait }
+    }
+
+    /// By when an answer must make progress. One who follows workers' output may stop reading, as
+    /// a terminal does; lines that have no room meanwhile are dropped.
+    fn patience(&self, now: Time) -> Option<Time> {
+        self.wish.is_none().then_some(now + PATIENCE)
     }
 
     fn read(&mut self) -> Result<(), Errno> {
@@ -221,10 +292,17 @@ impl Conversation {
     }
 }
 
+/// A line of JSON. Answers are plain data, which serde can always write.
+fn line_of(answer: &impl Serialize) -> Vec<u8> {
+    let mut line = serde_json::to_vec(answer).unwrap_or_default();
+    line.push(b'\n');
+    line
+}
+
 /// A request must be an object: serde would also accept `["status"]`.
 fn parse(line: &[u8]) -> Result<Request, String> {
     if line.trim_ascii_start().first() != Some(&b'{') {
-        return Err("it is no JSON object".into());
+        return Err("it is not a JSON object".into());
     }
     serde_json::from_slice(line).map_err(|error| error.to_string())
 }

@@ -53,10 +53,10 @@ impl fmt::Display for ControlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ControlError::InUse { path } => {
-                write!(f, "{path:?} belongs to a primary that is running")
+                write!(f, "{path:?} belongs to a running primary")
             }
             ControlError::NotASocket { path } => {
-                write!(f, "{path:?} exists and is no socket")
+                write!(f, "{path:?} exists and is not a socket")
             }
             ControlError::Io { path, error } => write!(f, "{path:?}: {error}"),
             ControlError::NoDirectory(why) => f.write_str(why),
@@ -116,11 +116,11 @@ impl Directory {
         let found = fs::symlink_metadata(path).map_err(|error| format!("{path:?}: {error}"))?;
         // A directory that is only for control sockets must not even be readable by others.
         let (open, words) = match self {
-            Directory::Given(_) => (0o022, "others may write to it"),
-            Directory::Ours(_) => (0o077, "it is open to others"),
+            Directory::Given(_) => (0o022, "other users can write to it"),
+            Directory::Ours(_) => (0o077, "other users can access it"),
         };
         match () {
-            () if !found.is_dir() => Err(format!("{path:?} is no directory")),
+            () if !found.is_dir() => Err(format!("{path:?} is not a directory")),
             () if found.uid() != geteuid().as_raw() => {
                 Err(format!("{path:?} belongs to another user"))
             }
@@ -178,7 +178,7 @@ pub(super) fn all_directories() -> Vec<Directory> {
 /// another user's `XDG_RUNTIME_DIR` must not keep the primary from starting.
 pub(super) fn claim_default(directories: &[Directory]) -> Result<(OwnedFd, Place), ControlError> {
     let name = format!("roundel-{}.sock", std::process::id());
-    let mut outcome = Err(ControlError::NoDirectory("no directory for it is known".into()));
+    let mut outcome = Err(ControlError::NoDirectory("there is no default directory for it".into()));
     for directory in directories {
         let made = directory.make();
         outcome = match (directory.look(), made) {

@@ -5,7 +5,9 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, Shutdown, send, shutdown};
 use nix::unistd::{Uid, geteuid};
 use roundel_core::Time;
@@ -167,6 +169,61 @@ impl ControlServer {
             let slowest = others.min_by_key(|(id, it)| (it.deadline(), **id)).map(|(id, _)| *id);
             let Some(slowest) = slowest else { return };
             self.evict(slowest);
+        }
+    }
+
+    /// Has a client follow what workers print: those of this slot, or all of them.
+    pub fn follow(&mut self, client: ClientId, slot: Option<u32>, now: Time) {
+        let Some(conversation) = self.clients.get_mut(&client) else { return };
+        if let Step::Over = conversation.follow(slot, now) {
+            self.close(client);
+        }
+    }
+
+    /// True if a client follows what workers print.
+    pub fn is_followed(&self) -> bool {
+        self.clients.values().any(Conversation::is_following)
+    }
+
+    /// Sends lines of JSON, which a worker of this slot has printed, to the clients that follow it.
+    /// Returns the clients for which the event loop must look at
+    /// [`wants_write`](ControlServer::wants_write) again.
+    pub fn publish(&mut self, slot: u32, lines: &[u8], now: Time) -> Vec<ClientId> {
+        let mut changed = Vec::new();
+        let mut over = Vec::new();
+        for (id, client) in self.clients.iter_mut().filter(|(_, client)| client.is_following()) {
+            let was_blocked = client.wants_write();
+            client.publish(slot, lines);
+            if was_blocked {
+                continue;
+            }
+            match client.flush(now) {
+                Step::Over => over.push(*id),
+                _ if client.wants_write() => changed.push(*id),
+                _ => {}
+            }
+        }
+        over.iter().for_each(|id| self.close(*id));
+        changed.extend(over);
+        changed
+    }
+
+    /// Tells the clients that follow workers' output that the primary ends. Waits up to `patience`
+    /// for those that have not read everything.
+    pub fn end_following(&mut self, patience: Duration, now: Time) {
+        let deadline = Instant::now() + patience;
+        for client in self.clients.values_mut().filter(|client| client.is_following()) {
+            client.publish_end();
+            while let Step::Wait = client.flush(now)
+                && client.wants_write()
+            {
+                let left = deadline.saturating_duration_since(Instant::now());
+                let left = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
+                let mut fds = [PollFd::new(client.fd().as_fd(), PollFlags::POLLOUT)];
+                if poll(&mut fds, left).is_ok_and(|ready| ready == 0) {
+                    break;
+                }
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! Shared by the tests of the control socket.
 
 mod client;
+mod follow;
 mod path;
 mod server;
 

@@ -168,7 +168,7 @@ fn after_a_failed_write_nothing_is_tried_before_the_file_is_opened_anew() {
     let path = scratch.at("log");
     let mut writer = Writer {
         target: Target::Path(path.clone()),
-        output: open_file(Path::new("/dev/full")).unwrap(),
+        output: open_file(Path::new("/dev/full"), 0o600).unwrap(),
         mid_line: false,
         started: Time::ZERO,
         console: Console::silent(),
@@ -178,7 +178,7 @@ fn after_a_failed_write_nothing_is_tried_before_the_file_is_opened_anew() {
     let progress = Progress::default();
     writer.put(b"1\n2\n", &progress);
     // There is room again, but the output may end in half a line.
-    writer.output = open_file(&path).unwrap();
+    writer.output = open_file(&path, 0o600).unwrap();
     writer.put(b"3\n", &progress);
     writer.dropped(4, &progress);
     assert_eq!(fs::read_to_string(&path).unwrap(), "");
@@ -243,7 +243,7 @@ fn the_last_byte_is_the_one_before_the_next() {
     fs::write(&path, "\n").unwrap();
     assert_eq!(last_byte(&append), Some(b'b'));
     let (path, _reader) = fifo(&scratch);
-    assert_eq!(last_byte(&open_file(&path).unwrap()), None);
+    assert_eq!(last_byte(&open_file(&path, 0o600).unwrap()), None);
 }
 
 #[test]
@@ -265,7 +265,7 @@ fn files_that_it_makes_are_for_the_user_alone() {
 }
 
 #[test]
-fn what_cannot_be_opened_is_an_error_and_waits_for_nobody() {
+fn a_log_that_cannot_be_opened_is_an_immediate_error() {
     let open =
         |path: &Path| EventLog::open(&Target::Path(path.to_owned()), Time::ZERO, Console::silent());
     assert!(open(Path::new("/nonexistent/dir/log")).is_err());

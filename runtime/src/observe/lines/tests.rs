@@ -115,7 +115,7 @@ fn the_end_comes_after_an_opening() {
 }
 
 #[test]
-fn what_is_longer_than_the_queue_is_a_gap_and_not_the_end() {
+fn lines_longer_than_the_queue_are_a_gap() {
     let (lines, mut reader) = on_a_pipe(16);
     lines.push(&["longer than the queue\n"]);
     assert!(lines.flush(LONG, LONG));

@@ -51,7 +51,7 @@ impl fmt::Display for PrimaryRow {
         match self.stalled_total {
             0 => Ok(()),
             stalled => {
-                writeln!(f, "stalled: {stalled} times a connection waited beside an idle worker")
+                writeln!(f, "stalled: {stalled} times a connection waited while a worker was idle")
             }
         }
     }
@@ -203,7 +203,7 @@ WORKER  SLOT   PID  GENERATION  STATE     CODEC   IN FLIGHT  ACCEPTED  DECLINED 
     }
 
     #[test]
-    fn who_accepts() {
+    fn the_accepting_side_is_shown() {
         let mut status = status(0);
         status.listeners[0].accepting = false;
         let mut shared = status.listeners[0].clone();
@@ -218,7 +218,7 @@ LISTENER        POLICY       PENDING  ACCEPTING
     }
 
     #[test]
-    fn nobody_there() {
+    fn empty_tables() {
         let status = Status::default().to_string();
         assert!(status.ends_with("\nno listeners\n\nno workers\n"), "{status}");
     }

@@ -122,7 +122,7 @@ fn the_handle_of_a_begun_line_is_closed_already() {
 
 /// The bytes that wait for a worker are bounded too: it is not read while much waits.
 #[test]
-fn who_is_owed_much_is_not_read() {
+fn a_worker_with_many_unsent_messages_is_not_read() {
     use std::io::Write;
     use std::os::unix::net::UnixStream;
 

@@ -152,7 +152,7 @@ impl PrimaryDriver {
                 _ if socket.starved => return,
                 ListenState::Accepting => {}
                 ListenState::Emptying(_) if self.core.is_full() => {
-                    self.crowded.insert(listener);
+                    self.awaiting_room.insert(listener);
                     return;
                 }
                 ListenState::Emptying(count) => {
@@ -219,8 +219,8 @@ impl PrimaryDriver {
     /// Resumes emptying listeners that waited for the machine to have room.
     pub(super) fn go_on_emptying(&mut self) {
         if !self.core.is_full() {
-            let crowded = std::mem::take(&mut self.crowded);
-            self.ready.extend(crowded.into_iter().map(Source::Listener));
+            let awaiting_room = std::mem::take(&mut self.awaiting_room);
+            self.ready.extend(awaiting_room.into_iter().map(Source::Listener));
         }
     }
 

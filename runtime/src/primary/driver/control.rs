@@ -3,7 +3,7 @@
 use roundel_core::{Command, Input};
 
 use super::{Change, PrimaryDriver, Source};
-use crate::observe::control::{ClientId, Request, Stopping};
+use crate::observe::control::{ClientId, Failed, Request, Stopping};
 use crate::observe::status::{ListenerRow, PrimaryRow, Status, WorkerRow};
 use crate::unix::limits;
 
@@ -65,6 +65,7 @@ impl PrimaryDriver {
                     let status = self.status();
                     self.reply(id, &status);
                 }
+                Some(Request::Logs { slot }) => self.follow(id, slot),
                 Some(Request::Stop) => {
                     self.reply(id, &Stopping::YES);
                     // Further requests to stop change nothing: another client's stop never hurries
@@ -80,6 +81,31 @@ impl PrimaryDriver {
         self.rewatch_control(id, before);
     }
 
+    /// Has a client follow what workers print.
+    fn follow(&mut self, client: ClientId, slot: Option<u32>) {
+        let slots = self.core.config().workers();
+        let refused = match slot {
+            _ if self.output.is_none() => Some(
+                "what workers print goes past the primary (--log-format raw); start it with \
+                 --log-format prefix or json, or with --log-file"
+                    .into(),
+            ),
+            Some(slot) if slot >= slots => {
+                Some(format!("there is no slot {slot}; the last one is {}", slots - 1))
+            }
+            _ => None,
+        };
+        match refused {
+            Some(why) => self.reply(client, &Failed::because(why)),
+            None => {
+                let now = self.now;
+                if let Some(control) = &mut self.control {
+                    control.follow(client, slot, now);
+                }
+            }
+        }
+    }
+
     fn reply(&mut self, client: ClientId, answer: &impl serde::Serialize) {
         let now = self.now;
         if let Some(control) = &mut self.control {
@@ -89,7 +115,7 @@ impl PrimaryDriver {
         }
     }
 
-    fn rewatch_control(&mut self, client: ClientId, before: Option<bool>) {
+    pub(super) fn rewatch_control(&mut self, client: ClientId, before: Option<bool>) {
         let Some(control) = &self.control else { return };
         let source = Source::ControlClient(client.0);
         match control.wants_write(client) {

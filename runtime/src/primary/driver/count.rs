@@ -101,7 +101,9 @@ impl PrimaryDriver {
             match answer {
                 Ok(counts) => {
                     if counts.iter().any(|(_, open)| open.is_none()) {
-                        self.count_failed("descriptors of another user's processes");
+                        self.count_failed(
+                            "the descriptors of another user's processes can't be read",
+                        );
                     }
                     for (worker, open) in counts {
                         self.input(Input::Connections { worker, open });
@@ -118,8 +120,8 @@ impl PrimaryDriver {
         }
         self.log(|at| report::Line::new(at, "connections_unknown").with("cause", cause));
         self.say(&format!(
-            "cannot see which connections leaving workers have open ({cause}); they are taken to have \
-             some, and get no signal before their deadline is near"
+            "cannot see which connections leaving workers have open ({cause}); roundel assumes \
+             that they have some, and signals them only when their deadline is near"
         ));
     }
 }

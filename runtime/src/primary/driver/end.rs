@@ -22,6 +22,7 @@ impl PrimaryDriver {
         if let Some(events) = self.events.take() {
             events.finish(Duration::from_secs(1));
         }
+        self.finish_output();
         self.control = None;
         self.exit = Some(match verdict {
             Verdict::Stopped => Exit::Stopped,

@@ -8,7 +8,7 @@ use roundel_core::{Attach, Event, Input, Output, Signal, Slot, ToWorker, WorkerI
 use super::peer::{Peer, Skips};
 use super::{PrimaryDriver, Source, report};
 use crate::primary::channel_io;
-use crate::unix::process::{self, SpawnError};
+use crate::unix::process::{self, Outputs, SpawnError};
 
 impl PrimaryDriver {
     pub(super) fn execute(&mut self, output: Output) {
@@ -30,6 +30,7 @@ impl PrimaryDriver {
             }
             Output::Forget { worker } => {
                 self.close_channel(worker);
+                self.forget_output(worker);
                 self.pids.remove(&worker);
             }
             Output::Bind { listener, key, backlog } => self.bind(listener, &key, backlog),
@@ -39,7 +40,7 @@ impl PrimaryDriver {
             Output::PauseAccept { listener } => self.pause(listener),
             Output::CountConnections { workers } => self.count_connections(&workers),
             Output::Stopped(verdict) => self.verdict = Some(verdict),
-            other => debug_assert!(false, "an output that nobody carries out: {other:?}"),
+            other => debug_assert!(false, "an output that is not carried out: {other:?}"),
         }
     }
 
@@ -68,14 +69,18 @@ impl PrimaryDriver {
     fn spawn(&mut self, worker: WorkerId, slot: Slot) {
         let program = self.per_slot.program(&self.program, slot);
         let (variables, files) = (self.variables, &self.files);
-        let start = || process::spawn(&program, worker, slot, variables, files);
+        let outputs = if self.output.is_some() { Outputs::Piped } else { Outputs::Inherited };
+        let start = || process::spawn(&program, worker, slot, variables, files, outputs);
         match self.spawn_reserve.lend(start) {
-            Ok(process::Spawned { pid, channel }) => {
+            Ok(process::Spawned { pid, channel, pipes }) => {
                 let fd = Arc::new(channel);
                 self.watch(Source::Channel(worker), fd.clone());
                 let channel = channel_io::new(self.codec, self.core.config());
                 let skips = Skips::default();
                 self.peers.insert(worker, Peer { fd, channel, watched_for_write: false, skips });
+                if let Some(pipes) = pipes {
+                    self.add_output(worker, slot, pid, pipes);
+                }
                 self.pids.insert(worker, pid);
                 self.groups.begin(pid);
                 self.workers_by_pid.insert(pid, worker);

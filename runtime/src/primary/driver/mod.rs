@@ -13,6 +13,7 @@ mod count;
 mod end;
 mod execute;
 mod machine;
+mod output;
 mod peer;
 mod reap;
 mod report;
@@ -44,6 +45,7 @@ use crate::unix::socket::Inherited;
 use accept::ListenSocket;
 use count::Counter;
 use machine::Machine;
+use output::Output;
 use peer::Peer;
 
 /// How soon an action is tried again that failed because descriptors or memory ran out.
@@ -70,6 +72,8 @@ pub struct PrimaryDriver {
     /// Its clients could not be accepted because descriptors ran out.
     control_starved: bool,
     events: Option<EventLog>,
+    /// What workers print, if the primary reads it.
+    output: Option<Output>,
     /// The message still to be printed when all workers are ready.
     welcome: Option<fn(&ReadyReport) -> String>,
     codec: Option<Codec>,
@@ -80,7 +84,7 @@ pub struct PrimaryDriver {
     peers: BTreeMap<WorkerId, Peer>,
     sockets: BTreeMap<ListenerId, ListenSocket>,
     /// Listeners that are being emptied and wait until the machine can hold more.
-    crowded: BTreeSet<ListenerId>,
+    awaiting_room: BTreeSet<ListenerId>,
     /// A lack of resources for a start was reported, and no start has succeeded since.
     want_said: bool,
     pids: BTreeMap<WorkerId, i32>,
@@ -125,8 +129,9 @@ impl PrimaryDriver {
     pub fn deadline(&self) -> Option<Time> {
         let core = self.core.poll_timeout().map(|deadline| deadline.at);
         let control = self.control.as_ref().and_then(ControlServer::deadline);
+        let output = self.output.as_ref().and_then(Output::deadline);
         let rest = [self.core.journal_due(), self.look_due(), self.groups.deadline()];
-        [core, control, self.retry_at].into_iter().chain(rest).flatten().min()
+        [core, control, output, self.retry_at].into_iter().chain(rest).flatten().min()
     }
 
     /// How the primary ended, once it has.
@@ -157,12 +162,14 @@ impl PrimaryDriver {
                 Source::Listener(id) => self.accept(id),
                 Source::Control => self.accept_control(),
                 Source::ControlClient(client) => self.on_control(client),
+                Source::Output(worker, stream) => self.on_output(worker, stream),
             }
         }
         if self.retry_at.is_some_and(|at| at <= self.now) {
             self.retry();
         }
         self.expire_control();
+        self.expire_output();
         self.end_groups();
         self.input(Input::Wake);
         self.carry_out();

@@ -80,8 +80,8 @@ pub(super) fn user_message(at_ms: u64, worker: WorkerId, json: &str, with_handle
 /// A program sends messages that nobody receives.
 pub(super) fn unheard(worker: WorkerId, pid: Option<i32>) -> String {
     format!(
-        "{} sends messages; they go to the event log, which is off (--events). Nobody answers \
-         them: log4js needs disableClustering: true",
+        "{} sends messages, which are never answered; they go to the event log, which is off \
+         (--events). log4js needs disableClustering: true",
         process(worker, pid)
     )
 }
@@ -206,11 +206,11 @@ pub(super) fn words(event: &Event, pid: Option<i32>) -> Option<String> {
     Some(match event {
         Event::Ready { worker } => format!("{} is ready", process(worker)),
         Event::Silent { worker } => {
-            format!("{} has not spoken on its channel yet", process(worker))
+            format!("{} has not sent anything on its channel yet", process(worker))
         }
         Event::NotListening { worker } => format!(
-            "{} runs and has not asked to listen; if it is to serve, note that launchers such as npm, \
-             tsx or nodemon do not pass the channel on: run the program itself",
+            "{} runs but has not asked to listen; if it should serve, run the program itself: \
+             launchers such as npm, tsx or nodemon do not pass the channel on",
             process(worker)
         ),
         Event::Failing { worker } => {
@@ -236,7 +236,7 @@ pub(super) fn words(event: &Event, pid: Option<i32>) -> Option<String> {
             };
             if why.is_want_of_resources() {
                 return Some(format!(
-                    "worker {} could not be started yet: {cause}; it is tried again until it can be",
+                    "worker {} could not be started yet: {cause}; roundel keeps trying",
                     worker.get()
                 ));
             }
@@ -266,13 +266,13 @@ pub(super) fn words(event: &Event, pid: Option<i32>) -> Option<String> {
         }
         Event::BindUnused { address, .. } => {
             format!(
-                "no worker asks for --bind {}: nobody serves what connects there",
+                "no worker has asked for --bind {}: connections to it are not served",
                 shown(address)
             )
         }
         Event::Stopping { .. } => "stopping".into(),
         Event::Stalled { listener, worker, .. } => format!(
-            "a connection waits at listener {} although worker {} is idle: this is a fault of the \
+            "a connection waits at listener {} although worker {} is idle: this is a bug in the \
              primary, please report it",
             listener.get(),
             worker.get()
@@ -283,7 +283,7 @@ pub(super) fn words(event: &Event, pid: Option<i32>) -> Option<String> {
 
 /// Why a listener can't be bound, in words.
 pub(crate) fn explain_bind(address: &Address, errno: i32) -> String {
-    let expected = "give it the number of a listening stream socket that roundel inherits";
+    let expected = "fd:N must be a listening stream socket that roundel inherits";
     match (address, nix::errno::Errno::from_raw(errno)) {
         (Address::Fd(number), nix::errno::Errno::EBADF) if OUTPUT.contains(number) => {
             "descriptors 1 and 2 are for output".into()
@@ -292,7 +292,7 @@ pub(crate) fn explain_bind(address: &Address, errno: i32) -> String {
             format!("no socket was inherited as descriptor {number}; {expected}")
         }
         (Address::Fd(number), nix::errno::Errno::EINVAL) => {
-            format!("descriptor {number} is no stream socket that listens; {expected}")
+            format!("descriptor {number} is not a listening stream socket; {expected}")
         }
         _ => explain(errno),
     }

@@ -22,6 +22,9 @@ impl PrimaryDriver {
                     if let Some(events) = &mut self.events {
                         events.reopen();
                     }
+                    if let Some(output) = &self.output {
+                        output.reopen();
+                    }
                 }
                 Signal::Quit => {
                     self.stop_asked = true;
@@ -29,7 +32,7 @@ impl PrimaryDriver {
                 }
                 Signal::Upgrade => self.say("upgrade is not available yet; SIGUSR2 is ignored"),
                 Signal::CpuTime => self.say(
-                    "SIGXCPU: the limit on CPU time is reached; at the hard one the kernel kills",
+                    "SIGXCPU: the soft limit on CPU time is reached; the hard one ends the primary",
                 ),
                 Signal::Other => {}
                 Signal::Hangup => self.say("reload is not available yet; SIGHUP is ignored"),

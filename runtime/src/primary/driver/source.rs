@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use roundel_core::{ListenerId, WorkerId};
 
+use crate::observe::output::Stream;
+
 /// Something with a descriptor that can become ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Source {
@@ -20,6 +22,8 @@ pub enum Source {
     Listener(ListenerId),
     /// A worker's channel.
     Channel(WorkerId),
+    /// What a worker prints.
+    Output(WorkerId, Stream),
 }
 
 impl Source {
@@ -32,6 +36,8 @@ impl Source {
             Source::ControlClient(client) => (u64::from(client) << 3) | 2,
             Source::Listener(id) => (id.get() << 3) | 3,
             Source::Channel(id) => (id.get() << 3) | 4,
+            Source::Output(id, Stream::Stdout) => (id.get() << 4) | 6,
+            Source::Output(id, Stream::Stderr) => (id.get() << 4) | 8 | 6,
         }
     }
 
@@ -45,6 +51,10 @@ impl Source {
             2 => u32::try_from(rest).ok().map(Source::ControlClient),
             3 => ListenerId::from_raw(rest).map(Source::Listener),
             4 => WorkerId::from_raw(rest).map(Source::Channel),
+            6 => {
+                let stream = if rest & 1 == 0 { Stream::Stdout } else { Stream::Stderr };
+                WorkerId::from_raw(rest >> 1).map(|id| Source::Output(id, stream))
+            }
             _ => None,
         }
     }
@@ -95,6 +105,8 @@ mod tests {
             Source::ControlClient(63),
             Source::Listener(listener),
             Source::Channel(worker),
+            Source::Output(worker, Stream::Stdout),
+            Source::Output(worker, Stream::Stderr),
         ] {
             assert_eq!(Source::from_token(source.to_token()), Some(source));
         }

@@ -6,18 +6,20 @@ use roundel_core::{Codec, Custody, Primary};
 
 use super::count::Counter;
 use super::machine::Machine;
+use super::output::Output;
 use super::{PrimaryDriver, Source};
 use crate::observe::console::Console;
 use crate::observe::control::{ControlServer, Where};
 use crate::observe::eventlog::EventLog;
 use crate::observe::journal::Journal;
+use crate::observe::output::OutputLog;
+use crate::observe::same_file;
 use crate::primary::setup::{Setup, StartError};
 use crate::unix::clock;
 use crate::unix::group::{Groups, Naming};
 use crate::unix::limits::{self, OpenFiles};
-use crate::unix::process::{self, ChannelVariables};
+use crate::unix::process::{self, ChannelVariables, Outputs};
 use crate::unix::reserve::Reserve;
-use crate::unix::same_file;
 use crate::unix::signals::Signals;
 use crate::unix::socket::Inherited;
 
@@ -25,6 +27,9 @@ use crate::unix::socket::Inherited;
 /// standard input, the two ends of the pipe by which the child reports that it could not exec, and
 /// one as a margin.
 const SPAWN_FDS: usize = 6;
+
+/// The ends of the two pipes of a worker whose output is read.
+const PIPE_FDS: usize = 4;
 
 impl PrimaryDriver {
     /// Takes over the process: signals, limits, control socket, and the scheduling policy of this
@@ -46,7 +51,11 @@ impl PrimaryDriver {
         let (config, clients) = setup.config(&files, open)?;
         inherited.pass_on(|number| process::is_kept(number, config.listeners()));
         let signals = blocked.and_then(|_| Signals::open()).map_err(StartError::Signals)?;
-        let spawn_reserve = Reserve::take(SPAWN_FDS).map_err(StartError::Limits)?;
+        let spawn_fds = match setup.outputs() {
+            Outputs::Inherited => SPAWN_FDS,
+            Outputs::Piped => SPAWN_FDS + PIPE_FDS,
+        };
+        let spawn_reserve = Reserve::take(spawn_fds).map_err(StartError::Limits)?;
         let spare = Reserve::take(1).map_err(StartError::Limits)?;
         let console = match setup.quiet {
             true => Console::silent(),
@@ -54,7 +63,9 @@ impl PrimaryDriver {
         };
         (setup.prepare)().map_err(StartError::EventLoop)?;
         let (events, journal) = (setup.events.as_ref(), setup.journal.as_ref());
-        if let Some((one, other, path)) = same_file::find(&setup.control, events, journal) {
+        let log_file = setup.log_file.as_deref();
+        if let Some((one, other, path)) = same_file::find(&setup.control, events, journal, log_file)
+        {
             return Err(StartError::SameFile { one, other, path });
         }
         let (mut control, uncontrolled) = match &setup.control {
@@ -89,6 +100,13 @@ impl PrimaryDriver {
             Some(target) => Some(Journal::open(target, &config).map_err(StartError::Journal)?),
             None => None,
         };
+        let output = match setup.outputs() {
+            Outputs::Inherited => None,
+            Outputs::Piped => {
+                let log = OutputLog::open(setup.log_format, log_file, setup.name, &console);
+                Some(Output::new(log.map_err(StartError::LogFile)?))
+            }
+        };
         let mut driver = PrimaryDriver {
             core: Machine::new(Primary::new(config), journal, console.clone()),
             now,
@@ -104,6 +122,7 @@ impl PrimaryDriver {
             control,
             control_starved: false,
             events,
+            output,
             welcome: setup.welcome,
             codec: setup.codec,
             variables,
@@ -111,7 +130,7 @@ impl PrimaryDriver {
             hinted: false,
             peers: BTreeMap::new(),
             sockets: BTreeMap::new(),
-            crowded: BTreeSet::new(),
+            awaiting_room: BTreeSet::new(),
             want_said: false,
             pids: BTreeMap::new(),
             workers_by_pid: BTreeMap::new(),
@@ -141,8 +160,8 @@ impl PrimaryDriver {
         }
         if let Some(error) = uncontrolled {
             driver.say(&format!(
-                "going on without a control socket: {error} (--control PATH makes it elsewhere, \
-                 --control off is silent)"
+                "running without a control socket: {error} (--control PATH makes it elsewhere, \
+                 --control off omits it)"
             ));
         }
         Ok(driver)

@@ -60,7 +60,7 @@ fn nothing_but_the_socket_is_left() {
 }
 
 #[test]
-fn what_a_dead_process_left_is_replaced_only_if_that_is_wished() {
+fn stale_sockets_are_replaced_only_on_request() {
     let dir = Dir::new();
     leave_behind(&dir.socket());
     let never = Wish { replace_stale: false, ..wish() };
@@ -131,7 +131,7 @@ fn of_many_that_find_a_stale_path_one_gets_it() {
 }
 
 #[test]
-fn who_is_just_taking_it_keeps_others_away() {
+fn a_path_being_taken_is_locked() {
     let dir = Dir::new();
     let lock = Lock::take(&dir.socket()).unwrap();
     assert_eq!(take(&dir.socket(), &wish()).unwrap_err(), NotTaken::InUse);

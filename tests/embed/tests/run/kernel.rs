@@ -16,7 +16,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use nix::unistd::dup;
-use roundel_tests::programs::observe::PATIENCE;
+use roundel_tests::programs::observe::{PATIENCE, alone};
 use rustix::net::{RecvAncillaryBuffer, RecvFlags, ReturnFlags, recvmsg};
 
 use crate::cluster::{role, unprivileged};
@@ -101,6 +101,9 @@ fn a_send_that_would_block_takes_no_descriptor() {
 
 #[test]
 fn too_many_descriptors_under_way_are_told_by_no_readiness() {
+    // The kernel counts the descriptors under way of all processes of a user (unix(7),
+    // ETOOMANYREFS).
+    let _alone = alone();
     play("kernel::sender_of_too_many", |command| {
         unprivileged(command);
     });

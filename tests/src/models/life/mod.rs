@@ -232,12 +232,12 @@ impl LifeModel {
         let asked_for = config.stop_signal() == Some(StopSignal::Signal(signal));
         let told = member.told_now && (asked_for || !member.spoke);
         let idle = member.idle_since.filter(|_| member.counted_now == Some(Some(0)));
-        let untold = config.pass_listeners() && config.stop_signal().is_none();
+        let cannot_be_told = config.pass_listeners() && config.stop_signal().is_none();
         let lingers = idle.is_some_and(|since| {
             member.had && config.linger().is_some_and(|linger| now.since(since) >= linger)
         });
         let terminates = signal == Signal::Term;
-        if !told && !(terminates && (near || lingers || (untold && idle.is_some()))) {
+        if !told && !(terminates && (near || lingers || (cannot_be_told && idle.is_some()))) {
             self.fault(Property::Leaving, format!("{worker} gets {signal:?} at {now}"));
         }
     }

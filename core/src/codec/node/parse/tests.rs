@@ -20,7 +20,7 @@ fn skip(line: &[u8]) -> Option<Skipped> {
 }
 
 #[test]
-fn what_is_internal() {
+fn internal_messages_are_recognized() {
     let user = |text: &str| matches!(parse(text.as_bytes()), Ok(Line::Plain(Message::User(_))));
     for text in [
         "1",
@@ -72,7 +72,7 @@ fn numbers_are_those_that_javascript_has() {
 }
 
 #[test]
-fn what_is_wrapped() {
+fn wrapped_messages_are_recognized() {
     let laden = br#"{"cmd":"NODE_HANDLE","type":"net.Socket","msg":{"a":1},"key":"x"}"#;
     let Ok(Line::Laden(kind, Message::User(user))) = parse(laden) else { panic!("user") };
     assert_eq!((kind, user), (Some(HandleKind::NetSocket), r#"{"a":1}"#));
@@ -83,7 +83,7 @@ fn what_is_wrapped() {
 }
 
 #[test]
-fn what_programs_say_is_passed_over_if_it_cannot_be_read() {
+fn unreadable_program_messages_are_skipped() {
     for text in ["", "{", "nul", "{}{}", "[1,", "\"", "{\"cmd\":}", "\u{7f}", "{'a':1}", "1 2"] {
         assert_eq!(skip(text.as_bytes()), Some(Skipped::NotJson), "{text}");
     }

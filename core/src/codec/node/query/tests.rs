@@ -30,7 +30,7 @@ fn address(fields: &str) -> Option<String> {
 }
 
 #[test]
-fn what_node_writes() {
+fn queries_written_by_node_parse() {
     let any = key(r#""index":0,"data":null,"address":null,"port":80,"addressType":4"#);
     assert_eq!(any, Some(ListenKey::stream(Address::Any { port: 80 })));
     let ip = key(r#""index":0,"address":"127.0.0.1","port":80,"addressType":4,"flags":0"#);
@@ -203,7 +203,7 @@ fn backlogs() {
 }
 
 #[test]
-fn what_makes_no_sense_is_invalid() {
+fn senseless_queries_are_invalid() {
     for bad in [
         r#""address":"nowhere","port":80,"addressType":4"#,
         r#""address":null,"addressType":4"#,

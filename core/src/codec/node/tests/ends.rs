@@ -36,7 +36,7 @@ fn the_two_ends_understand_each_other() {
         worker.encode(&query, &mut bytes);
         primary.feed(&bytes, None);
         let event = primary.poll().unwrap().unwrap();
-        let ChannelEvent::Message(FromWorker::Query { seq: asked, key: heard, .. }) = event else {
+        let PrimaryEvent::Message(FromWorker::Query { seq: asked, key: heard, .. }) = event else {
             panic!("{event:?}")
         };
         assert_eq!(*heard, key);
@@ -63,7 +63,7 @@ fn the_two_ends_understand_each_other() {
         worker.encode(&listening, &mut bytes);
         primary.feed(&bytes, None);
         let wanted = FromWorker::Listening { listener: listener(n) };
-        assert_eq!(primary.poll().unwrap(), Some(ChannelEvent::Message(wanted)), "{key:?}");
+        assert_eq!(primary.poll().unwrap(), Some(PrimaryEvent::Message(wanted)), "{key:?}");
     }
     // A refusal.
     let key = Box::new(ListenKey::stream(Address::Any { port: 83 }));
@@ -165,7 +165,7 @@ fn a_worker_is_told_which_handle_of_the_program_did_not_arrive() {
 }
 
 #[test]
-fn what_a_worker_hears_with_a_handle_says_so() {
+fn messages_with_a_handle_announce_it() {
     let laden = b"{\"cmd\":\"NODE_HANDLE\",\"type\":\"net.Socket\",\"msg\":1}\n";
     let mut worker = WorkerSide::<u32>::new(1 << 20);
     worker.feed(laden, None);
@@ -192,7 +192,7 @@ fn queries_name_what_node_names() {
 }
 
 #[test]
-fn what_wants_no_answer_has_even_numbers() {
+fn messages_without_an_answer_have_even_numbers() {
     let mut worker = WorkerSide::<u32>::new(1 << 20);
     let online = told(&mut worker, &FromWorker::Online);
     assert!(online.contains(r#""seq":0}"#), "{online}");

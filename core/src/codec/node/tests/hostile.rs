@@ -79,10 +79,10 @@ proptest! {
             primary.feed(&line, laden.then_some(1));
             worker.feed(&line, laden.then_some(1));
             while let Ok(Some(event)) = primary.poll() {
-                if let ChannelEvent::Answer(bytes) = &event {
+                if let PrimaryEvent::Answer(bytes) = &event {
                     prop_assert_eq!(bytes.iter().filter(|&&byte| byte == b'\n').count(), 1);
                 }
-                if let ChannelEvent::Message(FromWorker::Query { seq, .. }) = event {
+                if let PrimaryEvent::Message(FromWorker::Query { seq, .. }) = event {
                     let result = match grants.next() {
                         Some(n) => Ok(granted(n, n % 2 == 0)),
                         None => Err(Errno::EMFILE),

@@ -74,7 +74,7 @@ fn a_live_path_is_left_alone() {
     let server = ControlServer::bind(Some(&path)).unwrap();
     let error = ControlServer::bind(Some(&path)).unwrap_err();
     assert!(matches!(error, ControlError::InUse { .. }), "{error}");
-    let line = format!("{path:?} belongs to a primary that is running");
+    let line = format!("{path:?} belongs to a running primary");
     assert_eq!(error.to_string(), line);
     UnixStream::connect(&path).unwrap();
     drop(server);
@@ -116,7 +116,7 @@ fn a_command_waits_for_a_place_in_a_full_backlog() {
 }
 
 #[test]
-fn what_is_no_socket_is_never_removed() {
+fn a_file_that_is_not_a_socket_is_never_removed() {
     let dir = Dir::new();
     let file = dir.socket("file");
     std::fs::write(&file, "mine").unwrap();
@@ -130,7 +130,7 @@ fn what_is_no_socket_is_never_removed() {
     }
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "mine");
     let error = ControlServer::bind(Some(&file)).unwrap_err().to_string();
-    assert_eq!(error, format!("{file:?} exists and is no socket"));
+    assert_eq!(error, format!("{file:?} exists and is not a socket"));
 }
 
 #[test]
@@ -198,7 +198,7 @@ fn a_directory_that_others_can_write_to_is_none() {
         set(path, open);
         let error = claim_default(std::slice::from_ref(&directory)).unwrap_err().to_string();
         assert!(error.starts_with(&format!("{path:?}: ")), "{error}");
-        assert!(find_in(std::slice::from_ref(&directory)).unwrap_err().contains("others"));
+        assert!(find_in(std::slice::from_ref(&directory)).unwrap_err().contains("other users"));
         set(path, harmless);
         claim_default(&[directory]).unwrap();
     }
@@ -208,7 +208,7 @@ fn a_directory_that_others_can_write_to_is_none() {
     std::fs::write(file.path(), "").unwrap();
     for it in [link, file] {
         let error = claim_default(std::slice::from_ref(&it)).unwrap_err().to_string();
-        assert_eq!(error, format!("{:?} is no directory", it.path()));
+        assert_eq!(error, format!("{:?} is not a directory", it.path()));
     }
     if std::os::unix::fs::chown(&ours, Some(65_534), None).is_err() {
         eprintln!("SKIPPED: only root can give a directory away");

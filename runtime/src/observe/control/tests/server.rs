@@ -41,7 +41,7 @@ fn requests_come_out_one_by_one() {
 }
 
 #[test]
-fn one_who_has_said_all_is_still_answered() {
+fn a_client_that_shut_down_writing_is_still_answered() {
     let mut primary = Primary::new();
     let (mut stream, id) = primary.connect();
     stream.write_all(b"{\"command\":\"status\"}\n").unwrap();
@@ -184,7 +184,7 @@ fn closing_is_seen_whoever_holds_the_descriptor() {
 }
 
 #[test]
-fn the_newest_takes_the_place_of_who_asks_for_nothing_for_longest() {
+fn a_new_client_replaces_the_longest_idle_one() {
     let mut primary = Primary::new();
     let mut clients: Vec<_> = (0..MAX_CLIENTS).map(|_| primary.connect()).collect();
     // The first one waits for the end, the second has begun a request, the third has just finished
@@ -218,7 +218,7 @@ fn the_newest_takes_the_place_of_who_asks_for_nothing_for_longest() {
 }
 
 #[test]
-fn who_asks_for_nothing_is_closed_after_a_while_unless_it_waits_for_the_end() {
+fn idle_clients_are_closed_unless_they_wait_for_the_end() {
     let mut primary = Primary::new();
     let (mut idle, id) = primary.connect();
     let (mut waiting, waits) = primary.connect();

@@ -32,6 +32,7 @@ pub(crate) fn find(
     control: &Where,
     events: Option<&eventlog::Target>,
     journal: Option<&journal::Target>,
+    log_file: Option<&Path>,
 ) -> Option<(&'static str, &'static str, PathBuf)> {
     let mut named: Vec<Named> = Vec::new();
     if let Where::Path(path) = control {
@@ -44,6 +45,9 @@ pub(crate) fn find(
     }
     if let Some(journal) = journal {
         named.push(at("--journal", &journal.path));
+    }
+    if let Some(path) = log_file {
+        named.push(at("--log-file", path));
     }
     named.iter().enumerate().find_map(|(n, one)| {
         let other = named.iter().skip(n + 1).find(|other| is_same(one, other))?;
@@ -124,9 +128,9 @@ mod tests {
     fn same(events: &Path, journal: &Path) -> bool {
         let events = eventlog::Target::Path(events.into());
         let journal = journal::Target { path: journal.into(), limit: 1 };
-        let found = find(&Where::Default, Some(&events), Some(&journal));
+        let found = find(&Where::Default, Some(&events), Some(&journal), None);
         assert!(found.is_none() || found == Some(("--events", "--journal", journal.path)));
-        find(&Where::Default, Some(&events), None).is_none() && found.is_some()
+        find(&Where::Default, Some(&events), None, None).is_none() && found.is_some()
     }
 
     #[test]
@@ -173,10 +177,14 @@ mod tests {
         let control = Where::Path(path.clone());
         let events = eventlog::Target::Path(path.clone());
         let journal = journal::Target { path: path.clone(), limit: 1 };
-        let found = find(&control, Some(&events), None);
+        let found = find(&control, Some(&events), None, None);
         assert_eq!(found, Some(("--control", "--events", path.clone())));
-        let found = find(&control, None, Some(&journal));
-        assert_eq!(found, Some(("--control", "--journal", path)));
-        assert_eq!(find(&Where::Off, None, Some(&journal)), None);
+        let found = find(&control, None, Some(&journal), None);
+        assert_eq!(found, Some(("--control", "--journal", path.clone())));
+        let found = find(&control, None, None, Some(&path));
+        assert_eq!(found, Some(("--control", "--log-file", path.clone())));
+        let found = find(&Where::Off, Some(&events), None, Some(&path));
+        assert_eq!(found, Some(("--events", "--log-file", path.clone())));
+        assert_eq!(find(&Where::Off, None, Some(&journal), None), None);
     }
 }

@@ -1,15 +1,14 @@
-//! What a read of a worker's channel brought, whichever codec it speaks.
+//! What happened on the channel to a worker, whichever codec it speaks.
 
 use alloc::string::String;
-use alloc::vec::Vec;
 
 use crate::node::{HandleKind, Skipped};
-use crate::{Attach, Codec, Errno, FromWorker, Input, Seq, ToWorker, Violation, WorkerId};
+use crate::{Codec, Errno, FromWorker, Input, Seq, Violation, WorkerId};
 
-/// What happened on the channel to a worker. `T` stands for a handle that a Node program sent.
+/// What happened on the channel to a worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum ChannelEvent<T = ()> {
+pub enum ChannelEvent {
     /// The first byte showed the codec.
     Hello(Codec),
     /// The worker sent this message.
@@ -41,8 +40,9 @@ pub enum ChannelEvent<T = ()> {
     User {
         /// What it said.
         json: String,
-        /// The handle that came along.
-        handle: Option<(HandleKind, T)>,
+        /// The kind of the handle that came along, which is dropped; `None` also for a kind that
+        /// is not known.
+        handle: Option<HandleKind>,
     },
     /// The worker's program said something that is skipped.
     Skipped {
@@ -53,28 +53,12 @@ pub enum ChannelEvent<T = ()> {
         /// Whether a handle came along, which is dropped.
         with_handle: bool,
     },
-    /// The oldest handle of a [`user_line`](crate::node::PrimarySide::user_line) that was not
-    /// answered yet did not arrive, nor did its message.
-    UserNotArrived,
     /// The channel was read to its end.
     Closed,
-    /// Send this before anything that has not begun to be sent. A
-    /// [`WorkerChannel`](crate::WorkerChannel) does that itself.
-    Answer(Vec<u8>),
-    /// A shared listener did not arrive: send it again, behind everything else, without a
-    /// [`note`](crate::node::PrimarySide::note). A [`WorkerChannel`](crate::WorkerChannel) does
-    /// that itself.
-    Resend {
-        /// The message.
-        msg: ToWorker,
-        /// Its handle.
-        attach: Attach,
-    },
 }
 
-impl<T> ChannelEvent<T> {
-    /// The input for the primary's machine; `None` for what programs say, and for what concerns
-    /// only the channel.
+impl ChannelEvent {
+    /// The input for the primary's machine; `None` for what programs say.
     pub fn into_input(self, worker: WorkerId) -> Option<Input> {
         Some(match self {
             ChannelEvent::Hello(codec) => Input::Hello { worker, codec },
@@ -88,11 +72,7 @@ impl<T> ChannelEvent<T> {
             ChannelEvent::InDoubt { seq } => Input::InDoubt { worker, seq },
             ChannelEvent::Stray => Input::Stray { worker },
             ChannelEvent::Closed => Input::ChannelClosed { worker },
-            ChannelEvent::User { .. }
-            | ChannelEvent::Skipped { .. }
-            | ChannelEvent::UserNotArrived
-            | ChannelEvent::Answer(_)
-            | ChannelEvent::Resend { .. } => return None,
+            ChannelEvent::User { .. } | ChannelEvent::Skipped { .. } => return None,
         })
     }
 }

@@ -1,0 +1,64 @@
+//! What a worker's cluster message means to the primary.
+
+use alloc::boxed::Box;
+
+use serde_json::value::RawValue;
+
+use super::host::Host;
+use super::js;
+use super::parse::{self, Cluster};
+use super::query::{Query, Server};
+use crate::{Errno, FromWorker, ListenerId, Seq};
+
+/// What a worker's cluster message means to the primary.
+pub(crate) enum PrimaryMeaning {
+    /// It answers or names nothing that could exist.
+    Stray,
+    Say(FromWorker),
+    Answered {
+        ack: u64,
+        accepted: bool,
+    },
+    Listening(Server),
+    Close(Option<ListenerId>),
+    Query {
+        seq: Seq,
+        server: Server,
+        /// An error if it makes no sense.
+        query: Result<Box<Query>, Errno>,
+    },
+}
+
+impl PrimaryMeaning {
+    /// What this message means, if anything. Values are read as JavaScript would read them; what
+    /// makes no sense to JavaScript either answers nothing.
+    pub(crate) fn of(cluster: &Cluster<'_>, host: &Host) -> Option<Self> {
+        let seq = cluster.seq().and_then(parse::seq);
+        if let Some(ack) = cluster.ack {
+            let accepted = cluster.accepted.is_some_and(js::is_truthy);
+            return Some(match parse::count(ack) {
+                Some(ack) => PrimaryMeaning::Answered { ack, accepted },
+                None => PrimaryMeaning::Stray,
+            });
+        }
+        Some(match (cluster.act().as_deref(), seq) {
+            (Some("online"), _) => PrimaryMeaning::Say(FromWorker::Online),
+            (Some("exitedAfterDisconnect"), Some(seq)) => {
+                PrimaryMeaning::Say(FromWorker::ExitedAfterDisconnect { seq })
+            }
+            (Some("close"), _) => PrimaryMeaning::Close(cluster.key.and_then(listener)),
+            (Some("listening"), _) => PrimaryMeaning::Listening(cluster.server()),
+            (Some("queryServer"), Some(seq)) => {
+                let query = cluster.query(host).map(Box::new);
+                PrimaryMeaning::Query { seq, server: cluster.server(), query }
+            }
+            // Without a number, nothing shows which message an answer is for.
+            (Some("exitedAfterDisconnect" | "queryServer"), None) => PrimaryMeaning::Stray,
+            _ => return None,
+        })
+    }
+}
+
+fn listener(key: &RawValue) -> Option<ListenerId> {
+    js::text(key)?.parse().ok().and_then(ListenerId::from_raw)
+}
