@@ -128,7 +128,10 @@ impl Primary {
             it.ends_first = None;
         }
         self.note_needs(it, generation);
-        let Some(record) = self.slots.get(it.slot.0 as usize) else { return Ok(broken(SLOT)) };
+        let Some(record) = self.slots.get(it.slot.0 as usize) else {
+            broken(SLOT);
+            return Ok(());
+        };
         let Some(id) = record.successor else {
             it.since = None;
             if !self.timers.is_set(Due::Successor(it.slot)) {

@@ -95,7 +95,11 @@ impl Primary {
                 matches!(worker.life, Life::Starting | Life::Online) && waits
                     || worker.pid.is_none() && worker.life == Life::Starting
             }),
-            _ => false,
+            SlotState::Waiting
+            | SlotState::AwaitsProcessEnd { .. }
+            | SlotState::GivenUp
+            | SlotState::Ended
+            | SlotState::Removed => false,
         };
         self.started = !self.slots.iter().any(busy);
     }

@@ -51,10 +51,8 @@ impl SlotRecord {
 
     /// The worker in it, if there is one.
     pub(crate) fn worker(&self) -> Option<WorkerId> {
-        match self.state {
-            SlotState::Filled(id) => Some(id),
-            _ => None,
-        }
+        let SlotState::Filled(id) = self.state else { return None };
+        Some(id)
     }
 
     /// Whether it gets no worker by itself, unless it is tried again after a long while.

@@ -16,26 +16,26 @@ fn reload(hand: &mut Hand) -> Vec<Output> {
 
 /// The workers that are to be started.
 fn spawns(outputs: &[Output]) -> Vec<(u32, u32)> {
-    let spawn = |output: &Output| match output {
-        Output::Spawn { slot, generation, .. } => Some((slot.0, *generation)),
-        _ => None,
+    let spawn = |output: &Output| {
+        let Output::Spawn { slot, generation, .. } = output else { return None };
+        Some((slot.0, *generation))
     };
     outputs.iter().filter_map(spawn).collect()
 }
 
 /// The workers that are told to leave.
 fn drained(outputs: &[Output]) -> Vec<WorkerId> {
-    let drain = |output: &Output| match output {
-        Output::Send { worker, msg: ToWorker::Drain { .. }, .. } => Some(*worker),
-        _ => None,
+    let drain = |output: &Output| {
+        let Output::Send { worker, msg: ToWorker::Drain { .. }, .. } = output else { return None };
+        Some(*worker)
     };
     outputs.iter().filter_map(drain).collect()
 }
 
 fn failure(outputs: &[Output]) -> Option<ReloadFailure> {
-    outputs.iter().find_map(|output| match output {
-        Output::Event(Event::ReloadFailed { failure, .. }) => Some(failure.clone()),
-        _ => None,
+    outputs.iter().find_map(|output| {
+        let Output::Event(Event::ReloadFailed { failure, .. }) = output else { return None };
+        Some(failure.clone())
     })
 }
 
@@ -79,9 +79,11 @@ fn a_new_worker_gets_nothing_before_it_counts() {
     reload(&mut hand);
     comes(&mut hand, 2);
     let handed_to = |outputs: &[Output]| {
-        outputs.iter().find_map(|output| match output {
-            Output::Send { worker, msg: ToWorker::NewConn { .. }, .. } => Some(*worker),
-            _ => None,
+        outputs.iter().find_map(|output| {
+            let Output::Send { worker, msg: ToWorker::NewConn { .. }, .. } = output else {
+                return None;
+            };
+            Some(*worker)
         })
     };
     assert_eq!(handed_to(&hand.incoming(1)), Some(worker(1)));
