@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use roundel_core::{
-    Attach, Codec, ConnEnd, ConnId, Deadline, Errno, Event, FromWorker, Input, ListenerId, Misuse,
+    Attach, Codec, Config, ConnEnd, ConnId, Deadline, Errno, Event, FromWorker, Input, ListenerId, Misuse,
     Output, Primary, SpawnError, Time, ToWorker, WorkerId,
 };
 
@@ -68,6 +68,14 @@ pub enum Mutant {
     ForgetListener,
     /// Want of resources at a start is taken for the program's failure.
     BlameProgram,
+}
+
+impl Mutant {
+    /// The configuration that the core is told.
+    pub fn told(mutant: Option<Mutant>, config: Config) -> Config {
+        let _ = mutant;
+        config
+    }
 }
 
 /// The core, or the core with a fault.

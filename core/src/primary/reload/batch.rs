@@ -167,6 +167,12 @@ impl Primary {
         for it in &batch {
             old.extend(self.promote(it.slot, reload.generation));
         }
+        // Told first, since the rest follows from it.
+        let Reload { generation, done, total, .. } = *reload;
+        self.event(match reload.recycled {
+            None => Event::ReloadProgress { generation, done, slots: total },
+            Some(worker) => Event::Recycled { worker, slot: self.slot_of(worker) },
+        });
         // First all new ones, then the old ones: nobody is missing in between.
         for it in &batch {
             if let Some(index) =
@@ -177,10 +183,6 @@ impl Primary {
         }
         for id in old {
             self.drain(id, deadline);
-        }
-        let Reload { generation, done, total, .. } = *reload;
-        if reload.recycled.is_none() {
-            self.event(Event::ReloadProgress { generation, done, slots: total });
         }
     }
 

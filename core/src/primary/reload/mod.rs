@@ -84,7 +84,7 @@ impl Primary {
     /// Notes when every slot has had time for its first worker: what an operator wants waits until
     /// then.
     fn note_start(&mut self) {
-        if self.started {
+        if self.started || self.stop.is_some() {
             return;
         }
         let busy = |slot: &SlotRecord| match slot.state {
@@ -178,9 +178,12 @@ impl Primary {
     /// All slots were replaced.
     fn finish(&mut self, reload: Reload) {
         self.timers.clear(Due::Reload);
-        let Reload { generation, recycled, before, .. } = reload;
+        let Reload { generation, recycled, before, done, .. } = reload;
         if let Some(worker) = recycled {
-            self.event(Event::Recycled { worker, slot: self.slot_of(worker) });
+            // It has ended by itself, and its slot goes on without our help.
+            if done == 0 {
+                self.event(Event::Recycled { worker, slot: self.slot_of(worker) });
+            }
             return;
         }
         self.generation = generation;
@@ -245,7 +248,7 @@ impl Primary {
     }
 
     /// The slot of a worker, which may be gone: it is for events only.
-    fn slot_of(&self, worker: WorkerId) -> Slot {
+    pub(super) fn slot_of(&self, worker: WorkerId) -> Slot {
         self.workers.get(worker).map_or(Slot(0), |it| it.slot)
     }
 
