@@ -179,10 +179,10 @@ impl Primary {
     fn finish(&mut self, reload: Reload) {
         self.timers.clear(Due::Reload);
         let Reload { generation, recycled, before, done, .. } = reload;
-        if let Some(worker) = recycled {
+        if let Some((worker, slot)) = recycled {
             // It has ended by itself, and its slot goes on without our help.
             if done == 0 {
-                self.event(Event::Recycled { worker, slot: self.slot_of(worker) });
+                self.event(Event::Recycled { worker, slot });
             }
             return;
         }
@@ -205,9 +205,8 @@ impl Primary {
             self.call_off(replacement);
         }
         let Reload { generation, recycled, before, done, .. } = reload;
-        if let Some(worker) = recycled {
+        if let Some((worker, slot)) = recycled {
             self.put_off_recycling(worker);
-            let slot = self.slot_of(worker);
             self.event(Event::RecycleFailed { worker, slot, failure });
             return;
         }
@@ -245,11 +244,6 @@ impl Primary {
     /// The last reloads, the latest one last; those that wait or are under way are among them.
     pub fn reloads(&self) -> impl Iterator<Item = &ReloadRecord> {
         self.reloads.iter()
-    }
-
-    /// The slot of a worker, which may be gone: it is for events only.
-    pub(super) fn slot_of(&self, worker: WorkerId) -> Slot {
-        self.workers.get(worker).map_or(Slot(0), |it| it.slot)
     }
 
     /// The ready worker in a slot.

@@ -42,8 +42,8 @@ struct WorkerModel {
     native: bool,
     /// It had a connection, as far as anybody knows.
     had: bool,
-    /// When it was first known to leave.
-    leaves_since: Option<Time>,
+    /// By when it must be gone, and from how long before on it may be told so by a signal.
+    leaves_by: Option<(Time, Duration)>,
     /// It is told to leave in this step.
     told_now: bool,
     /// What was counted in this step.
@@ -261,10 +261,9 @@ impl LifeModel {
         let config = &self.config;
         let timeout = config.drain_timeout();
         let Some(member) = self.members.get(&worker) else { return };
-        let before = (timeout / 4).min(Duration::from_secs(2));
-        let own = member.leaves_since.map(|since| since + timeout);
-        let deadline = own.into_iter().chain(self.stop_deadline).min();
-        let near = deadline.is_some_and(|at| at.since(now) <= before);
+        let before = before(timeout);
+        let own = member.leaves_by.is_some_and(|(at, before)| at.since(now) <= before);
+        let near = own || self.stop_deadline.is_some_and(|at| at.since(now) <= before);
         let asked_for = config.stop_signal() == Some(StopSignal::Signal(signal));
         let told = member.told_now && (asked_for || !member.spoke);
         let idle = member.idle_since.filter(|_| member.counted_now == Some(Some(0)));
@@ -300,6 +299,7 @@ impl LifeModel {
 
     fn on_event(&mut self, event: &Event) {
         let now = self.now;
+        let timeout = self.config.drain_timeout();
         if let Event::Failing { worker } = event {
             self.on_suicide(*worker);
         }
@@ -309,7 +309,7 @@ impl LifeModel {
         | Event::ChannelClosed { worker, .. } = event
             && let Some(member) = self.members.get_mut(worker)
         {
-            member.leaves_since.get_or_insert(now);
+            member.leaves_by.get_or_insert((now + timeout, before(timeout)));
         }
         // Nobody follows one that the primary ends.
         if let Event::Settling { worker, .. } = event
@@ -409,4 +409,9 @@ impl LifeModel {
             self.fault(Property::Shutdown, "the shutdown goes on after its deadline");
         }
     }
+}
+
+/// How long before its deadline a leaving worker may get a signal.
+fn before(timeout: Duration) -> Duration {
+    (timeout / 4).min(Duration::from_secs(2))
 }

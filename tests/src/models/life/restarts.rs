@@ -253,7 +253,7 @@ fn member(slot: Slot) -> WorkerModel {
         spoke: false,
         native: false,
         had: false,
-        leaves_since: None,
+        leaves_by: None,
         told_now: false,
         counted_now: None,
         idle_since: None,

@@ -1,6 +1,8 @@
 //! How what goes on ends: by its deadline, with a shutdown, or because a new worker failed.
 
-use super::ReloadModel;
+use roundel_core::WorkerId;
+
+use super::{Closed, ReloadModel};
 
 impl ReloadModel {
     /// Looks whether what should have ended has.
@@ -14,9 +16,12 @@ impl ReloadModel {
         if let (Some(id), true) = (lost, self.active.is_some()) {
             self.fault(format!("{id} has ended, and its reload goes on"));
         }
-        if !self.failed_now
-            && let Some(id) = self.called_off.first().copied()
-            && self.places.iter().any(|place| place.successor == Some(id) && place_is_open(place))
+        let off = self.called_off.iter().find(|(_, slot)| {
+            let closed = self.place(*slot).map(|place| place.closed);
+            !matches!(closed, Some(Closed::Ended | Closed::Removed))
+        });
+        if let Some((id, _)) = off
+            && !self.failed_now
         {
             self.fault(format!("{id} is called off for nothing"));
         }
@@ -68,30 +73,14 @@ impl ReloadModel {
 
     /// After a failure no new worker stays; the old ones do.
     pub(super) fn forget_ended(&mut self) {
-        let stays = |id: &roundel_core::WorkerId| self.members.get(id).is_some_and(|it| it.stays);
-        if let Some(id) = std::mem::take(&mut self.retired).into_iter().find(stays) {
+        let stays = |id: &WorkerId| self.members.get(id).is_some_and(|it| it.stays && !it.exited);
+        let retired = std::mem::take(&mut self.retired).into_iter().find(stays);
+        let failed = std::mem::take(&mut self.failed).into_iter().find(stays);
+        if let Some(id) = retired {
             self.fault(format!("{id} stays beside the one that has its place"));
         }
-        if self.failed_now {
-            let stays = |id: &roundel_core::WorkerId| {
-                self.members.get(id).is_some_and(|it| it.stays && !it.exited)
-            };
-            let left = self.places.iter().filter_map(|place| place.successor).find(stays);
-            if let Some(id) = left.filter(|_| self.active.is_none()) {
-                self.fault(format!("{id} stays after its reload"));
-            }
-        }
-        let gone: Vec<_> = (self.places.iter())
-            .map(|place| place.successor.filter(|id| self.members.get(id).is_none_or(|it| !it.stays)))
-            .collect();
-        for (place, gone) in self.places.iter_mut().zip(gone) {
-            if gone.is_some() && self.active.is_none() || self.called_off.iter().any(|id| Some(*id) == gone) {
-                place.successor = None;
-            }
+        if let Some(id) = failed {
+            self.fault(format!("{id} stays after its reload"));
         }
     }
-}
-
-fn place_is_open(place: &super::Place) -> bool {
-    !matches!(place.closed, super::Closed::Ended | super::Closed::Removed)
 }

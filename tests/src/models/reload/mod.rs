@@ -136,7 +136,9 @@ pub struct ReloadModel {
     /// Ready workers that were told to leave in this step for the sake of new ones.
     taken: u32,
     /// New workers that were told to leave in this step.
-    called_off: Vec<WorkerId>,
+    called_off: Vec<(WorkerId, Slot)>,
+    /// New workers whose reload has failed in this step.
+    failed: Vec<WorkerId>,
     /// Old workers whose places were taken in this step.
     retired: Vec<WorkerId>,
     news: Vec<News>,
@@ -177,6 +179,7 @@ impl ReloadModel {
             failed_now: false,
             taken: 0,
             called_off: Vec::new(),
+            failed: Vec::new(),
             retired: Vec::new(),
             news: Vec::new(),
             faults: Vec::new(),
@@ -390,7 +393,7 @@ impl ReloadModel {
                 if let Some(member) = self.members.get_mut(worker) {
                     member.spared = true;
                 }
-                self.failed_now = true;
+                self.fail();
                 self.active = None;
             }
             _ => {}
@@ -432,11 +435,19 @@ impl ReloadModel {
         }
         self.judge_failure(generation, failure);
         let Some(active) = self.active.take_if(|it| it.generation == generation) else { return };
-        self.failed_now = true;
+        self.fail();
         self.news.push(News::Reloading(false));
         let stopped = matches!(failure, ReloadFailure::Stopped);
         if active.done == 0 && !stopped {
             self.set_config(active.before);
+        }
+    }
+
+    /// What goes on has ended, and its new workers with it.
+    fn fail(&mut self) {
+        self.failed_now = true;
+        if !self.stopping {
+            self.failed.extend(self.places.iter_mut().filter_map(|it| it.successor.take()));
         }
     }
 

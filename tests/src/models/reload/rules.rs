@@ -81,7 +81,7 @@ impl ReloadModel {
         };
         let is_true = match failure {
             // A process that could not be started is forgotten at once.
-            ReloadFailure::Ended { slot, .. } => new(slot).is_some_and(|it| it.exited),
+            ReloadFailure::Ended { slot, .. } => new(slot).is_none_or(|it| it.exited),
             ReloadFailure::NotStarted { slot, .. } => new(slot).is_none(),
             ReloadFailure::Left { slot } => new(slot).is_some_and(|it| !it.stays),
             ReloadFailure::NotReady { .. } | ReloadFailure::TooFewReady => late,
@@ -177,7 +177,7 @@ impl ReloadModel {
             self.fault(format!("{news} new workers at once"));
         }
         let stay = self.members.values().filter(|it| it.stays && !it.exited).count();
-        if stay > self.wanted as usize + most {
+        if stay > self.wanted as usize + most && !self.stopping {
             self.fault(format!("{stay} workers that do not leave, and {} are wanted", self.wanted));
         }
         let slack = self.config.shutdown_read_timeout() * 2 + Duration::from_millis(1);

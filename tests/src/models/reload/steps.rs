@@ -105,7 +105,10 @@ impl ReloadModel {
             .as_ref()
             .is_some_and(|it| it.order.contains(&slot) && !it.passed.contains(&slot));
         if place.successor == Some(worker) {
-            self.called_off.push(worker);
+            self.called_off.push((worker, slot));
+            if let Some(place) = self.place_mut(slot) {
+                place.successor = None;
+            }
         } else if place.current == Some(worker) && !self.stopping && place.closed != Closed::Removed
         {
             self.begin_batch();
@@ -281,7 +284,7 @@ impl ReloadModel {
         if new.is_some_and(|id| self.members.get(&id).is_some_and(|it| it.stays)) {
             self.pass(&[slot]);
         }
-        self.failed_now = true;
+        self.fail();
         self.active = None;
     }
 
