@@ -194,9 +194,10 @@ impl Primary {
 
     /// Tries a slot again that was given up long ago.
     pub(super) fn on_retry_due(&mut self, slot: Slot) {
+        let delay = self.config.respawn_delay;
         let Some(record) = self.slot_mut(slot) else { return broken(SLOT) };
         if record.state == SlotState::GivenUp {
-            record.renew();
+            record.renew(delay);
             self.event(Event::Retrying { slot });
             self.spawn_again(slot);
         }

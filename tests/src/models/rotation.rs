@@ -182,7 +182,7 @@ impl Model {
                 // Joiners enter last.
                 self.count_changed(*worker);
             }
-            News::Reloading(_) | News::Operator(_) | News::Dropped(_) => {}
+            News::Reloading(_) | News::Hastened(..) | News::Operator(_) | News::Dropped(_) => {}
         }
     }
 

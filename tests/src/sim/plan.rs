@@ -132,6 +132,10 @@ pub fn change(seed: u32, config: &Config) -> Option<Config> {
         1 => builder.ack_timeout(Some(Duration::from_millis(r.within(8..30) * 100))),
         2 | 3 if config.pass_listeners() => return None,
         2 => {
+            // Nobody could have it beside the others.
+            if config.max_listeners_per_worker() == 1 {
+                return None;
+            }
             if !listeners.contains(&added) {
                 listeners.push(added);
             }

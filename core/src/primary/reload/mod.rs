@@ -134,14 +134,13 @@ impl Primary {
         }
         self.event(Event::ReloadStarted { generation, slots: reload.total });
         if let Some(config) = config {
-            let new = self.open_listeners(generation, &config);
-            let unbound = |id: &ListenerId| self.listeners.get(*id).is_some_and(|it| !it.is_open());
-            reload.binding = new.into_iter().filter(unbound).collect();
             reload.before = Some(Box::new(self.config.clone()));
             self.configure(*config);
-        } else if let Some(listeners) = self.operator.get(&self.generation).cloned() {
-            self.operator.insert(generation, listeners);
         }
+        // Without a configuration too: the present one may be that of a reload that failed half way.
+        let new = self.open_listeners(generation);
+        let unbound = |id: &ListenerId| self.listeners.get(*id).is_some_and(|it| !it.is_open());
+        reload.binding = new.into_iter().filter(unbound).collect();
         self.limit_generations(&reload);
         self.reload = Some(Box::new(reload));
     }

@@ -66,9 +66,8 @@ impl Primary {
         let (old, before) = (record.worker(), record.state);
         record.state = SlotState::Filled(new);
         record.generation = generation;
-        record.delay = delay;
         record.retry_delay = retry_delay;
-        record.renew();
+        record.renew(delay);
         self.timers.clear(Due::Respawn(slot));
         self.timers.clear(Due::Retry(slot));
         if let SlotState::AwaitsProcessEnd { failing, suicide } = before {

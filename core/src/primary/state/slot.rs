@@ -44,9 +44,10 @@ impl SlotRecord {
     }
 
     /// Forgets the failures of its former workers.
-    pub(crate) fn renew(&mut self) {
+    pub(crate) fn renew(&mut self, delay: Duration) {
         self.failures.clear();
         self.wanting = None;
+        self.delay = delay;
     }
 
     /// The worker in it, if there is one.

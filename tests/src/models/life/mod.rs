@@ -128,6 +128,13 @@ impl LifeModel {
         match news {
             News::Reloading(is) => self.reloading = *is,
             News::Config(config) => self.config = (**config).clone(),
+            News::Hastened(worker, by) => {
+                let before = before(self.config.drain_timeout());
+                if let Some(member) = self.members.get_mut(worker) {
+                    let at = member.leaves_by.map_or(*by, |(at, _)| at.min(*by));
+                    member.leaves_by = Some((at, before));
+                }
+            }
             News::Successor(worker) => drop(self.successors.insert(*worker)),
             News::Promoted(slot, worker) => self.on_promoted(*slot, *worker),
             News::Operator(listener) => drop(self.operator.insert(*listener)),

@@ -121,6 +121,7 @@ impl LifeModel {
         let Some(place) = self.places.get_mut(slot.0 as usize) else { return };
         let due = place.retry_at.take().is_some_and(|at| at <= self.now);
         place.renew();
+        place.streak = 0;
         if !due {
             self.fault(Property::Restarts, format!("slot {slot} is tried again too soon"));
         }

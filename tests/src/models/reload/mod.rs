@@ -26,6 +26,8 @@ pub enum News {
     Config(Box<Config>),
     /// This worker is started to take another one's place, and does not have it yet.
     Successor(WorkerId),
+    /// A worker that leaves must be gone by then.
+    Hastened(WorkerId, Time),
     /// A worker has taken the place of its slot's worker.
     Promoted(Slot, WorkerId),
     /// This listener is the operator's.

@@ -137,7 +137,11 @@ impl ReloadModel {
             }
         }
         let ready = active.ready_before.unwrap_or(0);
-        let spare = self.ready_count() >= self.least_ready(ready);
+        let is_ready = |id: &WorkerId| self.is_ready(*id);
+        let batch = || self.places.iter().filter(|it| it.successor.is_some());
+        let old = batch().filter_map(|it| it.current).filter(is_ready).count() as u32;
+        let new = batch().filter_map(|it| it.successor).filter(is_ready).count() as u32;
+        let spare = self.ready_count() - old + new >= self.least_ready(ready);
         let news = self.places.iter().filter(|it| it.successor.is_some()).count();
         let whole = news == self.config.reload_batch() as usize;
         if all && some && spare && whole && self.is_wake && !self.stopping {

@@ -192,9 +192,11 @@ impl ReloadModel {
         living.insert(generation);
         while living.len() > self.config.max_generations() as usize {
             let oldest = living.pop_first();
-            let of_it = self.members.values_mut().filter(lives);
-            for member in of_it.filter(|it| Some(it.generation) == oldest && !it.stays) {
-                member.gone_by.get_or_insert(by);
+            for (id, member) in &mut self.members {
+                if lives(&member) && Some(member.generation) == oldest && !member.stays {
+                    member.gone_by.get_or_insert(by);
+                    self.news.push(News::Hastened(*id, by));
+                }
             }
         }
     }
