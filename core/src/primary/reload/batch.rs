@@ -56,6 +56,7 @@ impl Primary {
         if let Some(worker) = self.workers.get_mut(old) {
             worker.replaced = true;
         }
+        self.note_listened(old);
         self.close_slot(slot, SlotState::Empty);
         let deadline = self.now + self.config.drain_timeout;
         self.drain(old, deadline);

@@ -149,10 +149,17 @@ impl Primary {
     fn configure(&mut self, config: Config) {
         self.config = config;
         for id in self.workers.keys_sorted() {
-            let owes =
-                |worker: &super::WorkerRecord| !worker.in_flight.is_empty() && worker.may_end();
-            if self.workers.get(id).is_some_and(|worker| owes(worker) && !worker.ack_armed) {
-                self.arm_ack_timer(id);
+            let Some(worker) = self.workers.get_mut(id).filter(|worker| worker.may_end()) else {
+                continue;
+            };
+            // A reminder for the old timeout may be too late for the new one.
+            let owes = !worker.in_flight.is_empty();
+            let due = self.config.ack_timeout.filter(|_| owes).map(|it| worker.owes_since + it);
+            worker.ack_armed = due.is_some();
+            match due {
+                // What is too long ago by now is acted on at the next `Wake`.
+                Some(due) => self.timers.set(Due::Ack(id), due),
+                None => self.timers.clear(Due::Ack(id)),
             }
         }
     }
@@ -200,20 +207,24 @@ impl Primary {
 
     fn fail(&mut self, reload: Reload, failure: ReloadFailure) {
         self.timers.clear(Due::Reload);
-        for replacement in &reload.batch {
+        let Reload { generation, recycled, before, done, batch, .. } = reload;
+        // Told first, since the rest follows from it.
+        match recycled {
+            Some((worker, slot)) => {
+                self.put_off_recycling(worker);
+                self.event(Event::RecycleFailed { worker, slot, failure });
+            }
+            None => {
+                // Once workers of the new generation serve, its configuration holds.
+                if let Some(before) = before.filter(|_| done == 0) {
+                    self.configure(*before);
+                }
+                self.record_outcome(generation, Some(failure));
+            }
+        }
+        for replacement in &batch {
             self.call_off(replacement);
         }
-        let Reload { generation, recycled, before, done, .. } = reload;
-        if let Some((worker, slot)) = recycled {
-            self.put_off_recycling(worker);
-            self.event(Event::RecycleFailed { worker, slot, failure });
-            return;
-        }
-        // Once workers of the new generation serve, its configuration holds.
-        if let Some(before) = before.filter(|_| done == 0) {
-            self.configure(*before);
-        }
-        self.record_outcome(generation, Some(failure));
         self.stop_if_exhausted();
     }
 

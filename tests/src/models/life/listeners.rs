@@ -47,7 +47,9 @@ impl LifeModel {
     }
 
     pub(super) fn on_unbind(&mut self, listener: ListenerId) {
-        self.look_at_delay("a listener is closed");
+        if self.operator.contains(&listener) && !self.dropped.contains(&listener) {
+            self.look_at_delay("a listener is closed");
+        }
         if self.dropped.contains(&listener) {
             // Whether it may be is looked at elsewhere.
             if let Some(record) = self.listeners.get_mut(&listener) {

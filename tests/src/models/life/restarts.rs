@@ -143,9 +143,7 @@ impl LifeModel {
     pub(super) fn on_promoted(&mut self, slot: Slot, worker: WorkerId) {
         for (id, member) in self.members.iter_mut().filter(|(_, it)| it.slot == slot) {
             member.replaced = *id != worker;
-        }
-        if let Some(member) = self.members.get_mut(&worker) {
-            member.told_off = false;
+            member.told_off = member.replaced;
         }
         self.successors.remove(&worker);
         if let Some(place) = self.places.get_mut(slot.0 as usize) {

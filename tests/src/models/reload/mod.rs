@@ -56,6 +56,8 @@ struct Place {
     closed: Closed,
     /// What the new worker must listen on.
     needs: BTreeSet<ListenerId>,
+    /// What its last worker that served listened on.
+    last: BTreeSet<ListenerId>,
 }
 
 #[derive(Clone, Debug)]
@@ -69,7 +71,8 @@ struct Member {
     ready_at: Option<Time>,
     /// Listeners that it has, and whether it listens there.
     shares: BTreeMap<ListenerId, bool>,
-    asked: bool,
+    /// Queries without an answer.
+    queries: u32,
     /// Since when it is as ready as it must be to take another one's place.
     since: Option<Time>,
     accepted: u64,
@@ -131,6 +134,8 @@ pub struct ReloadModel {
     binds: Vec<ListenKey>,
     operator: BTreeMap<ListenerId, OperatorListener>,
     binding: BTreeSet<ListenerId>,
+    /// Listeners that are open, whoever has them.
+    bound: BTreeSet<ListenerId>,
     started: bool,
     stopping: bool,
     stopped_now: bool,
@@ -156,6 +161,7 @@ impl ReloadModel {
             successor: None,
             ends_first: None,
             closed: Closed::No,
+            last: BTreeSet::new(),
             needs: BTreeSet::new(),
         };
         ReloadModel {
@@ -175,6 +181,7 @@ impl ReloadModel {
             binds: config.listeners().to_vec(),
             operator: BTreeMap::new(),
             binding: BTreeSet::new(),
+            bound: BTreeSet::new(),
             started: false,
             stopping: false,
             stopped_now: false,
@@ -263,6 +270,9 @@ impl ReloadModel {
             }
             Input::Bound { listener, result } => {
                 self.binding.remove(listener);
+                if result.is_ok() {
+                    self.bound.insert(*listener);
+                }
                 if result.is_err() {
                     self.operator.remove(listener);
                 } else if let Some(record) = self.operator.get_mut(listener) {
@@ -296,7 +306,7 @@ impl ReloadModel {
                 }
             }
             FromWorker::Close { listener } => drop(member.shares.remove(listener)),
-            FromWorker::Query { .. } => member.asked = true,
+            FromWorker::Query { .. } => member.queries += 1,
             _ => {}
         }
     }
@@ -327,17 +337,20 @@ impl ReloadModel {
                 }
             }
             Output::Unbind { listener } | Output::Close { listener } => {
+                self.bound.remove(listener);
                 self.on_unbind(*listener);
             }
-            Output::Send { worker, msg: ToWorker::QueryReply { result: Ok(granted), .. }, .. } => {
+            Output::Send { worker, msg: ToWorker::QueryReply { result, .. }, .. } => {
                 if let Some(member) = self.members.get_mut(worker) {
-                    member.shares.insert(granted.listener, false);
+                    member.queries = member.queries.saturating_sub(1);
+                    if let Ok(granted) = result {
+                        member.shares.insert(granted.listener, false);
+                    }
                 }
             }
             Output::Send { worker, msg: ToWorker::PassListener { listener }, .. } => {
                 if let Some(member) = self.members.get_mut(worker) {
                     member.shares.insert(*listener, false);
-                    member.asked = true;
                 }
             }
             Output::Send { worker, msg: ToWorker::NewConn { .. }, .. } => {
@@ -405,6 +418,20 @@ impl ReloadModel {
     fn close(&mut self, slot: Slot, closed: Closed) {
         if let Some(place) = self.place_mut(slot) {
             place.closed = closed;
+        }
+        if closed == Closed::Ended {
+            self.drop_slot(slot);
+        }
+    }
+
+    /// A slot ends: it is in no batch any more.
+    fn drop_slot(&mut self, slot: Slot) {
+        let new = self.place_mut(slot).and_then(|place| place.successor.take());
+        self.failed.extend(new);
+        let waits = |it: &Place| it.successor.is_some() || it.ends_first.is_some();
+        let rest = self.places.iter().any(waits);
+        if let Some(active) = self.active.as_mut().filter(|_| !rest) {
+            (active.ready_before, active.deadline) = (None, None);
         }
     }
 

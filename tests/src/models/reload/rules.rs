@@ -18,20 +18,23 @@ impl ReloadModel {
 
     /// What the new workers must listen on: what the old ones do, as long as they serve.
     pub(super) fn note_needs(&mut self) {
+        for at in 0..self.places.len() {
+            let current = self.places[at].current.filter(|&id| self.is_ready(id));
+            if let Some(member) = current.and_then(|id| self.members.get(&id)) {
+                self.places[at].last =
+                    member.shares.iter().filter(|it| *it.1).map(|it| *it.0).collect();
+            }
+        }
         let Some(active) = self.active.clone() else { return };
         for slot in active.order.into_iter().filter(|slot| !active.passed.contains(slot)) {
             let Some(place) = self.place(slot) else { continue };
-            let old = place.current.filter(|&id| self.is_ready(id));
-            let mut needs = place.needs.clone();
-            if let Some(old) = old.and_then(|id| self.members.get(&id)) {
-                needs = old.shares.iter().filter(|it| *it.1).map(|it| *it.0).collect();
-            }
+            let mut needs = place.last.clone();
             let keys = self.keys.get(&active.generation);
             needs.retain(|id| match self.operator.get(id) {
                 Some(record) => {
                     record.open && keys.is_none_or(|keys| keys.contains(&record.key))
                 }
-                None => self.members.values().any(|it| it.shares.contains_key(id)),
+                None => self.bound.contains(id),
             });
             if let Some(place) = self.place_mut(slot) {
                 place.needs = needs;
@@ -45,7 +48,8 @@ impl ReloadModel {
         let Some(new) = place.successor.and_then(|id| self.members.get(&id)) else { return false };
         let listens = place.needs.iter().all(|id| new.shares.get(id) == Some(&true));
         let quiet = new.online_at.is_some_and(|at| {
-            !new.asked && place.needs.is_empty() && self.now.since(at) >= Duration::from_secs(1)
+            let asks = new.queries > 0 || !new.shares.is_empty();
+            !asks && place.needs.is_empty() && self.now.since(at) >= Duration::from_secs(1)
         });
         new.stays && listens && (new.ready_at.is_some() || quiet)
     }
@@ -97,11 +101,17 @@ impl ReloadModel {
 
     /// Whether there is a reason to replace a worker.
     pub(super) fn is_ripe(&self, worker: WorkerId) -> bool {
+        let large = self.members.get(&worker).is_some_and(|it| it.large >= 2);
+        large || self.is_worn(worker)
+    }
+
+    /// Whether it has served as much, or as long, as it may.
+    fn is_worn(&self, worker: WorkerId) -> bool {
         let Some(member) = self.members.get(&worker) else { return false };
         let served = self.config.max_requests().is_some_and(|most| member.accepted >= most.get());
         let age = member.ready_at.zip(self.config.max_age());
         let old = age.is_some_and(|(at, age)| self.now.since(at) >= age);
-        served || old || member.large >= 2
+        served || old
     }
 
     /// All outputs of the input were seen.
@@ -210,9 +220,10 @@ impl ReloadModel {
         if !free || !room || !self.is_wake {
             return;
         }
+        // A sample of its memory counts only at its time.
         let ripe = |id: &WorkerId| {
             self.is_ready(*id)
-                && self.is_ripe(*id)
+                && self.is_worn(*id)
                 && self.members.get(id).is_some_and(|it| !it.spared)
         };
         if let Some(id) = self.places.iter().filter_map(|it| it.current).find(ripe) {

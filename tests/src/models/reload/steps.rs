@@ -57,7 +57,7 @@ impl ReloadModel {
             online_at: None,
             ready_at: None,
             shares: Default::default(),
-            asked: false,
+            queries: 0,
             since: None,
             accepted: 0,
             large: 0,
@@ -177,9 +177,6 @@ impl ReloadModel {
             deadline: None,
             lost: false,
         });
-        for place in &mut self.places {
-            place.needs.clear();
-        }
         self.note_needs();
     }
 
@@ -229,7 +226,7 @@ impl ReloadModel {
             let Some(new) = place.successor.take() else { continue };
             let old = place.current.replace(new);
             (place.generation, place.closed) = (active.generation, Closed::No);
-            place.ends_first = None;
+            (place.ends_first, place.last) = (None, BTreeSet::new());
             self.news.push(News::Promoted(slot, new));
             self.taken += u32::from(old.is_some_and(|old| self.is_ready(old)));
             if let Some(old) = old {
@@ -304,6 +301,7 @@ impl ReloadModel {
             successor: None,
             ends_first: None,
             closed: Closed::No,
+            last: BTreeSet::new(),
             needs: BTreeSet::new(),
         };
         let count = self.places.len().max(to as usize);
