@@ -53,6 +53,8 @@ struct Place {
     successor: Option<WorkerId>,
     /// The old worker, which was told to leave before there is a new one.
     ends_first: Option<WorkerId>,
+    /// Its new worker could not be started for want of something, and will be.
+    wants: bool,
     closed: Closed,
     /// What the new worker must listen on.
     needs: BTreeSet<ListenerId>,
@@ -127,6 +129,7 @@ pub struct ReloadModel {
     last_generation: u32,
     wanted: u32,
     scale_to: Option<u32>,
+    perhaps: Option<u32>,
     /// The operator's listeners of each generation.
     keys: BTreeMap<u32, Vec<ListenKey>>,
     /// The last reload that was done.
@@ -160,6 +163,7 @@ impl ReloadModel {
             current: None,
             successor: None,
             ends_first: None,
+            wants: false,
             closed: Closed::No,
             last: BTreeSet::new(),
             needs: BTreeSet::new(),
@@ -176,6 +180,7 @@ impl ReloadModel {
             last_generation: 1,
             wanted: config.workers(),
             scale_to: None,
+            perhaps: None,
             keys: [(1, config.listeners().to_vec())].into(),
             generation: 1,
             binds: config.listeners().to_vec(),
@@ -426,11 +431,14 @@ impl ReloadModel {
 
     /// A slot ends: it is in no batch any more.
     fn drop_slot(&mut self, slot: Slot) {
-        let new = self.place_mut(slot).and_then(|place| place.successor.take());
+        let waits = |it: &Place| it.successor.is_some() || it.ends_first.is_some() || it.wants;
+        let was_in = self.place(slot).is_some_and(waits);
+        let Some(place) = self.place_mut(slot) else { return };
+        let new = place.successor.take();
+        (place.ends_first, place.wants) = (None, false);
         self.failed.extend(new);
-        let waits = |it: &Place| it.successor.is_some() || it.ends_first.is_some();
         let rest = self.places.iter().any(waits);
-        if let Some(active) = self.active.as_mut().filter(|_| !rest) {
+        if let Some(active) = self.active.as_mut().filter(|_| was_in && !rest) {
             (active.ready_before, active.deadline) = (None, None);
         }
     }
@@ -475,6 +483,7 @@ impl ReloadModel {
     /// What goes on has ended, and its new workers with it.
     fn fail(&mut self) {
         self.failed_now = true;
+        self.places.iter_mut().for_each(|place| place.wants = false);
         if !self.stopping {
             self.failed.extend(self.places.iter_mut().filter_map(|it| it.successor.take()));
         }

@@ -43,7 +43,7 @@ impl ReloadModel {
         }
         if let Some(place) = self.place_mut(slot) {
             if is_new {
-                place.successor = Some(worker);
+                (place.successor, place.wants) = (Some(worker), false);
             } else {
                 place.current = Some(worker);
                 place.ends_first = None;
@@ -80,7 +80,7 @@ impl ReloadModel {
     pub(super) fn on_want(&mut self, worker: WorkerId) {
         let Some(member) = self.members.remove(&worker) else { return };
         if let Some(place) = self.place_mut(member.slot) {
-            place.successor.take_if(|it| *it == worker);
+            place.wants |= place.successor.take_if(|it| *it == worker).is_some();
             place.current.take_if(|it| *it == worker);
         }
     }
@@ -259,6 +259,8 @@ impl ReloadModel {
             place.generation = generation;
         }
         if active.before.workers() != self.config.workers() {
+            // Whether a wish that changes nothing was still there, only the core knows.
+            self.perhaps = Some(self.config.workers()).filter(|_| self.scale_to == Some(self.wanted));
             self.scale_to.get_or_insert(self.config.workers());
         }
     }
@@ -291,7 +293,8 @@ impl ReloadModel {
         if self.active.is_some() {
             self.fault("the number of workers changes during a reload");
         }
-        if from != self.wanted || self.scale_to.take() != Some(to) {
+        let wishes = [self.scale_to.take(), self.perhaps.take()];
+        if from != self.wanted || !wishes.contains(&Some(to)) {
             self.fault(format!("from {from} to {to} workers, and nobody wants that"));
         }
         self.wanted = to;
@@ -300,6 +303,7 @@ impl ReloadModel {
             current: None,
             successor: None,
             ends_first: None,
+            wants: false,
             closed: Closed::No,
             last: BTreeSet::new(),
             needs: BTreeSet::new(),
