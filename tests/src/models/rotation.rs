@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use roundel_core::{
-    Attach, Codec, Config, ConnEnd, ConnId, Deadline, Event, ExitClass, FromWorker, Input,
+    Attach, Codec, Command, Config, ConnEnd, ConnId, Deadline, Event, ExitClass, FromWorker, Input,
     ListenerId, Output, Refusal, Seq, Time, ToWorker, WorkerId,
 };
 
@@ -71,6 +71,7 @@ pub struct Model {
     /// Listeners with something pending: who was served longest ago is first.
     turns: Vec<ListenerId>,
     paused: bool,
+    stopping: bool,
     stamp: u64,
     /// Cool-downs that ended with this wake and were not yet looked at, in the order of their end.
     cooled: VecDeque<(Time, WorkerId, ListenerId)>,
@@ -92,6 +93,7 @@ impl Model {
             queues: BTreeMap::new(),
             turns: Vec::new(),
             paused: false,
+            stopping: false,
             stamp: 0,
             cooled: VecDeque::new(),
             worn_out: BTreeSet::new(),
@@ -221,6 +223,7 @@ impl Model {
                     member.exited = true;
                 }
             }
+            Input::Command(Command::Pause) if !self.stopping => self.paused = true,
             Input::Wake => self.on_wake(deadline),
             _ => {}
         }
@@ -336,6 +339,10 @@ impl Model {
                 }
                 self.dequeue(*conn);
             }
+            Output::ResumeAccept { listener } if self.paused => {
+                let what = format!("{listener} is accepted from during a pause");
+                self.fault(Property::Fairness, what);
+            }
             Output::Event(event) => self.on_event(event),
             _ => {}
         }
@@ -419,7 +426,7 @@ impl Model {
                     member.missed = 0;
                 }
             }
-            Event::Paused => self.paused = true,
+            Event::Stopping { .. } => self.stopping = true,
             Event::Resumed => {
                 self.paused = false;
                 // All join anew.

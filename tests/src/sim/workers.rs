@@ -267,8 +267,11 @@ impl Sim {
 
     /// What a worker lacks of what it is to listen on.
     pub(super) fn lacks(&self, id: WorkerId) -> Option<ListenKey> {
-        let keys = self.asks_of(id);
-        self.processes.get(&id)?.program.as_ref()?.lacks(&keys)
+        let (mut keys, process) = (self.asks_of(id), self.processes.get(&id)?);
+        // One after the other: what it can't have is in the way of none.
+        let first = process.asked as usize % keys.len().max(1);
+        keys.rotate_left(first);
+        process.program.as_ref()?.lacks(&keys)
     }
 
     /// Makes the next spawns fail.

@@ -216,7 +216,9 @@ impl Primary {
             }
             None => {
                 // Once workers of the new generation serve, its configuration holds.
-                if let Some(before) = before.filter(|_| done == 0) {
+                if done > 0 {
+                    self.generation = generation;
+                } else if let Some(before) = before {
                     self.configure(*before);
                 }
                 self.record_outcome(generation, Some(failure));

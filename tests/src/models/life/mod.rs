@@ -127,12 +127,21 @@ impl LifeModel {
     pub fn on_news(&mut self, news: &News) {
         match news {
             News::Reloading(is) => self.reloading = *is,
-            News::Config(config) => self.config = (**config).clone(),
+            News::Config(config) => {
+                self.config = (**config).clone();
+                // One that lives on without its channel is given its time only later.
+                let timeout = self.config.drain_timeout();
+                let by = (self.now + timeout, before(timeout));
+                for member in self.members.values_mut().filter(|member| member.closed) {
+                    member.leaves_by = member.leaves_by.map(|it| it.min(by));
+                }
+            }
             News::Hastened(worker, by) => {
                 let before = before(self.config.drain_timeout());
                 if let Some(member) = self.members.get_mut(worker) {
-                    let at = member.leaves_by.map_or(*by, |(at, _)| at.min(*by));
-                    member.leaves_by = Some((at, before));
+                    let new = (*by, before);
+                    let sooner = member.leaves_by.filter(|(at, _)| at <= by);
+                    member.leaves_by = Some(sooner.unwrap_or(new));
                 }
             }
             News::Successor(worker) => drop(self.successors.insert(*worker)),

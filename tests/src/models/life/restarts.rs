@@ -155,6 +155,9 @@ impl LifeModel {
 
     pub(super) fn on_scaled(&mut self, to: usize) {
         self.peak = self.peak.max(to);
+        for member in self.members.values_mut().filter(|it| it.slot.0 as usize >= to) {
+            (member.replaced, member.told_off) = (true, true);
+        }
         if self.places.len() < to {
             self.places.resize_with(to, Place::default);
         }

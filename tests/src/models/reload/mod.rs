@@ -106,14 +106,14 @@ struct Active {
     lost: bool,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct OperatorListener {
     key: ListenKey,
     open: bool,
 }
 
 /// The reference.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ReloadModel {
     config: Config,
     now: Time,
@@ -436,6 +436,7 @@ impl ReloadModel {
         let Some(place) = self.place_mut(slot) else { return };
         let new = place.successor.take();
         (place.ends_first, place.wants) = (None, false);
+        new.into_iter().for_each(|id| self.hasten(id));
         self.failed.extend(new);
         let rest = self.places.iter().any(waits);
         if let Some(active) = self.active.as_mut().filter(|_| was_in && !rest) {
@@ -472,12 +473,14 @@ impl ReloadModel {
         }
         self.judge_failure(generation, failure);
         let Some(active) = self.active.take_if(|it| it.generation == generation) else { return };
-        self.fail();
         self.news.push(News::Reloading(false));
         let stopped = matches!(failure, ReloadFailure::Stopped);
-        if active.done == 0 && !stopped {
+        if active.done > 0 {
+            self.generation = generation;
+        } else if !stopped {
             self.set_config(active.before);
         }
+        self.fail();
     }
 
     /// What goes on has ended, and its new workers with it.
@@ -485,7 +488,9 @@ impl ReloadModel {
         self.failed_now = true;
         self.places.iter_mut().for_each(|place| place.wants = false);
         if !self.stopping {
-            self.failed.extend(self.places.iter_mut().filter_map(|it| it.successor.take()));
+            let new: Vec<_> = self.places.iter_mut().filter_map(|it| it.successor.take()).collect();
+            new.iter().for_each(|id| self.hasten(*id));
+            self.failed.extend(new);
         }
     }
 

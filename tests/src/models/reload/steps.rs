@@ -230,6 +230,7 @@ impl ReloadModel {
             self.news.push(News::Promoted(slot, new));
             self.taken += u32::from(old.is_some_and(|old| self.is_ready(old)));
             if let Some(old) = old {
+                self.hasten(old);
                 self.retired.push(old);
             }
         }
@@ -238,6 +239,14 @@ impl ReloadModel {
         if let Some(active) = &mut self.active {
             active.passed.extend(batch);
             (active.ready_before, active.deadline) = (None, None);
+        }
+    }
+
+    /// One that is leaving already, and must leave: by then.
+    pub(super) fn hasten(&mut self, worker: WorkerId) {
+        let by = self.now + self.config.drain_timeout();
+        if self.members.get(&worker).is_some_and(|it| !it.stays) {
+            self.news.push(News::Hastened(worker, by));
         }
     }
 
@@ -310,6 +319,8 @@ impl ReloadModel {
         };
         let count = self.places.len().max(to as usize);
         self.places.resize(count, fresh.clone());
+        let surplus: Vec<_> = self.places.iter().skip(to as usize).filter_map(|it| it.current).collect();
+        surplus.into_iter().for_each(|id| self.hasten(id));
         for (at, place) in self.places.iter_mut().enumerate() {
             if at >= to as usize {
                 place.closed = Closed::Removed;
