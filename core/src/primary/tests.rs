@@ -6,6 +6,7 @@ mod life;
 mod listeners;
 mod queue;
 mod reload;
+mod reload_proven;
 mod stall;
 mod unheld;
 mod want;
