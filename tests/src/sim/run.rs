@@ -193,9 +193,10 @@ impl Sim {
             } else if process.program.is_none() && process.started {
                 self.introduce(id);
             } else if let Some(key) = self.lacks(id) {
+                let first = self.asks_of(id).into_iter().next();
                 let Some(process) = self.processes.get_mut(&id) else { continue };
                 process.asked += 1;
-                if process.asked > PATIENCE && self.keys.first() == Some(&key) {
+                if process.asked > PATIENCE && first.as_ref() == Some(&key) {
                     // It holds as many as it may, and not what it is for.
                     self.die(id, ExitStatus::Code(0));
                     continue;
