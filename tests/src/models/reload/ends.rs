@@ -133,7 +133,7 @@ impl ReloadModel {
         if !self.open.remove(&generation) {
             self.fault(format!("reload {generation} fails, and is not under way"));
         }
-        if let Some((waiting, _)) = &self.waiting
+        if let Some((waiting, ..)) = &self.waiting
             && *waiting == generation
         {
             // A later one has taken its place if it is not the last one.
