@@ -123,6 +123,8 @@ impl ReloadModel {
     }
 
     pub(super) fn on_killing(&mut self, worker: WorkerId, _: ExitClass) {
+        // Whom others take away after that is no matter of the reload.
+        self.judge_taken();
         self.leaves(worker);
         if let Some(member) = self.members.get_mut(&worker) {
             member.killed = true;

@@ -86,6 +86,7 @@ impl ReloadModel {
     }
 
     pub(super) fn on_gone(&mut self, worker: WorkerId) {
+        self.judge_taken();
         self.leaves(worker);
         let Some(member) = self.members.get_mut(&worker) else { return };
         member.exited = true;
