@@ -21,7 +21,7 @@ pub(super) struct Place {
     /// That was looked at.
     pub(super) judged: bool,
     /// A failure was counted of a worker that has not ended: only then is the slot given up.
-    pub(super) awaits_end: bool,
+    pub(super) awaits_end: Option<WorkerId>,
     /// There is no such slot any more.
     pub(super) removed: bool,
     /// When it is tried again after it was given up, and how long that takes the next time.
@@ -31,8 +31,8 @@ pub(super) struct Place {
 
 impl Place {
     fn renew(&mut self) {
-        (self.given_up, self.judged, self.awaits_end) = (false, false, false);
-        self.not_before = None;
+        (self.given_up, self.judged) = (false, false);
+        (self.awaits_end, self.not_before) = (None, None);
         self.failures.clear();
     }
 }
@@ -100,7 +100,7 @@ impl LifeModel {
         {
             place.failures.retain(|&at| now.since(at) < period);
             place.failures.push(now);
-            place.awaits_end = true;
+            place.awaits_end = Some(worker);
             // Its replacement may have to wait for a place, but not for a delay.
             member.replaced = place.failures.len() <= self.config.restart_intensity() as usize;
         }
@@ -197,7 +197,7 @@ impl LifeModel {
             return;
         }
         let Some(place) = self.places.get_mut(slot.0 as usize) else { return };
-        place.awaits_end = false;
+        place.awaits_end.take_if(|it| *it == worker);
         if ready_at.is_some_and(|at| now.since(at) >= period) {
             place.streak = 0;
             place.retry_delay = None;
@@ -229,7 +229,7 @@ impl LifeModel {
             if place.given_up {
                 place.not_before = None;
             }
-            if place.given_up != spent && !place.judged && !place.awaits_end {
+            if place.given_up != spent && !place.judged && place.awaits_end.is_none() {
                 wrong.push(format!("slot {slot} at {now}: {place:?}"));
             }
             place.judged |= place.given_up;
