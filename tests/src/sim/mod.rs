@@ -191,10 +191,6 @@ impl Sim {
     fn fault(&mut self, property: Property, what: impl Into<String>) {
         let step = self.inputs;
         let what = what.into();
-        if std::env::var_os("PROOF_DUMP").is_some() {
-            // DUMP
-            eprintln!("DUMP {what} {}", serde_json::to_string(&self.core.core).unwrap_or_default()); // DUMP
-        } // DUMP
         self.note(None, || format!("*** {property:?}: {what}"));
         self.faults.push(Fault { property, step, what });
     }

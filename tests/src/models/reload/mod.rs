@@ -211,9 +211,10 @@ impl ReloadModel {
         std::mem::take(&mut self.news)
     }
 
-    /// Whether something that the operator wants has not come about.
+    /// Whether a reload that the operator wants is not over.
     pub fn is_busy(&self) -> bool {
-        !self.stopping && (self.active.is_some() || self.waiting.is_some())
+        let reloads = self.active.as_ref().is_some_and(|it| it.recycled.is_none());
+        !self.stopping && (reloads || self.waiting.is_some())
     }
 
     fn fault(&mut self, what: impl Into<String>) {
