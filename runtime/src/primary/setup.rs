@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use roundel_core::{Codec, Config, ConfigBuilder, ConfigError};
 
@@ -11,7 +12,7 @@ use crate::observe::eventlog::Target;
 use crate::observe::journal;
 use crate::observe::output::Format;
 use crate::observe::same_file;
-use crate::unix::limits::{self, OpenFiles};
+use crate::unix::limits;
 use crate::unix::process::{Outputs, PerSlot, Program};
 
 /// A primary, ready to be started.
@@ -50,6 +51,52 @@ pub struct Setup {
     pub per_slot: PerSlot,
     /// Messages printed first.
     pub notes: Vec<String>,
+    /// Finds out what a reload starts. Without it, new workers run the same program with the same
+    /// configuration.
+    pub reread: Option<Reread>,
+}
+
+/// Reads the configuration again, and looks the program up again.
+#[derive(Clone)]
+pub struct Reread(Arc<dyn Fn() -> Result<Fresh, String> + Send + Sync>);
+
+impl Reread {
+    /// Calls this for each reload, on a thread of its own: it may wait. An error is one line for
+    /// each reason against a reload.
+    pub fn new(read: impl Fn() -> Result<Fresh, String> + Send + Sync + 'static) -> Reread {
+        Reread(Arc::new(read))
+    }
+
+    pub(crate) fn call(&self) -> Result<Fresh, String> {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Reread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Reread")
+    }
+}
+
+/// What a reload starts.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Fresh {
+    /// What the new workers run.
+    pub program: Program,
+    /// The configuration of the machine, as in [`Setup::config`].
+    pub config: ConfigBuilder,
+    /// Differences between slots.
+    pub per_slot: PerSlot,
+    /// Messages printed first.
+    pub notes: Vec<String>,
+}
+
+impl Fresh {
+    /// New workers that run this program.
+    pub fn new(program: Program, config: ConfigBuilder) -> Fresh {
+        Fresh { program, config, per_slot: PerSlot::default(), notes: Vec::new() }
+    }
 }
 
 impl Setup {
@@ -71,6 +118,7 @@ impl Setup {
             prepare: || Ok(()),
             per_slot: PerSlot::default(),
             notes: Vec::new(),
+            reread: None,
         }
     }
 }
@@ -109,25 +157,37 @@ impl Setup {
             None => Ok(()),
         }
     }
+}
 
+/// What of the limit on open files a configuration has to fit into.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    /// The limit.
+    pub(crate) limit: u64,
+    /// The number of descriptors open before, besides the standard three.
+    pub(crate) open: u64,
+    /// Whether each worker has pipes too.
+    pub(crate) outputs: Outputs,
+}
+
+impl Room {
     /// The checked configuration, in which connections and listeners fit into the limit on open
-    /// files, and how many clients the control socket may have. `open` is the number of descriptors
-    /// open before, besides the standard three.
+    /// files with so many workers or its own number, whichever is more, and how many clients the
+    /// control socket may have.
     ///
     /// # Errors
     /// [`StartError`] if it is not valid, or if the limit leaves no room.
-    pub(crate) fn config(
+    pub(crate) fn fit(
         &self,
-        files: &OpenFiles,
-        open: u64,
+        config: &ConfigBuilder,
+        workers: u32,
     ) -> Result<(Config, usize), StartError> {
-        let draft = self.config.clone().build().map_err(StartError::Config)?;
-        let (limit, workers) = (files.soft(), u64::from(draft.workers()));
+        let draft = config.clone().build().map_err(StartError::Config)?;
+        let (limit, workers) = (self.limit, u64::from(draft.workers().max(workers)));
         let listeners = draft.listeners().len() as u64;
-        let shares = limits::divide(limit, open, workers, listeners, self.outputs())
+        let shares = limits::divide(limit, self.open, workers, listeners, self.outputs)
             .map_err(|needed| StartError::TooFewFiles { limit, workers, listeners, needed })?;
-        let config = self
-            .config
+        let config = config
             .clone()
             .max_held(shares.held.min(draft.max_held()))
             .max_listeners(shares.listeners.min(draft.max_listeners()))

@@ -78,11 +78,11 @@ pub struct Program {
 #[derive(Default)]
 pub struct PerSlot(Option<Box<Change>>);
 
-type Change = dyn Fn(&mut Program, Slot);
+type Change = dyn Fn(&mut Program, Slot) + Send;
 
 impl PerSlot {
     /// Makes this change before each start.
-    pub fn new(change: impl Fn(&mut Program, Slot) + 'static) -> PerSlot {
+    pub fn new(change: impl Fn(&mut Program, Slot) + Send + 'static) -> PerSlot {
         PerSlot(Some(Box::new(change)))
     }
 

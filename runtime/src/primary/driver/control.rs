@@ -2,8 +2,9 @@
 
 use roundel_core::{Command, Input};
 
+use super::reload::Asker;
 use super::{Change, PrimaryDriver, Source};
-use crate::observe::control::{ClientId, Failed, Request, Stopping};
+use crate::observe::control::{ClientId, Failed, Paused, Request, Stopping};
 use crate::observe::status::{ListenerRow, PrimaryRow, Status, WorkerRow};
 use crate::unix::limits;
 
@@ -66,6 +67,11 @@ impl PrimaryDriver {
                     self.reply(id, &status);
                 }
                 Some(Request::Logs { slot }) => self.follow(id, slot),
+                Some(Request::Reload { dry_run: true }) => self.reload(Asker::DryRun(id)),
+                Some(Request::Reload { dry_run: false }) => self.reload(Asker::Client(id)),
+                Some(Request::Scale { to, by }) => self.scale_for(id, to, by),
+                Some(Request::Pause) => self.set_paused(id, true),
+                Some(Request::Resume) => self.set_paused(id, false),
                 Some(Request::Stop) => {
                     self.reply(id, &Stopping::YES);
                     // Further requests to stop change nothing: another client's stop never hurries
@@ -79,6 +85,14 @@ impl PrimaryDriver {
         }
         self.ready.insert(Source::ControlClient(client));
         self.rewatch_control(id, before);
+    }
+
+    fn set_paused(&mut self, client: ClientId, paused: bool) {
+        if self.core.stop_deadline().is_some() {
+            return self.reply(client, &Failed::because("the primary is stopping"));
+        }
+        self.input(Input::Command(if paused { Command::Pause } else { Command::Resume }));
+        self.reply(client, &Paused { ok: true, paused: self.core.is_paused() });
     }
 
     /// Has a client follow what workers print.
@@ -106,7 +120,7 @@ impl PrimaryDriver {
         }
     }
 
-    fn reply(&mut self, client: ClientId, answer: &impl serde::Serialize) {
+    pub(super) fn reply(&mut self, client: ClientId, answer: &impl serde::Serialize) {
         let now = self.now;
         if let Some(control) = &mut self.control {
             control.reply(client, answer, now);
@@ -118,6 +132,9 @@ impl PrimaryDriver {
     pub(super) fn rewatch_control(&mut self, client: ClientId, before: Option<bool>) {
         let Some(control) = &self.control else { return };
         let source = Source::ControlClient(client.0);
+        if control.is_half_closed(client) {
+            return self.changes.push_back(Change::Unwatch { source });
+        }
         match control.wants_write(client) {
             None if before.is_some() => self.changes.push_back(Change::Unwatch { source }),
             None => {}

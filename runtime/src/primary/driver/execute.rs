@@ -20,7 +20,7 @@ impl PrimaryDriver {
                 drop(self.custody.release(conn));
             }
             Output::Event(event) => self.report(&event),
-            Output::Spawn { worker, slot, generation: _ } => self.spawn(worker, slot),
+            Output::Spawn { worker, slot, generation } => self.spawn(worker, slot, generation),
             Output::Kill { worker, signal } => self.kill(worker, signal),
             Output::ShutdownRead { worker } => {
                 if let Some(Peer { fd, channel, .. }) = self.peers.get_mut(&worker) {
@@ -54,9 +54,8 @@ impl PrimaryDriver {
             // told to connect.
             if let ToWorker::QueryReply { result: Ok(granted), .. } = &msg
                 && let Some(mode) = peer.channel.wished_mode(&msg)
-                // Not for the operator's listeners: they have the first ids, and only the operator
-                // opens them to others.
-                && granted.listener.get() > self.core.config().listeners().len() as u64
+                // Not for the operator's listeners: only the operator opens them to others.
+                && !self.core.is_operators(granted.listener)
                 && let Some(socket) = self.sockets.get(&granted.listener)
             {
                 socket.set_mode(mode);
@@ -66,8 +65,8 @@ impl PrimaryDriver {
         }
     }
 
-    fn spawn(&mut self, worker: WorkerId, slot: Slot) {
-        let program = self.per_slot.program(&self.program, slot);
+    fn spawn(&mut self, worker: WorkerId, slot: Slot, generation: u32) {
+        let program = self.programs.of(generation, slot);
         let (variables, files) = (self.variables, &self.files);
         let outputs = if self.output.is_some() { Outputs::Piped } else { Outputs::Inherited };
         let start = || process::spawn(&program, worker, slot, variables, files, outputs);
@@ -127,6 +126,9 @@ impl PrimaryDriver {
             | Event::Signalled { worker, .. }
             | Event::BindTooNarrow { worker, .. }
             | Event::Killing { worker, .. }
+            | Event::Recycling { worker, .. }
+            | Event::Recycled { worker, .. }
+            | Event::RecycleFailed { worker, .. }
             | Event::Exited { worker, .. } => Some(*worker),
             _ => None,
         };

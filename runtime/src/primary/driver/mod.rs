@@ -12,15 +12,20 @@ mod control;
 mod count;
 mod end;
 mod execute;
+mod helpers;
 mod machine;
+mod memory;
 mod output;
 mod peer;
+mod programs;
 mod reap;
+mod reload;
 mod report;
 mod signals;
 mod source;
 mod stall;
 mod start;
+mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::OwnedFd;
@@ -34,11 +39,11 @@ use crate::exit::Exit;
 use crate::observe::console::Console;
 use crate::observe::control::ControlServer;
 use crate::observe::eventlog::EventLog;
-use crate::primary::setup::ReadyReport;
+use crate::primary::setup::{ReadyReport, Room};
 use crate::text;
 use crate::unix::group::Groups;
 use crate::unix::limits::OpenFiles;
-use crate::unix::process::{ChannelVariables, PerSlot, Program};
+use crate::unix::process::ChannelVariables;
 use crate::unix::reserve::Reserve;
 use crate::unix::signals::Signals;
 use crate::unix::socket::Inherited;
@@ -47,6 +52,9 @@ use count::Counter;
 use machine::Machine;
 use output::Output;
 use peer::Peer;
+use programs::Programs;
+use reload::Reloading;
+use waiting::Waiting;
 
 /// How soon an action is tried again that failed because descriptors or memory ran out.
 const RETRY: std::time::Duration = std::time::Duration::from_millis(100);
@@ -58,8 +66,11 @@ pub struct PrimaryDriver {
     now: Time,
     started: Time,
     custody: Custody<OwnedFd>,
-    program: Program,
-    per_slot: PerSlot,
+    programs: Programs,
+    reloading: Reloading,
+    /// Clients of the control socket whose requests take their time.
+    waiting: Waiting,
+    room: Room,
     inherited: Inherited,
     files: OpenFiles,
     /// Descriptors for the next start of a worker.
@@ -91,6 +102,8 @@ pub struct PrimaryDriver {
     workers_by_pid: BTreeMap<i32, WorkerId>,
     groups: Groups,
     counter: Counter,
+    /// When the workers' memory is looked at next.
+    sample_at: Time,
     changes: VecDeque<Change>,
     ready: BTreeSet<Source>,
     /// Workers for which something waits to be sent.
@@ -131,7 +144,8 @@ impl PrimaryDriver {
         let control = self.control.as_ref().and_then(ControlServer::deadline);
         let output = self.output.as_ref().and_then(Output::deadline);
         let rest = [self.core.journal_due(), self.look_due(), self.groups.deadline()];
-        [core, control, output, self.retry_at].into_iter().chain(rest).flatten().min()
+        let due = [self.retry_at, self.sample_due(), self.waiting.due()];
+        [core, control, output].into_iter().chain(due).chain(rest).flatten().min()
     }
 
     /// How the primary ended, once it has.
@@ -158,7 +172,7 @@ impl PrimaryDriver {
             match source {
                 Source::Channel(_) => {}
                 Source::Signals => self.on_signals(),
-                Source::Counter => self.on_counted(),
+                Source::Helpers => self.on_helpers(),
                 Source::Listener(id) => self.accept(id),
                 Source::Control => self.accept_control(),
                 Source::ControlClient(client) => self.on_control(client),
@@ -168,11 +182,14 @@ impl PrimaryDriver {
         if self.retry_at.is_some_and(|at| at <= self.now) {
             self.retry();
         }
+        self.sample_memory();
         self.expire_control();
         self.expire_output();
         self.end_groups();
         self.input(Input::Wake);
         self.carry_out();
+        self.programs.retain(|generation| self.core.is_generation_needed(generation));
+        self.answer_waiting();
         self.spawn_reserve.refill();
         self.spare.refill();
         self.go_on_emptying();

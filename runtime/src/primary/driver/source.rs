@@ -16,8 +16,8 @@ pub enum Source {
     Control,
     /// A client of the control socket.
     ControlClient(u32),
-    /// The connections of leaving workers were counted.
-    Counter,
+    /// A helper thread has an answer.
+    Helpers,
     /// A listener.
     Listener(ListenerId),
     /// A worker's channel.
@@ -32,7 +32,7 @@ impl Source {
         match self {
             Source::Signals => 0,
             Source::Control => 1,
-            Source::Counter => 5,
+            Source::Helpers => 5,
             Source::ControlClient(client) => (u64::from(client) << 3) | 2,
             Source::Listener(id) => (id.get() << 3) | 3,
             Source::Channel(id) => (id.get() << 3) | 4,
@@ -47,7 +47,7 @@ impl Source {
         match token & 7 {
             0 => Some(Source::Signals),
             1 => Some(Source::Control),
-            5 => Some(Source::Counter),
+            5 => Some(Source::Helpers),
             2 => u32::try_from(rest).ok().map(Source::ControlClient),
             3 => ListenerId::from_raw(rest).map(Source::Listener),
             4 => WorkerId::from_raw(rest).map(Source::Channel),
@@ -101,7 +101,7 @@ mod tests {
         for source in [
             Source::Signals,
             Source::Control,
-            Source::Counter,
+            Source::Helpers,
             Source::ControlClient(63),
             Source::Listener(listener),
             Source::Channel(worker),

@@ -5,8 +5,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use roundel_core::{Codec, Custody, Primary};
 
 use super::count::Counter;
+use super::helpers;
 use super::machine::Machine;
 use super::output::Output;
+use super::programs::Programs;
+use super::reload::Reloading;
+use super::waiting::Waiting;
 use super::{PrimaryDriver, Source};
 use crate::observe::console::Console;
 use crate::observe::control::{ControlServer, Where};
@@ -14,7 +18,7 @@ use crate::observe::eventlog::EventLog;
 use crate::observe::journal::Journal;
 use crate::observe::output::OutputLog;
 use crate::observe::same_file;
-use crate::primary::setup::{Setup, StartError};
+use crate::primary::setup::{Room, Setup, StartError};
 use crate::unix::clock;
 use crate::unix::group::{Groups, Naming};
 use crate::unix::limits::{self, OpenFiles};
@@ -48,7 +52,8 @@ impl PrimaryDriver {
         // If it is forbidden, everything still works, at a higher cost.
         let _ = process::schedule_in_batches();
         let files = OpenFiles::raise().map_err(StartError::Limits)?;
-        let (config, clients) = setup.config(&files, open)?;
+        let room = Room { limit: files.soft(), open, outputs: setup.outputs() };
+        let (config, clients) = room.fit(&setup.config, 0)?;
         inherited.pass_on(|number| process::is_kept(number, config.listeners()));
         let signals = blocked.and_then(|_| Signals::open()).map_err(StartError::Signals)?;
         let spawn_fds = match setup.outputs() {
@@ -107,13 +112,16 @@ impl PrimaryDriver {
                 Some(Output::new(log.map_err(StartError::LogFile)?))
             }
         };
+        let helpers = helpers::signal().map_err(StartError::Limits)?;
         let mut driver = PrimaryDriver {
             core: Machine::new(Primary::new(config), journal, console.clone()),
             now,
             started: now,
             custody: Custody::new(),
-            program: setup.program,
-            per_slot: setup.per_slot,
+            programs: Programs::new(setup.program, setup.per_slot),
+            reloading: Reloading::new(setup.reread, helpers.clone()),
+            waiting: Waiting::default(),
+            room,
             inherited,
             files,
             spawn_reserve,
@@ -135,7 +143,8 @@ impl PrimaryDriver {
             pids: BTreeMap::new(),
             workers_by_pid: BTreeMap::new(),
             groups: Groups::new(Naming::Best),
-            counter: Counter::new().map_err(StartError::Limits)?,
+            counter: Counter::new(helpers.clone()),
+            sample_at: now,
             changes: VecDeque::new(),
             ready: BTreeSet::new(),
             unsent: BTreeSet::new(),
@@ -152,7 +161,7 @@ impl PrimaryDriver {
         }
         let signals = driver.signals.fd().map_err(StartError::Signals)?;
         driver.watch(Source::Signals, signals);
-        driver.watch(Source::Counter, driver.counter.fd());
+        driver.watch(Source::Helpers, helpers);
         if let Some(control) = &driver.control {
             let fd = control.fd().clone();
             driver.say(&format!("control socket {}", control.path().display()));
