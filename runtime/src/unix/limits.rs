@@ -4,7 +4,6 @@ use std::fs;
 use std::io;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::unistd::{SysconfVar, sysconf};
 
 use crate::unix::process::Outputs;
 
@@ -118,22 +117,7 @@ pub fn open_fds() -> io::Result<usize> {
 /// # Errors
 /// If `/proc` can't be read.
 pub fn rss_kb() -> io::Result<u64> {
-    read_rss("/proc/self/statm")
-}
-
-/// The same of another process.
-///
-/// # Errors
-/// If `/proc` can't be read, or the process is gone.
-pub(crate) fn rss_kb_of(pid: i32) -> io::Result<u64> {
-    read_rss(&format!("/proc/{pid}/statm"))
-}
-
-fn read_rss(path: &str) -> io::Result<u64> {
-    let statm = fs::read_to_string(path)?;
-    let pages: u64 = statm.split(' ').nth(1).and_then(|word| word.parse().ok()).unwrap_or(0);
-    let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten().unwrap_or(4096);
-    Ok(pages * u64::try_from(page).unwrap_or(4096) / 1024)
+    super::usage::rss_kb(std::process::id().cast_signed())
 }
 
 #[cfg(test)]

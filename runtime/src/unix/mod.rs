@@ -24,3 +24,5 @@ pub mod socket;
 pub(crate) mod sys;
 pub mod transmit;
 pub(crate) mod unix_path;
+#[cfg(feature = "primary")]
+pub(crate) mod usage;

@@ -81,6 +81,11 @@ impl Primary {
         })
     }
 
+    /// The generation of the last reload that was done.
+    pub fn generation(&self) -> u32 {
+        self.generation
+    }
+
     /// Whether the operator has paused the cluster.
     pub fn is_paused(&self) -> bool {
         self.paused

@@ -5,8 +5,6 @@ use roundel_core::{Command, Input};
 use super::reload::Asker;
 use super::{Change, PrimaryDriver, Source};
 use crate::observe::control::{ClientId, Failed, Paused, Request, Stopping};
-use crate::observe::status::{ListenerRow, PrimaryRow, Status, WorkerRow};
-use crate::unix::limits;
 
 /// How many clients are accepted in a turn: a flood of them never holds up serving.
 const ACCEPTS_PER_TURN: u32 = 16;
@@ -150,55 +148,5 @@ impl PrimaryDriver {
         }
         let expired = control.expire(now);
         self.forget_control(expired);
-    }
-
-    fn status(&mut self) -> Status {
-        // Counting takes a descriptor, which may have to come from the reserve.
-        let open_fds = limits::open_fds()
-            .or_else(|_| self.spawn_reserve.lend(limits::open_fds))
-            .map_or(0, |count| count as u64);
-        let totals = self.core.totals();
-        let primary = PrimaryRow {
-            pid: std::process::id(),
-            uptime_s: self.now.since(self.started).as_secs(),
-            pending: self.core.pending().into(),
-            in_flight: self.core.in_flight().into(),
-            accepted_total: totals.accepted,
-            redispatched_total: totals.redispatched,
-            declined_total: totals.declined,
-            refused_total: totals.refused,
-            unknown_total: totals.unknown,
-            stalled_total: totals.stalled,
-            messages_skipped_total: self.skipped,
-            open_fds,
-            rss_kb: limits::rss_kb().unwrap_or(0),
-        };
-        let listeners = self.core.listeners().map(|listener| ListenerRow {
-            address: match listener.sockname {
-                Some(name) => name.to_string(),
-                None => listener.key.address.to_string(),
-            },
-            policy: listener.policy.name().into(),
-            pending: listener.pending.into(),
-            accepting: listener.accepting,
-        });
-        let workers = self.core.workers().map(|worker| WorkerRow {
-            id: worker.id.get(),
-            slot: worker.slot.0,
-            pid: worker.pid,
-            generation: worker.generation,
-            state: worker.life.name().into(),
-            codec: worker.codec.map(|codec| codec.name().into()),
-            in_flight: worker.in_flight.into(),
-            accepted: worker.accepted,
-            declined: worker.declined,
-            restarts: worker.restarts,
-            last_exit: worker.last_exit.map(|last| match last.status {
-                Some(status) => format!("{} ({status})", last.class.name()),
-                None => last.class.name().into(),
-            }),
-            uptime_s: self.now.since(worker.spawned_at).as_secs(),
-        });
-        Status { primary, listeners: listeners.collect(), workers: workers.collect() }
     }
 }

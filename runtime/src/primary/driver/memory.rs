@@ -5,7 +5,7 @@ use std::time::Duration;
 use roundel_core::{Input, Time};
 
 use super::PrimaryDriver;
-use crate::unix::limits;
+use crate::unix::usage;
 
 /// How often.
 const EVERY: Duration = Duration::from_secs(1);
@@ -21,7 +21,7 @@ impl PrimaryDriver {
         }
         self.sample_at = self.now + EVERY;
         let living = self.pids.iter().filter(|(id, pid)| self.workers_by_pid.get(pid) == Some(id));
-        let sample = |(id, pid): (&_, &_)| Some((*id, limits::rss_kb_of(*pid).ok()?));
+        let sample = |(id, pid): (&_, &_)| Some((*id, usage::rss_kb(*pid).ok()?));
         let samples: Vec<_> = living.filter_map(sample).collect();
         for (worker, kb) in samples {
             self.input(Input::Memory { worker, bytes: kb * 1024 });

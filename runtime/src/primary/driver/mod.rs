@@ -25,6 +25,7 @@ mod signals;
 mod source;
 mod stall;
 mod start;
+mod status;
 mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

@@ -34,13 +34,16 @@ pub(super) struct Refused {
     pub(super) cause: String,
 }
 
+/// What was read, or why it could not be.
+type Reply = Result<Fresh, String>;
+
 /// Reloads before the machine knows of them.
 #[derive(Debug)]
 pub(super) struct Reloading {
     reread: Option<Reread>,
     helpers: Arc<OwnedFd>,
     /// What is read now, and for whom.
-    running: Option<(Receiver<Result<Fresh, String>>, Vec<Asker>)>,
+    running: Option<(Receiver<Reply>, Vec<Asker>)>,
     /// What they want was asked for later than the reading began, so it is read again for them.
     next: Vec<Asker>,
     /// The last ones, the latest one last.

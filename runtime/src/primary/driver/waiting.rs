@@ -45,7 +45,10 @@ impl Waiting {
 enum Stand {
     Waits(Option<Progress>),
     Reloaded(u32),
-    Scaled { from: u32, to: u32 },
+    Scaled {
+        from: u32,
+        to: u32,
+    },
     Failed(String),
     /// Another reload took its place.
     Follows(u32),
@@ -123,7 +126,9 @@ impl PrimaryDriver {
     fn reload_stand(&self, generation: u32) -> Stand {
         let mut records = self.core.reloads().skip_while(|record| record.generation != generation);
         let Some(record) = records.next() else {
-            return Stand::Failed("so many reloads came later that its outcome is forgotten".into());
+            return Stand::Failed(
+                "so many reloads came later that its outcome is forgotten".into(),
+            );
         };
         match (&record.failure, record.ended) {
             (None, Some(_)) => Stand::Reloaded(generation),
