@@ -29,6 +29,7 @@ use roundel_runtime::observe::journal;
 pub(crate) use effective::Effective;
 pub(crate) use options::Options;
 pub(crate) use request::Request;
+pub(crate) use values::Scale;
 
 /// The commands that have the options of a primary.
 const RUN: &str = "run";
@@ -71,6 +72,30 @@ pub(crate) enum ClientCommand {
         control: Option<PathBuf>,
         /// The slot to follow; `None` for all.
         slot: Option<u32>,
+    },
+    /// Replace its workers.
+    Reload {
+        /// As for `Status`.
+        control: Option<PathBuf>,
+        /// Whether only to ask what that would do.
+        dry_run: bool,
+    },
+    /// Change the number of its workers.
+    Scale {
+        /// As for `Status`.
+        control: Option<PathBuf>,
+        /// The number.
+        workers: Scale,
+    },
+    /// Have it accept and hand out nothing.
+    Pause {
+        /// As for `Status`.
+        control: Option<PathBuf>,
+    },
+    /// End a pause.
+    Resume {
+        /// As for `Status`.
+        control: Option<PathBuf>,
     },
     /// Stop it.
     Stop {
@@ -148,6 +173,20 @@ fn parse_with(
         CommandArgs::Logs { slot, socket } => {
             let control = place(name, socket.control)?;
             Command::Client(ClientCommand::Logs { control, slot })
+        }
+        CommandArgs::Reload { dry_run, socket } => {
+            let control = place(name, socket.control)?;
+            Command::Client(ClientCommand::Reload { control, dry_run })
+        }
+        CommandArgs::Scale { workers, socket } => {
+            let control = place(name, socket.control)?;
+            Command::Client(ClientCommand::Scale { control, workers })
+        }
+        CommandArgs::Pause { socket } => {
+            Command::Client(ClientCommand::Pause { control: place(name, socket.control)? })
+        }
+        CommandArgs::Resume { socket } => {
+            Command::Client(ClientCommand::Resume { control: place(name, socket.control)? })
         }
         CommandArgs::Stop { socket } => {
             Command::Client(ClientCommand::Stop { control: place(name, socket.control)? })

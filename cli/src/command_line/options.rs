@@ -40,6 +40,23 @@ pub(crate) struct Options {
 }
 
 impl Options {
+    /// The first option in which other ones differ although it can't change while a primary runs.
+    pub(crate) fn fixed(&self, other: &Options) -> Option<&'static str> {
+        let (old, new) = (&self.config, &other.config);
+        let policy = |config: &ConfigBuilder| config.clone().build().map(|it| it.policy()).ok();
+        let differs = [
+            ("--policy", policy(old) != policy(new)),
+            ("--pass-server", self.pass_server != other.pass_server),
+            ("--control", self.control != other.control),
+            ("--events", self.events != other.events),
+            ("--journal", self.journal != other.journal),
+            ("--log-format", self.log_format != other.log_format),
+            ("--log-file", self.log_file != other.log_file),
+            ("--codec", self.codec != other.codec),
+        ];
+        differs.into_iter().find_map(|(name, differs)| differs.then_some(name))
+    }
+
     /// The configuration of the primary that these options ask for.
     pub(crate) fn config(&self) -> ConfigBuilder {
         let listeners = self.bind.iter().chain(&self.pass_server);

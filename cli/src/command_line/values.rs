@@ -3,7 +3,7 @@
 //! A cause is worded to follow the value: `--window "many"` *is not a whole number from 1 to 1024*.
 
 use std::fmt;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -203,6 +203,69 @@ pub(super) fn stop_signal(text: &str) -> Result<StopSignal, String> {
 pub(super) fn log_format(text: &str) -> Result<Format, String> {
     named(text, Format::ALL, Format::name)
         .ok_or_else(|| "is not one of raw, prefix and json".into())
+}
+
+/// The number of slots in a batch of a reload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Batch(pub(super) u32);
+
+impl fmt::Display for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 == *limits::reload_batch().end() { f.write_str("all") } else { self.0.fmt(f) }
+    }
+}
+
+pub(super) fn batch(text: &str) -> Result<Batch, String> {
+    if text == "all" {
+        return Ok(Batch(*limits::reload_batch().end()));
+    }
+    within(text, limits::reload_batch()).map(Batch).map_err(|cause| {
+        format!("is neither all nor {}", cause.strip_prefix("is not ").unwrap_or(&cause))
+    })
+}
+
+/// How many workers must be ready; zero allows a reload to end them all first.
+pub(super) fn count(text: &str) -> Result<u32, String> {
+    number(text, 0, *limits::workers().end())
+}
+
+pub(super) fn max_generations(text: &str) -> Result<u32, String> {
+    within(text, limits::max_generations())
+}
+
+pub(super) fn positive(text: &str) -> Result<NonZeroU64, String> {
+    let count = number(text, 1, u32::MAX)?;
+    NonZeroU64::new(count.into()).ok_or_else(|| "must be greater than zero".into())
+}
+
+pub(super) fn jitter(text: &str) -> Result<u64, String> {
+    number(text, 0, u32::MAX).map(u64::from)
+}
+
+/// A size that is not zero.
+pub(super) fn memory(text: &str) -> Result<NonZeroU64, String> {
+    NonZeroU64::new(size(text)?).ok_or_else(|| "must be greater than zero".into())
+}
+
+/// How many workers: this number, or so many more or fewer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scale {
+    To(u32),
+    By(i32),
+}
+
+pub(super) fn scale(text: &str) -> Result<Scale, String> {
+    let wrong = |_: String| {
+        let (least, most) = limits::workers().into_inner();
+        format!("is not a number from {least} to {most}, or one with + or - before it")
+    };
+    let most = *limits::workers().end();
+    let step = |digits| number(digits, 1, most).map(u32::cast_signed).map_err(wrong);
+    match text.split_at_checked(1) {
+        Some(("+", digits)) => step(digits).map(Scale::By),
+        Some(("-", digits)) => step(digits).map(|by| Scale::By(-by)),
+        _ => within(text, limits::workers()).map(Scale::To).map_err(wrong),
+    }
 }
 
 /// The number of a slot, from 0.

@@ -58,17 +58,20 @@ pub struct Setup {
 
 /// Reads the configuration again, and looks the program up again.
 #[derive(Clone)]
-pub struct Reread(Arc<dyn Fn() -> Result<Fresh, String> + Send + Sync>);
+pub struct Reread(Arc<Read>);
+
+type Read = dyn Fn(bool) -> Result<Fresh, String> + Send + Sync;
 
 impl Reread {
     /// Calls this for each reload, on a thread of its own: it may wait. An error is one line for
-    /// each reason against a reload.
-    pub fn new(read: impl Fn() -> Result<Fresh, String> + Send + Sync + 'static) -> Reread {
+    /// each reason against a reload. It is told whether it is only a dry run, which must change
+    /// nothing.
+    pub fn new(read: impl Fn(bool) -> Result<Fresh, String> + Send + Sync + 'static) -> Reread {
         Reread(Arc::new(read))
     }
 
-    pub(crate) fn call(&self) -> Result<Fresh, String> {
-        (self.0)()
+    pub(crate) fn call(&self, dry_run: bool) -> Result<Fresh, String> {
+        (self.0)(dry_run)
     }
 }
 
@@ -90,6 +93,14 @@ pub struct Fresh {
     pub per_slot: PerSlot,
     /// Messages printed first.
     pub notes: Vec<String>,
+}
+
+impl Setup {
+    /// The part that a reload can change.
+    pub fn into_fresh(self) -> Fresh {
+        let Setup { program, config, per_slot, notes, .. } = self;
+        Fresh { program, config, per_slot, notes }
+    }
 }
 
 impl Fresh {

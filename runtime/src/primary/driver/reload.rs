@@ -86,9 +86,10 @@ impl PrimaryDriver {
         };
         let (sender, receiver) = mpsc::channel();
         let helpers = self.reloading.helpers.clone();
+        let dry_run = askers.iter().all(|asker| matches!(asker, Asker::DryRun(_)));
         let run = move || {
             // A reader that panics must not leave the primary waiting.
-            let _ = sender.send(reread.call());
+            let _ = sender.send(reread.call(dry_run));
             drop(sender);
             helpers::notify(&helpers);
         };
