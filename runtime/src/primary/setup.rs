@@ -12,7 +12,8 @@ use crate::observe::journal;
 use crate::observe::output::Format;
 use crate::observe::same_file;
 use crate::unix::limits::{self, OpenFiles};
-use crate::unix::process::{Outputs, PerSlot, Program};
+use crate::unix::outputs::Outputs;
+use crate::unix::process::{PerSlot, Program};
 
 /// A primary, ready to be started.
 #[derive(Debug)]
