@@ -13,7 +13,8 @@ use crate::observe::journal;
 use crate::observe::output::Format;
 use crate::observe::same_file;
 use crate::unix::limits;
-use crate::unix::process::{Outputs, PerSlot, Program};
+use crate::unix::outputs::Outputs;
+use crate::unix::process::{PerSlot, Program};
 
 /// A primary, ready to be started.
 #[derive(Debug)]

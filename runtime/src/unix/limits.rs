@@ -5,7 +5,7 @@ use std::io;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::unix::process::Outputs;
+use crate::unix::outputs::Outputs;
 
 /// The limit on open files, raised as far as possible.
 #[derive(Clone, Copy, Debug)]

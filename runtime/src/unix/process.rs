@@ -22,6 +22,7 @@ use roundel_core::{Address, ExitStatus, ListenKey, Slot, WorkerId};
 
 use crate::unix::channel;
 use crate::unix::limits::OpenFiles;
+use crate::unix::outputs::Outputs;
 
 /// The environment variables that tell a worker about its channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,15 +101,6 @@ impl fmt::Debug for PerSlot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("PerSlot").field(&self.0.is_some()).finish()
     }
-}
-
-/// Where a worker's standard output and standard error go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outputs {
-    /// To the primary's own.
-    Inherited,
-    /// To two pipes, which the primary reads.
-    Piped,
 }
 
 /// The primary's ends of a worker's pipes; reading from them does not wait.
