@@ -90,7 +90,9 @@ fn surroundings(options: &Options) -> Result<Surroundings, Refusal> {
 }
 
 fn start(adapter: Adapter, request: &Request) -> Exit {
-    // A reload starts the file at this path, whatever it is by then.
+    // A reload starts the file at this path, whatever it is by then; and its place is known before
+    // anything can move.
+    let _ = program::at_own_place(".".as_ref());
     let own = std::env::current_exe();
     let setup = load(request).and_then(|Loaded { effective, resolved }| {
         let options = &effective.options;

@@ -1,13 +1,16 @@
 //! What operators do to a running primary, reloads apart.
 
 use std::fs;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::cells::on_all;
+use roundel_tests::programs::observe::unused_address;
+
+use crate::cells::{on_all, on_both};
 use crate::harness::*;
 use crate::pair::Pair;
 use crate::reload::command;
@@ -20,6 +23,11 @@ on_all! {
     a_stop_serves_on_for_its_delay,
     a_stopped_worker_misses_its_heartbeat: not Node "only native workers are asked",
     a_reload_reads_the_configuration_again: one listener "the file has its own",
+}
+
+on_both! {
+    "the workers are the demo's", one listener "it has its own":
+    binds_follow_the_configuration,
 }
 
 fn scale(on: Pair, cluster: &Cluster, how: &str) -> (i32, String) {
@@ -135,7 +143,6 @@ fn a_stopped_worker_misses_its_heartbeat(on: Pair) {
 /// option that is wrong or can't change, changes nothing.
 fn a_reload_reads_the_configuration_again(on: Pair) {
     let dir = temp_dir();
-    let port = roundel_tests::programs::observe::unused_address();
     let file = dir.join("c.toml");
     let write = |workers: u32, greeting: &str, more: &str| {
         let text = format!("workers = {workers}\n{more}\n[env]\nGREETING = {greeting:?}\n");
@@ -158,7 +165,7 @@ fn a_reload_reads_the_configuration_again(on: Pair) {
     let pids = cluster.ready(3);
     assert!(pids.into_iter().all(|pid| greeting(pid) == "welcome"));
     for (more, cause) in [
-        ("windowe = 3", "c.toml:2: windowe"),
+        ("windowe = 3", "c.toml:2: unknown key"),
         ("policy = \"shared\"", "--policy can't change while the primary runs"),
         ("codec = \"node\"", "--codec can't change while the primary runs"),
         ("cwd = \"/no-such-place\"", "c.toml:2: cwd"),
@@ -170,11 +177,44 @@ fn a_reload_reads_the_configuration_again(on: Pair) {
         }
     }
     assert_eq!(cluster.status()["primary"]["generation"], 2);
-    // A port that is taken: the listener is not opened, and nobody is replaced.
-    let taken = std::net::TcpListener::bind(port).unwrap();
-    let old: std::collections::BTreeSet<i32> = cluster.ready(3).into_iter().collect();
-    drop(taken);
-    assert_eq!(cluster.pids("ready").into_iter().collect::<std::collections::BTreeSet<_>>(), old);
     assert!(matches!(cluster.get("/"), Outcome::Ok(_)));
+    cluster.stop();
+}
+
+/// With native workers, which listen on what the operator gives them.
+fn binds_follow_the_configuration(on: Pair) {
+    let dir = temp_dir();
+    let file = dir.join("c.toml");
+    let [first, second] = [(); 2].map(|()| unused_address());
+    let write = |binds: &[SocketAddr]| {
+        let binds: Vec<String> = binds.iter().map(ToString::to_string).collect();
+        fs::write(&file, format!("workers = 2\nready-hold = 0\nbind = {binds:?}\n")).unwrap();
+    };
+    write(&[first]);
+    let options = ["--config", file.to_str().unwrap()];
+    let mut command_line = vec!["demo"];
+    command_line.extend(options);
+    let cluster = Cluster::start(Command::new(on.binary()), &command_line, &[]);
+    cluster.ready(2);
+    // A port that is taken: nothing changes.
+    let taken = TcpListener::bind(second).unwrap();
+    write(&[first, second]);
+    let old = cluster.pids("ready");
+    let (code, _, said) = command(on, &cluster, &["reload"]);
+    assert!(code == 1 && said.contains(&format!("cannot bind {second}")), "{said}");
+    assert_eq!(cluster.pids("ready"), old);
+    assert_eq!(cluster.status()["listeners"].as_array().unwrap().len(), 1);
+    drop(taken);
+    // One is added, and one is dropped.
+    assert_eq!(command(on, &cluster, &["reload"]).0, 0);
+    for address in [first, second] {
+        assert!(matches!(get(address, "/"), Outcome::Ok(_)));
+    }
+    write(&[second]);
+    let (code, would, _) = command(on, &cluster, &["reload", "--dry-run"]);
+    assert!(code == 0 && would.contains(&format!("stop listening on {first}")), "{would}");
+    assert_eq!(command(on, &cluster, &["reload"]).0, 0);
+    assert!(matches!(get(second, "/"), Outcome::Ok(_)));
+    wait_for("the first one's end", || (get(first, "/") == Outcome::Refused).then_some(()));
     cluster.stop();
 }
