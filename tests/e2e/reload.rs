@@ -147,7 +147,7 @@ fn a_generation_that_fails_leaves_the_old_one_serving(on: Pair) {
         for (mode, cause) in [
             ("boots-not", "ended (crashed, code 9)"),
             ("dies-soon", "ended (killed, signal 9)"),
-            ("never-listens", "was not ready in time"),
+            ("never-listens", "did not listen on"),
         ] {
             fs::write(dir.join("mode"), mode).unwrap();
             let (code, printed, said) = command(on, &cluster, &["reload"]);
