@@ -4,11 +4,13 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use roundel_core::{Codec, Config, ConfigBuilder, ConfigError};
+use nix::errno::Errno;
+use roundel_core::{Address, Codec, Config, ConfigBuilder, ConfigError};
 
 use crate::observe::control::{ControlError, Where};
 use crate::observe::eventlog::Target;
 use crate::observe::journal;
+use crate::observe::metrics::FDS;
 use crate::observe::output::Format;
 use crate::observe::same_file;
 use crate::unix::limits::{self, OpenFiles};
@@ -30,6 +32,9 @@ pub struct Setup {
     pub events: Option<Target>,
     /// Where the journal goes, if there is one.
     pub journal: Option<journal::Target>,
+    /// Where the metrics are served over HTTP, if they are: an IP address or the path of a unix
+    /// socket.
+    pub metrics: Option<Address>,
     /// The form of workers' output. [`Format::Raw`] without a `log_file` leaves it to the workers:
     /// they write directly to the primary's standard output and standard error.
     pub log_format: Format,
@@ -63,6 +68,7 @@ impl Setup {
             control: Where::Default,
             events: None,
             journal: None,
+            metrics: None,
             log_format: Format::Raw,
             log_file: None,
             welcome: None,
@@ -124,7 +130,9 @@ impl Setup {
         let draft = self.config.clone().build().map_err(StartError::Config)?;
         let (limit, workers) = (files.soft(), u64::from(draft.workers()));
         let listeners = draft.listeners().len() as u64;
-        let shares = limits::divide(limit, open, workers, listeners, self.outputs())
+        // Clients of the metrics never take what connections need.
+        let metrics = self.metrics.as_ref().map_or(0, |_| FDS as u64);
+        let shares = limits::divide(limit, open + metrics, workers, listeners, self.outputs())
             .map_err(|needed| StartError::TooFewFiles { limit, workers, listeners, needed })?;
         let config = self
             .config
@@ -166,6 +174,13 @@ pub enum StartError {
     Journal(io::Error),
     /// The log of workers' output could not be opened.
     LogFile(io::Error),
+    /// The address of the metrics could not be bound.
+    Metrics {
+        /// The address.
+        address: Address,
+        /// Why.
+        errno: roundel_core::Errno,
+    },
     /// Two options name one file.
     SameFile {
         /// One option.
@@ -204,6 +219,9 @@ impl fmt::Display for StartError {
             StartError::Events(error) => write!(f, "--events: {error}"),
             StartError::Journal(error) => write!(f, "--journal: {error}"),
             StartError::LogFile(error) => write!(f, "--log-file: {error}"),
+            StartError::Metrics { address, errno } => {
+                write!(f, "--metrics {address}: {}", Errno::from_raw(errno.0).desc())
+            }
             StartError::SameFile { one, other, path } => {
                 write!(f, "{other}: {path:?} is also the file of {one}")
             }

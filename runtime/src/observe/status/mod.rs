@@ -48,6 +48,8 @@ pub struct PrimaryRow {
     pub open_fds: u64,
     /// Resident memory of the primary, in KiB.
     pub rss_kb: u64,
+    /// Where its metrics are, if it has any.
+    pub metrics: Option<String>,
 }
 
 /// A listener.
@@ -113,7 +115,7 @@ mod tests {
                 r#"{"primary":{"pid":7,"uptime_s":0,"pending":0,"in_flight":0,"accepted_total":0,"#,
                 r#""redispatched_total":0,"declined_total":0,"refused_total":0,"unknown_total":0,"stalled_total":0,"#,
                 r#""messages_skipped_total":0,"#,
-                r#""open_fds":0,"rss_kb":0},"#,
+                r#""open_fds":0,"rss_kb":0,"metrics":null},"#,
                 r#""listeners":[{"address":"","policy":"","pending":0,"accepting":false}],"#,
                 r#""workers":[{"id":0,"slot":0,"pid":null,"generation":0,"state":"","codec":null,"#,
                 r#""in_flight":0,"accepted":0,"declined":0,"restarts":0,"last_exit":null,"#,

@@ -2,7 +2,7 @@
 
 use roundel_core::{Command, Input};
 
-use super::{Change, PrimaryDriver, Source};
+use super::{Change, Metrics, PrimaryDriver, Source};
 use crate::observe::control::{ClientId, Failed, Request, Stopping};
 use crate::observe::status::{ListenerRow, PrimaryRow, Status, WorkerRow};
 use crate::unix::limits;
@@ -155,6 +155,7 @@ impl PrimaryDriver {
             messages_skipped_total: self.skipped,
             open_fds,
             rss_kb: limits::rss_kb().unwrap_or(0),
+            metrics: self.metrics.as_ref().map(Metrics::place),
         };
         let listeners = self.core.listeners().map(|listener| ListenerRow {
             address: match listener.sockname {

@@ -13,6 +13,7 @@ mod count;
 mod end;
 mod execute;
 mod machine;
+mod metrics;
 mod output;
 mod peer;
 mod reap;
@@ -45,6 +46,7 @@ use crate::unix::socket::Inherited;
 use accept::ListenSocket;
 use count::Counter;
 use machine::Machine;
+use metrics::{Held, Metrics};
 use output::Output;
 use peer::Peer;
 
@@ -57,7 +59,7 @@ pub struct PrimaryDriver {
     core: Machine,
     now: Time,
     started: Time,
-    custody: Custody<OwnedFd>,
+    custody: Custody<Held>,
     program: Program,
     per_slot: PerSlot,
     inherited: Inherited,
@@ -71,6 +73,7 @@ pub struct PrimaryDriver {
     control: Option<ControlServer>,
     /// Its clients could not be accepted because descriptors ran out.
     control_starved: bool,
+    metrics: Option<Metrics>,
     events: Option<EventLog>,
     /// What workers print, if the primary reads it.
     output: Option<Output>,
@@ -130,8 +133,9 @@ impl PrimaryDriver {
         let core = self.core.poll_timeout().map(|deadline| deadline.at);
         let control = self.control.as_ref().and_then(ControlServer::deadline);
         let output = self.output.as_ref().and_then(Output::deadline);
+        let metrics = self.metrics.as_ref().and_then(Metrics::deadline);
         let rest = [self.core.journal_due(), self.look_due(), self.groups.deadline()];
-        [core, control, output, self.retry_at].into_iter().chain(rest).flatten().min()
+        [core, control, output, metrics, self.retry_at].into_iter().chain(rest).flatten().min()
     }
 
     /// How the primary ended, once it has.
@@ -163,12 +167,15 @@ impl PrimaryDriver {
                 Source::Control => self.accept_control(),
                 Source::ControlClient(client) => self.on_control(client),
                 Source::Output(worker, stream) => self.on_output(worker, stream),
+                Source::MetricsClient(client) => self.on_metrics(client),
+                Source::Metrics => self.accept_metrics(),
             }
         }
         if self.retry_at.is_some_and(|at| at <= self.now) {
             self.retry();
         }
         self.expire_control();
+        self.expire_metrics();
         self.expire_output();
         self.end_groups();
         self.input(Input::Wake);
@@ -196,6 +203,7 @@ impl PrimaryDriver {
         if std::mem::take(&mut self.control_starved) {
             self.ready.insert(Source::Control);
         }
+        self.retry_metrics();
     }
 
     fn input(&mut self, input: Input) {

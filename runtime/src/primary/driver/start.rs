@@ -6,6 +6,7 @@ use roundel_core::{Codec, Custody, Primary};
 
 use super::count::Counter;
 use super::machine::Machine;
+use super::metrics::Metrics;
 use super::output::Output;
 use super::{PrimaryDriver, Source};
 use crate::observe::console::Console;
@@ -82,6 +83,14 @@ impl PrimaryDriver {
         if let Some(control) = &mut control {
             control.limit_clients(clients);
         }
+        let metrics = match &setup.metrics {
+            Some(address) => {
+                let metrics = Metrics::open(address, config.workers());
+                let refused = |errno| StartError::Metrics { address: address.clone(), errno };
+                Some(metrics.map_err(refused)?)
+            }
+            None => None,
+        };
         let variables = match (setup.codec, config.pass_listeners()) {
             (_, true) => ChannelVariables::NodeChild,
             (Some(Codec::Native), _) => ChannelVariables::Native,
@@ -121,6 +130,7 @@ impl PrimaryDriver {
             signals,
             control,
             control_starved: false,
+            metrics,
             events,
             output,
             welcome: setup.welcome,
@@ -157,6 +167,11 @@ impl PrimaryDriver {
             let fd = control.fd().clone();
             driver.say(&format!("control socket {}", control.path().display()));
             driver.watch(Source::Control, fd);
+        }
+        if let Some(metrics) = &driver.metrics {
+            let fd = metrics.fd();
+            driver.say(&format!("metrics at {}", metrics.place()));
+            driver.watch(Source::Metrics, fd);
         }
         if let Some(error) = uncontrolled {
             driver.say(&format!(
