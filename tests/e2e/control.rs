@@ -52,6 +52,7 @@ fn status_has_the_fields_that_others_read(on: Pair) {
         "messages_skipped_total",
         "open_fds",
         "rss_kb",
+        "metrics",
     ];
     wanted.sort_unstable();
     assert_eq!(keys(&status["primary"]), wanted);

@@ -14,6 +14,7 @@ mod life;
 mod limits;
 mod listeners;
 mod logs;
+mod metrics;
 mod pair;
 mod place;
 mod program;
