@@ -64,7 +64,7 @@ impl Loop {
     }
 
     fn later(&mut self, seconds: u64) {
-        self.now = self.now + Duration::from_secs(seconds);
+        self.now += Duration::from_secs(seconds);
     }
 }
 
