@@ -273,7 +273,7 @@ fn every_option_needs_its_value_once() {
             }
         }
     }
-    assert_eq!(options, 3 * 24 + 1 + 1 + 1);
+    assert_eq!(options, 3 * 25 + 1 + 1 + 1);
     let twice = refused(&["roundel", "demo", "--window", "1", "--window", "2"]);
     assert_eq!(twice, "--window: given more than once");
     let twice = refused(&["roundel", "status", "--json", "--json"]);
@@ -298,7 +298,7 @@ fn other_mistakes_are_one_line_too() {
         (&["roundel", "demo", "-x"], "\"-x\" is not an option (see --help)"),
         (&["roundel", "demo", "prog"], "\"prog\" is not expected here (see --help)"),
         (&["roundel", "status", "now"], "\"now\" is not expected here (see --help)"),
-        (&["roundel", "demo", "--metrics", "x"], "\"--metrics\" is not an option (see --help)"),
+        (&["roundel", "demo", "--telemetry", "x"], "\"--telemetry\" is not an option (see --help)"),
         (&["roundel", "replay"], "JOURNAL is missing (see --help)"),
         (&["roundel", "replay", "--diagram"], "JOURNAL is missing (see --help)"),
         (&["roundel", "replay", "a", "b"], "\"b\" is not expected here (see --help)"),
