@@ -232,3 +232,20 @@ impl fmt::Display for StartError {
 }
 
 impl std::error::Error for StartError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_of_the_metrics_leave_less_room_for_connections() {
+        let files = OpenFiles::raise().unwrap();
+        let mut setup =
+            Setup::new("test", Program::default(), Config::builder().max_held(u32::MAX));
+        let without = setup.config(&files, 0).unwrap();
+        setup.metrics = Some("127.0.0.1:0".parse().unwrap());
+        let with = setup.config(&files, 0).unwrap();
+        assert_eq!(without.0.max_held() - with.0.max_held(), FDS as u32);
+        assert_eq!(without.1, with.1);
+    }
+}
