@@ -195,6 +195,7 @@ fn setup(adapter: Adapter, options: &Options, resolved: Resolved) -> Setup {
     setup.control = options.control.clone();
     setup.events = options.events.clone();
     setup.journal = options.journal.clone();
+    setup.metrics = options.metrics.clone();
     setup.log_format = options.log_format;
     setup.log_file = options.log_file.clone();
     setup.codec = options.codec;
@@ -222,7 +223,11 @@ fn run(adapter: Adapter, setup: Setup) -> Exit {
                     | StartError::SameFile { .. }
             );
             let exit = fail(adapter, &error.to_string());
-            if usage { Exit::Usage } else { exit }
+            match error {
+                _ if usage => Exit::Usage,
+                StartError::Metrics { .. } => Exit::CannotBind,
+                _ => exit,
+            }
         }
     }
 }

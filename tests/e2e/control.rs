@@ -56,6 +56,7 @@ fn status_has_the_fields_that_others_read(on: Pair) {
         "generation",
         "paused",
         "stopping",
+        "metrics",
     ];
     wanted.sort_unstable();
     assert_eq!(keys(&status["primary"]), wanted);

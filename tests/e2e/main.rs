@@ -14,6 +14,7 @@ mod life;
 mod limits;
 mod listeners;
 mod logs;
+mod metrics;
 mod operate;
 mod pair;
 mod place;

@@ -293,6 +293,11 @@ pub(super) struct OptionArgs {
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = Value(values::size), allow_hyphen_values = true)]
     pub(super) journal_limit: u64,
 
+    /// Serve /metrics (OpenMetrics), /healthz and /readyz over HTTP at host:port or unix:PATH; with
+    /// port 0 the kernel chooses one [default: off]
+    #[arg(long, value_name = "ADDR", value_parser = Value(values::metrics), allow_hyphen_values = true)]
+    pub(super) metrics: Option<Address>,
+
     /// What workers print: raw (as it is, past the primary), prefix ([SLOT pid PID] before each
     /// line) or json (an object a line)
     #[arg(long, value_name = "FORMAT", default_value_t = Format::Raw, value_parser = Value(values::log_format), allow_hyphen_values = true)]

@@ -277,6 +277,7 @@ fn options(args: OptionArgs) -> Result<Options, String> {
         },
         events: args.events.map(values::events),
         journal: args.journal.map(|path| journal::Target { path, limit: args.journal_limit }),
+        metrics: args.metrics,
         log_format: args.log_format,
         log_file: args.log_file,
         codec: args.codec.0,

@@ -25,6 +25,8 @@ pub(crate) struct Options {
     pub(crate) events: Option<Target>,
     /// Where the journal goes; `None` if there is none.
     pub(crate) journal: Option<journal::Target>,
+    /// Where metrics are served; `None` if they are not.
+    pub(crate) metrics: Option<Address>,
     /// The form of what workers print.
     pub(crate) log_format: Format,
     /// The file for what workers print; `None` for the primary's own outputs.
@@ -52,6 +54,7 @@ impl Options {
             ("--journal", self.journal != other.journal),
             ("--log-format", self.log_format != other.log_format),
             ("--log-file", self.log_file != other.log_file),
+            ("--metrics", self.metrics != other.metrics),
             ("--codec", self.codec != other.codec),
         ];
         differs.into_iter().find_map(|(name, differs)| differs.then_some(name))

@@ -88,7 +88,7 @@ fn every_option_is_read() {
         "-w 3 -b unix:/a --bind *:81 --policy shared --window 7 --max-pending 9 --overflow refuse \
          --ack-timeout 0 --ready-timeout 500ms --drain-timeout 2m --drain-settle 0 --linger 300ms --stop-signal USR2 --restart-intensity 3/4 \
          --respawn on-failure --wait-ready --control /c --events - --journal /j \
-         --journal-limit 2MiB --log-format json --log-file /l --codec native --instance-var NODE_APP_INSTANCE",
+         --journal-limit 2MiB --metrics unix:/m --log-format json --log-file /l --codec native --instance-var NODE_APP_INSTANCE",
     );
     let expected = Options {
         config: Config::builder()
@@ -113,6 +113,7 @@ fn every_option_is_read() {
         control: Where::Path("/c".into()),
         events: Some(Target::Stdout),
         journal: Some(journal::Target { path: "/j".into(), limit: 2 << 20 }),
+        metrics: Some(Address::Unix("/m".into())),
         log_format: Format::Json,
         log_file: Some("/l".into()),
         codec: Some(Codec::Native),
@@ -272,7 +273,7 @@ fn every_option_needs_its_value_once() {
             }
         }
     }
-    assert_eq!(options, 3 * 24 + 1 + 1 + 1);
+    assert_eq!(options, 3 * 25 + 1 + 1 + 1);
     let twice = refused(&["roundel", "demo", "--window", "1", "--window", "2"]);
     assert_eq!(twice, "--window: given more than once");
     let twice = refused(&["roundel", "status", "--json", "--json"]);
@@ -297,7 +298,7 @@ fn other_mistakes_are_one_line_too() {
         (&["roundel", "demo", "-x"], "\"-x\" is not an option (see --help)"),
         (&["roundel", "demo", "prog"], "\"prog\" is not expected here (see --help)"),
         (&["roundel", "status", "now"], "\"now\" is not expected here (see --help)"),
-        (&["roundel", "demo", "--metrics", "x"], "\"--metrics\" is not an option (see --help)"),
+        (&["roundel", "demo", "--telemetry", "x"], "\"--telemetry\" is not an option (see --help)"),
         (&["roundel", "replay"], "JOURNAL is missing (see --help)"),
         (&["roundel", "replay", "--diagram"], "JOURNAL is missing (see --help)"),
         (&["roundel", "replay", "a", "b"], "\"b\" is not expected here (see --help)"),

@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use roundel_core::{Codec, Overflow, Policy, Respawn, Signal, StopSignal, limits};
+use roundel_core::{Address, Codec, Overflow, Policy, Respawn, Signal, StopSignal, limits};
 
 use roundel_runtime::observe::eventlog::Target;
 use roundel_runtime::observe::output::Format;
@@ -83,6 +83,14 @@ impl fmt::Display for Span {
             0 => write!(f, "{}s", self.0.as_secs()),
             _ => write!(f, "{}ms", self.0.as_millis()),
         }
+    }
+}
+
+/// An address for metrics: sockets that the primary inherits are for connections.
+pub(super) fn metrics(text: &str) -> Result<Address, String> {
+    match roundel_runtime::address::parse(text)? {
+        Address::Fd(_) => Err("is not host:port or unix:PATH".into()),
+        address => Ok(address),
     }
 }
 

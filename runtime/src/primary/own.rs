@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use roundel_core::{Config, ConfigBuilder, ListenKey, limits};
+use roundel_core::{Address, Config, ConfigBuilder, ListenKey, limits};
 
 use crate::address;
 use crate::exit::Exit;
@@ -51,6 +51,7 @@ pub struct Primary<L> {
     control: Where,
     events: Option<PathBuf>,
     journal: Option<journal::Target>,
+    metrics: Option<Address>,
     log_format: Format,
     log_file: Option<PathBuf>,
     quiet: bool,
@@ -79,6 +80,7 @@ impl<L: EventLoop> Primary<L> {
             control: Where::Default,
             events: None,
             journal: None,
+            metrics: None,
             log_format: Format::Raw,
             log_file: None,
             quiet: false,
@@ -98,8 +100,16 @@ impl<L: EventLoop> Primary<L> {
     /// # Errors
     /// `InvalidInput` if the address can't be parsed.
     pub fn bind(mut self, at: &str) -> io::Result<Self> {
-        let invalid = |why| io::Error::new(io::ErrorKind::InvalidInput, format!("{at}: {why}"));
-        self.listeners.push(ListenKey::stream(address::parse(at).map_err(invalid)?));
+        self.listeners.push(ListenKey::stream(parse(at)?));
+        Ok(self)
+    }
+
+    /// Serves metrics over HTTP at an address, as `--metrics` does.
+    ///
+    /// # Errors
+    /// `InvalidInput` if the address can't be parsed.
+    pub fn metrics(mut self, at: &str) -> io::Result<Self> {
+        self.metrics = Some(parse(at)?);
         Ok(self)
     }
 
@@ -181,10 +191,16 @@ impl<L: EventLoop> Primary<L> {
         setup.control = self.control;
         setup.events = self.events.map(Target::Path);
         setup.journal = self.journal;
+        setup.metrics = self.metrics;
         setup.log_format = self.log_format;
         setup.log_file = self.log_file;
         setup.quiet = self.quiet;
         setup.prepare = L::prepare;
         L::run(PrimaryDriver::start(setup).map_err(io::Error::other)?)
     }
+}
+
+fn parse(at: &str) -> io::Result<Address> {
+    let invalid = |why| io::Error::new(io::ErrorKind::InvalidInput, format!("{at}: {why}"));
+    address::parse(at).map_err(invalid)
 }

@@ -5,11 +5,13 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use roundel_core::{Codec, Config, ConfigBuilder, ConfigError};
+use nix::errno::Errno;
+use roundel_core::{Address, Codec, Config, ConfigBuilder, ConfigError};
 
 use crate::observe::control::{ControlError, Where};
 use crate::observe::eventlog::Target;
 use crate::observe::journal;
+use crate::observe::metrics::FDS;
 use crate::observe::output::Format;
 use crate::observe::same_file;
 use crate::unix::limits;
@@ -32,6 +34,9 @@ pub struct Setup {
     pub events: Option<Target>,
     /// Where the journal goes, if there is one.
     pub journal: Option<journal::Target>,
+    /// Where the metrics are served over HTTP, if they are: an IP address or the path of a unix
+    /// socket.
+    pub metrics: Option<Address>,
     /// The form of workers' output. [`Format::Raw`] without a `log_file` leaves it to the workers:
     /// they write directly to the primary's standard output and standard error.
     pub log_format: Format,
@@ -122,6 +127,7 @@ impl Setup {
             control: Where::Default,
             events: None,
             journal: None,
+            metrics: None,
             log_format: Format::Raw,
             log_file: None,
             welcome: None,
@@ -156,6 +162,14 @@ impl Setup {
         }
     }
 
+    /// What its configurations have to fit into, if `open` descriptors are open before, besides the
+    /// standard three.
+    pub(crate) fn room(&self, limit: u64, open: u64) -> Room {
+        // Clients of the metrics never take what connections need.
+        let metrics = self.metrics.as_ref().map_or(0, |_| FDS as u64);
+        Room { limit, open: open + metrics, outputs: self.outputs() }
+    }
+
     /// Checks what can be checked without starting or binding anything.
     ///
     /// # Errors
@@ -176,7 +190,7 @@ impl Setup {
 pub(crate) struct Room {
     /// The limit.
     pub(crate) limit: u64,
-    /// The number of descriptors open before, besides the standard three.
+    /// How many of it are taken otherwise.
     pub(crate) open: u64,
     /// Whether each worker has pipes too.
     pub(crate) outputs: Outputs,
@@ -238,6 +252,13 @@ pub enum StartError {
     Journal(io::Error),
     /// The log of workers' output could not be opened.
     LogFile(io::Error),
+    /// The address of the metrics could not be bound.
+    Metrics {
+        /// The address.
+        address: Address,
+        /// Why.
+        errno: roundel_core::Errno,
+    },
     /// Two options name one file.
     SameFile {
         /// One option.
@@ -276,6 +297,9 @@ impl fmt::Display for StartError {
             StartError::Events(error) => write!(f, "--events: {error}"),
             StartError::Journal(error) => write!(f, "--journal: {error}"),
             StartError::LogFile(error) => write!(f, "--log-file: {error}"),
+            StartError::Metrics { address, errno } => {
+                write!(f, "--metrics {address}: {}", Errno::from_raw(errno.0).desc())
+            }
             StartError::SameFile { one, other, path } => {
                 write!(f, "{other}: {path:?} is also the file of {one}")
             }
@@ -286,3 +310,19 @@ impl fmt::Display for StartError {
 }
 
 impl std::error::Error for StartError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_of_the_metrics_leave_less_room_for_connections() {
+        let mut setup =
+            Setup::new("test", Program::default(), Config::builder().max_held(u32::MAX));
+        let without = setup.room(4_096, 0).fit(&setup.config, 0).unwrap();
+        setup.metrics = Some("127.0.0.1:0".parse().unwrap());
+        let with = setup.room(4_096, 0).fit(&setup.config, 0).unwrap();
+        assert_eq!(without.0.max_held() - with.0.max_held(), FDS as u32);
+        assert_eq!(without.1, with.1);
+    }
+}

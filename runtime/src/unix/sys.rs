@@ -134,6 +134,28 @@ pub(crate) fn accept(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(raw) })
 }
 
+/// The connections in the kernel's queue of a TCP listener, and the limit of that queue: for a
+/// socket that listens, `tcpi_unacked` and `tcpi_sacked` (tcp_get_info of the kernel).
+///
+/// # Errors
+/// As getsockopt(2); EOPNOTSUPP for other sockets.
+pub(crate) fn accept_queue(fd: BorrowedFd<'_>) -> Result<(u32, u32), Errno> {
+    // SAFETY: a tcp_info of zeros is valid.
+    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+    let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most the length that it is told, and any bytes are valid there.
+    let result = unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            (&raw mut info).cast(),
+            &raw mut length,
+        )
+    };
+    Errno::result(result).map(|_| (info.tcpi_unacked, info.tcpi_sacked))
+}
+
 /// Takes over a descriptor that this process was started with. The caller guarantees that nothing
 /// else in this process owns that number.
 ///

@@ -63,6 +63,7 @@ fn line(effective: &Effective, key: &str) -> String {
 fn example(key: &str) -> &'static str {
     match key {
         "bind" => "127.0.0.1:4711",
+        "metrics" => "127.0.0.1:9100",
         "pass-server" => "unix:/tmp/x.sock",
         "policy" => "shared",
         "overflow" => "refuse",

@@ -48,7 +48,7 @@ mod tests {
                 r#"{"primary":{"pid":7,"uptime_s":0,"pending":0,"in_flight":0,"accepted_total":0,"#,
                 r#""redispatched_total":0,"declined_total":0,"refused_total":0,"unknown_total":0,"stalled_total":0,"#,
                 r#""messages_skipped_total":0,"#,
-                r#""open_fds":0,"rss_kb":0,"wanted":0,"generation":0,"paused":false,"#,
+                r#""open_fds":0,"rss_kb":0,"metrics":null,"wanted":0,"generation":0,"paused":false,"#,
                 r#""stopping":false},"#,
                 r#""listeners":[{"address":"","policy":"","pending":0,"accepting":false}],"#,
                 r#""workers":[{"id":0,"slot":0,"pid":null,"generation":0,"state":"","codec":null,"#,

@@ -32,6 +32,9 @@ pub struct PrimaryRow {
     pub open_fds: u64,
     /// Resident memory of the primary, in KiB.
     pub rss_kb: u64,
+    /// Where its metrics are, if it has any.
+    #[serde(default)]
+    pub metrics: Option<String>,
     /// How many workers are kept.
     #[serde(default)]
     pub wanted: u32,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use roundel_core::{ACCEPTS_PER_TURN, Input, ListenKey, ListenerId};
 
-use super::{Change, PrimaryDriver, Source};
+use super::{Change, Held, PrimaryDriver, Source};
 use crate::unix::reserve::Reserve;
 use crate::unix::socket::{self, Bound};
 
@@ -168,7 +168,10 @@ impl PrimaryDriver {
             match accepted {
                 Ok(Some(fd)) => {
                     socket.starved_told = false;
-                    let conn = self.custody.admit(fd);
+                    let conn = self.custody.admit(Held::new(fd, self.now));
+                    if let Some(metrics) = &mut self.metrics {
+                        metrics.meter().received();
+                    }
                     self.input(Input::Incoming { listener, conn });
                     // A pause must take effect before the next accept, which may take the last free
                     // descriptor. Sending waits for the end of the turn.

@@ -24,6 +24,7 @@ impl PrimaryDriver {
         }
         self.finish_output();
         self.control = None;
+        self.metrics = None;
         self.exit = Some(match verdict {
             Verdict::Stopped => Exit::Stopped,
             Verdict::CrashLoop => {

@@ -18,7 +18,9 @@ impl PrimaryDriver {
             Output::Release { conn, end } => {
                 self.log(|at| report::released(at, conn, end));
                 // Dropping it closes the primary's copy.
-                drop(self.custody.release(conn));
+                if let Some(held) = self.custody.release(conn) {
+                    self.meter_release(&held, end);
+                }
             }
             Output::Event(event) => self.report(&event),
             Output::Spawn { worker, slot, generation } => self.spawn(worker, slot, generation),
@@ -33,6 +35,9 @@ impl PrimaryDriver {
                 self.close_channel(worker);
                 self.forget_output(worker);
                 self.pids.remove(&worker);
+                if let Some(metrics) = &mut self.metrics {
+                    metrics.meter().forget(worker);
+                }
             }
             Output::Bind { listener, key, backlog } => self.bind(listener, &key, backlog),
             Output::Unbind { listener } => self.empty(listener),
@@ -49,6 +54,7 @@ impl PrimaryDriver {
         if let (ToWorker::NewConn { listener, .. }, Some(Attach::Conn(conn))) = (&msg, attach) {
             let listener = *listener;
             self.log(|at| report::handed_off(at, worker, listener, conn));
+            self.meter_handoff(worker, conn);
         }
         if let Some(peer) = self.peers.get_mut(&worker) {
             // Set the mode before the worker learns that it listens, and so before any client is
@@ -114,6 +120,9 @@ impl PrimaryDriver {
     }
 
     fn report(&mut self, event: &Event) {
+        if let Some(metrics) = &mut self.metrics {
+            metrics.meter().event(event, self.now);
+        }
         let worker = match event {
             Event::Spawned { worker, .. }
             | Event::Online { worker, .. }

@@ -15,6 +15,7 @@ mod execute;
 mod helpers;
 mod machine;
 mod memory;
+mod metrics;
 mod output;
 mod peer;
 mod programs;
@@ -51,6 +52,7 @@ use crate::unix::socket::Inherited;
 use accept::ListenSocket;
 use count::Counter;
 use machine::Machine;
+use metrics::{Held, Metrics};
 use output::Output;
 use peer::Peer;
 use programs::Programs;
@@ -66,7 +68,7 @@ pub struct PrimaryDriver {
     core: Machine,
     now: Time,
     started: Time,
-    custody: Custody<OwnedFd>,
+    custody: Custody<Held>,
     programs: Programs,
     reloading: Reloading,
     /// Clients of the control socket whose requests take their time.
@@ -83,6 +85,7 @@ pub struct PrimaryDriver {
     control: Option<ControlServer>,
     /// Its clients could not be accepted because descriptors ran out.
     control_starved: bool,
+    metrics: Option<Metrics>,
     events: Option<EventLog>,
     /// What workers print, if the primary reads it.
     output: Option<Output>,
@@ -144,9 +147,10 @@ impl PrimaryDriver {
         let core = self.core.poll_timeout().map(|deadline| deadline.at);
         let control = self.control.as_ref().and_then(ControlServer::deadline);
         let output = self.output.as_ref().and_then(Output::deadline);
+        let metrics = self.metrics.as_ref().and_then(Metrics::deadline);
         let rest = [self.core.journal_due(), self.look_due(), self.groups.deadline()];
         let due = [self.retry_at, self.sample_due(), self.waiting.due()];
-        [core, control, output].into_iter().chain(due).chain(rest).flatten().min()
+        [core, control, output, metrics].into_iter().chain(due).chain(rest).flatten().min()
     }
 
     /// How the primary ended, once it has.
@@ -178,6 +182,8 @@ impl PrimaryDriver {
                 Source::Control => self.accept_control(),
                 Source::ControlClient(client) => self.on_control(client),
                 Source::Output(worker, stream) => self.on_output(worker, stream),
+                Source::MetricsClient(client) => self.on_metrics(client),
+                Source::Metrics => self.accept_metrics(),
             }
         }
         if self.retry_at.is_some_and(|at| at <= self.now) {
@@ -185,6 +191,7 @@ impl PrimaryDriver {
         }
         self.sample_memory();
         self.expire_control();
+        self.expire_metrics();
         self.expire_output();
         self.end_groups();
         self.input(Input::Wake);
@@ -214,6 +221,7 @@ impl PrimaryDriver {
         if std::mem::take(&mut self.control_starved) {
             self.ready.insert(Source::Control);
         }
+        self.retry_metrics();
     }
 
     fn input(&mut self, input: Input) {

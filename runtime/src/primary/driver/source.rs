@@ -24,6 +24,11 @@ pub enum Source {
     Channel(WorkerId),
     /// What a worker prints.
     Output(WorkerId, Stream),
+    /// A client of the metrics. In the order of sources it comes before new clients, which may
+    /// take its place.
+    MetricsClient(u32),
+    /// New clients of the metrics.
+    Metrics,
 }
 
 impl Source {
@@ -38,6 +43,8 @@ impl Source {
             Source::Channel(id) => (id.get() << 3) | 4,
             Source::Output(id, Stream::Stdout) => (id.get() << 4) | 6,
             Source::Output(id, Stream::Stderr) => (id.get() << 4) | 8 | 6,
+            Source::Metrics => 7,
+            Source::MetricsClient(client) => ((u64::from(client) + 1) << 3) | 7,
         }
     }
 
@@ -55,6 +62,8 @@ impl Source {
                 let stream = if rest & 1 == 0 { Stream::Stdout } else { Stream::Stderr };
                 WorkerId::from_raw(rest >> 1).map(|id| Source::Output(id, stream))
             }
+            7 if rest == 0 => Some(Source::Metrics),
+            7 => u32::try_from(rest - 1).ok().map(Source::MetricsClient),
             _ => None,
         }
     }
@@ -107,6 +116,9 @@ mod tests {
             Source::Channel(worker),
             Source::Output(worker, Stream::Stdout),
             Source::Output(worker, Stream::Stderr),
+            Source::Metrics,
+            Source::MetricsClient(0),
+            Source::MetricsClient(u32::MAX),
         ] {
             assert_eq!(Source::from_token(source.to_token()), Some(source));
         }

@@ -7,6 +7,7 @@ use roundel_core::{Codec, Custody, Primary};
 use super::count::Counter;
 use super::helpers;
 use super::machine::Machine;
+use super::metrics::Metrics;
 use super::output::Output;
 use super::programs::Programs;
 use super::reload::Reloading;
@@ -18,7 +19,7 @@ use crate::observe::eventlog::EventLog;
 use crate::observe::journal::Journal;
 use crate::observe::output::OutputLog;
 use crate::observe::same_file;
-use crate::primary::setup::{Room, Setup, StartError};
+use crate::primary::setup::{Setup, StartError};
 use crate::unix::clock;
 use crate::unix::group::{Groups, Naming};
 use crate::unix::limits::{self, OpenFiles};
@@ -53,7 +54,7 @@ impl PrimaryDriver {
         // If it is forbidden, everything still works, at a higher cost.
         let _ = process::schedule_in_batches();
         let files = OpenFiles::raise().map_err(StartError::Limits)?;
-        let room = Room { limit: files.soft(), open, outputs: setup.outputs() };
+        let room = setup.room(files.soft(), open);
         let (config, clients) = room.fit(&setup.config, 0)?;
         inherited.pass_on(|number| process::is_kept(number, config.listeners()));
         let signals = blocked.and_then(|_| Signals::open()).map_err(StartError::Signals)?;
@@ -88,6 +89,14 @@ impl PrimaryDriver {
         if let Some(control) = &mut control {
             control.limit_clients(clients);
         }
+        let metrics = match &setup.metrics {
+            Some(address) => {
+                let metrics = Metrics::open(address, config.workers());
+                let refused = |errno| StartError::Metrics { address: address.clone(), errno };
+                Some(metrics.map_err(refused)?)
+            }
+            None => None,
+        };
         let variables = match (setup.codec, config.pass_listeners()) {
             (_, true) => ChannelVariables::NodeChild,
             (Some(Codec::Native), _) => ChannelVariables::Native,
@@ -130,6 +139,7 @@ impl PrimaryDriver {
             signals,
             control,
             control_starved: false,
+            metrics,
             events,
             output,
             welcome: setup.welcome,
@@ -167,6 +177,11 @@ impl PrimaryDriver {
             let fd = control.fd().clone();
             driver.say(&format!("control socket {}", control.path().display()));
             driver.watch(Source::Control, fd);
+        }
+        if let Some(metrics) = &driver.metrics {
+            let fd = metrics.fd();
+            driver.say(&format!("metrics at {}", metrics.place()));
+            driver.watch(Source::Metrics, fd);
         }
         if let Some(error) = uncontrolled {
             driver.say(&format!(

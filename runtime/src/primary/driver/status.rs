@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use roundel_core::{LastExit, SlotStage};
 
-use super::PrimaryDriver;
+use super::{Metrics, PrimaryDriver};
 use crate::observe::status::{ListenerRow, PrimaryRow, ReloadRow, SlotRow, Status, WorkerRow};
 use crate::unix::{limits, usage};
 
@@ -32,6 +32,7 @@ impl PrimaryDriver {
             messages_skipped_total: self.skipped,
             open_fds,
             rss_kb: limits::rss_kb().unwrap_or(0),
+            metrics: self.metrics.as_ref().map(Metrics::place),
             wanted: self.core.wanted(),
             generation: self.core.generation(),
             paused: self.core.is_paused(),
