@@ -2,6 +2,7 @@ mod configuration;
 mod environment;
 mod mistakes;
 
+use std::num::NonZeroU64;
 use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
 
@@ -87,7 +88,9 @@ fn every_option_is_read() {
     let options = demo(
         "-w 3 -b unix:/a --bind *:81 --policy shared --window 7 --max-pending 9 --overflow refuse \
          --ack-timeout 0 --ready-timeout 500ms --drain-timeout 2m --drain-settle 0 --linger 300ms --stop-signal USR2 --restart-intensity 3/4 \
-         --respawn on-failure --wait-ready --control /c --events - --journal /j \
+         --respawn on-failure --wait-ready --reload-batch all --min-ready 2 --ready-hold 5s \
+         --max-generations 3 --shutdown-delay 9s --heartbeat 8s --max-requests-jitter 99 \
+         --max-memory 3MiB --max-age 1h --control /c --events - --journal /j \
          --journal-limit 2MiB --metrics unix:/m --log-format json --log-file /l --codec native --instance-var NODE_APP_INSTANCE",
     );
     let expected = Options {
@@ -107,7 +110,16 @@ fn every_option_is_read() {
             .stop_signal(Some(StopSignal::Signal(roundel_core::Signal::User2)))
             .restart_intensity(3)
             .restart_period(Duration::from_secs(4))
-            .respawn(Respawn::OnFailure),
+            .respawn(Respawn::OnFailure)
+            .reload_batch(10_000)
+            .min_ready(Some(2))
+            .ready_hold(Duration::from_secs(5))
+            .max_generations(3)
+            .shutdown_delay(Duration::from_secs(9))
+            .heartbeat(Some(Duration::from_secs(8)))
+            .max_requests_jitter(99)
+            .max_memory(NonZeroU64::new(3 << 20))
+            .max_age(Some(Duration::from_secs(3_600))),
         bind: vec![Address::Unix("/a".into()), Address::Any { port: 81 }],
         pass_server: None,
         control: Where::Path("/c".into()),
@@ -124,6 +136,10 @@ fn every_option_is_read() {
     assert_eq!(options, expected);
     let config = options.config().build().unwrap();
     assert_eq!(config.listeners().len(), 2);
+    assert_eq!(
+        demo("-w 1 --max-requests 7").config,
+        Config::builder().workers(1).max_requests(NonZeroU64::new(7))
+    );
     assert_eq!(demo("--control off").control, Where::Off);
     assert_eq!(demo("--control ./off").control, Where::Path("./off".into()));
     assert_eq!(demo("--workers=5 --events=e.log").config, Config::builder().workers(5));
@@ -273,7 +289,7 @@ fn every_option_needs_its_value_once() {
             }
         }
     }
-    assert_eq!(options, 3 * 25 + 1 + 1 + 1);
+    assert_eq!(options, 3 * 35 + 2 + 1 + 4);
     let twice = refused(&["roundel", "demo", "--window", "1", "--window", "2"]);
     assert_eq!(twice, "--window: given more than once");
     let twice = refused(&["roundel", "status", "--json", "--json"]);

@@ -77,6 +77,10 @@ fn example(key: &str) -> &'static str {
         _ if key.contains("timeout") => "11s",
         "drain-settle" | "linger" => "11ms",
         "log-format" => "json",
+        "reload-batch" => "all",
+        "min-ready" | "max-generations" | "max-requests" | "max-requests-jitter" => "7",
+        "ready-hold" | "shutdown-delay" | "heartbeat" | "max-age" => "11s",
+        "max-memory" => "2MiB",
         _ => "some/text",
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use roundel_core::{Event, ExitClass, Refusal, Slot, Time, WorkerId};
+use roundel_core::{Event, ExitClass, Refusal, ReloadFailure, Slot, Time, WorkerId};
 
 use super::histogram::Histogram;
 
@@ -93,7 +93,7 @@ impl Meter {
             received: 0,
             refused: REFUSALS.iter().map(|refusal| (refusal.name(), 0)).collect(),
             exits: EXITS.iter().map(|class| (class.name(), 0)).collect(),
-            reloads: BTreeMap::new(),
+            reloads: [("done", 0), ("failed", 0)].into(),
             generation: 1,
             waits: Histogram::default(),
             acks: Histogram::default(),
@@ -141,6 +141,10 @@ impl Meter {
                 }
             }
             Event::Exited { class, .. } => self.exited(*class),
+            Event::ReloadDone { .. } => self.reload("done"),
+            // The later one is counted.
+            Event::ReloadFailed { failure: ReloadFailure::Superseded, .. } => {}
+            Event::ReloadFailed { .. } => self.reload("failed"),
             // A start that is tried again is no end of a worker.
             Event::SpawnFailed { cause, .. } if !cause.is_want_of_resources() => {
                 self.exited(ExitClass::SpawnFailed);
@@ -173,6 +177,11 @@ impl Meter {
     /// Connections in flight, over all slots.
     pub(crate) fn in_flight(&self) -> u32 {
         self.slots.iter().map(|slot| slot.in_flight).sum()
+    }
+
+    /// A reload has ended like this.
+    pub(crate) fn reload(&mut self, result: &'static str) {
+        *self.reloads.entry(result).or_default() += 1;
     }
 
     fn exited(&mut self, class: ExitClass) {

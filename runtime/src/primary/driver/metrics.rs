@@ -17,9 +17,6 @@ use crate::unix::sys;
 /// How many requests of one client are answered in a turn.
 const REQUESTS_PER_TURN: u32 = 4;
 
-/// How many workers must be ready for clients to be sent to this primary.
-const MIN_READY: u32 = 1;
-
 /// A connection in custody, and the times of its stages.
 #[derive(Debug)]
 pub(super) struct Held {
@@ -194,8 +191,15 @@ impl PrimaryDriver {
         if self.core.stop_deadline().is_some() || self.verdict.is_some() {
             return Some("stopping");
         }
+        if self.core.is_paused() {
+            return Some("paused");
+        }
         let ready = self.core.workers().filter(|worker| worker.life == Life::Ready).count();
-        (ready < MIN_READY as usize).then_some("no worker is ready")
+        let enough = self.core.config().min_ready().unwrap_or(1).max(1) as usize;
+        match ready {
+            0 => Some("no worker is ready"),
+            _ => (ready < enough).then_some("too few workers are ready"),
+        }
     }
 
     /// The page of metrics. It is rendered once a turn, however many ask for it.
@@ -234,7 +238,7 @@ impl PrimaryDriver {
             skipped: self.skipped,
             listeners,
             workers: self.core.workers().map(|worker| worker.life).collect(),
-            wanted: self.core.config().workers(),
+            wanted: self.core.wanted(),
             process: ProcessNow {
                 started: metrics.started,
                 cpu: limits::cpu_time().ok(),

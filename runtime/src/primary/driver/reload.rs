@@ -153,6 +153,9 @@ impl PrimaryDriver {
         if askers.iter().all(|asker| matches!(asker, Asker::DryRun(_))) {
             return;
         }
+        if let Some(metrics) = &mut self.metrics {
+            metrics.meter().reload("failed");
+        }
         self.log(|at| report::Line::new(at, "reload_refused").with("cause", cause));
         cause.lines().for_each(|line| self.say(&format!("reload failed: {line}")));
         while self.reloading.refused.len() >= REMEMBERED {
