@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use super::Primary;
 use super::output::Event;
 use super::state::{ListenerState, Reload, ReloadFailure};
-use crate::{Address, Config, Errno, ListenerId, WorkerId};
+use crate::{Address, Errno, ListenerId, WorkerId};
 
 /// How long the workers of a generation that is one too many have to end.
 const ENDS_WITHIN: core::time::Duration = core::time::Duration::from_secs(2);
@@ -51,20 +51,20 @@ impl Primary {
 
     /// Gives the workers of a new generation the operator's listeners: those that are there, and
     /// new ones. Returns the new ones, which are being bound.
-    pub(super) fn open_listeners(&mut self, generation: u32, config: &Config) -> Vec<ListenerId> {
+    pub(super) fn open_listeners(&mut self, generation: u32) -> Vec<ListenerId> {
         let (mut ids, mut new) = (Vec::new(), Vec::new());
-        for key in &config.listeners {
+        for key in self.config.listeners.clone() {
             let same = |id: &ListenerId| {
                 self.listeners
                     .get(*id)
-                    .is_some_and(|it| it.key == *key && !matches!(it.state, ListenerState::Closing))
+                    .is_some_and(|it| it.key == key && !matches!(it.state, ListenerState::Closing))
             };
             // Several may have the same key, such as port 0.
             let fresh = |id: &ListenerId| !ids.contains(id);
             let mut known = self.operator.values().flatten().copied().filter(fresh);
             let known = known.find(same);
             ids.push(known.unwrap_or_else(|| {
-                let id = self.bind(key.clone(), true, 0);
+                let id = self.bind(key, true, 0);
                 new.push(id);
                 id
             }));

@@ -7,7 +7,7 @@ use crate::WorkerId;
 use crate::timers::Due;
 
 /// How many pings in a row a worker may leave unanswered.
-const MISSED: usize = 2;
+const MISSED: u32 = 2;
 
 impl Primary {
     /// A worker has become online: asks it for a sign of life from now on.
@@ -19,13 +19,17 @@ impl Primary {
     }
 
     pub(super) fn on_heartbeat_due(&mut self, id: WorkerId) {
-        let Some(worker) = self.workers.get(id) else { return };
+        let Some(worker) = self.workers.get_mut(id) else { return };
         if !worker.life.is_staying() {
             return;
         }
-        if worker.pings.len() >= MISSED {
+        if self.config.heartbeat.is_none() {
+            return;
+        }
+        if worker.missed >= MISSED {
             return self.kill(id, ExitClass::Unresponsive, None);
         }
+        worker.missed += 1;
         self.ping(id);
         self.expect_heartbeat(id);
     }

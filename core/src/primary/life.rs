@@ -19,12 +19,16 @@ impl Primary {
         let Some(index) = self.workers.position(id) else { return false };
         let Some(worker) = self.workers.at_mut(index) else { return false };
         let Some(life) = worker.life.after(step) else { return false };
+        let serves = worker.life == Life::Ready && !worker.held;
         worker.life = life;
         if life == Life::Leaving {
             worker.leaving_since = self.now;
         }
         worker.refresh(self.paused);
         self.requeue(index);
+        if serves {
+            self.note_listened(id);
+        }
         true
     }
 

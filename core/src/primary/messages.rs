@@ -145,6 +145,7 @@ impl Primary {
         if worker.pings.len() == before {
             return self.stray(id);
         }
+        worker.missed = 0;
         self.event(Event::Pong { worker: id, seq });
     }
 

@@ -92,7 +92,7 @@ pub struct Primary {
     totals: Totals,
     /// How many slots are to have a worker.
     wanted: u32,
-    /// The generation of the last reload that was done.
+    /// The generation whose configuration holds: that of the last reload that has replaced anything.
     generation: u32,
     /// The highest generation of all.
     last_generation: u32,

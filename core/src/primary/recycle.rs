@@ -77,7 +77,7 @@ impl Primary {
             self.recycle.pop_front();
             let generation = self.slots.get(slot.0 as usize).map_or(0, |slot| slot.generation);
             let mut reload = Reload::new(generation, [slot].into());
-            reload.recycled = Some(worker);
+            reload.recycled = Some((worker, slot));
             self.reload = Some(reload.into());
             self.event(Event::Recycling { worker, slot });
             return true;

@@ -43,6 +43,7 @@ impl Primary {
         for slot in (wanted..from).map(Slot) {
             self.remove_slot(slot);
         }
+        self.stop_if_exhausted();
     }
 
     fn remove_slot(&mut self, slot: Slot) {

@@ -121,7 +121,8 @@ impl Primary {
         let replaced = core::mem::replace(&mut worker.replaced, true);
         let slot = worker.slot;
         // A worker that stayed ready for a whole `restart_period` resets the back-off.
-        let proven = worker.ready_at.is_some_and(|at| now.since(at) >= self.config.restart_period);
+        let long = |at| now.since(at) >= self.config.restart_period;
+        let proven = worker.ready_at.is_some_and(long) && !worker.held;
         let (delay, retry_delay) = (self.config.respawn_delay, self.config.retry_delay);
         let successor = self.is_successor(id);
         let Some(record) = self.slot_mut(slot) else { return broken(SLOT) };
@@ -194,9 +195,10 @@ impl Primary {
 
     /// Tries a slot again that was given up long ago.
     pub(super) fn on_retry_due(&mut self, slot: Slot) {
+        let delay = self.config.respawn_delay;
         let Some(record) = self.slot_mut(slot) else { return broken(SLOT) };
         if record.state == SlotState::GivenUp {
-            record.renew();
+            record.renew(delay);
             self.event(Event::Retrying { slot });
             self.spawn_again(slot);
         }

@@ -15,6 +15,8 @@ const USAGE: &str = "explore [OPTIONS]: searches every state of a small cluster 
   --troubles N     declines and things that go wrong in a run (2)
   --respawns N     workers started beyond the first ones (2)
   --commands N     what the operator wants in a run (1)
+  --reloads N      reloads in a run (0); then workers only die, or do not become ready
+  --batch N        slots that a reload replaces together (1)
   --cold           begin before the listener is bound, not when all workers are ready
   --lazy           what is to be done at once may be done at any time later
   --node           the workers are Node programs, which may hold their answers back
@@ -58,6 +60,8 @@ fn main() -> ExitCode {
                     "--troubles" => bounds.troubles = n as u8,
                     "--respawns" => bounds.respawns = n as u8,
                     "--commands" => bounds.commands = n as u8,
+                    "--reloads" => bounds.reloads = n as u8,
+                    "--batch" => bounds.batch = n,
                     "--sample" => search.sample = u64::from(n.max(1)),
                     "--threads" => search.threads = n as usize,
                     "--max-states" => search.max_states = n as usize,

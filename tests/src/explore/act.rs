@@ -11,7 +11,12 @@ use super::world::{SocketState, World};
 
 /// A deadline after which a worker is punished, or reported, for what it has not done.
 fn is_patience(timer: Timer) -> bool {
-    !matches!(timer, Timer::Cooldown | Timer::Respawn | Timer::ShutdownRead | Timer::Orphan)
+    // A new worker's deadline is also that of those that have been ready for long enough: a reload
+    // that fails because somebody was slow does no harm.
+    !matches!(
+        timer,
+        Timer::Cooldown | Timer::Respawn | Timer::ShutdownRead | Timer::Orphan | Timer::Reload
+    )
 }
 
 impl World {
@@ -37,6 +42,7 @@ impl World {
             Action::Arrive => self.arrive(),
             Action::Stop => self.tell(Input::Command(Command::Stop)),
             Action::StopNow => self.tell(Input::Command(Command::StopNow)),
+            Action::Reload => self.tell(Input::Reload { config: None }),
             Action::Tick => return self.tick(None),
             Action::Oversleep => return self.tick(Some(NAP)),
             _ => {
@@ -52,6 +58,7 @@ impl World {
         match action {
             Action::Arrive => self.left.connections -= 1,
             Action::Stop | Action::StopNow => self.left.commands -= 1,
+            Action::Reload => self.left.reloads -= 1,
             _ if action.is_trouble() => self.left.troubles -= 1,
             _ => {}
         }
@@ -200,6 +207,7 @@ fn worker_of(action: Action) -> Option<(WorkerId, u8)> {
         | Action::Arrive
         | Action::Stop
         | Action::StopNow
+        | Action::Reload
         | Action::Tick
         | Action::Oversleep => return None,
     };

@@ -60,6 +60,8 @@ pub enum Action {
     Stop,
     /// The operator wants it at once.
     StopNow,
+    /// The operator wants new workers.
+    Reload,
     /// Time passes until the next deadline, and the primary is woken.
     Tick,
     /// The same, but the machine sleeps until long after the deadline.
@@ -121,6 +123,7 @@ impl fmt::Display for Action {
             Action::Reap(w) => write!(f, "the primary learns that w{w} has ended"),
             Action::Stop => f.write_str("the operator stops the cluster"),
             Action::StopNow => f.write_str("the operator stops the cluster at once"),
+            Action::Reload => f.write_str("the operator reloads the cluster"),
             Action::Tick => f.write_str("time passes until the next deadline"),
             Action::Oversleep => f.write_str("the machine sleeps past the next deadline"),
         }

@@ -46,6 +46,10 @@ pub struct Bounds {
     pub respawns: u8,
     /// What the operator wants in a run.
     pub commands: u8,
+    /// Reloads in a run. With any, of all troubles only deaths and failures to become ready happen.
+    pub reloads: u8,
+    /// How many slots a reload replaces together.
+    pub batch: u32,
     /// Begin before the listener is bound, not when all workers are ready.
     pub cold: bool,
     /// Processes start, listeners close and workers say hello at any time later,
@@ -70,12 +74,21 @@ impl Bounds {
             troubles: 2,
             respawns: 2,
             commands: 1,
+            reloads: 0,
+            batch: 1,
             cold: false,
             lazy: false,
             node: false,
             strict: false,
             reduce: Reduce::ALL,
         }
+    }
+
+    /// The same with a reload, and as many respawns as it takes.
+    #[must_use]
+    pub fn reloading(self, batch: u32) -> Self {
+        let respawns = self.troubles + 2 * self.workers as u8;
+        Bounds { reloads: 1, batch, respawns, ..self }
     }
 
     /// The primary's configuration: every time is a whole number of seconds, and a small one, so
@@ -108,7 +121,10 @@ impl Bounds {
             .restart_period(SECOND)
             .cooldown(SECOND)
             .cooldown_max(SECOND)
-            .max_attempts(2);
+            .max_attempts(2)
+            .reload_batch(self.batch)
+            .ready_hold(SECOND)
+            .retry_delay(None);
         if self.strict {
             let longer = 4 * SECOND;
             builder

@@ -64,11 +64,16 @@ impl World {
         {
             actions.push(Action::Arrive);
         }
-        if self.left.troubles > 0 {
+        if self.left.troubles > 0 && self.reload.is_some() {
+            self.troubles_of_reloads(&mut actions);
+        } else if self.left.troubles > 0 {
             self.troubles(&mut actions);
         }
         if self.left.commands > 0 {
             actions.extend([Action::Stop, Action::StopNow]);
+        }
+        if self.left.reloads > 0 {
+            actions.push(Action::Reload);
         }
         if self.primary.poll_timeout().is_some() && self.has_read_all() {
             actions.push(Action::Tick);
@@ -97,6 +102,7 @@ impl World {
     fn only_answer(&self) -> Option<Action> {
         let calm =
             self.reduce.answers && self.left.troubles == 0 && self.left.commands == 0 && !self.lazy;
+        let calm = calm && !self.may_reload();
         let steady = |p: &Process| {
             !p.suicided && !p.shut && !p.read_shut && !p.killed && !p.up.contains(&Up::Garbage)
         };
@@ -107,6 +113,19 @@ impl World {
         let process = self.processes.iter().find(sole)?;
         let w = process.id.get() as u8;
         matches!(process.down.first(), Some(Down::Conn(..))).then_some(Action::Accept(w, 0))
+    }
+
+    /// What may go wrong with a reload: a worker dies, or does not become ready.
+    fn troubles_of_reloads(&self, actions: &mut Vec<Action>) {
+        let running = self.processes.iter().filter(|process| process.runs());
+        for process in running {
+            let w = process.id.get() as u8;
+            actions.push(Action::Crash(w));
+            let listens = self.reference.members.iter().any(|it| it.id == process.id && it.ready);
+            if !listens && !process.up.contains(&Up::Listening) {
+                actions.push(Action::Suspend(w));
+            }
+        }
     }
 
     /// What may go wrong, each for one of the run's troubles.

@@ -1,7 +1,7 @@
 //! What the primary says, done at once and without waiting.
 
 use roundel_core::{
-    Attach, ConnEnd, ConnId, Event, ExitClass, ExitStatus, Output, Signal, ToWorker, WorkerId,
+    Attach, ConnEnd, ConnId, Event, ExitClass, ExitStatus, Output, ReloadFailure, Signal, ToWorker, WorkerId,
 };
 
 use super::action::Action;
@@ -147,6 +147,10 @@ impl World {
     fn on_event(&mut self, event: &Event) {
         let goal = match event {
             Event::Redispatched { .. } => Goal::Redispatched,
+            Event::ReloadDone { .. } => Goal::ReloadDone,
+            Event::ReloadFailed { failure: ReloadFailure::Ended { .. }, .. } => Goal::ReloadFailed,
+            Event::ReloadFailed { failure: ReloadFailure::NotReady { .. }, .. } => Goal::ReloadLate,
+            Event::ReloadFailed { failure: ReloadFailure::Stopped, .. } => Goal::ReloadStopped,
             Event::Exited { class: ExitClass::Voluntary, .. } => Goal::Voluntary,
             Event::Killing { class: ExitClass::Unresponsive, .. } => Goal::AckTimeout,
             Event::Killing { class: ExitClass::NeverReady, .. } => Goal::NeverReady,

@@ -163,7 +163,8 @@ impl World {
             0 => (1..ends.len()).any(|at| ends[at..].contains(&ends[at - 1])),
             more => usize::from(more) + ends.len() > 1,
         };
-        self.reduce.symmetry && self.few_troubles && !ties
+        // A reload goes through the slots in their order.
+        self.reduce.symmetry && self.few_troubles && !ties && !self.may_reload()
     }
 
     fn put_rest(&self, out: &mut Wide) {
@@ -247,7 +248,7 @@ impl View<'_> {
 
     /// The reference says what the primary says, unless one of them is wrong.
     fn member(&mut self, member: &WorkerModel) {
-        self.put((member.ready, member.out));
+        self.put((member.ready, member.out, member.held));
         if !member.out {
             self.put(member.cool.map(|cool| cool.1));
             self.time(member.cool.and_then(|cool| cool.0));

@@ -58,6 +58,10 @@ goals! {
     Reported = "a worker that says nothing is reported";
     Stopped = "a shutdown is over";
     CrashLoop = "the cluster ends because every slot is given up";
+    ReloadDone = "a reload is done";
+    ReloadFailed = "a reload fails because a new worker ends";
+    ReloadLate = "a reload fails because a new worker does not become ready";
+    ReloadStopped = "a shutdown ends a reload";
     CannotBind = "the cluster ends because its listener can't be bound";
 }
 

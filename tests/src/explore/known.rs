@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     fn left(troubles: u8, commands: u8) -> Left {
-        Left { connections: 1, troubles, respawns: 0, commands }
+        Left { connections: 1, troubles, respawns: 0, commands, reloads: 0 }
     }
 
     #[test]

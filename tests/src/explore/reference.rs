@@ -23,6 +23,8 @@ pub struct WorkerModel {
     pub ready: bool,
     /// It is on its way out, or gone.
     pub out: bool,
+    /// It is to take another one's place, and does not have it yet.
+    pub held: bool,
     /// In flight, with the number of workers that died with it.
     pub in_flight: Vec<(Seq, ConnId, u8)>,
     /// Which of that it may have served.
@@ -46,6 +48,7 @@ pub struct Reference {
     pub pending: Vec<(ConnId, u8)>,
     /// What dead workers may have served: to be released.
     unknown: Vec<ConnId>,
+    pub(super) successors: Vec<WorkerId>,
     pub(super) tries: Vec<Tries>,
     pub(super) now: Time,
     is_wake: bool,
@@ -67,7 +70,7 @@ impl Reference {
         self.members.iter_mut().find(|member| member.id == id)
     }
 
-    fn move_to_end(&mut self, id: WorkerId) {
+    pub(super) fn move_to_end(&mut self, id: WorkerId) {
         if let Some(at) = self.members.iter().position(|member| member.id == id) {
             let member = self.members.remove(at);
             self.members.push(member);
@@ -77,6 +80,13 @@ impl Reference {
     fn leaves(&mut self, id: WorkerId) {
         if let Some(member) = self.member(id) {
             member.out = true;
+        }
+    }
+
+    /// Nobody comes after one that the primary ends.
+    fn follow(&mut self, id: WorkerId) {
+        if let Some(member) = self.member(id) {
+            member.followed = true;
         }
     }
 
@@ -194,7 +204,7 @@ impl Reference {
             Some((Some(_), _)) => false,
             Some((None, _)) => member.in_flight.is_empty(),
         };
-        member.ready && !member.out && member.in_flight.len() < window as usize && cooled
+        member.ready && !member.out && !member.held && member.in_flight.len() < window as usize && cooled
     }
 
     /// The eligible worker with the fewest in flight, among equals the one that has been at that
@@ -219,6 +229,10 @@ impl Reference {
                 msg: ToWorker::NewConn { first_seq, .. },
                 attach: Some(Attach::Conn(conn)),
             } => self.on_handoff(*worker, *first_seq, *conn, config.window()),
+            Output::Event(Event::Settling { worker, .. }) => {
+                self.leaves(*worker);
+                self.follow(*worker);
+            }
             Output::Event(Event::GivenUp { slot, .. }) => self.on_given_up(slot.0, config),
             // Somebody wanted it, or every slot was given up.
             Output::Event(Event::Stopping { .. }) => self.stopping = true,

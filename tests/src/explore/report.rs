@@ -87,7 +87,18 @@ impl Bounds {
         let (strict, cold, lazy, node) = (self.strict, self.cold, self.lazy, self.node);
         let alone = self.workers == 1;
         let (several, wide) = (self.workers > 1 && self.connections > 1, self.window > 1);
-        Goal::ALL.iter().copied().filter(move |goal| match goal {
+        let (stops, troubles) = (self.commands > 0, self.troubles > 0);
+        let reloads = move |goal: &Goal| match goal {
+            Goal::ReloadDone => true,
+            Goal::ReloadFailed | Goal::ReloadLate => troubles,
+            Goal::ReloadStopped => stops,
+            _ => false,
+        };
+        if self.reloads > 0 {
+            return Goal::ALL.iter().copied().filter(reloads).collect::<Vec<_>>().into_iter();
+        }
+        let all = Goal::ALL.iter().copied().filter(move |goal| match goal {
+            Goal::ReloadDone | Goal::ReloadFailed | Goal::ReloadLate | Goal::ReloadStopped => false,
             Goal::RefusedOverflow => strict && several,
             Goal::GivenUp => strict,
             // Each slot must be given up, and each time takes two faults.
@@ -97,7 +108,8 @@ impl Bounds {
             Goal::CannotBind => cold,
             Goal::OutOfOrder => wide && several,
             _ => true,
-        })
+        });
+        all.collect::<Vec<_>>().into_iter()
     }
 }
 

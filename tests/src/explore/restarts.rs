@@ -5,6 +5,7 @@ use std::time::Duration;
 use roundel_core::{Config, Time, WorkerId};
 
 use super::reference::{Reference, WorkerModel};
+use crate::models::reload::News;
 
 /// The restarts of a slot.
 #[derive(Clone, Debug, Default)]
@@ -56,6 +57,10 @@ impl Reference {
 
     /// A worker is started.
     pub(super) fn on_spawn(&mut self, id: WorkerId, slot: u32, config: &Config) {
+        if self.successors.contains(&id) {
+            self.members.push(WorkerModel { held: true, followed: true, ..new(id, slot) });
+            return;
+        }
         let now = self.now;
         self.tries.resize_with(config.workers() as usize, Tries::default);
         if let Some(tries) = self.tries.get_mut(slot as usize) {
@@ -71,17 +76,46 @@ impl Reference {
         for member in self.members.iter_mut().filter(|member| member.slot == slot) {
             member.followed = true;
         }
-        self.members.push(WorkerModel {
-            id,
-            ready: false,
-            out: false,
-            in_flight: Vec::new(),
-            in_doubt: Vec::new(),
-            cool: None,
-            slot,
-            ready_at: None,
-            served: false,
-            followed: false,
-        });
+        self.members.push(new(id, slot));
+    }
+
+    /// What follows from a reload.
+    pub(super) fn on_news(&mut self, news: &News) {
+        match news {
+            News::Successor(id) => self.successors.push(*id),
+            News::Promoted(slot, id) => {
+                self.successors.retain(|other| other != id);
+                for member in self.members.iter_mut().filter(|it| it.slot == slot.0) {
+                    member.followed = member.id != *id;
+                    member.held &= member.id != *id;
+                }
+                if let Some(tries) = self.tries.get_mut(slot.0 as usize) {
+                    *tries = Tries::default();
+                }
+                self.move_to_end(*id);
+            }
+            News::Reloading(_)
+            | News::Config(_)
+            | News::Hastened(..)
+            | News::Operator(_)
+            | News::Dropped(_) => {}
+        }
+    }
+}
+
+/// A worker that is started.
+fn new(id: WorkerId, slot: u32) -> WorkerModel {
+    WorkerModel {
+        id,
+        ready: false,
+        out: false,
+        held: false,
+        in_flight: Vec::new(),
+        in_doubt: Vec::new(),
+        cool: None,
+        slot,
+        ready_at: None,
+        served: false,
+        followed: false,
     }
 }

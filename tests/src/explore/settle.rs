@@ -29,7 +29,8 @@ impl World {
     /// arrive, nothing more goes wrong or is wanted. One run from here is enough.
     pub fn is_spent(&self) -> bool {
         let left = self.left;
-        self.custody.is_empty() && left.connections + left.troubles + left.commands == 0
+        let rest = left.connections + left.troubles + left.commands;
+        self.custody.is_empty() && rest == 0 && !self.may_reload()
     }
 
     fn without_choices(&self) -> World {
@@ -37,6 +38,7 @@ impl World {
         world.left.connections = 0;
         world.left.respawns = i8::MAX;
         world.left.troubles = 0;
+        world.left.reloads = 0;
         world
     }
 
@@ -76,7 +78,7 @@ impl World {
         let stops = world.primary.stop_deadline().is_some();
         for _ in 0..STEPS {
             let next = world.progress().first().copied();
-            if next.is_none() && world.custody.is_empty() && !stops {
+            if next.is_none() && world.custody.is_empty() && !world.may_reload() && !stops {
                 break;
             }
             if world.verdict.is_some() {
@@ -92,6 +94,9 @@ impl World {
             let alone = !world.processes.iter().any(|process| process.lives());
             let which = if alone { "7: with nobody left" } else { "5: with everybody healthy" };
             return Err(format!("{which}, {held:?} wait for ever"));
+        }
+        if !stops && world.may_reload() {
+            return Err("8: with everybody healthy, a reload never ends".into());
         }
         if !stops {
             world.left.commands = 1;

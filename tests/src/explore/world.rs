@@ -14,6 +14,7 @@ use super::fingerprint::Seen;
 use super::goals::{Goal, Goals};
 use super::process::{Process, Up};
 use super::reference::Reference;
+use crate::models::reload::ReloadModel;
 
 /// The listener as the embedder has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -41,6 +42,8 @@ pub struct Left {
     pub respawns: i8,
     /// Wishes of the operator.
     pub commands: u8,
+    /// Reloads.
+    pub reloads: u8,
 }
 
 impl Left {
@@ -50,6 +53,7 @@ impl Left {
             && self.troubles >= other.troubles
             && self.respawns >= other.respawns
             && self.commands >= other.commands
+            && self.reloads >= other.reloads
     }
 }
 
@@ -73,6 +77,8 @@ pub struct World {
     pub verdict: Option<Verdict>,
     /// The reference that says which worker must get which connection.
     pub reference: Arc<Reference>,
+    /// The reference for reloads, if there are any.
+    pub reload: Option<Arc<ReloadModel>>,
     /// What the last step reached.
     pub goals: Goals,
     /// The first thing that was wrong.
@@ -108,6 +114,7 @@ impl World {
             troubles: bounds.troubles,
             respawns: i8::try_from(u32::from(bounds.respawns) + bounds.workers).unwrap_or(i8::MAX),
             commands: bounds.commands,
+            reloads: bounds.reloads,
         };
         let mut world = World {
             primary: Arc::new(Primary::new(told)),
@@ -119,6 +126,7 @@ impl World {
             left,
             verdict: None,
             reference: Arc::default(),
+            reload: (bounds.reloads > 0).then(|| ReloadModel::new(bounds.config()).into()),
             goals: Goals::default(),
             fault: None,
             said: None,
@@ -155,6 +163,10 @@ impl World {
         }
         let config = Arc::clone(&self.config);
         Arc::make_mut(&mut self.reference).on_input(self.now, &input, &config);
+        if let Some(reload) = &mut self.reload {
+            let deadline = self.primary.poll_timeout();
+            Arc::make_mut(reload).on_input(self.now, &input, deadline);
+        }
         self.seen = OnceLock::new();
         if let Err(misuse) = Arc::make_mut(&mut self.primary).handle_input(self.now, input) {
             self.wrong(format!("a right input was refused: {misuse}"));
@@ -169,6 +181,13 @@ impl World {
                 None => self.carry_out(output, &config),
             }
         }
+        if let Some(reload) = &mut self.reload {
+            let reload = Arc::make_mut(reload);
+            reload.end_step();
+            if let Some((_, what)) = reload.take_faults().into_iter().next() {
+                self.wrong(format!("8: {what}"));
+            }
+        }
         let reference = Arc::make_mut(&mut self.reference);
         reference.end_step(&self.primary, &config);
         self.goals.join(std::mem::take(&mut reference.goals));
@@ -178,11 +197,22 @@ impl World {
     }
 
     fn carry_out(&mut self, output: Output, config: &Config) {
-        Arc::make_mut(&mut self.reference).on_output(&output, config);
+        let reference = Arc::make_mut(&mut self.reference);
+        if let Some(reload) = &mut self.reload {
+            let reload = Arc::make_mut(reload);
+            reload.on_output(&output);
+            reload.take_news().iter().for_each(|news| reference.on_news(news));
+        }
+        reference.on_output(&output, config);
         self.execute(&output);
         if let Some(said) = &mut self.said {
             said.push(output);
         }
+    }
+
+    /// Whether a reload is under way, waits, or may come.
+    pub(super) fn may_reload(&self) -> bool {
+        self.left.reloads > 0 || self.reload.as_ref().is_some_and(|it| it.is_busy())
     }
 
     /// The primary reads one message of a worker.

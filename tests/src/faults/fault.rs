@@ -17,6 +17,9 @@ pub enum Property {
     Stuck,
     /// Listeners outlive workers.
     Listeners,
+    /// A reload replaces workers batch by batch, each as a whole or not at all; recycling and
+    /// another number of workers wait for it.
+    Readiness,
     /// Restarts are bounded.
     Restarts,
     /// A leaving worker is signalled only when that cuts nobody off, or its deadline is near.

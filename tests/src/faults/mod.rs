@@ -2,4 +2,5 @@
 
 pub mod fault;
 pub mod mutants;
+mod reloads;
 pub mod table;

@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use roundel_core::{
-    Attach, Codec, ConnEnd, ConnId, Deadline, Errno, Event, FromWorker, Input, ListenerId, Misuse,
+    Attach, Codec, Config, ConnEnd, ConnId, Deadline, Errno, Event, FromWorker, Input, ListenerId, Misuse,
     Output, Primary, SpawnError, Time, ToWorker, WorkerId,
 };
+
+use super::reloads::{self, Reloads};
 
 /// What is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +70,62 @@ pub enum Mutant {
     ForgetListener,
     /// Want of resources at a start is taken for the program's failure.
     BlameProgram,
+    /// A new worker counts as soon as it is ready.
+    NoHold,
+    /// A new worker counts before it listens.
+    CountUnready,
+    /// All slots are replaced together.
+    WholeAtOnce,
+    /// A reload leaves nobody ready.
+    TakeTooMany,
+    /// The workers of old generations are left alone.
+    KeepGenerations,
+    /// An old worker is ended although the reload failed.
+    EndOld,
+    /// The new workers of a reload that failed live on.
+    SpareNew,
+    /// A new worker is handed connections before it counts.
+    HandToNew,
+    /// A worker that dies is followed by one of the new generation.
+    FollowByNew,
+    /// A reload begins while another one is under way.
+    StartTwice,
+    /// A reload is forgotten if it would have to wait.
+    ForgetReload,
+    /// A reload does not end with the shutdown.
+    OutliveStop,
+    /// What is not ready lives on in a shutdown.
+    SpareUnready,
+    /// A reload leaves slots out that were given up.
+    SkipGivenUp,
+    /// A reload starts workers where none are wanted any more.
+    ReviveEnded,
+    /// Another number of workers does not wait for a reload.
+    ScaleAtOnce,
+    /// Nobody hears how many workers the operator wants.
+    ForgetScale,
+    /// Two workers are replaced at a time.
+    RecycleTwo,
+    /// No worker is replaced for what it has served, nor for its age.
+    ForgetRecycling,
+    /// Connections are handed out during a pause.
+    IgnorePause,
+    /// Nobody is asked for a sign of life.
+    NoHeartbeat,
+    /// A slot that was given up is not tried again.
+    NoRetry,
+    /// A shutdown has no delay.
+    HurryStop,
+}
+
+impl Mutant {
+    /// The configuration that the core is told.
+    pub fn told(mutant: Option<Mutant>, config: Config) -> Config {
+        match mutant {
+            Some(mutant) => reloads::told(mutant, config),
+            None => config,
+        }
+    }
 }
 
 /// The core, or the core with a fault.
@@ -83,6 +141,7 @@ pub struct Shim {
     workers: Vec<WorkerId>,
     /// Listeners whose close the core was told of too early.
     hurried: Vec<ListenerId>,
+    reloads: Reloads,
     now: Time,
 }
 
@@ -98,6 +157,7 @@ impl Shim {
             hidden: Vec::new(),
             workers: Vec::new(),
             hurried: Vec::new(),
+            reloads: Reloads::default(),
             now: Time::ZERO,
         }
     }
@@ -114,6 +174,8 @@ impl Shim {
     pub fn handle_input(&mut self, now: Time, input: Input) -> Result<(), Misuse> {
         let Some(mutant) = self.mutant else { return self.core.handle_input(now, input) };
         self.now = self.now.max(now);
+        let told = self.reloads.input(mutant, &mut self.core, &mut self.out, input);
+        let Some(input) = told else { return Ok(()) };
         match (mutant, &input) {
             (
                 Mutant::HideAck | Mutant::DelayAck,
@@ -239,8 +301,15 @@ impl Shim {
             return Some(output);
         }
         let Some(mutant) = self.mutant else { return self.core.poll_output() };
-        let mut output = self.core.poll_output()?;
+        let output = self.core.poll_output()?;
         self.watch(&output);
+        let told = self.reloads.output(mutant, &mut self.out, output);
+        let Some(mut output) = told else { return self.poll_output() };
+        if mutant == Mutant::CountUnready
+            && let Some(input) = reloads::hurried(&output)
+        {
+            let _ = self.core.handle_input(self.now, input);
+        }
         match (mutant, &mut output) {
             (Mutant::SwallowRelease, Output::Release { .. }) => {
                 self.count += 1;

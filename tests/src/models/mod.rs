@@ -2,4 +2,5 @@
 //! None of them looks into a [`Primary`](roundel_core::Primary).
 
 pub mod life;
+pub mod reload;
 pub mod rotation;

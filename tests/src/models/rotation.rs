@@ -9,11 +9,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use roundel_core::{
-    Attach, Codec, Config, ConnEnd, ConnId, Deadline, Event, ExitClass, FromWorker, Input,
+    Attach, Codec, Command, Config, ConnEnd, ConnId, Deadline, Event, ExitClass, FromWorker, Input,
     ListenerId, Output, Refusal, Seq, Time, ToWorker, WorkerId,
 };
 
 use crate::faults::fault::Property;
+use crate::models::reload::News;
 
 /// A connection, and how many workers have died while it was in flight at them.
 type Waiting = (ConnId, u8);
@@ -45,6 +46,13 @@ struct WorkerModel {
     out: bool,
     killed: bool,
     exited: bool,
+    /// It does not have its slot yet.
+    held: bool,
+    native: bool,
+    /// When it was last asked for a sign of life, or became online.
+    asked_at: Option<Time>,
+    /// How often it was asked since it last gave one.
+    missed: u32,
     shares: BTreeMap<ListenerId, Share>,
     in_flight: Vec<Flying>,
     /// Rises each time that its number in flight changes, over all workers.
@@ -62,6 +70,8 @@ pub struct Model {
     queues: BTreeMap<ListenerId, Vec<Waiting>>,
     /// Listeners with something pending: who was served longest ago is first.
     turns: Vec<ListenerId>,
+    paused: bool,
+    stopping: bool,
     stamp: u64,
     /// Cool-downs that ended with this wake and were not yet looked at, in the order of their end.
     cooled: VecDeque<(Time, WorkerId, ListenerId)>,
@@ -82,6 +92,8 @@ impl Model {
             members: BTreeMap::new(),
             queues: BTreeMap::new(),
             turns: Vec::new(),
+            paused: false,
+            stopping: false,
             stamp: 0,
             cooled: VecDeque::new(),
             worn_out: BTreeSet::new(),
@@ -108,7 +120,7 @@ impl Model {
             Some((None, _)) => member.in_flight.iter().all(|entry| entry.listener != listener),
         };
         let room = member.in_flight.len() < member.window;
-        member.ready && !member.out && share.listening && warm && room
+        member.ready && !member.out && !member.held && !self.paused && share.listening && warm && room
     }
 
     /// The next handoff, if there is one to make.
@@ -157,6 +169,25 @@ impl Model {
         }
     }
 
+    /// Hears what follows from a reload.
+    pub fn on_news(&mut self, news: &News) {
+        match news {
+            News::Config(config) => self.config = (**config).clone(),
+            News::Successor(worker) => {
+                let member = WorkerModel { held: true, ..WorkerModel::default() };
+                self.members.insert(*worker, member);
+            }
+            News::Promoted(_, worker) => {
+                if let Some(member) = self.members.get_mut(worker) {
+                    member.held = false;
+                }
+                // Joiners enter last.
+                self.count_changed(*worker);
+            }
+            News::Reloading(_) | News::Hastened(..) | News::Operator(_) | News::Dropped(_) => {}
+        }
+    }
+
     /// Sees an input before the core does; `deadline` is the one that the core waits for.
     pub fn on_input(&mut self, now: Time, input: &Input, deadline: Option<Deadline>) {
         self.now = now;
@@ -171,6 +202,7 @@ impl Model {
                 };
                 if let Some(member) = self.members.get_mut(worker) {
                     member.window = window as usize;
+                    member.native = *codec == Codec::Native;
                 }
             }
             Input::InDoubt { worker, seq } => {
@@ -191,6 +223,7 @@ impl Model {
                     member.exited = true;
                 }
             }
+            Input::Command(Command::Pause) if !self.stopping => self.paused = true,
             Input::Wake => self.on_wake(deadline),
             _ => {}
         }
@@ -216,6 +249,7 @@ impl Model {
         if deadline.is_some_and(|first| self.now.since(first.at) > Duration::from_secs(1)) {
             for member in self.members.values_mut() {
                 member.silent_since = self.now;
+                member.asked_at = member.asked_at.map(|_| self.now);
             }
         }
         let mut cooled = Vec::new();
@@ -294,7 +328,7 @@ impl Model {
     pub fn on_output(&mut self, output: &Output) {
         match output {
             Output::Spawn { worker, .. } => {
-                self.members.insert(*worker, WorkerModel::default());
+                self.members.entry(*worker).or_default();
             }
             Output::Send { worker, msg, attach } => self.on_send(*worker, msg, *attach),
             Output::Release { conn, end: ConnEnd::Refused(refusal) } => {
@@ -304,6 +338,10 @@ impl Model {
                     self.fault(Property::NoLoss, what);
                 }
                 self.dequeue(*conn);
+            }
+            Output::ResumeAccept { listener } if self.paused => {
+                let what = format!("{listener} is accepted from during a pause");
+                self.fault(Property::Fairness, what);
             }
             Output::Event(event) => self.on_event(event),
             _ => {}
@@ -315,6 +353,14 @@ impl Model {
             ToWorker::QueryReply { result: Ok(granted), .. } => {
                 if let Some(member) = self.members.get_mut(&worker) {
                     member.shares.insert(granted.listener, Share::default());
+                }
+            }
+            // The operator may ask as well; that is not the heartbeat.
+            ToWorker::Ping { .. } if self.is_wake => {
+                let now = self.now;
+                if let Some(member) = self.members.get_mut(&worker) {
+                    member.asked_at = Some(now);
+                    member.missed += 1;
                 }
             }
             ToWorker::NewConn { first_seq, listener, .. } => {
@@ -369,6 +415,24 @@ impl Model {
                 // Joiners enter last.
                 self.count_changed(*worker);
             }
+            Event::Online { worker, .. } => {
+                let now = self.now;
+                if let Some(member) = self.members.get_mut(worker) {
+                    member.asked_at = Some(now);
+                }
+            }
+            Event::Pong { worker, .. } => {
+                if let Some(member) = self.members.get_mut(worker) {
+                    member.missed = 0;
+                }
+            }
+            Event::Stopping { .. } => self.stopping = true,
+            Event::Resumed => {
+                self.paused = false;
+                // All join anew.
+                let ids: Vec<WorkerId> = self.members.keys().copied().collect();
+                ids.into_iter().for_each(|id| self.count_changed(id));
+            }
             Event::Killing { worker, class, .. } => self.on_killing(*worker, *class),
             Event::Failing { worker }
             | Event::Leaving { worker }
@@ -392,7 +456,8 @@ impl Model {
         let waited = now.since(member.silent_since);
         let owes = !member.in_flight.is_empty();
         let timeout = self.config.ack_timeout();
-        if class == ExitClass::Unresponsive && (!owes || timeout.is_none_or(|max| waited < max)) {
+        let deaf = self.config.heartbeat().is_some() && member.missed >= 2;
+        if class == ExitClass::Unresponsive && !deaf && (!owes || timeout.is_none_or(|max| waited < max)) {
             self.fault(Property::Stuck, format!("{worker} was killed after only {waited:?}"));
         }
     }
@@ -418,10 +483,17 @@ impl Model {
             self.unknown.clear();
             self.fault(Property::NoDouble, format!("{conn} may have been served and goes on"));
         }
-        let Some(max) = self.config.ack_timeout() else { return };
         if !self.is_wake {
             return;
         }
+        let deaf = |m: &&WorkerModel| {
+            let asked = m.asked_at.filter(|_| m.native && !m.out && !m.killed && !m.exited);
+            asked.zip(self.config.heartbeat()).is_some_and(|(at, every)| self.now.since(at) >= every)
+        };
+        if self.members.values().any(|m| deaf(&m)) {
+            self.fault(Property::Stuck, "a worker is not asked for a sign of life".into());
+        }
+        let Some(max) = self.config.ack_timeout() else { return };
         let overdue = |m: &&WorkerModel| !m.in_flight.is_empty() && !m.killed && !m.exited;
         let late = self.members.values().filter(overdue).any(|m| {
             let waited = self.now.since(m.silent_since);

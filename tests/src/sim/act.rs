@@ -7,12 +7,13 @@ use roundel_core::{BYTES_PER_TURN, Command, ExitStatus, Input, ListenKey, Listen
 use super::Sim;
 use super::end::Trouble;
 use super::listen_sockets::ListenSocket;
+use super::omen::Omen;
 use super::process::Process;
 use super::program::Program;
 use crate::faults::mutants::{Mutant, Shim};
 use crate::sim::coverage::Effect;
 use crate::sim::ops::Op;
-use crate::sim::plan::UNWANTED;
+use crate::sim::plan::{MEMORY, UNWANTED, change};
 
 impl Sim {
     fn worker(&self, pick: u8) -> Option<WorkerId> {
@@ -91,11 +92,41 @@ impl Sim {
             }
             Op::Stop => self.input(Input::Command(Command::Stop)),
             Op::StopNow => self.input(Input::Command(Command::StopNow)),
+            Op::Reload(seed) => self.ask_to_reload(seed),
+            Op::Scale(workers) => {
+                self.input(Input::Command(Command::Scale(workers.into())));
+            }
+            Op::Pause(pause) => {
+                self.paused = pause;
+                let command = if pause { Command::Pause } else { Command::Resume };
+                self.input(Input::Command(command));
+            }
+            Op::Memory(w, large) => {
+                if let Some(worker) = self.worker(w) {
+                    let bytes = if large { MEMORY + 1 } else { 1 };
+                    self.input(Input::Memory { worker, bytes });
+                }
+            }
+            Op::Doom(pick, count) => {
+                let omen = Omen::of(pick);
+                self.dooms.extend(std::iter::repeat_n(omen, count.into()));
+            }
             // Nothing else: what a blocked send would do now, it does at the next operation.
             Op::Restore => return self.restore(),
             ref other => self.misbehave(other),
         }
         self.flush_all();
+    }
+
+    fn ask_to_reload(&mut self, seed: u32) {
+        let config = change(seed, self.core.core.config());
+        if seed.is_multiple_of(3) {
+            self.dooms.push_back(Omen::of((seed >> 8) as u8));
+        }
+        if seed.is_multiple_of(13) {
+            self.failing_binds = 1;
+        }
+        self.input(Input::Reload { config: config.map(Box::new) });
     }
 
     fn read_by(&mut self, pick: u8, budget: usize) {

@@ -6,8 +6,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use roundel_core::{
-    Command, ConnEnd, Deadline, DecodeError, Event, ExitClass, FromWorker, Input, Output, Refusal,
-    Signal, SpawnError, Time, Timer, ToWorker, Verdict, Violation,
+    Command, ConnEnd, Deadline, DecodeError, Event, ExitClass, FixedField, FromWorker, Input, Output,
+    Refusal, ReloadFailure, Signal, SpawnError, Time, Timer, ToWorker, Verdict, Violation,
 };
 
 use crate::sim::program::Saw;
@@ -122,6 +122,8 @@ coverage! {
     signals: Signal = "signal";
     spawning: SpawnError = "spawn error";
     verdicts: Verdict = "verdict";
+    failures: ReloadFailure = "reload failed";
+    fixed: FixedField = "can't change";
     effects: Effect = "effect";
 }
 
@@ -168,6 +170,14 @@ impl Coverage {
             (saw.held_back, Effect::HeldBackAnswer),
         ] {
             (0..count).for_each(|_| self.effects.add(&effect));
+        }
+    }
+
+    /// A reload or a recycling failed.
+    pub fn failed(&mut self, failure: &ReloadFailure) {
+        self.failures.add(failure);
+        if let ReloadFailure::Fixed { field } = failure {
+            self.fixed.add(field);
         }
     }
 

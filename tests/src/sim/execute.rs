@@ -1,7 +1,7 @@
 //! What the core says, done at once and without waiting.
 
 use roundel_core::{
-    Attach, ConnEnd, ConnId, DecodeError, Event, ExitStatus, Output, Refusal, Signal, ToWorker,
+    Attach, Config, ConnEnd, ConnId, DecodeError, Event, ExitStatus, ListenKey, Output, Refusal, Signal, ToWorker,
     Violation, WorkerId,
 };
 use roundel_runtime::primary::channel_io;
@@ -15,14 +15,16 @@ use super::socket::Handle;
 use crate::faults::fault::Property;
 use crate::faults::mutants::Mutant;
 use crate::sim::coverage::Effect;
-use crate::sim::plan::Codecs;
+use crate::sim::plan::{ADDED, Codecs};
 
 impl Sim {
     pub(super) fn execute(&mut self, output: Output) {
         match output {
-            Output::Spawn { worker, slot, .. } => {
+            Output::Spawn { worker, slot, generation } => {
                 let config = self.core.core.config();
-                let process = Process::new(worker, slot, config, &self.world);
+                let process = Process::new(worker, (slot, generation), config, &self.world);
+                let (keys, given) = (&self.keys, &self.given);
+                self.asks.entry(generation).or_insert_with(|| asks(keys, given, config));
                 self.processes.insert(worker, process);
                 self.todo.push_back(Todo::Spawn(worker));
             }
@@ -86,6 +88,9 @@ impl Sim {
             Output::Event(Event::Stalled { listener, worker, .. }) => {
                 let what = format!("{listener} has a connection and {worker} is idle");
                 self.fault(Property::WorkConservation, what);
+            }
+            Output::Event(Event::ReloadFailed { failure, .. } | Event::RecycleFailed { failure, .. }) => {
+                self.coverage.failed(&failure);
             }
             Output::Stopped(verdict) => {
                 let before = self.stopped.replace(verdict);
@@ -240,4 +245,12 @@ impl Sim {
             unsent.into_iter().for_each(|input| self.input(input));
         }
     }
+}
+
+/// What the programs of a generation listen on: what all do, but for what is the operator's. Of
+/// that, what its configuration has.
+fn asks(keys: &[ListenKey], given: &[ListenKey], config: &Config) -> Vec<ListenKey> {
+    let has = |key: &&ListenKey| !given.contains(key) || config.listeners().contains(key);
+    let added = config.listeners().iter().filter(|it| it.address.port() == Some(ADDED));
+    keys.iter().filter(has).chain(added).cloned().collect()
 }

@@ -10,6 +10,7 @@ mod hostile;
 mod listen_sockets;
 pub mod native;
 pub mod node;
+pub mod omen;
 pub mod ops;
 pub mod pipe;
 pub mod plan;
@@ -37,6 +38,7 @@ use roundel_core::{
 use crate::faults::fault::{Fault, Property};
 use crate::faults::mutants::{Mutant, Shim};
 use crate::models::life::LifeModel;
+use crate::models::reload::ReloadModel;
 use crate::models::rotation::Model;
 use crate::sim::coverage::{Coverage, Effect};
 use crate::sim::plan::{Plan, World};
@@ -44,6 +46,7 @@ use crate::sim::token::Token;
 use digest::Digest;
 use listen_sockets::{ListenSocket, Todo};
 use process::Process;
+use omen::Omen;
 use rng::Rng;
 use socket::Socket;
 use trace::Trace;
@@ -100,6 +103,13 @@ pub struct Sim {
     mutant: Option<Mutant>,
     model: Model,
     life: LifeModel,
+    reload: ReloadModel,
+    /// What becomes of the next programs that start.
+    dooms: VecDeque<Omen>,
+    paused: bool,
+    /// What the programs of each generation listen on.
+    asks: BTreeMap<u32, Vec<ListenKey>>,
+    given: Vec<ListenKey>,
     inputs: usize,
     emitted: usize,
     /// How many outputs the inputs so far may have.
@@ -115,7 +125,7 @@ impl Sim {
     pub fn new(plan: &Plan, start: Time, mutant: Option<Mutant>) -> Self {
         let config = plan.config.clone();
         let mut sim = Sim {
-            core: Shim::new(Primary::new(config.clone()), mutant),
+            core: Shim::new(Primary::new(Mutant::told(mutant, config.clone())), mutant),
             now: start,
             transcript: Vec::new(),
             outputs: Vec::new(),
@@ -141,7 +151,12 @@ impl Sim {
             mute: false,
             mutant,
             model: Model::new(config.clone()),
-            life: LifeModel::new(config),
+            life: LifeModel::new(config.clone()),
+            given: config.listeners().to_vec(),
+            reload: ReloadModel::new(config),
+            dooms: VecDeque::new(),
+            paused: false,
+            asks: BTreeMap::new(),
             inputs: 0,
             emitted: 0,
             allowed: 0,
@@ -176,6 +191,9 @@ impl Sim {
     fn fault(&mut self, property: Property, what: impl Into<String>) {
         let step = self.inputs;
         let what = what.into();
+        if std::env::var_os("PROOF_DUMP").is_some() { // DUMP
+            eprintln!("DUMP {what} {}", serde_json::to_string(&self.core.core).unwrap_or_default()); // DUMP
+        } // DUMP
         self.note(None, || format!("*** {property:?}: {what}"));
         self.faults.push(Fault { property, step, what });
     }
@@ -197,6 +215,7 @@ impl Sim {
         if self.checked {
             self.model.on_input(self.now, &input, deadline);
             self.life.on_input(self.now, &input, deadline);
+            self.reload.on_input(self.now, &input, deadline);
         }
         self.coverage.input(self.now, &input, deadline);
         self.inputs += 1;
@@ -213,6 +232,11 @@ impl Sim {
         }
         while let Some(output) = self.core.poll_output() {
             if self.checked {
+                self.reload.on_output(&output);
+                for news in self.reload.take_news() {
+                    self.model.on_news(&news);
+                    self.life.on_news(&news);
+                }
                 self.model.on_output(&output);
                 self.life.on_output(&output);
             }
@@ -233,8 +257,9 @@ impl Sim {
     fn check(&mut self, input: &Input) {
         self.model.end_step();
         self.life.end_step();
-        for (property, what) in self.model.take_faults().into_iter().chain(self.life.take_faults())
-        {
+        self.reload.end_step();
+        let faults = self.model.take_faults().into_iter().chain(self.life.take_faults());
+        for (property, what) in faults.chain(self.reload.take_faults()) {
             self.fault(property, format!("at {} after {input:?}: {what}", self.now));
         }
         if let Err(broken) = self.core.core.check() {

@@ -95,6 +95,17 @@ pub enum Op {
     Stop,
     /// The operator stops it at once.
     StopNow,
+    /// The operator reloads: with this seed for what changes, and for what becomes of the new
+    /// workers.
+    Reload(u32),
+    /// The operator wants so many workers.
+    Scale(u8),
+    /// The operator pauses the cluster, or ends that.
+    Pause(bool),
+    /// The embedder has seen how much memory a worker has: too much, or not.
+    Memory(u8, bool),
+    /// The next workers that start are not as they should be: see `Omen`.
+    Doom(u8, u8),
     /// All machines are written down, and the run goes on with what is read back.
     Restore,
 }
@@ -105,9 +116,8 @@ impl Op {
         use Op::*;
         match *self {
             Connect(..) | Accept(..) | Round | Todo | TodoOne | Reap | Pass(_) | Sleep(_)
-            | FailSpawns(..) | StarveSpawns(_) | FailBind | Mute(_) | Stop | StopNow | Restore => {
-                None
-            }
+            | FailSpawns(..) | StarveSpawns(_) | FailBind | Mute(_) | Stop | StopNow | Reload(_)
+            | Scale(_) | Pause(_) | Doom(..) | Restore => None,
             Read(w)
             | ReadSome(w, _)
             | Answer(w, ..)
@@ -138,6 +148,7 @@ impl Op {
             | Half(w)
             | FailHandoff(w)
             | ManyRefs(w)
+            | Memory(w, _)
             | Ping(w) => Some(w),
         }
     }
@@ -160,6 +171,8 @@ pub struct Mix {
     pub stops: bool,
     /// Workers are Node programs, too.
     pub node: bool,
+    /// The operator reloads, scales and pauses the cluster, and workers are recycled.
+    pub reloads: bool,
 }
 
 impl Mix {
@@ -172,6 +185,7 @@ impl Mix {
         hostile: true,
         stops: true,
         node: true,
+        reloads: true,
     };
     /// Nothing but traffic.
     pub const CALM: Mix = Mix {
@@ -182,6 +196,7 @@ impl Mix {
         hostile: false,
         stops: false,
         node: false,
+        reloads: false,
     };
 }
 
@@ -191,7 +206,7 @@ pub(crate) type Arm = (u64, fn(&mut Rng) -> Op);
 /// What happens in a mix.
 pub(crate) fn arms(mix: Mix) -> Vec<Arm> {
     let when = |on: bool, weight: u64| if on { weight } else { 0 };
-    let arms: [Arm; 45] = [
+    let arms: [Arm; 51] = [
         (24, |r| Op::Connect(r.byte(), r.within(1..6) as u8)),
         (20, |r| Op::Accept(r.byte(), r.within(1..6) as u8)),
         (12, |r| Op::Read(r.byte())),
@@ -242,6 +257,12 @@ pub(crate) fn arms(mix: Mix) -> Vec<Arm> {
             _ => Op::ManyRefs(r.byte()),
         }),
         (when(mix.failures, 2), |r| Op::Starve(r.byte(), r.one_in(2))),
+        (when(mix.reloads, 4), |r| Op::Reload(r.word() as u32)),
+        (when(mix.reloads, 1), |r| Op::Scale(r.within(1..6) as u8)),
+        (when(mix.reloads, 2), |r| Op::Pause(r.one_in(3))),
+        (when(mix.reloads, 2), |r| Op::Memory(r.byte(), !r.one_in(4))),
+        (when(mix.reloads && mix.deaths, 1), |r| Op::Doom(r.byte(), r.within(1..4) as u8)),
+        (when(mix.reloads, 6), |r| Op::Pass(r.within(100..1_500) as u16)),
         (when(mix.stops, 1), |r| if r.one_in(8) { Op::StopNow } else { Op::Stop }),
     ];
     arms.into_iter().filter(|(weight, _)| *weight > 0).collect()

@@ -8,6 +8,7 @@ use roundel_core::{
 };
 use std::fmt;
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use crate::sim::ops::{Mix, Op, arms};
@@ -92,6 +93,75 @@ pub fn is_taken(ask: &ListenKey, there: SocketAddr) -> bool {
     asked.port() != 0 && asked.port() == there.port() && (all || asked.ip() == there.ip())
 }
 
+/// The port of a listener that a reload adds.
+pub const ADDED: u16 = 85;
+
+/// What reloads, recycling and the like depend on, by a chance of their own: all else is as it
+/// would be without.
+fn with_reloads(mix: Mix, choices: u64, builder: ConfigBuilder) -> ConfigBuilder {
+    if !mix.reloads {
+        return builder.retry_delay(None);
+    }
+    let r = &mut Rng::new(choices.rotate_left(41));
+    let some = |r: &mut Rng, ms: u64| r.one_in(4).then_some(Duration::from_millis(ms));
+    builder
+        .reload_batch(if r.one_in(4) { 10_000 } else { r.within(1..3) as u32 })
+        .min_ready(if r.one_in(3) { Some(r.below(4) as u32) } else { None })
+        .ready_hold(Duration::from_millis([0, 200, 1_000][r.below(3) as usize]))
+        .max_generations(r.within(2..5) as u32)
+        .shutdown_delay(Duration::from_millis(if r.one_in(4) { 700 } else { 0 }))
+        .heartbeat(some(r, 400))
+        .max_age(some(r, 6_000))
+        .max_memory(NonZeroU64::new(MEMORY))
+        .retry_delay(r.one_in(2).then_some(Duration::from_secs(3)))
+        .retry_delay_max(Duration::from_secs(8))
+        .restart_intensity(r.within(1..6) as u32)
+}
+
+/// So much memory is too much.
+pub const MEMORY: u64 = 1_000;
+
+/// What changes at the reload of this seed; `None` for nothing.
+pub fn change(seed: u32, config: &Config) -> Option<Config> {
+    let r = &mut Rng::new(seed.into());
+    let builder = ConfigBuilder::from(config.clone());
+    let added = key(ADDED);
+    let mut listeners = config.listeners().to_vec();
+    let builder = match r.below(12) {
+        0 => builder.workers(r.within(1..6) as u32),
+        1 => builder.ack_timeout(Some(Duration::from_millis(r.within(8..30) * 100))),
+        2 | 3 if config.pass_listeners() => return None,
+        2 => {
+            // Nobody could have it beside the others.
+            if config.max_listeners_per_worker() == 1 {
+                return None;
+            }
+            if !listeners.contains(&added) {
+                listeners.push(added);
+            }
+            builder.listeners(listeners)
+        }
+        3 => {
+            listeners.pop();
+            builder.listeners(listeners)
+        }
+        4 => builder.max_requests(None).policy(match config.policy() {
+            Policy::Shared => Policy::RoundRobin,
+            _ => Policy::Shared,
+        }),
+        5 if r.one_in(2) => builder.max_requests(None).pass_listeners(!config.pass_listeners()),
+        5 => builder.drain_timeout(Duration::from_millis(r.within(10..40) * 100)),
+        6 => builder
+            .window(r.within(1..5) as u32)
+            .max_attempts(r.within(2..5) as u8)
+            .max_pending(r.within(1..64) as u32)
+            .min_ready(None)
+            .ready_hold(Duration::from_millis(300)),
+        _ => return None,
+    };
+    builder.build().ok()
+}
+
 /// Makes a plan: of the number `choices` what holds for all of it, and an operation of each word.
 fn plan_of(mix: Mix, choices: u64, words: impl Iterator<Item = u64>) -> Plan {
     let mut rng = Rng::new(choices);
@@ -125,7 +195,10 @@ fn plan_of(mix: Mix, choices: u64, words: impl Iterator<Item = u64>) -> Plan {
     if codecs != Codecs::Fork && r.one_in(6) {
         given.push(key(UNWANTED));
     }
-    let config = Config::builder()
+    let counted = codecs != Codecs::Fork && policy == Policy::RoundRobin && mix.reloads;
+    let requests = NonZeroU64::new(choices % 12).filter(|_| counted && choices.is_multiple_of(3));
+    let builder = with_reloads(mix, choices, Config::builder());
+    let config = builder
         .pass_listeners(codecs == Codecs::Fork)
         .wait_ready(codecs == Codecs::Node && r.one_in(8))
         .workers(r.within(1..5) as u32)
@@ -150,6 +223,7 @@ fn plan_of(mix: Mix, choices: u64, words: impl Iterator<Item = u64>) -> Plan {
         .max_frame(2_048)
         .max_line(4_096)
         .respawn(respawn)
+        .max_requests(requests)
         .build()
         .unwrap_or_else(|error| panic!("{error}"));
     let world = World {
@@ -188,10 +262,11 @@ pub fn plan(mix: Mix, length: usize) -> impl Strategy<Value = Plan> {
 
 impl Plan {
     /// The run of a seed, of at most `length` operations. Every other one is not stopped before
-    /// its end.
+    /// its end, and in every third one nothing is reloaded.
     pub fn of_seed(seed: u64, length: usize) -> Plan {
         let mut rng = Rng::new(seed ^ 0x5EED_0000_0000);
-        let mix = Mix { stops: rng.one_in(2), ..Mix::ALL };
+        let reloads = !Rng::new(seed ^ 0x4E10_AD00_0000).one_in(3);
+        let mix = Mix { stops: rng.one_in(2), reloads, ..Mix::ALL };
         Plan::of_seed_in(mix, rng.word(), length)
     }
 

@@ -5,6 +5,7 @@ use roundel_core::{Config, ExitStatus, Slot, WorkerId};
 use roundel_runtime::primary::channel_io;
 
 use super::end::Trouble;
+use super::omen::Omen;
 use super::program::{Channel, Program};
 use crate::sim::plan::World;
 
@@ -13,6 +14,11 @@ use crate::sim::plan::World;
 pub(crate) struct Process {
     pub(crate) id: WorkerId,
     pub(crate) slot: Slot,
+    pub(crate) generation: u32,
+    /// What becomes of it.
+    pub(crate) omen: Option<Omen>,
+    /// How often it had its turn.
+    pub(crate) turns: u32,
     pub(crate) link: WorkerChannel,
     pub(crate) channel: Channel,
     /// What runs in it, once it speaks and as long as it lives.
@@ -54,10 +60,18 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    pub(crate) fn new(id: WorkerId, slot: Slot, config: &Config, world: &World) -> Process {
+    pub(crate) fn new(
+        id: WorkerId,
+        (slot, generation): (Slot, u32),
+        config: &Config,
+        world: &World,
+    ) -> Process {
         Process {
             id,
             slot,
+            generation,
+            omen: None,
+            turns: 0,
             link: channel_io::new(None, config),
             channel: Channel::new(world.down, world.up),
             program: None,

@@ -103,6 +103,7 @@ impl Sim {
             }
         });
         self.accept_shared(id);
+        self.fulfil(id);
         let Some(process) = self.processes.get_mut(&id) else { return };
         let done = process.acts() && process.program.as_ref().is_some_and(Program::is_done);
         if !done {
@@ -148,6 +149,7 @@ impl Sim {
             let due = self.core.poll_timeout().map(|deadline| deadline.at).filter(|at| *at <= end);
             self.now = due.unwrap_or(end).max(self.now);
             self.wake();
+            self.beat();
             self.turn();
             if due.is_none() {
                 return;
@@ -156,9 +158,21 @@ impl Sim {
         self.fault(Property::Timeouts, "the deadlines never end");
     }
 
+    /// Libraries answer the primary while their programs do something else.
+    fn beat(&mut self) {
+        if self.core.core.config().heartbeat().is_some() {
+            self.flush_all();
+            self.ids().into_iter().for_each(|id| self.read(id, BYTES_PER_TURN));
+        }
+    }
+
     /// Nothing goes wrong any more.
     fn heal(&mut self) {
         self.mute = false;
+        self.dooms.clear();
+        if std::mem::take(&mut self.paused) {
+            self.input(Input::Command(Command::Resume));
+        }
         self.failing_spawns.clear();
         self.failing_binds = 0;
         for id in self.ids() {
@@ -166,6 +180,7 @@ impl Sim {
             process.hangs &= process.doomed;
             process.stalls = process.hangs;
             process.slow = false;
+            process.omen = None;
             process.starved = false;
             process.trouble = None;
             process.stubborn = 0;
@@ -205,7 +220,8 @@ impl Sim {
             self.round();
             self.round();
             let backlog: u32 = self.sockets.values().map(|socket| socket.backlog).sum();
-            if self.waiting() + backlog == 0 && self.todo.is_empty() {
+            let busy = self.checked && self.reload.is_busy();
+            if self.waiting() + backlog == 0 && self.todo.is_empty() && !busy {
                 break;
             }
             self.pass(Duration::from_millis(250));
@@ -213,6 +229,9 @@ impl Sim {
         if self.core.core.stop_deadline().is_none() && self.waiting() > 0 {
             let what = format!("{:?} wait for ever", self.core.core.held());
             self.fault(Property::NoLoss, what);
+        }
+        if self.checked && self.reload.is_busy() {
+            self.fault(Property::Readiness, "a reload never ends");
         }
     }
 

@@ -180,7 +180,7 @@ mod tests {
     #[test]
     fn variants_have_names_and_numbers() {
         assert_eq!(names::<Policy>().len(), Policy::ALL.len());
-        assert_eq!(names::<Command>(), ["Stop", "StopNow", "Ping"]);
+        assert_eq!(names::<Command>(), ["Stop", "StopNow", "Ping", "Scale", "Pause", "Resume"]);
         let worker = WorkerId::from_raw(1).unwrap();
         assert_eq!(index(&Command::Ping(worker)), 2);
         assert_eq!(names::<Refusal>()[index(&Refusal::Closed)], "Closed");

@@ -10,13 +10,14 @@ use super::Sim;
 use super::end::PipeEnd;
 use super::native::Native;
 use super::node::Node;
+use super::omen::Omen;
 use super::process::Process;
 use super::program::{Program, Reading};
 use super::rng::Rng;
 use crate::faults::fault::Property;
 use crate::faults::mutants::Mutant;
 use crate::sim::coverage::Effect;
-use crate::sim::plan::Codecs;
+use crate::sim::plan::{Codecs, key};
 
 /// How long one read is: everything, or a part by chance.
 fn read_size(chunk: u16, rng: &mut Rng) -> usize {
@@ -42,6 +43,8 @@ impl Sim {
         let Some(process) = self.processes.get_mut(&id) else { return };
         process.started = true;
         process.alive = true;
+        process.omen = self.dooms.pop_front();
+        let crashes = process.omen == Some(Omen::Crashes);
         // A kill that came before the start is carried out right after it.
         let condemned = process.exit.take();
         if !self.mute {
@@ -49,6 +52,8 @@ impl Sim {
         }
         if let Some(status) = condemned {
             self.die(id, status);
+        } else if crashes {
+            self.die(id, ExitStatus::Code(7));
         }
         self.input(Input::Spawned { worker: id, pid: 1_000 + id.get() as i32 });
     }
@@ -61,7 +66,7 @@ impl Sim {
             Codecs::Mixed => self.rng.one_in(2),
         };
         let max_frame = self.core.core.config().max_frame();
-        let (keys, now) = (self.keys.clone(), self.now);
+        let (keys, now) = (self.asks_of(id), self.now);
         let Some(process) = self.processes.get_mut(&id) else { return };
         if process.program.is_some() || !process.alive {
             return;
@@ -83,6 +88,34 @@ impl Sim {
                 program.ask(now, key, &mut process.channel);
             }
         });
+    }
+
+    /// What a worker's program listens on.
+    fn asks_of(&self, id: WorkerId) -> Vec<ListenKey> {
+        let Some(process) = self.processes.get(&id) else { return Vec::new() };
+        let keys = self.asks.get(&process.generation).cloned().unwrap_or_default();
+        match process.omen {
+            Some(Omen::AsksNothing) => Vec::new(),
+            Some(Omen::Elsewhere) => vec![key(9_999)],
+            Some(Omen::OnOne) => keys.into_iter().take(1).collect(),
+            _ => keys,
+        }
+    }
+
+    /// What was to become of a program that has had its turn becomes of it.
+    pub(super) fn fulfil(&mut self, id: WorkerId) {
+        let now = self.now;
+        let Some(process) = self.processes.get_mut(&id).filter(|it| it.acts()) else { return };
+        process.turns += 1;
+        if process.turns != 3 {
+            return;
+        }
+        match process.omen {
+            Some(Omen::CrashesSoon) => self.die(id, ExitStatus::Code(8)),
+            Some(Omen::Leaves) => self.act(id, |p, it| p.leave(now, &mut it.channel)),
+            Some(Omen::Fails) => self.act(id, |p, it| p.request_replacement(now, &mut it.channel)),
+            _ => {}
+        }
     }
 
     /// Lets a worker's program do something, if it can, and looks at what came of it.
@@ -112,6 +145,8 @@ impl Sim {
     fn on_served(&mut self, id: WorkerId, conn: roundel_core::ConnId) {
         self.note(Some(id), || format!("serves {conn}"));
         let slot = self.processes.get(&id).map_or(0, |process| process.slot.0 as usize);
+        let slots = self.served_by_slot.len().max(slot + 1);
+        self.served_by_slot.resize(slots, 0);
         if let Some(count) = self.served_by_slot.get_mut(slot) {
             *count += 1;
         }
@@ -232,7 +267,11 @@ impl Sim {
 
     /// What a worker lacks of what it is to listen on.
     pub(super) fn lacks(&self, id: WorkerId) -> Option<ListenKey> {
-        self.processes.get(&id)?.program.as_ref()?.lacks(&self.keys)
+        let (mut keys, process) = (self.asks_of(id), self.processes.get(&id)?);
+        // One after the other: what it can't have is in the way of none.
+        let first = process.asked as usize % keys.len().max(1);
+        keys.rotate_left(first);
+        process.program.as_ref()?.lacks(&keys)
     }
 
     /// Makes the next spawns fail.

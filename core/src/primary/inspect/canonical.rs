@@ -196,7 +196,7 @@ impl CanonicalView<'_> {
         primary.next_reload.as_ref().map(|next| &next.config).hash(out);
         let Some(reload) = &primary.reload else { return };
         self.generation(reload.generation).hash(out);
-        reload.recycled.map(|id| rank(&self.workers, &id)).hash(out);
+        reload.recycled.map(|(id, slot)| (rank(&self.workers, &id), slot)).hash(out);
         (&reload.slots, reload.done > 0, reload.ready_before).hash(out);
         (&reload.failure, &reload.before).hash(out);
         reload.deadline.is_some().hash(out);

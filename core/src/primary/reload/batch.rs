@@ -9,7 +9,7 @@ use crate::primary::invariants::{SLOT, broken};
 use crate::primary::output::Event;
 use crate::primary::state::{Reload, ReloadFailure, Replacement, SlotState};
 use crate::timers::Due;
-use crate::transitions::Process;
+use crate::transitions::{Life, Process};
 use crate::{Slot, WorkerId};
 
 impl Primary {
@@ -56,6 +56,7 @@ impl Primary {
         if let Some(worker) = self.workers.get_mut(old) {
             worker.replaced = true;
         }
+        self.note_listened(old);
         self.close_slot(slot, SlotState::Empty);
         let deadline = self.now + self.config.drain_timeout;
         self.drain(old, deadline);
@@ -63,6 +64,9 @@ impl Primary {
 
     pub(super) fn look_at_batch(&mut self, reload: &mut Reload) -> Look {
         self.drop_slots(reload);
+        if reload.batch.is_empty() {
+            return Look::GoesOn;
+        }
         let mut batch = core::mem::take(&mut reload.batch);
         let mut failure = None;
         for replacement in &mut batch {
@@ -107,7 +111,7 @@ impl Primary {
             let Some(record) = self.slots.get(it.slot.0 as usize) else { return true };
             let gone = it.ends_first.is_none()
                 && record.state != SlotState::Empty
-                && recycled.is_some_and(|id| record.worker() != Some(id));
+                && recycled.is_some_and(|(id, _)| record.worker() != Some(id));
             !record.is_replaced() || gone
         };
         let (gone, rest): (Vec<_>, Vec<_>) =
@@ -154,7 +158,10 @@ impl Primary {
     fn can_spare(&self, reload: &Reload) -> bool {
         let of_batch = |slot| self.ready_worker_of(slot).is_some();
         let old = reload.batch.iter().filter(|it| of_batch(it.slot)).count() as u32;
-        let new = reload.batch.len() as u32;
+        // One that serves nobody, as the old one did, leaves nobody ready either.
+        let is_ready = |id| self.workers.get(id).is_some_and(|it| it.life == Life::Ready);
+        let successor = |it: &Replacement| self.slots.get(it.slot.0 as usize)?.successor;
+        let new = reload.batch.iter().filter_map(successor).filter(|&id| is_ready(id)).count() as u32;
         self.ready_count() - old + new >= self.least_ready(reload.ready_before)
     }
 
@@ -167,20 +174,16 @@ impl Primary {
         for it in &batch {
             old.extend(self.promote(it.slot, reload.generation));
         }
+        // Told first, since the rest follows from it.
+        let Reload { generation, done, total, .. } = *reload;
+        self.event(match reload.recycled {
+            None => Event::ReloadProgress { generation, done, slots: total },
+            Some((worker, slot)) => Event::Recycled { worker, slot },
+        });
         // First all new ones, then the old ones: nobody is missing in between.
-        for it in &batch {
-            if let Some(index) =
-                self.ready_worker_of(it.slot).and_then(|id| self.workers.position(id))
-            {
-                self.serve(index);
-            }
-        }
+        self.serve_all();
         for id in old {
             self.drain(id, deadline);
-        }
-        let Reload { generation, done, total, .. } = *reload;
-        if reload.recycled.is_none() {
-            self.event(Event::ReloadProgress { generation, done, slots: total });
         }
     }
 

@@ -84,7 +84,7 @@ impl Primary {
     /// Notes when every slot has had time for its first worker: what an operator wants waits until
     /// then.
     fn note_start(&mut self) {
-        if self.started {
+        if self.started || self.stop.is_some() {
             return;
         }
         let busy = |slot: &SlotRecord| match slot.state {
@@ -134,14 +134,13 @@ impl Primary {
         }
         self.event(Event::ReloadStarted { generation, slots: reload.total });
         if let Some(config) = config {
-            let new = self.open_listeners(generation, &config);
-            let unbound = |id: &ListenerId| self.listeners.get(*id).is_some_and(|it| !it.is_open());
-            reload.binding = new.into_iter().filter(unbound).collect();
             reload.before = Some(Box::new(self.config.clone()));
             self.configure(*config);
-        } else if let Some(listeners) = self.operator.get(&self.generation).cloned() {
-            self.operator.insert(generation, listeners);
         }
+        // Without a configuration too: the present one may be that of a reload that failed half way.
+        let new = self.open_listeners(generation);
+        let unbound = |id: &ListenerId| self.listeners.get(*id).is_some_and(|it| !it.is_open());
+        reload.binding = new.into_iter().filter(unbound).collect();
         self.limit_generations(&reload);
         self.reload = Some(Box::new(reload));
     }
@@ -150,10 +149,17 @@ impl Primary {
     fn configure(&mut self, config: Config) {
         self.config = config;
         for id in self.workers.keys_sorted() {
-            let owes =
-                |worker: &super::WorkerRecord| !worker.in_flight.is_empty() && worker.may_end();
-            if self.workers.get(id).is_some_and(|worker| owes(worker) && !worker.ack_armed) {
-                self.arm_ack_timer(id);
+            let Some(worker) = self.workers.get_mut(id).filter(|worker| worker.may_end()) else {
+                continue;
+            };
+            // A reminder for the old timeout may be too late for the new one.
+            let owes = !worker.in_flight.is_empty();
+            let due = self.config.ack_timeout.filter(|_| owes).map(|it| worker.owes_since + it);
+            worker.ack_armed = due.is_some();
+            match due {
+                // What is too long ago by now is acted on at the next `Wake`.
+                Some(due) => self.timers.set(Due::Ack(id), due),
+                None => self.timers.clear(Due::Ack(id)),
             }
         }
     }
@@ -178,9 +184,12 @@ impl Primary {
     /// All slots were replaced.
     fn finish(&mut self, reload: Reload) {
         self.timers.clear(Due::Reload);
-        let Reload { generation, recycled, before, .. } = reload;
-        if let Some(worker) = recycled {
-            self.event(Event::Recycled { worker, slot: self.slot_of(worker) });
+        let Reload { generation, recycled, before, done, .. } = reload;
+        if let Some((worker, slot)) = recycled {
+            // It has ended by itself, and its slot goes on without our help.
+            if done == 0 {
+                self.event(Event::Recycled { worker, slot });
+            }
             return;
         }
         self.generation = generation;
@@ -198,21 +207,26 @@ impl Primary {
 
     fn fail(&mut self, reload: Reload, failure: ReloadFailure) {
         self.timers.clear(Due::Reload);
-        for replacement in &reload.batch {
+        let Reload { generation, recycled, before, done, batch, .. } = reload;
+        // Told first, since the rest follows from it.
+        match recycled {
+            Some((worker, slot)) => {
+                self.put_off_recycling(worker);
+                self.event(Event::RecycleFailed { worker, slot, failure });
+            }
+            None => {
+                // Once workers of the new generation serve, its configuration holds.
+                if done > 0 {
+                    self.generation = generation;
+                } else if let Some(before) = before {
+                    self.configure(*before);
+                }
+                self.record_outcome(generation, Some(failure));
+            }
+        }
+        for replacement in &batch {
             self.call_off(replacement);
         }
-        let Reload { generation, recycled, before, done, .. } = reload;
-        if let Some(worker) = recycled {
-            self.put_off_recycling(worker);
-            let slot = self.slot_of(worker);
-            self.event(Event::RecycleFailed { worker, slot, failure });
-            return;
-        }
-        // Once workers of the new generation serve, its configuration holds.
-        if let Some(before) = before.filter(|_| done == 0) {
-            self.configure(*before);
-        }
-        self.record_outcome(generation, Some(failure));
         self.stop_if_exhausted();
     }
 
@@ -242,11 +256,6 @@ impl Primary {
     /// The last reloads, the latest one last; those that wait or are under way are among them.
     pub fn reloads(&self) -> impl Iterator<Item = &ReloadRecord> {
         self.reloads.iter()
-    }
-
-    /// The slot of a worker, which may be gone: it is for events only.
-    fn slot_of(&self, worker: WorkerId) -> Slot {
-        self.workers.get(worker).map_or(Slot(0), |it| it.slot)
     }
 
     /// The ready worker in a slot.

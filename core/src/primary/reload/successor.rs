@@ -1,10 +1,11 @@
 //! The new worker of a slot, from its start until it counts.
 
+use alloc::collections::BTreeSet;
 use core::time::Duration;
 
 use crate::primary::Primary;
 use crate::primary::invariants::{SLOT, broken};
-use crate::primary::state::{ReloadFailure, Replacement, SlotState, WorkerRecord};
+use crate::primary::state::{ReloadFailure, Replacement, SlotState};
 use crate::timers::Due;
 use crate::transitions::{Channel, Life, Process};
 use crate::{Address, ListenerId, Slot, Time, WorkerId};
@@ -66,9 +67,9 @@ impl Primary {
         let (old, before) = (record.worker(), record.state);
         record.state = SlotState::Filled(new);
         record.generation = generation;
-        record.delay = delay;
+        record.listened.clear();
         record.retry_delay = retry_delay;
-        record.renew();
+        record.renew(delay);
         self.timers.clear(Due::Respawn(slot));
         self.timers.clear(Due::Retry(slot));
         if let SlotState::AwaitsProcessEnd { failing, suicide } = before {
@@ -88,17 +89,32 @@ impl Primary {
         old
     }
 
+    /// Notes what a slot's worker listens on, which has just ceased to serve.
+    pub(in crate::primary) fn note_listened(&mut self, id: WorkerId) {
+        let listened = self.listening_of(id);
+        let slot = self.workers.get(id).map(|worker| worker.slot);
+        let record = slot.and_then(|slot| self.slot_mut(slot));
+        if let Some(record) = record.filter(|record| record.worker() == Some(id)) {
+            record.listened = listened;
+        }
+    }
+
+    /// What a worker listens on for clients.
+    fn listening_of(&self, id: WorkerId) -> BTreeSet<ListenerId> {
+        let shares = self.workers.get(id).map_or(&[][..], |worker| &worker.shares);
+        let listening = shares.iter().filter(|share| share.listening).map(|share| share.listener);
+        listening.filter(|&listener| !self.is_private(id, listener)).collect()
+    }
+
     /// Notes what the slot's worker has, as long as it serves: a new one must have the same. What
     /// the new configuration drops, or what was closed since, does not count.
     pub(super) fn note_needs(&self, it: &mut Replacement, generation: u32) {
-        let old = self.slots.get(it.slot.0 as usize).and_then(|slot| slot.worker());
-        let serving = |(_, worker): &(WorkerId, &WorkerRecord)| worker.life == Life::Ready;
-        let old = old.and_then(|id| Some((id, self.workers.get(id)?))).filter(serving);
-        if let Some((id, worker)) = old {
-            let listening = worker.shares.iter().filter(|share| share.listening);
-            let ids = listening.map(|share| share.listener);
-            it.needs = ids.filter(|&listener| !self.is_private(id, listener)).collect();
+        let old = self.ready_worker_of(it.slot);
+        if let Some((id, worker)) = old.and_then(|id| Some((id, self.workers.get(id)?))) {
             it.says_ready = worker.said_ready;
+            it.needs = self.listening_of(id);
+        } else if let Some(slot) = self.slots.get(it.slot.0 as usize) {
+            it.needs.clone_from(&slot.listened);
         }
         let operator = self.operator_of(generation);
         it.needs.retain(|id| {

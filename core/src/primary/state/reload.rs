@@ -15,8 +15,8 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Reload {
     pub(crate) generation: u32,
-    /// The worker that is recycled: the new one is of the same generation.
-    pub(crate) recycled: Option<WorkerId>,
+    /// The worker that is recycled, and its slot: the new one is of the same generation.
+    pub(crate) recycled: Option<(WorkerId, Slot)>,
     /// The slots that come later, the next ones first.
     pub(crate) slots: VecDeque<Slot>,
     pub(crate) batch: Vec<Replacement>,

@@ -1,11 +1,11 @@
 //! What the primary knows about a slot: which worker is in it, and how its workers ended.
 
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeSet, VecDeque};
 use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Config, ExitClass, ExitStatus, Seq, Time, WorkerId};
+use crate::{Config, ExitClass, ExitStatus, ListenerId, Seq, Time, WorkerId};
 
 /// A place for a worker.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -24,6 +24,9 @@ pub(crate) struct SlotRecord {
     pub(crate) generation: u32,
     /// The new worker of a reload or recycling, until it counts.
     pub(crate) successor: Option<WorkerId>,
+    /// What its last worker that served listened on, until the next one serves: a new worker of a
+    /// reload must have the same.
+    pub(crate) listened: BTreeSet<ListenerId>,
     /// How long after it is given up it is tried again.
     pub(crate) retry_delay: Option<Duration>,
 }
@@ -39,14 +42,16 @@ impl SlotRecord {
             last_exit: None,
             generation,
             successor: None,
+            listened: BTreeSet::new(),
             retry_delay: config.retry_delay,
         }
     }
 
     /// Forgets the failures of its former workers.
-    pub(crate) fn renew(&mut self) {
+    pub(crate) fn renew(&mut self, delay: Duration) {
         self.failures.clear();
         self.wanting = None;
+        self.delay = delay;
     }
 
     /// The worker in it, if there is one.

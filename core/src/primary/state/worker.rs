@@ -66,6 +66,8 @@ pub(crate) struct WorkerRecord {
     pub(crate) strays: u32,
     /// Pings that it has not answered, the latest few.
     pub(crate) pings: Vec<Seq>,
+    /// Heartbeats since it last answered a ping.
+    pub(crate) missed: u32,
     /// When all its failed queries are forgiven.
     pub(crate) forgiven_at: Time,
     /// Its program said that it is ready.
@@ -114,6 +116,7 @@ impl WorkerRecord {
             declined: 0,
             strays: 0,
             pings: Vec::new(),
+            missed: 0,
             forgiven_at: Time::ZERO,
             said_ready: false,
             replaced: false,

@@ -47,6 +47,16 @@ impl LifeModel {
     }
 
     pub(super) fn on_unbind(&mut self, listener: ListenerId) {
+        if self.operator.contains(&listener) && !self.dropped.contains(&listener) {
+            self.look_at_delay("a listener is closed");
+        }
+        if self.dropped.contains(&listener) {
+            // Whether it may be is looked at elsewhere.
+            if let Some(record) = self.listeners.get_mut(&listener) {
+                (record.open, record.closing) = (false, true);
+            }
+            return;
+        }
         let now = self.now;
         let unheld_timeout = self.config.unheld_timeout();
         let stopping = self.stopping;

@@ -4,7 +4,7 @@
 mod listeners;
 mod restarts;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use roundel_core::{
@@ -13,6 +13,7 @@ use roundel_core::{
 };
 
 use crate::faults::fault::Property;
+use crate::models::reload::News;
 use listeners::Listener;
 use restarts::Place;
 
@@ -34,13 +35,15 @@ struct WorkerModel {
     closed: bool,
     exited: bool,
     replaced: bool,
+    /// The primary ends it, or it is to take another one's place.
+    told_off: bool,
     /// It has spoken.
     spoke: bool,
     native: bool,
     /// It had a connection, as far as anybody knows.
     had: bool,
-    /// When it was first known to leave.
-    leaves_since: Option<Time>,
+    /// By when it must be gone, and from how long before on it may be told so by a signal.
+    leaves_by: Option<(Time, Duration)>,
     /// It is told to leave in this step.
     told_now: bool,
     /// What was counted in this step.
@@ -67,6 +70,17 @@ pub struct LifeModel {
     /// The operator asked for the end before anything else led to it.
     asked: bool,
     stopped: bool,
+    /// Workers that are to take another one's place.
+    successors: BTreeSet<WorkerId>,
+    /// What is the operator's, and what of it may be closed.
+    operator: BTreeSet<ListenerId>,
+    dropped: BTreeSet<ListenerId>,
+    /// A reload is under way.
+    reloading: bool,
+    /// A shutdown serves on until then.
+    serves_until: Option<Time>,
+    /// The most workers that were ever wanted.
+    peak: usize,
     /// What a worker asks for in this step.
     query: Option<(WorkerId, ListenKey)>,
     faults: Vec<(Property, String)>,
@@ -75,6 +89,7 @@ pub struct LifeModel {
 impl LifeModel {
     /// The reference for a primary with this configuration.
     pub fn new(config: Config) -> Self {
+        let config_workers = config.workers() as usize;
         let places = (0..config.workers()).map(|_| Place::default()).collect();
         LifeModel {
             config,
@@ -88,6 +103,12 @@ impl LifeModel {
             stop_deadline: None,
             asked: false,
             stopped: false,
+            successors: BTreeSet::new(),
+            operator: BTreeSet::new(),
+            dropped: BTreeSet::new(),
+            reloading: false,
+            serves_until: None,
+            peak: config_workers,
             query: None,
             faults: Vec::new(),
         }
@@ -100,6 +121,34 @@ impl LifeModel {
 
     fn fault(&mut self, property: Property, what: impl Into<String>) {
         self.faults.push((property, what.into()));
+    }
+
+    /// Hears what follows from a reload.
+    pub fn on_news(&mut self, news: &News) {
+        match news {
+            News::Reloading(is) => self.reloading = *is,
+            News::Config(config) => {
+                self.config = (**config).clone();
+                // One that lives on without its channel is given its time only later.
+                let timeout = self.config.drain_timeout();
+                let by = (self.now + timeout, before(timeout));
+                for member in self.members.values_mut().filter(|member| member.closed) {
+                    member.leaves_by = member.leaves_by.map(|it| it.min(by));
+                }
+            }
+            News::Hastened(worker, by) => {
+                let before = before(self.config.drain_timeout());
+                if let Some(member) = self.members.get_mut(worker) {
+                    let new = (*by, before);
+                    let sooner = member.leaves_by.filter(|(at, _)| at <= by);
+                    member.leaves_by = Some(sooner.unwrap_or(new));
+                }
+            }
+            News::Successor(worker) => drop(self.successors.insert(*worker)),
+            News::Promoted(slot, worker) => self.on_promoted(*slot, *worker),
+            News::Operator(listener) => drop(self.operator.insert(*listener)),
+            News::Dropped(listener) => drop(self.dropped.insert(*listener)),
+        }
     }
 
     /// Sees an input before the core does; `deadline` is the one that the core waits for.
@@ -163,11 +212,14 @@ impl LifeModel {
                 self.must_stop_by = self.must_stop_by.map(|by| by + late);
             }
             Input::Command(Command::Stop) if self.must_stop_by.is_none() => {
-                self.must_stop_by = Some(now + self.config.drain_timeout());
+                let delay = self.config.shutdown_delay();
+                self.must_stop_by = Some(now + delay + self.config.drain_timeout());
+                self.serves_until = Some(now + delay);
                 self.stop_deadline = self.must_stop_by;
             }
             Input::Command(Command::Stop | Command::StopNow) => {
                 let by = self.must_stop_by.unwrap_or(now);
+                self.serves_until = None;
                 self.must_stop_by = Some(by.min(now));
             }
             _ => {}
@@ -184,7 +236,7 @@ impl LifeModel {
                 self.members.remove(worker);
             }
             Output::Bind { listener, .. } => {
-                let operator = (self.listeners.len()) < self.config.listeners().len();
+                let operator = self.operator.contains(listener);
                 self.listeners.insert(*listener, Listener { operator, ..Listener::default() });
             }
             Output::Unbind { listener } => self.on_unbind(*listener),
@@ -225,10 +277,9 @@ impl LifeModel {
         let config = &self.config;
         let timeout = config.drain_timeout();
         let Some(member) = self.members.get(&worker) else { return };
-        let before = (timeout / 4).min(Duration::from_secs(2));
-        let own = member.leaves_since.map(|since| since + timeout);
-        let deadline = own.into_iter().chain(self.stop_deadline).min();
-        let near = deadline.is_some_and(|at| at.since(now) <= before);
+        let before = before(timeout);
+        let own = member.leaves_by.is_some_and(|(at, before)| at.since(now) <= before);
+        let near = own || self.stop_deadline.is_some_and(|at| at.since(now) <= before);
         let asked_for = config.stop_signal() == Some(StopSignal::Signal(signal));
         let told = member.told_now && (asked_for || !member.spoke);
         let idle = member.idle_since.filter(|_| member.counted_now == Some(Some(0)));
@@ -264,6 +315,7 @@ impl LifeModel {
 
     fn on_event(&mut self, event: &Event) {
         let now = self.now;
+        let timeout = self.config.drain_timeout();
         if let Event::Failing { worker } = event {
             self.on_suicide(*worker);
         }
@@ -273,7 +325,16 @@ impl LifeModel {
         | Event::ChannelClosed { worker, .. } = event
             && let Some(member) = self.members.get_mut(worker)
         {
-            member.leaves_since.get_or_insert(now);
+            member.leaves_by.get_or_insert((now + timeout, before(timeout)));
+        }
+        // Nobody follows one that the primary ends.
+        if let Event::Settling { worker, .. } = event
+            && let Some(member) = self.members.get_mut(worker)
+        {
+            (member.replaced, member.told_off) = (true, true);
+        }
+        if matches!(event, Event::Settling { .. }) {
+            self.look_at_delay("a worker is told to leave");
         }
         if let Event::Draining { worker, .. } = event
             && let Some(member) = self.members.get_mut(worker)
@@ -330,6 +391,8 @@ impl LifeModel {
             Event::Unbound { listener } => {
                 self.listeners.remove(listener);
             }
+            Event::Retrying { slot } => self.on_retrying(*slot),
+            Event::Scaled { to, .. } => self.on_scaled(*to as usize),
             Event::Stopping { .. } => {
                 self.stopping = true;
                 self.must_stop_by.get_or_insert(now);
@@ -345,10 +408,12 @@ impl LifeModel {
             member.counted_now = None;
         }
         self.review_budget();
+        self.review_retries();
         self.review_listeners();
         // One that is stuck in the kernel is let go of in the step that replaces it.
-        let alive = self.members.values().filter(|m| !m.exited).count();
-        if alive > 2 * self.places.len() {
+        let told = |m: &&WorkerModel| m.exited || m.told_off;
+        let alive = self.members.values().filter(|m| !told(m)).count();
+        if alive > 2 * self.peak {
             self.fault(Property::Restarts, format!("{alive} processes live"));
         }
         // A kill takes effect at once, but for processes that are stuck in the kernel: those are
@@ -360,4 +425,9 @@ impl LifeModel {
             self.fault(Property::Shutdown, "the shutdown goes on after its deadline");
         }
     }
+}
+
+/// How long before its deadline a leaving worker may get a signal.
+fn before(timeout: Duration) -> Duration {
+    (timeout / 4).min(Duration::from_secs(2))
 }

@@ -22,14 +22,39 @@ pub(super) struct Place {
     pub(super) judged: bool,
     /// A failure was counted of a worker that has not ended: only then is the slot given up.
     pub(super) awaits_end: bool,
+    /// There is no such slot any more.
+    pub(super) removed: bool,
+    /// When it is tried again after it was given up, and how long that takes the next time.
+    pub(super) retry_at: Option<Time>,
+    pub(super) retry_delay: Option<Duration>,
+}
+
+impl Place {
+    fn renew(&mut self) {
+        (self.given_up, self.judged, self.awaits_end) = (false, false, false);
+        self.not_before = None;
+        self.failures.clear();
+    }
 }
 
 impl LifeModel {
+    /// A shutdown serves as before until its delay is over.
+    pub(super) fn look_at_delay(&mut self, what: &str) {
+        if self.stopping && self.serves_until.is_some_and(|until| self.now < until) {
+            self.fault(Property::Shutdown, format!("{what} although the shutdown has not begun"));
+        }
+    }
+
     pub(super) fn on_spawn(&mut self, worker: WorkerId, slot: Slot) {
         let stopping_fault = self.stopped;
+        let successor = self.successors.contains(&worker);
         let Some(place) = self.places.get_mut(slot.0 as usize) else {
             return self.fault(Property::Restarts, format!("{slot} is no slot"));
         };
+        if successor {
+            self.members.insert(worker, WorkerModel { replaced: true, told_off: true, ..member(slot) });
+            return;
+        }
         let early = place.not_before.take().is_some_and(|at| self.now < at);
         let given_up = place.given_up;
         place.newest = Some(worker);
@@ -42,32 +67,15 @@ impl LifeModel {
         if stopping_fault {
             self.fault(Property::Shutdown, format!("{worker} was started after the end"));
         }
-        let member = WorkerModel {
-            slot,
-            stage: Stage::Starting,
-            ready_at: None,
-            accepted: false,
-            closed: false,
-            exited: false,
-            replaced: false,
-            spoke: false,
-            native: false,
-            had: false,
-            leaves_since: None,
-            told_now: false,
-            counted_now: None,
-            idle_since: None,
-            asked: false,
-        };
         for other in self.members.values_mut().filter(|m| m.slot == slot) {
             other.replaced = true;
         }
-        self.members.insert(worker, member);
+        self.members.insert(worker, member(slot));
     }
 
     pub(super) fn on_stopped(&mut self, verdict: &Verdict) {
         self.stopped = true;
-        let over = self.places.iter().all(|place| place.given_up || place.ended);
+        let over = self.places.iter().all(|it| it.given_up || it.ended || it.removed);
         let spent = over && self.places.iter().any(|place| place.given_up);
         if *verdict == Verdict::CrashLoop && (!spent || self.asked)
             || *verdict == Verdict::Stopped && spent && !self.asked
@@ -98,8 +106,67 @@ impl LifeModel {
     }
 
     pub(super) fn on_given_up(&mut self, slot: Slot) {
+        let (first, most) = (self.config.retry_delay(), self.config.retry_delay_max());
         if let Some(place) = self.places.get_mut(slot.0 as usize) {
             place.given_up = true;
+            if let Some(delay) = place.retry_delay.or(first) {
+                place.retry_delay = Some((delay * 2).min(most));
+                place.retry_at = Some(self.now + delay);
+            }
+        }
+    }
+
+    /// A slot that was given up is tried again, with a new budget.
+    pub(super) fn on_retrying(&mut self, slot: Slot) {
+        let Some(place) = self.places.get_mut(slot.0 as usize) else { return };
+        let due = place.retry_at.take().is_some_and(|at| at <= self.now);
+        place.renew();
+        place.streak = 0;
+        if !due {
+            self.fault(Property::Restarts, format!("slot {slot} is tried again too soon"));
+        }
+    }
+
+    pub(super) fn review_retries(&mut self) {
+        let late = |it: &Place| it.retry_at.is_some_and(|at| at <= self.now);
+        if self.is_wake && !self.stopping && self.places.iter().any(late) {
+            self.fault(Property::Restarts, "a slot that was given up is not tried again");
+        }
+        let gone = |it: &Place| it.given_up || it.ended || it.removed;
+        let over = self.places.iter().all(gone);
+        if over && !self.stopping && !self.reloading {
+            self.fault(Property::Restarts, "the primary goes on, and no slot does");
+        }
+    }
+
+    /// A new worker takes its slot's place, with a new budget.
+    pub(super) fn on_promoted(&mut self, slot: Slot, worker: WorkerId) {
+        for (id, member) in self.members.iter_mut().filter(|(_, it)| it.slot == slot) {
+            member.replaced = *id != worker;
+            member.told_off = member.replaced;
+        }
+        self.successors.remove(&worker);
+        if let Some(place) = self.places.get_mut(slot.0 as usize) {
+            place.newest = Some(worker);
+            place.renew();
+            (place.streak, place.retry_delay, place.retry_at) = (0, None, None);
+        }
+    }
+
+    pub(super) fn on_scaled(&mut self, to: usize) {
+        self.peak = self.peak.max(to);
+        for member in self.members.values_mut().filter(|it| it.slot.0 as usize >= to) {
+            (member.replaced, member.told_off) = (true, true);
+        }
+        if self.places.len() < to {
+            self.places.resize_with(to, Place::default);
+        }
+        for (at, place) in self.places.iter_mut().enumerate() {
+            if at >= to {
+                *place = Place { newest: place.newest, removed: true, ..Place::default() };
+            } else if place.removed {
+                *place = Place::default();
+            }
         }
     }
 
@@ -125,10 +192,14 @@ impl LifeModel {
         let repeated = std::mem::replace(&mut member.exited, true);
         let (ready_at, accepted, slot) = (member.ready_at, member.accepted, member.slot);
         let replaced = member.replaced;
+        if self.successors.contains(&worker) {
+            return;
+        }
         let Some(place) = self.places.get_mut(slot.0 as usize) else { return };
         place.awaits_end = false;
         if ready_at.is_some_and(|at| now.since(at) >= period) {
             place.streak = 0;
+            place.retry_delay = None;
         }
         let short = ready_at.is_none_or(|at| now.since(at) < Duration::from_secs(1) && !accepted);
         if repeated {
@@ -167,5 +238,27 @@ impl LifeModel {
                 self.fault(Property::Restarts, what);
             }
         }
+    }
+}
+
+/// A worker that is started.
+fn member(slot: Slot) -> WorkerModel {
+    WorkerModel {
+        slot,
+        stage: Stage::Starting,
+        ready_at: None,
+        accepted: false,
+        closed: false,
+        exited: false,
+        replaced: false,
+        told_off: false,
+        spoke: false,
+        native: false,
+        had: false,
+        leaves_by: None,
+        told_now: false,
+        counted_now: None,
+        idle_since: None,
+        asked: false,
     }
 }
