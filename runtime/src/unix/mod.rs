@@ -11,6 +11,8 @@ pub mod group;
 #[cfg(feature = "primary")]
 pub mod limits;
 #[cfg(feature = "primary")]
+pub mod notify;
+#[cfg(feature = "primary")]
 pub mod process;
 #[cfg(feature = "primary")]
 pub(crate) mod reserve;

@@ -22,6 +22,20 @@ use roundel_core::{Address, ExitStatus, ListenKey, Slot, WorkerId};
 
 use crate::unix::channel;
 use crate::unix::limits::OpenFiles;
+use crate::unix::notify;
+
+/// What a service manager tells the primary alone: sd_notify(3), sd_watchdog_enabled(3),
+/// sd_listen_fds(3). In a worker it would be wrong.
+const MANAGER_VARIABLES: [&str; 8] = [
+    notify::SOCKET_VAR,
+    notify::WATCHDOG_VAR,
+    notify::WATCHDOG_PID_VAR,
+    "FDSTORE",
+    "LISTEN_FDS",
+    "LISTEN_FDNAMES",
+    "LISTEN_PID",
+    "LISTEN_PIDFDID",
+];
 
 /// The environment variables that tell a worker about its channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,7 +194,7 @@ pub fn spawn(
     let number = theirs.as_raw_fd();
     let mut command = Command::new(&program.path);
     // The primary may itself be a worker of another primary; its workers must not inherit that.
-    for name in VARIABLES {
+    for name in VARIABLES.iter().chain(&MANAGER_VARIABLES) {
         command.env_remove(name);
     }
     command

@@ -114,6 +114,7 @@ impl PrimaryDriver {
     }
 
     fn report(&mut self, event: &Event) {
+        self.note_for_manager(event);
         let worker = match event {
             Event::Spawned { worker, .. }
             | Event::Online { worker, .. }

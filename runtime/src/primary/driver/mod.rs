@@ -13,6 +13,7 @@ mod count;
 mod end;
 mod execute;
 mod machine;
+mod notify;
 mod output;
 mod peer;
 mod reap;
@@ -45,6 +46,7 @@ use crate::unix::socket::Inherited;
 use accept::ListenSocket;
 use count::Counter;
 use machine::Machine;
+use notify::Manager;
 use output::Output;
 use peer::Peer;
 
@@ -72,6 +74,8 @@ pub struct PrimaryDriver {
     /// Its clients could not be accepted because descriptors ran out.
     control_starved: bool,
     events: Option<EventLog>,
+    /// The service manager, if there is one.
+    manager: Option<Manager>,
     /// What workers print, if the primary reads it.
     output: Option<Output>,
     /// The message still to be printed when all workers are ready.
@@ -130,7 +134,8 @@ impl PrimaryDriver {
         let core = self.core.poll_timeout().map(|deadline| deadline.at);
         let control = self.control.as_ref().and_then(ControlServer::deadline);
         let output = self.output.as_ref().and_then(Output::deadline);
-        let rest = [self.core.journal_due(), self.look_due(), self.groups.deadline()];
+        let manager = self.manager.as_ref().and_then(Manager::deadline);
+        let rest = [self.core.journal_due(), self.look_due(), self.groups.deadline(), manager];
         [core, control, output, self.retry_at].into_iter().chain(rest).flatten().min()
     }
 
@@ -180,6 +185,7 @@ impl PrimaryDriver {
         if let Some(why) = self.core.flush_journal(self.now) {
             self.unrecorded(&why);
         }
+        self.tell_manager();
         self.end_if_stopped();
     }
 

@@ -35,7 +35,11 @@ impl PrimaryDriver {
                     "SIGXCPU: the soft limit on CPU time is reached; the hard one ends the primary",
                 ),
                 Signal::Other => {}
-                Signal::Hangup => self.say("reload is not available yet; SIGHUP is ignored"),
+                Signal::Hangup => {
+                    self.reload_begins();
+                    self.say("reload is not available yet; SIGHUP is ignored");
+                    self.reload_ends();
+                }
                 Signal::MoreWorkers | Signal::FewerWorkers => {
                     self.say("scaling is not available yet; SIGTTIN and SIGTTOU are ignored");
                 }

@@ -6,6 +6,7 @@ use roundel_core::{Codec, Custody, Primary};
 
 use super::count::Counter;
 use super::machine::Machine;
+use super::notify::Manager;
 use super::output::Output;
 use super::{PrimaryDriver, Source};
 use crate::observe::console::Console;
@@ -122,6 +123,7 @@ impl PrimaryDriver {
             control,
             control_starved: false,
             events,
+            manager: Manager::of_process(now),
             output,
             welcome: setup.welcome,
             codec: setup.codec,
