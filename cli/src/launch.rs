@@ -1,6 +1,5 @@
 //! The binaries, apart from their event loop: each `main` calls this.
 
-use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -134,23 +133,30 @@ fn demo(adapter: Adapter, options: &Options) -> Result<Setup, Refusal> {
         exit: Exit::Failure,
         words: format!("cannot find this executable: {error}"),
     })?;
-    let args = vec![OsString::from(DEMO_WORKER), options.bind.len().to_string().into()];
     let Surroundings { cwd, added: env, moved, .. } = surroundings(options)?;
     let cwd = moved.then_some(cwd);
-    let program = Program { path: path.into(), args, env, cwd, ..Program::default() };
+    let program = Program { path: path.into(), env, cwd, ..Program::default() };
     let mut setup = setup(adapter, options, program.into());
+    // One address may stand for several sockets.
+    let listeners = setup
+        .listeners()
+        .map_err(|error| Refusal { exit: exit_of(&error), words: error.to_string() })?;
+    setup.program.args = vec![DEMO_WORKER.into(), listeners.len().to_string().into()];
     setup.welcome = Some(welcome);
     Ok(setup)
 }
 
 fn setup(adapter: Adapter, options: &Options, resolved: Resolved) -> Setup {
-    let mut setup = Setup::new(adapter.name, resolved.program, options.config());
+    let mut setup = Setup::new(adapter.name, resolved.program, options.config.clone());
+    setup.binds = options.binds();
+    setup.identity = options.identity.clone();
     setup.control = options.control.clone();
     setup.events = options.events.clone();
     setup.journal = options.journal.clone();
     setup.log_format = options.log_format;
     setup.log_file = options.log_file.clone();
     setup.codec = options.codec;
+    setup.listen_fds = !resolved.has_channel;
     setup.prepare = adapter.prepare;
     setup.per_slot = program::per_slot(options.instance_var.clone(), resolved.inspect);
     setup.notes = resolved.notes;
@@ -168,15 +174,20 @@ fn run(adapter: Adapter, setup: Setup) -> Exit {
             })
         }
         Err(error) => {
-            let usage = matches!(
-                error,
-                StartError::Config(_)
-                    | StartError::TooFewFiles { .. }
-                    | StartError::SameFile { .. }
-            );
-            let exit = fail(adapter, &error.to_string());
-            if usage { Exit::Usage } else { exit }
+            fail(adapter, &error.to_string());
+            exit_of(&error)
         }
+    }
+}
+
+fn exit_of(error: &StartError) -> Exit {
+    match error {
+        StartError::Config(_)
+        | StartError::TooFewFiles { .. }
+        | StartError::User(_)
+        | StartError::SameFile { .. } => Exit::Usage,
+        StartError::Bind(_) => Exit::CannotBind,
+        _ => Exit::Failure,
     }
 }
 

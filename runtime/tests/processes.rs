@@ -60,6 +60,7 @@ fn spawn(program: &str, args: &[&str], env: &[(&str, &str)]) -> Result<Spawned, 
         process::ChannelVariables::Either,
         &OpenFiles::raise().unwrap(),
         process::Outputs::Inherited,
+        &process::PassedOn::default(),
     )
 }
 
@@ -143,6 +144,7 @@ fn a_worker_starts_clean() {
         process::ChannelVariables::Either,
         &files,
         process::Outputs::Inherited,
+        &process::PassedOn::default(),
     )
     .unwrap();
     wait_for_end(worker.pid);

@@ -67,8 +67,8 @@ fn defaults_are_those_of_the_core() {
 #[test]
 fn only_the_demo_has_an_address_by_itself() {
     let expected = Address::Ip("127.0.0.1:8080".parse().unwrap());
-    assert_eq!(demo("").bind, [expected]);
-    assert_eq!(demo("-b fd:3").bind, [Address::Fd(3)]);
+    assert_eq!(demo("").bind, [expected.into()]);
+    assert_eq!(demo("-b fd:3").bind, [Address::Fd(3).into()]);
     assert_eq!(load_line("roundel run prog").unwrap().options.bind, []);
 }
 
@@ -87,7 +87,7 @@ fn every_option_is_read() {
     let options = demo(
         "-w 3 -b unix:/a --bind *:81 --policy shared --window 7 --max-pending 9 --overflow refuse \
          --ack-timeout 0 --ready-timeout 500ms --drain-timeout 2m --drain-settle 0 --linger 300ms --stop-signal USR2 --restart-intensity 3/4 \
-         --respawn on-failure --wait-ready --control /c --events - --journal /j \
+         --respawn on-failure --wait-ready --user root --group 7 --control /c --events - --journal /j \
          --journal-limit 2MiB --log-format json --log-file /l --codec native --instance-var NODE_APP_INSTANCE",
     );
     let expected = Options {
@@ -108,8 +108,9 @@ fn every_option_is_read() {
             .restart_intensity(3)
             .restart_period(Duration::from_secs(4))
             .respawn(Respawn::OnFailure),
-        bind: vec![Address::Unix("/a".into()), Address::Any { port: 81 }],
+        bind: vec![Address::Unix("/a".into()).into(), Address::Any { port: 81 }.into()],
         pass_server: None,
+        identity: Identity::find(Some("root"), Some("7")).unwrap(),
         control: Where::Path("/c".into()),
         events: Some(Target::Stdout),
         journal: Some(journal::Target { path: "/j".into(), limit: 2 << 20 }),
@@ -121,8 +122,7 @@ fn every_option_is_read() {
         cwd: None,
     };
     assert_eq!(options, expected);
-    let config = options.config().build().unwrap();
-    assert_eq!(config.listeners().len(), 2);
+    assert_eq!(options.binds(), options.bind);
     assert_eq!(demo("--control off").control, Where::Off);
     assert_eq!(demo("--control ./off").control, Where::Path("./off".into()));
     assert_eq!(demo("--workers=5 --events=e.log").config, Config::builder().workers(5));
@@ -134,9 +134,9 @@ fn every_option_is_read() {
 #[test]
 fn a_passed_server_is_the_only_listener() {
     let options = load_line("roundel run --pass-server *:1 x.js").unwrap().options;
-    let config = options.config().build().unwrap();
-    assert_eq!(config.listeners(), &[roundel_core::ListenKey::stream(Address::Any { port: 1 })]);
-    assert!(config.pass_listeners());
+    assert_eq!(options.binds(), [Address::Any { port: 1 }.into()]);
+    let listeners = vec![roundel_core::ListenKey::stream(Address::Any { port: 1 })];
+    assert!(options.config.listeners(listeners).build().unwrap().pass_listeners());
     for (args, cause) in [
         (&["roundel", "run", "--pass-server", "*:1", "-b", "*:2", "x"][..], "--bind"),
         (&["roundel", "run", "--pass-server", "*:1", "--codec", "native", "x"], "--codec"),

@@ -13,6 +13,8 @@ pub mod limits;
 #[cfg(feature = "primary")]
 pub mod notify;
 #[cfg(feature = "primary")]
+pub mod passed;
+#[cfg(feature = "primary")]
 pub mod process;
 #[cfg(feature = "primary")]
 pub(crate) mod reserve;
@@ -26,3 +28,5 @@ pub mod socket;
 pub(crate) mod sys;
 pub mod transmit;
 pub(crate) mod unix_path;
+#[cfg(feature = "primary")]
+pub mod user;

@@ -227,6 +227,7 @@ impl CanonicalView<'_> {
             worker.replaced && !self.draining,
             worker.said_ready,
             worker.mid_frame,
+            worker.assumed,
         ]));
         (worker.window, worker.queries, worker.pings.len()).hash(out);
         if !self.draining && !ended {

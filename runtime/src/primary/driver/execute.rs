@@ -67,10 +67,14 @@ impl PrimaryDriver {
     }
 
     fn spawn(&mut self, worker: WorkerId, slot: Slot) {
+        if !self.begin() {
+            return;
+        }
         let program = self.per_slot.program(&self.program, slot);
         let (variables, files) = (self.variables, &self.files);
         let outputs = if self.output.is_some() { Outputs::Piped } else { Outputs::Inherited };
-        let start = || process::spawn(&program, worker, slot, variables, files, outputs);
+        let passed = self.passed_on();
+        let start = || process::spawn(&program, worker, slot, variables, files, outputs, &passed);
         match self.spawn_reserve.lend(start) {
             Ok(process::Spawned { pid, channel, pipes }) => {
                 let fd = Arc::new(channel);

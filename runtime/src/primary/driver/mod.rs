@@ -7,6 +7,7 @@
 //! [`on_ready`](PrimaryDriver::on_ready), and call [`turn`](PrimaryDriver::turn).
 
 mod accept;
+mod begin;
 mod channels;
 mod control;
 mod count;
@@ -22,6 +23,7 @@ mod signals;
 mod source;
 mod stall;
 mod start;
+mod store;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::OwnedFd;
@@ -43,12 +45,15 @@ use crate::unix::process::{ChannelVariables, PerSlot, Program};
 use crate::unix::reserve::Reserve;
 use crate::unix::signals::Signals;
 use crate::unix::socket::Inherited;
+use crate::unix::unix_path::FileOptions;
+use crate::unix::user::Identity;
 use accept::ListenSocket;
 use count::Counter;
 use machine::Machine;
 use notify::Manager;
 use output::Output;
 use peer::Peer;
+use store::Stored;
 
 /// How soon an action is tried again that failed because descriptors or memory ran out.
 const RETRY: std::time::Duration = std::time::Duration::from_millis(100);
@@ -76,6 +81,16 @@ pub struct PrimaryDriver {
     events: Option<EventLog>,
     /// The service manager, if there is one.
     manager: Option<Manager>,
+    /// Listeners that it has kept.
+    stored: Stored,
+    /// What the files of the operator's unix sockets get, by their paths.
+    socket_files: BTreeMap<String, FileOptions>,
+    /// Who the primary becomes before the first worker starts.
+    identity: Option<Identity>,
+    /// Workers may start: the operator's listeners are bound.
+    begun: bool,
+    /// The numbers of the listeners that workers are passed.
+    _occupied: Vec<OwnedFd>,
     /// What workers print, if the primary reads it.
     output: Option<Output>,
     /// The message still to be printed when all workers are ready.
