@@ -22,3 +22,4 @@ mod serving;
 mod shutdown;
 mod signals;
 mod starting;
+mod systemd;
