@@ -14,6 +14,7 @@ use crate::pair::Pair;
 on_both! {
     "it is about the primary alone", one listener "it is about the service manager":
     the_manager_is_told_what_the_primary_does,
+    the_primary_is_ready_when_all_workers_are,
     a_slot_that_is_given_up_does_not_keep_the_primary_from_being_ready,
     workers_that_do_not_listen_do_not_either,
     a_manager_that_reads_nothing_or_is_gone_changes_nothing,
@@ -69,6 +70,29 @@ fn the_manager_is_told_what_the_primary_does(on: Pair) {
     assert_eq!(cluster.wait(), 0);
     let heard = manager.heard();
     assert!(heard.iter().all(|text| text.lines().count() <= 3), "{heard:?}");
+}
+
+fn the_primary_is_ready_when_all_workers_are(on: Pair) {
+    let manager = Manager::new();
+    let dir = temp_dir();
+    let mut command = notifying(on, manager.path());
+    let bind = on.bind_options(&mut command);
+    let go = dir.join("go");
+    command.env("GO", &go);
+    let script = r#"[ "$ROUNDEL_SLOT" = 1 ] && until [ -e "$GO" ]; do sleep 0.01; done; exec "$@""#;
+    let program = ["sh", "-c", script, "sh"].map(str::to_owned).into_iter();
+    let program: Vec<String> = program.chain(on.demo_worker()).collect();
+    let mut args = vec!["run", "-w", "2"];
+    args.extend(bind.iter().map(String::as_str));
+    let cluster = Cluster::start(command, &args, &program);
+    // The status comes behind what it follows from.
+    manager.hears("STATUS=1 of 2 workers ready");
+    assert!(!manager.heard().iter().any(|it| it == "READY=1"), "{:?}", manager.heard());
+    fs::write(go, "").unwrap();
+    manager.hears("READY=1");
+    assert_eq!(cluster.pids("ready").len(), 2);
+    cluster.stop();
+    fs::remove_dir_all(dir).unwrap();
 }
 
 fn a_slot_that_is_given_up_does_not_keep_the_primary_from_being_ready(on: Pair) {
