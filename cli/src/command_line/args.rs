@@ -203,11 +203,11 @@ pub(super) struct OptionArgs {
 
     /// User to become once the listeners are bound, by name or number; needs root. Logs and the
     /// control socket are made as this user [default: as started]
-    #[arg(long, value_name = "USER")]
+    #[arg(long, value_name = "USER", value_parser = Value(values::user), allow_hyphen_values = true)]
     pub(super) user: Option<String>,
 
     /// Group to become, likewise [default: that of --user]
-    #[arg(long, value_name = "GROUP")]
+    #[arg(long, value_name = "GROUP", value_parser = Value(values::group), allow_hyphen_values = true)]
     pub(super) group: Option<String>,
 
     /// Path of the control socket, or off for none [default: roundel-PID.sock in $XDG_RUNTIME_DIR,

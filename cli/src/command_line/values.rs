@@ -13,6 +13,7 @@ use roundel_core::{Codec, Overflow, Policy, Respawn, Signal, StopSignal, limits}
 use roundel_runtime::observe::eventlog::Target;
 use roundel_runtime::observe::output::Format;
 use roundel_runtime::text::number;
+use roundel_runtime::unix::user;
 
 /// The longest duration, a year: a longer one is probably a typing error.
 const MAX_DURATION: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -203,6 +204,16 @@ pub(super) fn stop_signal(text: &str) -> Result<StopSignal, String> {
 pub(super) fn log_format(text: &str) -> Result<Format, String> {
     named(text, Format::ALL, Format::name)
         .ok_or_else(|| "is not one of raw, prefix and json".into())
+}
+
+/// A user of this machine; the text is kept, since a user's groups go by the name.
+pub(super) fn user(text: &str) -> Result<String, String> {
+    user::user(text).map(|_| text.to_owned())
+}
+
+/// A group of this machine, likewise.
+pub(super) fn group(text: &str) -> Result<String, String> {
+    user::group(text).map(|_| text.to_owned())
 }
 
 /// The number of a slot, from 0.

@@ -76,6 +76,7 @@ fn example(key: &str) -> &'static str {
         _ if key.contains("timeout") => "11s",
         "drain-settle" | "linger" => "11ms",
         "log-format" => "json",
+        "user" | "group" => "root",
         _ => "some/text",
     }
 }
