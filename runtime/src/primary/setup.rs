@@ -14,8 +14,9 @@ use crate::observe::output::Format;
 use crate::observe::same_file;
 use crate::primary::bind::Bind;
 use crate::unix::limits::{self, OpenFiles};
+use crate::unix::outputs::Outputs;
 use crate::unix::passed::Passed;
-use crate::unix::process::{Outputs, PerSlot, Program};
+use crate::unix::process::{PerSlot, Program};
 use crate::unix::unix_path::FileOptions;
 use crate::unix::user::Identity;
 

@@ -6,7 +6,7 @@ use std::io;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{SysconfVar, sysconf};
 
-use crate::unix::process::Outputs;
+use crate::unix::outputs::Outputs;
 
 /// The limit on open files, raised as far as possible.
 #[derive(Clone, Copy, Debug)]

@@ -13,6 +13,8 @@ pub mod limits;
 #[cfg(feature = "primary")]
 pub mod notify;
 #[cfg(feature = "primary")]
+pub mod outputs;
+#[cfg(feature = "primary")]
 pub mod passed;
 #[cfg(feature = "primary")]
 pub mod process;

@@ -25,6 +25,7 @@ use roundel_core::{Address, ExitStatus, ListenKey, Slot, WorkerId};
 use crate::unix::channel;
 use crate::unix::limits::OpenFiles;
 use crate::unix::notify;
+use crate::unix::outputs::Outputs;
 use crate::unix::passed::{LISTEN_FDNAMES, LISTEN_FDS, LISTEN_PID};
 use crate::unix::sys;
 
@@ -127,15 +128,6 @@ pub struct PassedOn {
     pub listeners: Vec<Arc<OwnedFd>>,
     /// Their names, separated by colons.
     pub names: String,
-}
-
-/// Where a worker's standard output and standard error go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outputs {
-    /// To the primary's own.
-    Inherited,
-    /// To two pipes, which the primary reads.
-    Piped,
 }
 
 /// The primary's ends of a worker's pipes; reading from them does not wait.

@@ -8,7 +8,8 @@ use roundel_core::{Attach, Event, Input, Output, Signal, Slot, ToWorker, WorkerI
 use super::peer::{Peer, Skips};
 use super::{PrimaryDriver, Source, report};
 use crate::primary::channel_io;
-use crate::unix::process::{self, Outputs, SpawnError};
+use crate::unix::outputs::Outputs;
+use crate::unix::process::{self, SpawnError};
 
 impl PrimaryDriver {
     pub(super) fn execute(&mut self, output: Output) {
