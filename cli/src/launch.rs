@@ -1,6 +1,5 @@
 //! The binaries, apart from their event loop: each `main` calls this.
 
-use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -148,8 +147,9 @@ fn reread(
         }
         None => demo(adapter, options, own)?,
     };
-    setup.check().map_err(|error| Refusal { exit: Exit::Usage, words: error.to_string() })?;
-    Ok(setup.into_fresh())
+    let refusal = |error: StartError| Refusal { exit: exit_of(&error), words: error.to_string() };
+    setup.check().map_err(refusal)?;
+    setup.into_fresh().map_err(refusal)
 }
 
 /// Prints the configuration, if a primary could be started with it.
@@ -181,17 +181,23 @@ fn demo(adapter: Adapter, options: &Options, own: &io::Result<PathBuf>) -> Resul
         exit: Exit::Failure,
         words: format!("cannot find this executable: {error}"),
     })?;
-    let args = vec![OsString::from(DEMO_WORKER), options.bind.len().to_string().into()];
     let Surroundings { cwd, added: env, moved, .. } = surroundings(options)?;
     let cwd = moved.then_some(cwd);
-    let program = Program { path: path.clone().into(), args, env, cwd, ..Program::default() };
+    let program = Program { path: path.clone().into(), env, cwd, ..Program::default() };
     let mut setup = setup(adapter, options, program.into());
+    // One address may stand for several sockets.
+    let listeners = setup
+        .listeners()
+        .map_err(|error| Refusal { exit: exit_of(&error), words: error.to_string() })?;
+    setup.program.args = vec![DEMO_WORKER.into(), listeners.len().to_string().into()];
     setup.welcome = Some(welcome);
     Ok(setup)
 }
 
 fn setup(adapter: Adapter, options: &Options, resolved: Resolved) -> Setup {
-    let mut setup = Setup::new(adapter.name, resolved.program, options.config());
+    let mut setup = Setup::new(adapter.name, resolved.program, options.config.clone());
+    setup.binds = options.binds();
+    setup.identity = options.identity.clone();
     setup.control = options.control.clone();
     setup.events = options.events.clone();
     setup.journal = options.journal.clone();
@@ -199,6 +205,7 @@ fn setup(adapter: Adapter, options: &Options, resolved: Resolved) -> Setup {
     setup.log_format = options.log_format;
     setup.log_file = options.log_file.clone();
     setup.codec = options.codec;
+    setup.listen_fds = !resolved.has_channel;
     setup.prepare = adapter.prepare;
     setup.per_slot = program::per_slot(options.instance_var.clone(), resolved.inspect);
     setup.notes = resolved.notes;
@@ -216,19 +223,20 @@ fn run(adapter: Adapter, setup: Setup) -> Exit {
             })
         }
         Err(error) => {
-            let usage = matches!(
-                error,
-                StartError::Config(_)
-                    | StartError::TooFewFiles { .. }
-                    | StartError::SameFile { .. }
-            );
-            let exit = fail(adapter, &error.to_string());
-            match error {
-                _ if usage => Exit::Usage,
-                StartError::Metrics { .. } => Exit::CannotBind,
-                _ => exit,
-            }
+            fail(adapter, &error.to_string());
+            exit_of(&error)
         }
+    }
+}
+
+fn exit_of(error: &StartError) -> Exit {
+    match error {
+        StartError::Config(_)
+        | StartError::TooFewFiles { .. }
+        | StartError::User(_)
+        | StartError::SameFile { .. } => Exit::Usage,
+        StartError::Bind(_) | StartError::Metrics { .. } => Exit::CannotBind,
+        _ => Exit::Failure,
     }
 }
 

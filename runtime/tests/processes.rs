@@ -61,6 +61,7 @@ fn spawn(program: &str, args: &[&str], env: &[(&str, &str)]) -> Result<Spawned, 
         process::ChannelVariables::Either,
         &OpenFiles::raise().unwrap(),
         Outputs::Inherited,
+        &process::PassedOn::default(),
     )
 }
 
@@ -144,6 +145,7 @@ fn a_worker_starts_clean() {
         process::ChannelVariables::Either,
         &files,
         Outputs::Inherited,
+        &process::PassedOn::default(),
     )
     .unwrap();
     wait_for_end(worker.pid);

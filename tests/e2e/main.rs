@@ -25,3 +25,4 @@ mod serving;
 mod shutdown;
 mod signals;
 mod starting;
+mod systemd;

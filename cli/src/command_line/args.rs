@@ -9,6 +9,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, Args, Parser, Subcommand};
 use roundel_core::{Address, Config, ConfigBuilder, Overflow, Policy, Respawn, StopSignal, limits};
 use roundel_runtime::observe::output::Format;
+use roundel_runtime::primary::bind::Bind;
 
 use super::values::{self, Batch, ForcedCodec, Intensity, Scale, Span, from_to};
 
@@ -163,10 +164,11 @@ pub(super) struct OptionArgs {
         [env: WEB_CONCURRENCY] [default: auto]", from_to(limits::workers())), value_name = "N|auto", value_parser = Value(values::workers), allow_hyphen_values = true)]
     pub(super) workers: Option<u32>,
 
-    /// Address to listen on: host:port, *:port, [::]:port (IPv4 too), unix:PATH or fd:N;
-    /// repeatable [default: none; demo 127.0.0.1:8080]
-    #[arg(short, long, value_name = "ADDR", value_parser = Value(roundel_runtime::address::parse), allow_hyphen_values = true)]
-    pub(super) bind: Vec<Address>,
+    /// Address to listen on: host:port, *:port, [::]:port (IPv4 too), unix:PATH, fd:N or sd:NAME
+    /// (passed by systemd); behind a PATH ,mode=0660,owner=USER,group=GROUP; repeatable
+    /// [default: none; demo 127.0.0.1:8080]
+    #[arg(short, long, value_name = "ADDR", value_parser = Value(Bind::parse), allow_hyphen_values = true)]
+    pub(super) bind: Vec<Bind>,
 
     /// Address whose listening socket every worker gets as the message 'server', for Node programs
     /// that use child_process without cluster; workers accept by themselves [default: none]
@@ -275,6 +277,15 @@ pub(super) struct OptionArgs {
     /// Replace a worker after so long: 10s, 2m, 1h; 0 means never
     #[arg(long, value_name = "DURATION", default_value_t = defaults().max_age().into(), value_parser = Value(values::duration), allow_hyphen_values = true)]
     pub(super) max_age: Span,
+
+    /// User to become once the listeners are bound, by name or number; needs root. Logs and the
+    /// control socket are made as this user [default: as started]
+    #[arg(long, value_name = "USER", value_parser = Value(values::user), allow_hyphen_values = true)]
+    pub(super) user: Option<String>,
+
+    /// Group to become, likewise [default: that of --user]
+    #[arg(long, value_name = "GROUP", value_parser = Value(values::group), allow_hyphen_values = true)]
+    pub(super) group: Option<String>,
 
     /// Path of the control socket, or off for none [default: roundel-PID.sock in $XDG_RUNTIME_DIR,
     /// else in roundel-UID in the temporary directory]

@@ -25,6 +25,7 @@ use request::Environment;
 use roundel_runtime::exit::Exit;
 use roundel_runtime::observe::control::Where;
 use roundel_runtime::observe::journal;
+use roundel_runtime::unix::user::Identity;
 
 pub(crate) use effective::Effective;
 pub(crate) use options::Options;
@@ -245,7 +246,7 @@ fn demo_options(args: OptionArgs) -> Result<Options, String> {
     }
     if options.bind.is_empty() {
         let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        options.bind.push(Address::Ip(SocketAddr::new(ip, 8080)));
+        options.bind.push(Address::Ip(SocketAddr::new(ip, 8080)).into());
     }
     Ok(options)
 }
@@ -270,6 +271,7 @@ fn options(args: OptionArgs) -> Result<Options, String> {
         config: args.config(workers, policy),
         bind: args.bind,
         pass_server: args.pass_server,
+        identity: Identity::find(args.user.as_deref(), args.group.as_deref())?,
         control: match args.control {
             None => Where::Default,
             Some(path) if path.as_os_str() == "off" => Where::Off,

@@ -68,8 +68,8 @@ fn defaults_are_those_of_the_core() {
 #[test]
 fn only_the_demo_has_an_address_by_itself() {
     let expected = Address::Ip("127.0.0.1:8080".parse().unwrap());
-    assert_eq!(demo("").bind, [expected]);
-    assert_eq!(demo("-b fd:3").bind, [Address::Fd(3)]);
+    assert_eq!(demo("").bind, [expected.into()]);
+    assert_eq!(demo("-b fd:3").bind, [Address::Fd(3).into()]);
     assert_eq!(load_line("roundel run prog").unwrap().options.bind, []);
 }
 
@@ -90,7 +90,7 @@ fn every_option_is_read() {
          --ack-timeout 0 --ready-timeout 500ms --drain-timeout 2m --drain-settle 0 --linger 300ms --stop-signal USR2 --restart-intensity 3/4 \
          --respawn on-failure --wait-ready --reload-batch all --min-ready 2 --ready-hold 5s \
          --max-generations 3 --shutdown-delay 9s --heartbeat 8s --max-requests-jitter 99 \
-         --max-memory 3MiB --max-age 1h --control /c --events - --journal /j \
+         --max-memory 3MiB --max-age 1h --user root --group 7 --control /c --events - --journal /j \
          --journal-limit 2MiB --metrics unix:/m --log-format json --log-file /l --codec native --instance-var NODE_APP_INSTANCE",
     );
     let expected = Options {
@@ -122,6 +122,7 @@ fn every_option_is_read() {
             .max_age(Some(Duration::from_secs(3_600))),
         bind: vec![Address::Unix("/a".into()), Address::Any { port: 81 }],
         pass_server: None,
+        identity: Identity::find(Some("root"), Some("7")).unwrap(),
         control: Where::Path("/c".into()),
         events: Some(Target::Stdout),
         journal: Some(journal::Target { path: "/j".into(), limit: 2 << 20 }),
@@ -151,9 +152,9 @@ fn every_option_is_read() {
 #[test]
 fn a_passed_server_is_the_only_listener() {
     let options = load_line("roundel run --pass-server *:1 x.js").unwrap().options;
-    let config = options.config().build().unwrap();
-    assert_eq!(config.listeners(), &[roundel_core::ListenKey::stream(Address::Any { port: 1 })]);
-    assert!(config.pass_listeners());
+    assert_eq!(options.binds(), [Address::Any { port: 1 }.into()]);
+    let listeners = vec![roundel_core::ListenKey::stream(Address::Any { port: 1 })];
+    assert!(options.config.listeners(listeners).build().unwrap().pass_listeners());
     for (args, cause) in [
         (&["roundel", "run", "--pass-server", "*:1", "-b", "*:2", "x"][..], "--bind"),
         (&["roundel", "run", "--pass-server", "*:1", "--codec", "native", "x"], "--codec"),
@@ -289,7 +290,7 @@ fn every_option_needs_its_value_once() {
             }
         }
     }
-    assert_eq!(options, 3 * 35 + 2 + 1 + 4);
+    assert_eq!(options, 3 * 37 + 2 + 1 + 4);
     let twice = refused(&["roundel", "demo", "--window", "1", "--window", "2"]);
     assert_eq!(twice, "--window: given more than once");
     let twice = refused(&["roundel", "status", "--json", "--json"]);

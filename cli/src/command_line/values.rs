@@ -13,6 +13,7 @@ use roundel_core::{Address, Codec, Overflow, Policy, Respawn, Signal, StopSignal
 use roundel_runtime::observe::eventlog::Target;
 use roundel_runtime::observe::output::Format;
 use roundel_runtime::text::number;
+use roundel_runtime::unix::user;
 
 /// The longest duration, a year: a longer one is probably a typing error.
 const MAX_DURATION: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -274,6 +275,16 @@ pub(super) fn scale(text: &str) -> Result<Scale, String> {
         Some(("-", digits)) => step(digits).map(|by| Scale::By(-by)),
         _ => within(text, limits::workers()).map(Scale::To).map_err(wrong),
     }
+}
+
+/// A user of this machine; the text is kept, since a user's groups go by the name.
+pub(super) fn user(text: &str) -> Result<String, String> {
+    user::user(text).map(|_| text.to_owned())
+}
+
+/// A group of this machine, likewise.
+pub(super) fn group(text: &str) -> Result<String, String> {
+    user::group(text).map(|_| text.to_owned())
 }
 
 /// The number of a slot, from 0.

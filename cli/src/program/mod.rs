@@ -42,12 +42,15 @@ pub(crate) struct Resolved {
     /// Scripts that are run once before the program: `prestart`.
     pub(crate) hooks: Vec<Hook>,
     pub(crate) inspect: Option<Inspect>,
+    /// Whether it is known to speak on the channel: it needs no listeners passed by the
+    /// environment.
+    pub(crate) has_channel: bool,
 }
 
 /// A program that needs no looking up.
 impl From<Program> for Resolved {
     fn from(program: Program) -> Resolved {
-        Resolved { program, notes: Vec::new(), hooks: Vec::new(), inspect: None }
+        Resolved { program, notes: Vec::new(), hooks: Vec::new(), inspect: None, has_channel: true }
     }
 }
 
@@ -213,7 +216,7 @@ fn finish(mut draft: Draft) -> Result<Resolved, Refusal> {
         cwd: draft.moved.then_some(draft.cwd),
     };
     let inspect = Inspect::of(&program, is_node, &options);
-    Ok(Resolved { program, notes: draft.notes, hooks: draft.hooks, inspect })
+    Ok(Resolved { program, notes: draft.notes, hooks: draft.hooks, inspect, has_channel: is_node })
 }
 
 /// Checks what Node is asked to run.

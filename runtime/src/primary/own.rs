@@ -6,14 +6,14 @@ use std::marker::PhantomData;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use roundel_core::{Address, Config, ConfigBuilder, ListenKey, limits};
+use roundel_core::{Address, Config, ConfigBuilder, limits};
 
-use crate::address;
 use crate::exit::Exit;
 use crate::observe::control::Where;
 use crate::observe::eventlog::Target;
 use crate::observe::journal;
 use crate::observe::output::Format;
+use crate::primary::bind::Bind;
 use crate::primary::driver::PrimaryDriver;
 use crate::primary::setup::Setup;
 use crate::unix::process::Program;
@@ -47,7 +47,7 @@ pub trait EventLoop {
 pub struct Primary<L> {
     program: Program,
     config: ConfigBuilder,
-    listeners: Vec<ListenKey>,
+    binds: Vec<Bind>,
     control: Where,
     events: Option<PathBuf>,
     journal: Option<journal::Target>,
@@ -76,7 +76,7 @@ impl<L: EventLoop> Primary<L> {
         Primary {
             program: Program { path: program, args, ..Program::default() },
             config: Config::builder().workers(workers),
-            listeners: Vec::new(),
+            binds: Vec::new(),
             control: Where::Default,
             events: None,
             journal: None,
@@ -95,12 +95,13 @@ impl<L: EventLoop> Primary<L> {
         self
     }
 
-    /// Listens on an address before the first worker starts, as `--bind` does.
+    /// Listens on an address before the first worker starts, as `--bind` does: see [`Bind::parse`].
     ///
     /// # Errors
     /// `InvalidInput` if the address can't be parsed.
     pub fn bind(mut self, at: &str) -> io::Result<Self> {
-        self.listeners.push(ListenKey::stream(parse(at)?));
+        let invalid = |why| io::Error::new(io::ErrorKind::InvalidInput, format!("{at}: {why}"));
+        self.binds.push(Bind::parse(at).map_err(invalid)?);
         Ok(self)
     }
 
@@ -186,8 +187,8 @@ impl<L: EventLoop> Primary<L> {
     /// # Errors
     /// If the primary can't be started: `Other` with the reason; or if epoll(7) fails.
     pub fn run(self) -> io::Result<Exit> {
-        let config = self.config.listeners(self.listeners);
-        let mut setup = Setup::new("roundel", self.program, config);
+        let mut setup = Setup::new("roundel", self.program, self.config);
+        setup.binds = self.binds;
         setup.control = self.control;
         setup.events = self.events.map(Target::Path);
         setup.journal = self.journal;
@@ -202,5 +203,5 @@ impl<L: EventLoop> Primary<L> {
 
 fn parse(at: &str) -> io::Result<Address> {
     let invalid = |why| io::Error::new(io::ErrorKind::InvalidInput, format!("{at}: {why}"));
-    address::parse(at).map_err(invalid)
+    crate::address::parse(at).map_err(invalid)
 }

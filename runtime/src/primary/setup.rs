@@ -1,12 +1,13 @@
 //! What a primary is started with, whether by the command line or by a program's own code.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use nix::errno::Errno;
-use roundel_core::{Address, Codec, Config, ConfigBuilder, ConfigError};
+use roundel_core::{Address, Codec, Config, ConfigBuilder, ConfigError, ListenKey};
 
 use crate::observe::control::{ControlError, Where};
 use crate::observe::eventlog::Target;
@@ -14,9 +15,13 @@ use crate::observe::journal;
 use crate::observe::metrics::FDS;
 use crate::observe::output::Format;
 use crate::observe::same_file;
+use crate::primary::bind::Bind;
 use crate::unix::limits;
 use crate::unix::outputs::Outputs;
+use crate::unix::passed::Passed;
 use crate::unix::process::{PerSlot, Program};
+use crate::unix::unix_path::FileOptions;
+use crate::unix::user::Identity;
 
 /// A primary, ready to be started.
 #[derive(Debug)]
@@ -28,6 +33,11 @@ pub struct Setup {
     pub program: Program,
     /// The configuration of the machine; `max_held` is set from the limit on open files.
     pub config: ConfigBuilder,
+    /// The operator's listeners; if there are any, they replace those of `config`.
+    pub binds: Vec<Bind>,
+    /// Who the primary becomes once its listeners are bound; logs and the control socket are made
+    /// as this user. `None` leaves everything as it is.
+    pub identity: Option<Identity>,
     /// Where the control socket is.
     pub control: Where,
     /// Where the event log goes, if there is one.
@@ -48,6 +58,10 @@ pub struct Setup {
     pub welcome: Option<fn(&ReadyReport) -> String>,
     /// The codec that workers must speak; `None` lets each one choose.
     pub codec: Option<Codec>,
+    /// Whether the program may be one that takes listeners from the service manager
+    /// (sd_listen_fds(3)). Then, if workers accept by themselves and no codec is forced, workers
+    /// are passed the operator's listeners in that way too.
+    pub listen_fds: bool,
     /// Whether nothing is printed on standard error.
     pub quiet: bool,
     /// Starts the threads that the event loop needs for itself. It is called after the primary has
@@ -99,20 +113,40 @@ pub struct Fresh {
     pub per_slot: PerSlot,
     /// Messages printed first.
     pub notes: Vec<String>,
+    /// What the files of the operator's unix sockets get, by their paths.
+    pub(crate) socket_files: BTreeMap<String, FileOptions>,
 }
 
 impl Setup {
     /// The part that a reload can change.
-    pub fn into_fresh(self) -> Fresh {
+    ///
+    /// # Errors
+    /// [`StartError::Bind`] if the service manager has not passed what `--bind sd:NAME` needs.
+    pub fn into_fresh(mut self) -> Result<Fresh, StartError> {
+        self.complete(&Passed::to_process())?;
+        let socket_files = self.socket_files();
         let Setup { program, config, per_slot, notes, .. } = self;
-        Fresh { program, config, per_slot, notes }
+        Ok(Fresh { program, config, per_slot, notes, socket_files })
+    }
+
+    /// Adds what other fields mean for the configuration and the program.
+    pub(crate) fn complete(&mut self, passed: &Passed) -> Result<(), StartError> {
+        if !self.binds.is_empty() {
+            self.config = self.config.clone().listeners(self.listeners_of(passed)?);
+        }
+        self.config = self.config.clone().listen_fds(self.passes_listeners());
+        if let Some(identity) = &self.identity {
+            self.program.env.splice(0..0, identity.variables().iter().cloned());
+        }
+        Ok(())
     }
 }
 
 impl Fresh {
     /// New workers that run this program.
     pub fn new(program: Program, config: ConfigBuilder) -> Fresh {
-        Fresh { program, config, per_slot: PerSlot::default(), notes: Vec::new() }
+        let (per_slot, notes, socket_files) = Default::default();
+        Fresh { program, config, per_slot, notes, socket_files }
     }
 }
 
@@ -124,6 +158,8 @@ impl Setup {
             name,
             program,
             config,
+            binds: Vec::new(),
+            identity: None,
             control: Where::Default,
             events: None,
             journal: None,
@@ -132,6 +168,7 @@ impl Setup {
             log_file: None,
             welcome: None,
             codec: None,
+            listen_fds: true,
             quiet: false,
             prepare: || Ok(()),
             per_slot: PerSlot::default(),
@@ -175,13 +212,50 @@ impl Setup {
     /// # Errors
     /// [`StartError::Config`] and [`StartError::SameFile`].
     pub fn check(&self) -> Result<(), StartError> {
-        self.config.clone().build().map_err(StartError::Config)?;
+        let mut config = self.config.clone();
+        if !self.binds.is_empty() {
+            let known = self.binds.iter().filter_map(Bind::address);
+            config = config.listeners(known.cloned().map(ListenKey::stream).collect());
+        }
+        config.build().map_err(StartError::Config)?;
         let (events, journal) = (self.events.as_ref(), self.journal.as_ref());
         let log_file = self.log_file.as_deref();
         match same_file::find(&self.control, events, journal, log_file) {
             Some((one, other, path)) => Err(StartError::SameFile { one, other, path }),
             None => Ok(()),
         }
+    }
+
+    /// The operator's listeners, as the core knows them.
+    ///
+    /// # Errors
+    /// [`StartError::Bind`] if the service manager has not passed what `--bind sd:NAME` needs.
+    pub fn listeners(&self) -> Result<Vec<ListenKey>, StartError> {
+        self.listeners_of(&Passed::to_process())
+    }
+
+    pub(crate) fn listeners_of(&self, passed: &Passed) -> Result<Vec<ListenKey>, StartError> {
+        let keys: Result<Vec<_>, _> = self.binds.iter().map(|bind| bind.keys(passed)).collect();
+        Ok(keys.map_err(StartError::Bind)?.concat())
+    }
+
+    /// Whether workers are passed the operator's listeners as a service manager would.
+    pub(crate) fn passes_listeners(&self) -> bool {
+        let wanted = self.listen_fds && self.codec.is_none() && !self.binds.is_empty();
+        let config = self.config.clone().build();
+        wanted && config.is_ok_and(|it| it.policy().workers_accept() && !it.pass_listeners())
+    }
+
+    /// What the files of unix sockets get. Without options they belong to the user who serves.
+    pub(crate) fn socket_files(&self) -> BTreeMap<String, FileOptions> {
+        let files = self.binds.iter().filter_map(Bind::file).map(|(path, mut file)| {
+            if let Some((uid, gid)) = self.identity.as_ref().map(Identity::owner) {
+                file.owner = file.owner.or(Some(uid));
+                file.group = file.group.or(Some(gid));
+            }
+            (path.to_owned(), file)
+        });
+        files.collect()
     }
 }
 
@@ -229,6 +303,10 @@ impl Room {
 pub enum StartError {
     /// The configuration is not valid.
     Config(ConfigError),
+    /// The service manager has not passed what an address needs: a line that names it.
+    Bind(String),
+    /// The primary can't become the user or group that was asked for.
+    User(io::Error),
     /// The limit on open files leaves no room for connections.
     TooFewFiles {
         /// The limit.
@@ -291,6 +369,10 @@ impl fmt::Display for StartError {
                 "the limit of {limit} open files (ulimit -n) is too low for {workers} workers and \
                  {listeners} listeners, which need {needed}"
             ),
+            StartError::Bind(line) => f.write_str(line),
+            StartError::User(error) => {
+                write!(f, "--user, --group: {error} (only root can become another user)")
+            }
             StartError::Signals(error) => write!(f, "cannot set up signal handling: {error}"),
             StartError::Limits(error) => write!(f, "the limit on open files: {error}"),
             StartError::Control(error) => write!(f, "--control: {error}"),

@@ -11,7 +11,11 @@ pub mod group;
 #[cfg(feature = "primary")]
 pub mod limits;
 #[cfg(feature = "primary")]
+pub mod notify;
+#[cfg(feature = "primary")]
 pub mod outputs;
+#[cfg(feature = "primary")]
+pub mod passed;
 #[cfg(feature = "primary")]
 pub mod process;
 #[cfg(feature = "primary")]
@@ -28,3 +32,5 @@ pub mod transmit;
 pub(crate) mod unix_path;
 #[cfg(feature = "primary")]
 pub(crate) mod usage;
+#[cfg(feature = "primary")]
+pub mod user;

@@ -1,7 +1,8 @@
 //! What the primary says, done at once and without waiting.
 
 use roundel_core::{
-    Attach, ConnEnd, ConnId, Event, ExitClass, ExitStatus, Output, ReloadFailure, Signal, ToWorker, WorkerId,
+    Attach, ConnEnd, ConnId, Event, ExitClass, ExitStatus, Output, ReloadFailure, Signal, ToWorker,
+    WorkerId,
 };
 
 use super::action::Action;

@@ -204,7 +204,11 @@ impl Reference {
             Some((Some(_), _)) => false,
             Some((None, _)) => member.in_flight.is_empty(),
         };
-        member.ready && !member.out && !member.held && member.in_flight.len() < window as usize && cooled
+        member.ready
+            && !member.out
+            && !member.held
+            && member.in_flight.len() < window as usize
+            && cooled
     }
 
     /// The eligible worker with the fewest in flight, among equals the one that has been at that

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use roundel_core::{
-    Attach, Codec, Config, ConnEnd, ConnId, Deadline, Errno, Event, FromWorker, Input, ListenerId, Misuse,
-    Output, Primary, SpawnError, Time, ToWorker, WorkerId,
+    Attach, Codec, Config, ConnEnd, ConnId, Deadline, Errno, Event, FromWorker, Input, ListenerId,
+    Misuse, Output, Primary, SpawnError, Time, ToWorker, WorkerId,
 };
 
 use super::reloads::{self, Reloads};

@@ -93,7 +93,11 @@ impl Reloads {
             }
             (
                 Mutant::HandToNew,
-                Output::Send { worker, msg: ToWorker::NewConn { .. }, attach: Some(Attach::Conn(_)) },
+                Output::Send {
+                    worker,
+                    msg: ToWorker::NewConn { .. },
+                    attach: Some(Attach::Conn(_)),
+                },
             ) => *worker = self.news.last().copied().unwrap_or(*worker),
             (Mutant::EndOld, Output::Event(Event::ReloadFailed { .. })) => {
                 let old = self.workers.iter().find(|id| self.ready.contains(id)).copied();

@@ -120,7 +120,13 @@ impl Model {
             Some((None, _)) => member.in_flight.iter().all(|entry| entry.listener != listener),
         };
         let room = member.in_flight.len() < member.window;
-        member.ready && !member.out && !member.held && !self.paused && share.listening && warm && room
+        member.ready
+            && !member.out
+            && !member.held
+            && !self.paused
+            && share.listening
+            && warm
+            && room
     }
 
     /// The next handoff, if there is one to make.
@@ -457,7 +463,10 @@ impl Model {
         let owes = !member.in_flight.is_empty();
         let timeout = self.config.ack_timeout();
         let deaf = self.config.heartbeat().is_some() && member.missed >= 2;
-        if class == ExitClass::Unresponsive && !deaf && (!owes || timeout.is_none_or(|max| waited < max)) {
+        if class == ExitClass::Unresponsive
+            && !deaf
+            && (!owes || timeout.is_none_or(|max| waited < max))
+        {
             self.fault(Property::Stuck, format!("{worker} was killed after only {waited:?}"));
         }
     }
@@ -488,7 +497,9 @@ impl Model {
         }
         let deaf = |m: &&WorkerModel| {
             let asked = m.asked_at.filter(|_| m.native && !m.out && !m.killed && !m.exited);
-            asked.zip(self.config.heartbeat()).is_some_and(|(at, every)| self.now.since(at) >= every)
+            asked
+                .zip(self.config.heartbeat())
+                .is_some_and(|(at, every)| self.now.since(at) >= every)
         };
         if self.members.values().any(|m| deaf(&m)) {
             self.fault(Property::Stuck, "a worker is not asked for a sign of life".into());

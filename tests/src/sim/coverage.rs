@@ -6,8 +6,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use roundel_core::{
-    Command, ConnEnd, Deadline, DecodeError, Event, ExitClass, FixedField, FromWorker, Input, Output,
-    Refusal, ReloadFailure, Signal, SpawnError, Time, Timer, ToWorker, Verdict, Violation,
+    Command, ConnEnd, Deadline, DecodeError, Event, ExitClass, FixedField, FromWorker, Input,
+    Output, Refusal, ReloadFailure, Signal, SpawnError, Time, Timer, ToWorker, Verdict, Violation,
 };
 
 use crate::sim::program::Saw;

@@ -1,8 +1,8 @@
 //! What the core says, done at once and without waiting.
 
 use roundel_core::{
-    Attach, Config, ConnEnd, ConnId, DecodeError, Event, ExitStatus, ListenKey, Output, Refusal, Signal, ToWorker,
-    Violation, WorkerId,
+    Attach, Config, ConnEnd, ConnId, DecodeError, Event, ExitStatus, ListenKey, Output, Refusal,
+    Signal, ToWorker, Violation, WorkerId,
 };
 use roundel_runtime::primary::channel_io;
 use roundel_runtime::unix::transmit::Flush;
@@ -89,7 +89,9 @@ impl Sim {
                 let what = format!("{listener} has a connection and {worker} is idle");
                 self.fault(Property::WorkConservation, what);
             }
-            Output::Event(Event::ReloadFailed { failure, .. } | Event::RecycleFailed { failure, .. }) => {
+            Output::Event(
+                Event::ReloadFailed { failure, .. } | Event::RecycleFailed { failure, .. },
+            ) => {
                 self.coverage.failed(&failure);
             }
             Output::Stopped(verdict) => {

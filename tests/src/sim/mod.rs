@@ -45,8 +45,8 @@ use crate::sim::plan::{Plan, World};
 use crate::sim::token::Token;
 use digest::Digest;
 use listen_sockets::{ListenSocket, Todo};
-use process::Process;
 use omen::Omen;
+use process::Process;
 use rng::Rng;
 use socket::Socket;
 use trace::Trace;
@@ -191,7 +191,8 @@ impl Sim {
     fn fault(&mut self, property: Property, what: impl Into<String>) {
         let step = self.inputs;
         let what = what.into();
-        if std::env::var_os("PROOF_DUMP").is_some() { // DUMP
+        if std::env::var_os("PROOF_DUMP").is_some() {
+            // DUMP
             eprintln!("DUMP {what} {}", serde_json::to_string(&self.core.core).unwrap_or_default()); // DUMP
         } // DUMP
         self.note(None, || format!("*** {property:?}: {what}"));

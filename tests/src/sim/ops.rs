@@ -116,8 +116,8 @@ impl Op {
         use Op::*;
         match *self {
             Connect(..) | Accept(..) | Round | Todo | TodoOne | Reap | Pass(_) | Sleep(_)
-            | FailSpawns(..) | StarveSpawns(_) | FailBind | Mute(_) | Stop | StopNow | Reload(_)
-            | Scale(_) | Pause(_) | Doom(..) | Restore => None,
+            | FailSpawns(..) | StarveSpawns(_) | FailBind | Mute(_) | Stop | StopNow
+            | Reload(_) | Scale(_) | Pause(_) | Doom(..) | Restore => None,
             Read(w)
             | ReadSome(w, _)
             | Answer(w, ..)

@@ -161,7 +161,8 @@ impl Primary {
         // One that serves nobody, as the old one did, leaves nobody ready either.
         let is_ready = |id| self.workers.get(id).is_some_and(|it| it.life == Life::Ready);
         let successor = |it: &Replacement| self.slots.get(it.slot.0 as usize)?.successor;
-        let new = reload.batch.iter().filter_map(successor).filter(|&id| is_ready(id)).count() as u32;
+        let new =
+            reload.batch.iter().filter_map(successor).filter(|&id| is_ready(id)).count() as u32;
         self.ready_count() - old + new >= self.least_ready(reload.ready_before)
     }
 

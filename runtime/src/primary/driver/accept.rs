@@ -43,6 +43,11 @@ impl ListenSocket {
         self.fd.as_fd()
     }
 
+    /// The socket itself, to be let go soon: it can't be closed meanwhile.
+    pub(super) fn shared(&self) -> Arc<OwnedFd> {
+        self.fd.clone()
+    }
+
     /// Sets which users may connect to a unix socket.
     pub(super) fn set_mode(&self, mode: u32) {
         self.bound.set_mode(mode);
@@ -75,12 +80,24 @@ impl PrimaryDriver {
     pub(super) fn bind(&mut self, listener: ListenerId, key: &ListenKey, backlog: u32) {
         // A bind for a worker must not remove another process's socket file.
         let is_operators = self.core.config().listeners().contains(key);
-        let bind = if is_operators { socket::bind } else { socket::bind_new };
-        let result = match bind(key, backlog, &self.inherited) {
+        let stored = if is_operators { self.take_stored(key) } else { None };
+        let is_new = stored.is_none();
+        let bound = match stored {
+            Some(stored) => Ok(stored),
+            None if is_operators => {
+                let file = self.socket_file(&key.address);
+                socket::bind_with(key, backlog, &self.inherited, file)
+            }
+            None => socket::bind_new(key, backlog, &self.inherited),
+        };
+        let result = match bound {
             Ok((fd, bound)) => {
                 let sockname = bound.sockname.clone();
                 self.counter.names.add(&fd);
                 let fd = Arc::new(fd);
+                if is_operators && is_new {
+                    self.store(key, &fd);
+                }
                 let state = ListenState::Paused;
                 let socket = ListenSocket {
                     bound,
@@ -237,6 +254,7 @@ impl PrimaryDriver {
             self.ready.insert(Source::Listener(listener));
             return;
         }
+        self.unstore_closed(listener);
         if let Some(socket) = self.sockets.remove(&listener) {
             socket.bound.unlink();
             drop(socket.fd);

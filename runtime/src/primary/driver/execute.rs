@@ -73,10 +73,14 @@ impl PrimaryDriver {
     }
 
     fn spawn(&mut self, worker: WorkerId, slot: Slot, generation: u32) {
+        if !self.begin() {
+            return;
+        }
         let program = self.programs.of(generation, slot);
         let (variables, files) = (self.variables, &self.files);
         let outputs = if self.output.is_some() { Outputs::Piped } else { Outputs::Inherited };
-        let start = || process::spawn(&program, worker, slot, variables, files, outputs);
+        let passed = self.passed_on();
+        let start = || process::spawn(&program, worker, slot, variables, files, outputs, &passed);
         match self.spawn_reserve.lend(start) {
             Ok(process::Spawned { pid, channel, pipes }) => {
                 let fd = Arc::new(channel);
@@ -120,6 +124,7 @@ impl PrimaryDriver {
     }
 
     fn report(&mut self, event: &Event) {
+        self.note_for_manager(event);
         if let Some(metrics) = &mut self.metrics {
             metrics.meter().event(event, self.now);
         }

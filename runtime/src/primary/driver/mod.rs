@@ -7,6 +7,7 @@
 //! [`on_ready`](PrimaryDriver::on_ready), and call [`turn`](PrimaryDriver::turn).
 
 mod accept;
+mod begin;
 mod channels;
 mod control;
 mod count;
@@ -16,6 +17,7 @@ mod helpers;
 mod machine;
 mod memory;
 mod metrics;
+mod notify;
 mod output;
 mod peer;
 mod programs;
@@ -27,6 +29,7 @@ mod source;
 mod stall;
 mod start;
 mod status;
+mod store;
 mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -49,14 +52,18 @@ use crate::unix::process::ChannelVariables;
 use crate::unix::reserve::Reserve;
 use crate::unix::signals::Signals;
 use crate::unix::socket::Inherited;
+use crate::unix::unix_path::FileOptions;
+use crate::unix::user::Identity;
 use accept::ListenSocket;
 use count::Counter;
 use machine::Machine;
 use metrics::{Held, Metrics};
+use notify::Manager;
 use output::Output;
 use peer::Peer;
 use programs::Programs;
 use reload::Reloading;
+use store::Stored;
 use waiting::Waiting;
 
 /// How soon an action is tried again that failed because descriptors or memory ran out.
@@ -87,6 +94,18 @@ pub struct PrimaryDriver {
     control_starved: bool,
     metrics: Option<Metrics>,
     events: Option<EventLog>,
+    /// The service manager, if there is one.
+    manager: Option<Manager>,
+    /// Listeners that it has kept.
+    stored: Stored,
+    /// What the files of the operator's unix sockets get, by their paths.
+    socket_files: BTreeMap<String, FileOptions>,
+    /// Who the primary becomes before the first worker starts.
+    identity: Option<Identity>,
+    /// Workers may start: the operator's listeners are bound.
+    begun: bool,
+    /// The numbers of the listeners that workers are passed.
+    _occupied: Vec<OwnedFd>,
     /// What workers print, if the primary reads it.
     output: Option<Output>,
     /// The message still to be printed when all workers are ready.
@@ -148,7 +167,8 @@ impl PrimaryDriver {
         let control = self.control.as_ref().and_then(ControlServer::deadline);
         let output = self.output.as_ref().and_then(Output::deadline);
         let metrics = self.metrics.as_ref().and_then(Metrics::deadline);
-        let rest = [self.core.journal_due(), self.look_due(), self.groups.deadline()];
+        let manager = self.manager.as_ref().and_then(Manager::deadline);
+        let rest = [self.core.journal_due(), self.look_due(), self.groups.deadline(), manager];
         let due = [self.retry_at, self.sample_due(), self.waiting.due()];
         [core, control, output, metrics].into_iter().chain(due).chain(rest).flatten().min()
     }
@@ -205,6 +225,7 @@ impl PrimaryDriver {
         if let Some(why) = self.core.flush_journal(self.now) {
             self.unrecorded(&why);
         }
+        self.tell_manager();
         self.end_if_stopped();
     }
 

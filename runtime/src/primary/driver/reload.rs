@@ -65,6 +65,9 @@ impl PrimaryDriver {
         if let Asker::Client(client) | Asker::DryRun(client) = asker {
             self.waiting.add(client, Wait::Reread);
         }
+        if !matches!(asker, Asker::DryRun(_)) {
+            self.reload_begins();
+        }
         // More than one signal at the same time is like one.
         if !self.reloading.next.contains(&asker) {
             self.reloading.next.push(asker);
@@ -130,9 +133,16 @@ impl PrimaryDriver {
         if askers.iter().all(|asker| matches!(asker, Asker::DryRun(_))) {
             return;
         }
+        let old = self.core.config();
+        let passes = |config: &Config| config.listen_fds().then(|| config.listeners().to_vec());
+        if config.as_ref().is_some_and(|new| passes(new) != passes(old)) {
+            let cause = "listeners that programs are passed can't change while the primary runs";
+            return self.refuse_reload(askers, cause);
+        }
         let generation = self.core.next_generation();
-        if let Some(Fresh { program, per_slot, notes, .. }) = fresh {
+        if let Some(Fresh { program, per_slot, notes, socket_files, .. }) = fresh {
             notes.iter().for_each(|note| self.say(note));
+            self.socket_files.extend(socket_files);
             self.programs.add(generation, program, per_slot);
         }
         for asker in askers {
@@ -156,6 +166,7 @@ impl PrimaryDriver {
         if let Some(metrics) = &mut self.metrics {
             metrics.meter().reload("failed");
         }
+        self.reload_ends();
         self.log(|at| report::Line::new(at, "reload_refused").with("cause", cause));
         cause.lines().for_each(|line| self.say(&format!("reload failed: {line}")));
         while self.reloading.refused.len() >= REMEMBERED {

@@ -8,9 +8,11 @@ use super::count::Counter;
 use super::helpers;
 use super::machine::Machine;
 use super::metrics::Metrics;
+use super::notify::Manager;
 use super::output::Output;
 use super::programs::Programs;
 use super::reload::Reloading;
+use super::store::Stored;
 use super::waiting::Waiting;
 use super::{PrimaryDriver, Source};
 use crate::observe::console::Console;
@@ -24,10 +26,13 @@ use crate::unix::clock;
 use crate::unix::group::{Groups, Naming};
 use crate::unix::limits::{self, OpenFiles};
 use crate::unix::outputs::Outputs;
+use crate::unix::passed::Passed;
 use crate::unix::process::{self, ChannelVariables};
 use crate::unix::reserve::Reserve;
 use crate::unix::signals::Signals;
 use crate::unix::socket::Inherited;
+use crate::unix::sys;
+use crate::unix::user::Identity;
 
 /// The descriptors that the start of a worker needs for a moment: the two ends of the channel,
 /// standard input, the two ends of the pipe by which the child reports that it could not exec, and
@@ -46,21 +51,25 @@ impl PrimaryDriver {
     /// # Errors
     /// [`StartError`] names what could not be set up. Listeners that can't be bound and programs
     /// that do not exist are reported by [`finished`](PrimaryDriver::finished) instead.
-    pub fn start(setup: Setup) -> Result<PrimaryDriver, StartError> {
+    pub fn start(mut setup: Setup) -> Result<PrimaryDriver, StartError> {
         let blocked = crate::unix::signals::block();
         // Without the standard three, which stay open.
         let open = limits::open_fds().unwrap_or(0).saturating_sub(3) as u64;
         let inherited = Inherited::snapshot();
         // If it is forbidden, everything still works, at a higher cost.
         let _ = process::schedule_in_batches();
+        let passed = Passed::to_process();
+        setup.complete(&passed)?;
         let files = OpenFiles::raise().map_err(StartError::Limits)?;
         let room = setup.room(files.soft(), open);
         let (config, clients) = room.fit(&setup.config, 0)?;
+        let places = if config.listen_fds() { config.listeners().len() } else { 0 };
+        let occupied = sys::occupy(places).map_err(StartError::Limits)?;
         inherited.pass_on(|number| process::is_kept(number, config.listeners()));
         let signals = blocked.and_then(|_| Signals::open()).map_err(StartError::Signals)?;
         let spawn_fds = match setup.outputs() {
-            Outputs::Inherited => SPAWN_FDS,
-            Outputs::Piped => SPAWN_FDS + PIPE_FDS,
+            Outputs::Inherited => SPAWN_FDS + places,
+            Outputs::Piped => SPAWN_FDS + PIPE_FDS + places,
         };
         let spawn_reserve = Reserve::take(spawn_fds).map_err(StartError::Limits)?;
         let spare = Reserve::take(1).map_err(StartError::Limits)?;
@@ -69,6 +78,9 @@ impl PrimaryDriver {
             false => Console::open(setup.name).map_err(StartError::Console)?,
         };
         (setup.prepare)().map_err(StartError::EventLoop)?;
+        // What is made from here on belongs to the user who serves, and can be opened anew later.
+        let identity = setup.identity.as_ref();
+        let assumed = identity.map(Identity::assume).transpose().map_err(StartError::User)?;
         let (events, journal) = (setup.events.as_ref(), setup.journal.as_ref());
         let log_file = setup.log_file.as_deref();
         if let Some((one, other, path)) = same_file::find(&setup.control, events, journal, log_file)
@@ -122,6 +134,8 @@ impl PrimaryDriver {
                 Some(Output::new(log.map_err(StartError::LogFile)?))
             }
         };
+        drop(assumed);
+        let socket_files = setup.socket_files();
         let helpers = helpers::signal().map_err(StartError::Limits)?;
         let mut driver = PrimaryDriver {
             core: Machine::new(Primary::new(config), journal, console.clone()),
@@ -141,6 +155,12 @@ impl PrimaryDriver {
             control_starved: false,
             metrics,
             events,
+            manager: Manager::of_process(now),
+            stored: Stored::of(passed),
+            socket_files,
+            identity: setup.identity,
+            begun: false,
+            _occupied: occupied,
             output,
             welcome: setup.welcome,
             codec: setup.codec,

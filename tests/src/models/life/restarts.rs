@@ -52,7 +52,8 @@ impl LifeModel {
             return self.fault(Property::Restarts, format!("{slot} is no slot"));
         };
         if successor {
-            self.members.insert(worker, WorkerModel { replaced: true, told_off: true, ..member(slot) });
+            self.members
+                .insert(worker, WorkerModel { replaced: true, told_off: true, ..member(slot) });
             return;
         }
         let early = place.not_before.take().is_some_and(|at| self.now < at);

@@ -10,9 +10,11 @@ impl ReloadModel {
         if self.stopping {
             return self.review_stop();
         }
-        let lost = self.places.iter().filter_map(|place| place.successor).find(|id| {
-            self.members.get(id).is_none_or(|it| it.exited)
-        });
+        let lost = self
+            .places
+            .iter()
+            .filter_map(|place| place.successor)
+            .find(|id| self.members.get(id).is_none_or(|it| it.exited));
         if let (Some(id), true) = (lost, self.active.is_some()) {
             self.fault(format!("{id} has ended, and its reload goes on"));
         }
@@ -33,9 +35,11 @@ impl ReloadModel {
         let gone = |id| self.members.get(&id).is_none_or(|it| it.exited);
         let waits = self.places.iter().any(|it| it.ends_first.is_some_and(|id| !gone(id)));
         let (late, is_wake) = (self.late, self.is_wake);
-        let slow = self.places.iter().filter_map(|place| place.successor).any(|id| {
-            self.members.get(&id).is_some_and(|it| it.since.is_none())
-        });
+        let slow = self
+            .places
+            .iter()
+            .filter_map(|place| place.successor)
+            .any(|id| self.members.get(&id).is_some_and(|it| it.since.is_none()));
         let Some(active) = &mut self.active else { return };
         // The clock starts once the old workers that end first are gone.
         if active.ready_before.is_none() || waits {

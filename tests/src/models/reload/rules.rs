@@ -31,9 +31,7 @@ impl ReloadModel {
             let mut needs = place.last.clone();
             let keys = self.keys.get(&active.generation);
             needs.retain(|id| match self.operator.get(id) {
-                Some(record) => {
-                    record.open && keys.is_none_or(|keys| keys.contains(&record.key))
-                }
+                Some(record) => record.open && keys.is_none_or(|keys| keys.contains(&record.key)),
                 None => self.bound.contains(id),
             });
             if let Some(place) = self.place_mut(slot) {
@@ -63,7 +61,10 @@ impl ReloadModel {
         let since = new.and_then(|id| self.members.get(&id)).and_then(|it| it.since);
         let held = hold.is_zero() || since.is_some_and(|at| self.now.since(at) >= hold);
         if !as_ready || !held {
-            self.fault(format!("the new worker of slot {slot} does not count: {:?}", self.place(slot)));
+            self.fault(format!(
+                "the new worker of slot {slot} does not count: {:?}",
+                self.place(slot)
+            ));
         }
     }
 

@@ -269,7 +269,8 @@ impl ReloadModel {
         }
         if active.before.workers() != self.config.workers() {
             // Whether a wish that changes nothing was still there, only the core knows.
-            self.perhaps = Some(self.config.workers()).filter(|_| self.scale_to == Some(self.wanted));
+            self.perhaps =
+                Some(self.config.workers()).filter(|_| self.scale_to == Some(self.wanted));
             self.scale_to.get_or_insert(self.config.workers());
         }
     }
@@ -319,7 +320,8 @@ impl ReloadModel {
         };
         let count = self.places.len().max(to as usize);
         self.places.resize(count, fresh.clone());
-        let surplus: Vec<_> = self.places.iter().skip(to as usize).filter_map(|it| it.current).collect();
+        let surplus: Vec<_> =
+            self.places.iter().skip(to as usize).filter_map(|it| it.current).collect();
         surplus.into_iter().for_each(|id| self.hasten(id));
         for (at, place) in self.places.iter_mut().enumerate() {
             if at >= to as usize {
