@@ -31,7 +31,7 @@ impl Primary {
     /// Whether a slot or the reload under way starts workers of a generation.
     fn is_wanted(&self, generation: u32) -> bool {
         let reloads = self.reload.as_ref().is_some_and(|it| it.generation == generation);
-        reloads || self.slots.iter().any(|slot| slot.generation == generation)
+        reloads || self.slots.iter().any(|slot| slot.generation == generation && slot.may_start())
     }
 
     /// The operator's listeners for the workers of a generation.

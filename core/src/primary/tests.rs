@@ -7,6 +7,7 @@ mod listeners;
 mod mute;
 mod queue;
 mod reload;
+mod reload_proven;
 mod stall;
 mod unheld;
 mod want;

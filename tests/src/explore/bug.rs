@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use roundel_core::{ConfigBuilder, ConnEnd, FromWorker, Input, Output, Signal, ToWorker};
+use roundel_core::{
+    ConfigBuilder, ConnEnd, Event, FromWorker, Input, Output, ReloadFailure, Signal, ToWorker,
+};
 
 use super::bounds::Bounds;
 use super::world::World;
@@ -48,6 +50,14 @@ pub enum Bug {
     BlameProgram,
     /// A listener that can't be emptied is not closed without that.
     EmptyForEver,
+    /// A new worker takes its place as soon as it is ready.
+    NoHold,
+    /// All slots of a reload are replaced together.
+    WholeAtOnce,
+    /// An old worker is told to leave although the reload failed.
+    EndOld,
+    /// A reload does not end with the shutdown.
+    OutliveStop,
 }
 
 impl Bug {
@@ -72,6 +82,10 @@ impl Bug {
         Bug::HideDoubt,
         Bug::BlameProgram,
         Bug::EmptyForEver,
+        Bug::NoHold,
+        Bug::WholeAtOnce,
+        Bug::EndOld,
+        Bug::OutliveStop,
     ];
 
     /// The configuration that the primary is given instead of the right one.
@@ -80,6 +94,8 @@ impl Bug {
         match self {
             Bug::GiveUpEarly => right.max_attempts(1),
             Bug::WideWindow => right.window(bounds.window + 1),
+            Bug::NoHold => right.ready_hold(std::time::Duration::ZERO),
+            Bug::WholeAtOnce => right.reload_batch(10_000),
             Bug::PatientBudget => right.restart_intensity(2),
             _ => right,
         }
@@ -144,6 +160,18 @@ impl Bug {
                     && world.primary.stop_deadline().is_none() =>
             {
                 Vec::new()
+            }
+            (Bug::OutliveStop, Output::Event(Event::ReloadFailed { failure, .. }))
+                if *failure == ReloadFailure::Stopped =>
+            {
+                Vec::new()
+            }
+            (Bug::EndOld, Output::Event(Event::ReloadFailed { .. })) => {
+                let old = world.reference.members.iter().find(|it| it.ready && !it.held && !it.out);
+                let within = std::time::Duration::ZERO;
+                let told = old.map(|it| Event::Settling { worker: it.id, within });
+                let told = told.map(Output::Event);
+                [output].into_iter().chain(told).collect()
             }
             (Bug::ReleaseTwice, Output::Release { .. }) => vec![output.clone(), output],
             (Bug::WrongTurn, Output::Send { worker, msg: ToWorker::NewConn { .. }, .. }) => {

@@ -285,7 +285,7 @@ impl CanonicalView<'_> {
             worker.is_large,
             worker.assumed,
         ]));
-        (worker.window, worker.queries, worker.pings.len()).hash(out);
+        (worker.window, worker.queries, worker.pings.len(), worker.missed).hash(out);
         if !self.draining && !ended {
             self.career(worker, out);
         }
@@ -418,6 +418,12 @@ impl CanonicalView<'_> {
         self.workers_of(slot).position(|(id, _)| Some(id) == record.successor).hash(out);
         self.generation(record.generation).hash(out);
         (record.delay, record.wanting, record.retry_delay).hash(out);
+        // It matters only while nobody serves there.
+        if self.primary.ready_worker_of(slot).is_none() {
+            for id in &record.listened {
+                out.write_u32(rank(&self.listeners, id));
+            }
+        }
         let period = self.primary.config.restart_period;
         for &at in record.failures.iter().filter(|&&at| self.primary.now.since(at) < period) {
             self.age(at, period, out);

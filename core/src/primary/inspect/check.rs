@@ -39,7 +39,9 @@ impl Primary {
         self.check_ring()?;
         self.check_work_conservation()?;
         self.check_slots()?;
-        self.check_listeners()
+        self.check_listeners()?;
+        self.check_generations()?;
+        self.check_reload()
     }
 
     /// Every connection that is held, in the order of the ids, twice if it is held twice.
@@ -96,6 +98,11 @@ impl Primary {
                 !gone || lives || worker.life == Life::Leaving,
                 "a worker that is gone is not leaving",
             )?;
+            ensure(
+                worker.serves == (worker.life == Life::Ready && !worker.held && !self.paused),
+                "a worker serves and should not, or does not and should",
+            )?;
+            ensure(!worker.held || worker.in_flight.is_empty(), "a new worker holds a connection")?;
             self.check_ack_timer(id, worker)?;
         }
         Ok(())
@@ -148,6 +155,12 @@ impl Primary {
             let timed = self.timers.is_set(Due::Respawn(crate::Slot(at as u32)));
             let waits = slot.state == SlotState::Waiting && !self.is_draining();
             ensure(waits == timed, "a slot waits without a timer, or has one")?;
+            let retried = self.timers.is_set(Due::Retry(crate::Slot(at as u32)));
+            let given_up = slot.state == SlotState::GivenUp;
+            ensure(given_up || !retried, "a slot is tried again that was not given up")?;
+            let removed = slot.state == SlotState::Removed;
+            let surplus = at >= self.wanted as usize;
+            ensure(removed == surplus, "there are more or fewer slots than wanted")?;
             if let SlotState::Filled(id) = slot.state
                 && let Some(worker) = self.workers.get(id)
             {
@@ -166,6 +179,7 @@ impl Primary {
             ensure(!waits || self.is_blocked(record), "a listener waits for nothing")?;
             ensure(!record.accepting || !record.shared, "a shared listener is accepted from")?;
             ensure(!record.accepting || !self.accept_paused, "accepting goes on under pressure")?;
+            ensure(!record.accepting || !self.paused, "accepting goes on during a pause")?;
             for holder in &record.holders {
                 let shares = self.workers.get(*holder).is_some_and(|w| w.share(id).is_some());
                 ensure(shares, "a holder does not share its listener")?;
@@ -179,5 +193,61 @@ impl Primary {
             ensure(worker.shares.iter().all(held), "a share is not held")?;
         }
         Ok(())
+    }
+
+    fn check_generations(&self) -> Result<(), Broken> {
+        let workers = self.workers.iter().map(|(_, worker)| worker.generation);
+        let slots = self.slots.iter().map(|slot| slot.generation);
+        let next = self.next_reload.iter().map(|next| next.generation);
+        let known = workers.chain(slots).chain(next).chain(self.operator.keys().copied());
+        let most = known.chain([self.generation]).max();
+        ensure(most <= Some(self.last_generation), "a generation was never asked for")?;
+        ensure(self.operator.contains_key(&self.generation), "a generation has no listeners")?;
+        let listed: BTreeSet<_> = self.operator.values().flatten().copied().collect();
+        let own = self.listeners.iter().filter(|(_, record)| record.operator).map(|(id, _)| id);
+        let closing = |id: &crate::ListenerId| {
+            // In a shutdown listeners are gone before the operator's list of them.
+            self.stop.is_some() && self.listeners.get(*id).is_none()
+        };
+        let there = listed.iter().copied().filter(|id| !closing(id)).collect::<BTreeSet<_>>();
+        ensure(there == own.collect(), "a listener of the operator's is of no generation")
+    }
+
+    fn check_reload(&self) -> Result<(), Broken> {
+        let pending = self.reload.is_some() || self.next_reload.is_some();
+        let idle = !pending && self.scale_to.is_none() && self.recycle.is_empty();
+        ensure(idle || self.stop.is_none(), "a reload outlives the beginning of a shutdown")?;
+        let ahead: BTreeSet<WorkerId> = self.recycle.iter().copied().collect();
+        ensure(ahead.len() == self.recycle.len(), "a worker is recycled twice")?;
+        ensure(ahead.iter().all(|id| *id < self.next_worker), "nobody is recycled")?;
+        let batch = self.reload.as_ref().map_or(&[][..], |reload| &reload.batch);
+        let slots: Vec<crate::Slot> = batch.iter().map(|it| it.slot).collect();
+        let later = self.reload.iter().flat_map(|reload| &reload.slots);
+        let distinct: BTreeSet<_> = slots.iter().chain(later.clone()).collect();
+        let count = slots.len() + later.count();
+        ensure(distinct.len() == count, "a slot is replaced twice")?;
+        for (at, slot) in self.slots.iter().enumerate() {
+            let own = crate::Slot(at as u32);
+            let Some(new) = slot.successor else { continue };
+            ensure(slots.contains(&own), "a slot has a new worker and is in no batch")?;
+            let Some(worker) = self.workers.get(new) else {
+                return Err(Broken("a new worker is gone"));
+            };
+            let generation = self.reload.as_ref().map(|reload| reload.generation);
+            let right = worker.held && worker.slot == own && Some(worker.generation) == generation;
+            ensure(right, "a new worker is not of its slot and generation")?;
+        }
+        let lone = |id: WorkerId, worker: &WorkerRecord| {
+            let slot = self.slots.get(worker.slot.0 as usize);
+            let is_new = slot.is_some_and(|slot| slot.successor == Some(id));
+            worker.held && worker.life.is_staying() && !is_new && self.stop.is_none()
+        };
+        let lost = self.workers.iter().any(|(id, worker)| lone(id, worker));
+        ensure(!lost, "a worker is held for no reload")?;
+        let binding = self.reload.iter().flat_map(|reload| &reload.binding);
+        let bound = |id: &crate::ListenerId| {
+            self.listeners.get(*id).is_none_or(|record| record.is_open() || !record.operator)
+        };
+        ensure(!binding.clone().any(bound), "a reload waits for a listener that is there")
     }
 }

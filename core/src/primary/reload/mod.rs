@@ -259,7 +259,7 @@ impl Primary {
     }
 
     /// The ready worker in a slot.
-    fn ready_worker_of(&self, slot: Slot) -> Option<WorkerId> {
+    pub(super) fn ready_worker_of(&self, slot: Slot) -> Option<WorkerId> {
         let id = self.slots.get(slot.0 as usize)?.worker()?;
         let ready = |id: &WorkerId| self.workers.get(*id).is_some_and(|it| it.life == Life::Ready);
         Some(id).filter(ready)

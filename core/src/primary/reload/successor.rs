@@ -83,6 +83,10 @@ impl Primary {
         if let Some(index) = self.workers.position(new) {
             self.requeue(index);
         }
+        // It may have been ready for long; now it serves.
+        if self.ready_worker_of(slot) == Some(new) {
+            self.limit_life(new);
+        }
         if let Some(worker) = old.and_then(|id| self.workers.get_mut(id)) {
             worker.replaced = true;
         }

@@ -60,6 +60,12 @@ impl SlotRecord {
         Some(id)
     }
 
+    /// Whether it has a worker, or may have one again without a reload.
+    pub(crate) fn may_start(&self) -> bool {
+        let again = self.state == SlotState::GivenUp && self.retry_delay.is_some();
+        !self.is_closed() || again
+    }
+
     /// Whether it gets no worker by itself, unless it is tried again after a long while.
     pub(crate) fn is_closed(&self) -> bool {
         matches!(self.state, SlotState::GivenUp | SlotState::Ended | SlotState::Removed)

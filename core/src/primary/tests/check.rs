@@ -133,3 +133,75 @@ fn of_listeners() {
     let nobody = change(|record| record.holders.clear());
     assert_eq!(broken(nobody), "a share is not held");
 }
+
+/// The same with a reload under way: the worker 3 is the new one of the first slot.
+fn broken_reload(act: impl FnOnce(&mut Hand)) -> &'static str {
+    broken(|hand| {
+        hand.tell(Input::Reload { config: None });
+        assert_eq!(hand.core.check(), Ok(()));
+        act(hand);
+    })
+}
+
+fn reload(hand: &mut Hand) -> &mut state::Reload {
+    hand.core.reload.as_mut().unwrap()
+}
+
+#[test]
+fn of_new_workers() {
+    let serves = |hand: &mut Hand| hand.worker(3).serves = true;
+    assert_eq!(broken_reload(serves), "a worker serves and should not, or does not and should");
+    let holds = |hand: &mut Hand| {
+        let in_flight = core::mem::take(&mut hand.worker(1).in_flight);
+        hand.worker(3).in_flight = in_flight;
+        hand.worker(3).window = 2;
+        hand.worker(3).next_seq = hand.worker(1).next_seq;
+    };
+    assert_eq!(broken_reload(holds), "a new worker holds a connection");
+    let lone = |hand: &mut Hand| hand.core.slots[0].successor = None;
+    assert_eq!(broken_reload(lone), "a worker is held for no reload");
+    let gone = |hand: &mut Hand| hand.core.slots[0].successor = Some(worker(9));
+    assert_eq!(broken_reload(gone), "a new worker is gone");
+    let other = |hand: &mut Hand| hand.worker(3).generation = 1;
+    assert_eq!(broken_reload(other), "a new worker is not of its slot and generation");
+    let batch = |hand: &mut Hand| reload(hand).batch.clear();
+    assert_eq!(broken_reload(batch), "a slot has a new worker and is in no batch");
+}
+
+#[test]
+fn of_reloads() {
+    let twice = |hand: &mut Hand| reload(hand).slots.push_back(Slot(0));
+    assert_eq!(broken_reload(twice), "a slot is replaced twice");
+    let stop = |hand: &mut Hand| {
+        let before = hand.core.reload.clone();
+        hand.tell(Input::Command(Command::Stop));
+        hand.core.reload = before;
+    };
+    assert_eq!(broken_reload(stop), "a reload outlives the beginning of a shutdown");
+    let waits = |hand: &mut Hand| reload(hand).binding.extend([listener(1)]);
+    assert_eq!(broken_reload(waits), "a reload waits for a listener that is there");
+    let asked = |hand: &mut Hand| hand.core.last_generation = 1;
+    assert_eq!(broken_reload(asked), "a generation was never asked for");
+    let none = |hand: &mut Hand| drop(hand.core.operator.remove(&1));
+    assert_eq!(broken_reload(none), "a generation has no listeners");
+    let lost = |hand: &mut Hand| {
+        hand.core.listeners.get_mut(listener(1)).unwrap().operator ^= true;
+    };
+    assert_eq!(broken_reload(lost), "a listener of the operator's is of no generation");
+    let recycled = |hand: &mut Hand| hand.core.recycle.extend([worker(1), worker(1)]);
+    assert_eq!(broken_reload(recycled), "a worker is recycled twice");
+    let nobody = |hand: &mut Hand| hand.core.recycle.push_back(worker(99));
+    assert_eq!(broken_reload(nobody), "nobody is recycled");
+}
+
+#[test]
+fn of_numbers_and_pauses() {
+    assert_eq!(broken(|hand| hand.core.wanted = 1), "there are more or fewer slots than wanted");
+    let retry = |hand: &mut Hand| hand.core.timers.set(Due::Retry(Slot(0)), Time::ZERO);
+    assert_eq!(broken(retry), "a slot is tried again that was not given up");
+    let paused = |hand: &mut Hand| {
+        hand.tell(Input::Command(Command::Pause));
+        hand.core.listeners.get_mut(listener(1)).unwrap().accepting = true;
+    };
+    assert_eq!(broken(paused), "accepting goes on during a pause");
+}

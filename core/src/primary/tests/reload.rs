@@ -4,18 +4,18 @@ use super::*;
 use crate::{ExitClass, Signal};
 use crate::{ReloadFailure, Slot};
 
-const SECOND: Duration = Duration::from_secs(1);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
 
-fn config(workers: u32) -> ConfigBuilder {
+pub(super) fn config(workers: u32) -> ConfigBuilder {
     Config::builder().workers(workers).drain_settle(Duration::ZERO)
 }
 
-fn reload(hand: &mut Hand) -> Vec<Output> {
+pub(super) fn reload(hand: &mut Hand) -> Vec<Output> {
     hand.tell(Input::Reload { config: None })
 }
 
 /// The workers that are to be started.
-fn spawns(outputs: &[Output]) -> Vec<(u32, u32)> {
+pub(super) fn spawns(outputs: &[Output]) -> Vec<(u32, u32)> {
     let spawn = |output: &Output| {
         let Output::Spawn { slot, generation, .. } = output else { return None };
         Some((slot.0, *generation))
@@ -24,7 +24,7 @@ fn spawns(outputs: &[Output]) -> Vec<(u32, u32)> {
 }
 
 /// The workers that are told to leave.
-fn drained(outputs: &[Output]) -> Vec<WorkerId> {
+pub(super) fn drained(outputs: &[Output]) -> Vec<WorkerId> {
     let drain = |output: &Output| {
         let Output::Send { worker, msg: ToWorker::Drain { .. }, .. } = output else { return None };
         Some(*worker)
@@ -32,7 +32,7 @@ fn drained(outputs: &[Output]) -> Vec<WorkerId> {
     outputs.iter().filter_map(drain).collect()
 }
 
-fn failure(outputs: &[Output]) -> Option<ReloadFailure> {
+pub(super) fn failure(outputs: &[Output]) -> Option<ReloadFailure> {
     outputs.iter().find_map(|output| {
         let Output::Event(Event::ReloadFailed { failure, .. }) = output else { return None };
         Some(failure.clone())
@@ -40,13 +40,13 @@ fn failure(outputs: &[Output]) -> Option<ReloadFailure> {
 }
 
 /// Lets a worker come online and listen.
-fn comes(hand: &mut Hand, nth: u64) -> Vec<Output> {
+pub(super) fn comes(hand: &mut Hand, nth: u64) -> Vec<Output> {
     hand.online(worker(nth)).unwrap();
     hand.listens(nth, &stream(Address::Any { port: 80 }));
     hand.outputs()
 }
 
-fn ends(hand: &mut Hand, nth: u64, code: i32) -> Vec<Output> {
+pub(super) fn ends(hand: &mut Hand, nth: u64, code: i32) -> Vec<Output> {
     hand.outputs();
     hand.input(Input::ChannelClosed { worker: worker(nth) }).unwrap();
     hand.input(Input::Exited { worker: worker(nth), status: ExitStatus::Code(code) }).unwrap();

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use roundel_core::{Event, ReloadFailure, Life, Slot, Time};
+use roundel_core::{Event, Life, ReloadFailure, Slot, Time};
 
 use super::PrimaryDriver;
 use crate::unix::clock;

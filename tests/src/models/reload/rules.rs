@@ -10,7 +10,13 @@ use crate::faults::fault::Property;
 impl ReloadModel {
     /// Whether no generation that serves, or may serve, has this listener of the operator's.
     pub(super) fn is_dropped(&self, key: &ListenKey) -> bool {
-        let own = self.places.iter().map(|place| place.generation);
+        let retries = self.config.retry_delay().is_some();
+        let lives = |place: &&super::Place| match place.closed {
+            Closed::No => true,
+            Closed::GivenUp => retries,
+            Closed::Ended | Closed::Removed => false,
+        };
+        let own = self.places.iter().filter(lives).map(|place| place.generation);
         let active = self.active.as_ref().filter(|it| it.recycled.is_none());
         let mut wanted = own.chain(active.map(|it| it.generation)).chain([self.generation]);
         !wanted.any(|it| self.keys.get(&it).is_some_and(|keys| keys.contains(key)))
@@ -195,11 +201,8 @@ impl ReloadModel {
         if stay > self.wanted as usize + most && !self.stopping {
             self.fault(format!("{stay} workers that do not leave, and {} are wanted", self.wanted));
         }
-        let slack = self.config.shutdown_read_timeout() * 2 + Duration::from_millis(1);
-        let over = |it: &Member| {
-            let due = it.gone_by.is_some_and(|by| self.now > by + slack);
-            due && !it.exited && !it.killed
-        };
+        let over =
+            |it: &Member| it.gone_by.is_some_and(|by| self.now >= by) && !it.exited && !it.killed;
         if self.is_wake && !self.late && !self.stopping && self.members.values().any(over) {
             self.fault("a worker of a generation too many lives on");
         }

@@ -226,6 +226,11 @@ impl ReloadModel {
             let Some(new) = place.successor.take() else { continue };
             let old = place.current.replace(new);
             (place.generation, place.closed) = (active.generation, Closed::No);
+            let now = self.now;
+            if let Some(member) = self.members.get_mut(&new) {
+                member.ready_at = member.ready_at.map(|_| now);
+            }
+            let Some(place) = self.place_mut(slot) else { continue };
             (place.ends_first, place.last) = (None, BTreeSet::new());
             self.news.push(News::Promoted(slot, new));
             self.taken += u32::from(old.is_some_and(|old| self.is_ready(old)));
