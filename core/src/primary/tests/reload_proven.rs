@@ -141,9 +141,9 @@ fn a_slot_that_is_tried_again_waits_as_at_first() {
     let only = config(2).restart_intensity(1).retry_delay(Some(3 * SECOND));
     let mut hand = Hand::serving(only.retry_delay_max(3 * SECOND));
     let delay = |outputs: &[Output]| {
-        outputs.iter().find_map(|output| match output {
-            Output::Event(Event::RespawnDelayed { delay, .. }) => Some(*delay),
-            _ => None,
+        outputs.iter().find_map(|output| {
+            let Output::Event(Event::RespawnDelayed { delay, .. }) = output else { return None };
+            Some(*delay)
         })
     };
     let first = delay(&ends(&mut hand, 1, 1));

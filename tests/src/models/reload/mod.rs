@@ -358,10 +358,10 @@ impl ReloadModel {
                     member.shares.insert(*listener, false);
                 }
             }
-            Output::Send { worker, msg: ToWorker::NewConn { .. }, .. } => {
-                if self.places.iter().any(|place| place.successor == Some(*worker)) {
-                    self.fault(format!("{worker} does not count yet and gets a connection"));
-                }
+            Output::Send { worker, msg: ToWorker::NewConn { .. }, .. }
+                if self.places.iter().any(|place| place.successor == Some(*worker)) =>
+            {
+                self.fault(format!("{worker} does not count yet and gets a connection"));
             }
             Output::Release { end: ConnEnd::AcceptedBy(worker), .. } => {
                 if let Some(member) = self.members.get_mut(worker) {
