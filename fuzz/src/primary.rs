@@ -1,12 +1,13 @@
 //! The primary, told anything: what can be, what can't, in any order.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use roundel_core::{
-    Address, Codec, Command, Config, ConnId, DecodeError, Errno, ExitStatus, FromWorker, Input,
-    ListenKey, ListenerId, Output, Overflow, Policy, Primary, Respawn, Seq, SockName, SpawnError,
-    Time, ToWorker, Violation, WorkerId,
+    Address, Codec, Command, Config, ConfigBuilder, ConnId, DecodeError, Errno, ExitStatus,
+    FromWorker, Input, ListenKey, ListenerId, Output, Overflow, Policy, Primary, Respawn, Seq,
+    SockName, SpawnError, Time, ToWorker, Violation, WorkerId,
 };
 
 use crate::script::Script;
@@ -28,7 +29,7 @@ pub fn primary_inputs(data: &[u8]) {
             250..254 => now + Duration::from_secs(31),
             _ => Time::from_nanos(now.as_nanos() / 2),
         };
-        let input = env.input(&mut script);
+        let input = env.input(&mut script, &primary);
         let before = primary.clone();
         let incoming = match &input {
             Input::Incoming { conn, .. } => Some(*conn),
@@ -53,7 +54,19 @@ fn config(script: &mut Script<'_>) -> Config {
         let port = 80 + u16::from(n);
         ListenKey::stream(if bits & 1 == 0 { Address::Any { port } } else { Address::Fd(n.into()) })
     });
+    // What is not counted can't be limited.
+    let counted = bits & 2 == 0 && bits & 128 == 0;
+    let seconds = |n: u8| (n > 0).then(|| Duration::from_secs(n.into()));
     Config::builder()
+        .reload_batch(1 + u32::from(script.below(3)))
+        .min_ready(Some(u32::from(script.below(4))).filter(|least| *least < 3))
+        .ready_hold(Duration::from_millis(u64::from(script.below(3)) * 37))
+        .max_generations(2 + u32::from(script.below(2)))
+        .shutdown_delay(Duration::from_secs(script.below(2).into()))
+        .heartbeat(seconds(script.below(3)))
+        .max_requests(NonZeroU64::new(script.below(5).into()).filter(|_| counted))
+        .max_age(seconds(script.below(3)))
+        .max_memory(NonZeroU64::new(script.below(2).into()))
         .workers(1 + u32::from(script.below(4)))
         .listeners(listeners.collect())
         .policy(if bits & 2 == 0 { Policy::RoundRobin } else { Policy::Shared })
@@ -71,6 +84,30 @@ fn config(script: &mut Script<'_>) -> Config {
         .pass_listeners(bits & 128 != 0)
         .build()
         .expect("a valid configuration")
+}
+
+/// What a reload changes; `None` for nothing.
+fn changed(script: &mut Script<'_>, config: &Config) -> Option<Config> {
+    let builder = ConfigBuilder::from(config.clone());
+    let builder = match script.below(8) {
+        0 => builder.workers(1 + u32::from(script.below(4))),
+        1 => builder.policy(Policy::Shared),
+        2 => builder.pass_listeners(true),
+        3 => {
+            let key = script.key();
+            let mut listeners = config.listeners().to_vec();
+            if script.flag() {
+                listeners.push(key);
+            } else {
+                listeners.pop();
+            }
+            builder.listeners(listeners)
+        }
+        4 => builder.ack_timeout(Some(Duration::from_secs(1 + u64::from(script.below(60))))),
+        5 => builder.ready_timeout(None).retry_delay(None),
+        _ => return None,
+    };
+    builder.build().ok()
 }
 
 /// What is outside a primary, as far as its outputs tell.
@@ -109,9 +146,9 @@ impl Surroundings {
         self.sent.drain(..surplus);
     }
 
-    fn input(&mut self, script: &mut Script<'_>) -> Input {
+    fn input(&mut self, script: &mut Script<'_>, primary: &Primary) -> Input {
         let worker = self.worker(script);
-        match script.below(20) {
+        match script.below(23) {
             0..3 => Input::Wake,
             3..6 => {
                 self.last_conn += u64::from(script.byte() < 250);
@@ -172,6 +209,13 @@ impl Surroundings {
                     Input::HandoffFailed { worker, seq, errno: Errno::EMFILE }
                 }
             }
+            20 => Input::Reload { config: changed(script, primary.config()).map(Box::new) },
+            21 => Input::Memory { worker, bytes: script.number() },
+            22 => Input::Command(match script.below(3) {
+                0 => Command::Pause,
+                1 => Command::Resume,
+                _ => Command::Scale(script.below(7).into()),
+            }),
             _ => match script.byte() {
                 0..4 => Input::Command(Command::Stop),
                 4 => Input::Command(Command::StopNow),
@@ -213,7 +257,7 @@ impl Surroundings {
 
     fn message(&self, script: &mut Script<'_>) -> FromWorker {
         let seq = Seq::from_raw(script.number()).or(Seq::from_raw(1)).expect("not zero");
-        match script.below(10) {
+        match script.below(11) {
             0 => FromWorker::Online,
             1 | 2 => FromWorker::Query {
                 seq,
@@ -227,6 +271,7 @@ impl Surroundings {
             6 => FromWorker::Suicide { seq },
             7 => FromWorker::ExitedAfterDisconnect { seq },
             8 => FromWorker::Ready,
+            9 => FromWorker::Pong { ack: seq },
             _ => FromWorker::Load { open: 1 },
         }
     }

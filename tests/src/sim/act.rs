@@ -203,7 +203,9 @@ impl Sim {
                 }
             }),
             Op::Flood(w, asks) => {
-                let key = self.keys.first().cloned().filter(|_| asks);
+                let asked = self.worker(w).map(|id| self.asks_of(id)).unwrap_or_default();
+                // One that it can do without.
+                let key = asked.into_iter().find(|key| self.keys.contains(key)).filter(|_| asks);
                 self.act_on(w, |p, it| {
                     for n in 0..400 {
                         match &key {

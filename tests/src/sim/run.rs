@@ -193,9 +193,10 @@ impl Sim {
             } else if process.program.is_none() && process.started {
                 self.introduce(id);
             } else if let Some(key) = self.lacks(id) {
+                let first = self.asks_of(id).into_iter().next();
                 let Some(process) = self.processes.get_mut(&id) else { continue };
                 process.asked += 1;
-                if process.asked > PATIENCE && self.keys.first() == Some(&key) {
+                if process.asked > PATIENCE && first.as_ref() == Some(&key) {
                     // It holds as many as it may, and not what it is for.
                     self.die(id, ExitStatus::Code(0));
                     continue;
@@ -226,13 +227,23 @@ impl Sim {
             }
             self.pass(Duration::from_millis(250));
         }
-        if self.core.core.stop_deadline().is_none() && self.waiting() > 0 {
+        if self.core.core.stop_deadline().is_none() && self.waiting() > self.unwanted() {
             let what = format!("{:?} wait for ever", self.core.core.held());
             self.fault(Property::NoLoss, what);
         }
         if self.checked && self.reload.is_busy() {
             self.fault(Property::Readiness, "a reload never ends");
         }
+    }
+
+    /// How many wait where no program listens: after a reload that has failed half way, the slots
+    /// that would may all have been given up.
+    fn unwanted(&self) -> u32 {
+        let alive: Vec<WorkerId> =
+            self.processes.values().filter(|it| it.alive).map(|it| it.id).collect();
+        let asked: Vec<_> = alive.into_iter().flat_map(|id| self.asks_of(id)).collect();
+        let listeners = self.core.core.listeners();
+        listeners.filter(|it| !asked.contains(it.key)).map(|it| it.pending).sum()
     }
 
     fn waiting(&self) -> u32 {

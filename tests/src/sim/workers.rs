@@ -91,7 +91,7 @@ impl Sim {
     }
 
     /// What a worker's program listens on.
-    fn asks_of(&self, id: WorkerId) -> Vec<ListenKey> {
+    pub(super) fn asks_of(&self, id: WorkerId) -> Vec<ListenKey> {
         let Some(process) = self.processes.get(&id) else { return Vec::new() };
         let keys = self.asks.get(&process.generation).cloned().unwrap_or_default();
         match process.omen {

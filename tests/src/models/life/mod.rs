@@ -42,8 +42,9 @@ struct WorkerModel {
     native: bool,
     /// It had a connection, as far as anybody knows.
     had: bool,
-    /// By when it must be gone, and from how long before on it may be told so by a signal.
-    leaves_by: Option<(Time, Duration)>,
+    /// By when it must be gone, as it was told one after the other, and from how long before on it
+    /// may be told so by a signal.
+    leaves_by: Vec<(Time, Duration)>,
     /// It is told to leave in this step.
     told_now: bool,
     /// What was counted in this step.
@@ -133,15 +134,13 @@ impl LifeModel {
                 let timeout = self.config.drain_timeout();
                 let by = (self.now + timeout, before(timeout));
                 for member in self.members.values_mut().filter(|member| member.closed) {
-                    member.leaves_by = member.leaves_by.map(|it| it.min(by));
+                    member.leaves_by.push(by);
                 }
             }
             News::Hastened(worker, by) => {
                 let before = before(self.config.drain_timeout());
                 if let Some(member) = self.members.get_mut(worker) {
-                    let new = (*by, before);
-                    let sooner = member.leaves_by.filter(|(at, _)| at <= by);
-                    member.leaves_by = Some(sooner.unwrap_or(new));
+                    member.leaves_by.push((*by, before));
                 }
             }
             News::Successor(worker) => drop(self.successors.insert(*worker)),
@@ -278,7 +277,7 @@ impl LifeModel {
         let timeout = config.drain_timeout();
         let Some(member) = self.members.get(&worker) else { return };
         let before = before(timeout);
-        let own = member.leaves_by.is_some_and(|(at, before)| at.since(now) <= before);
+        let own = member.leaves_by.iter().any(|(at, before)| at.since(now) <= *before);
         let near = own || self.stop_deadline.is_some_and(|at| at.since(now) <= before);
         let asked_for = config.stop_signal() == Some(StopSignal::Signal(signal));
         let told = member.told_now && (asked_for || !member.spoke);
@@ -325,7 +324,9 @@ impl LifeModel {
         | Event::ChannelClosed { worker, .. } = event
             && let Some(member) = self.members.get_mut(worker)
         {
-            member.leaves_by.get_or_insert((now + timeout, before(timeout)));
+            if member.leaves_by.is_empty() {
+                member.leaves_by.push((now + timeout, before(timeout)));
+            }
         }
         // Nobody follows one that the primary ends.
         if let Event::Settling { worker, .. } = event

@@ -256,7 +256,7 @@ fn member(slot: Slot) -> WorkerModel {
         spoke: false,
         native: false,
         had: false,
-        leaves_by: None,
+        leaves_by: Vec::new(),
         told_now: false,
         counted_now: None,
         idle_since: None,

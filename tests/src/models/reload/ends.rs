@@ -1,8 +1,8 @@
 //! How what goes on ends: by its deadline, with a shutdown, or because a new worker failed.
 
-use roundel_core::WorkerId;
+use roundel_core::{Config, ExitClass, ReloadFailure, Slot, WorkerId};
 
-use super::{Closed, ReloadModel};
+use super::{Closed, News, Place, ReloadModel};
 
 impl ReloadModel {
     /// Looks whether what should have ended has.
@@ -86,5 +86,84 @@ impl ReloadModel {
         if let Some(id) = failed {
             self.fault(format!("{id} stays after its reload"));
         }
+    }
+
+    pub(super) fn close(&mut self, slot: Slot, closed: Closed) {
+        if let Some(place) = self.place_mut(slot) {
+            place.closed = closed;
+        }
+        if closed == Closed::Ended {
+            self.drop_slot(slot);
+        }
+    }
+
+    /// A slot ends: it is in no batch any more.
+    pub(super) fn drop_slot(&mut self, slot: Slot) {
+        let waits = |it: &Place| it.successor.is_some() || it.ends_first.is_some() || it.wants;
+        let was_in = self.place(slot).is_some_and(waits);
+        let Some(place) = self.place_mut(slot) else { return };
+        let new = place.successor.take();
+        (place.ends_first, place.wants) = (None, false);
+        new.into_iter().for_each(|id| self.hasten(id));
+        self.failed.extend(new);
+        let rest = self.places.iter().any(waits);
+        if let Some(active) = self.active.as_mut().filter(|_| was_in && !rest) {
+            (active.ready_before, active.deadline) = (None, None);
+        }
+    }
+
+    pub(super) fn leaves(&mut self, worker: WorkerId) {
+        let Some(member) = self.members.get_mut(&worker) else { return };
+        member.stays = false;
+        let slot = member.slot;
+        let is_new = self.place(slot).is_some_and(|place| place.successor == Some(worker));
+        if let Some(active) = &mut self.active {
+            active.lost |= is_new;
+        }
+    }
+
+    pub(super) fn on_killing(&mut self, worker: WorkerId, _: ExitClass) {
+        self.leaves(worker);
+        if let Some(member) = self.members.get_mut(&worker) {
+            member.killed = true;
+        }
+    }
+
+    pub(super) fn on_failed(&mut self, generation: u32, failure: &ReloadFailure) {
+        if !self.open.remove(&generation) {
+            self.fault(format!("reload {generation} fails, and is not under way"));
+        }
+        if let Some((waiting, _)) = &self.waiting
+            && *waiting == generation
+        {
+            // A later one has taken its place if it is not the last one.
+            self.waiting = None;
+        }
+        self.judge_failure(generation, failure);
+        let Some(active) = self.active.take_if(|it| it.generation == generation) else { return };
+        self.news.push(News::Reloading(false));
+        let stopped = matches!(failure, ReloadFailure::Stopped);
+        if active.done > 0 {
+            self.generation = generation;
+        } else if !stopped {
+            self.set_config(active.before);
+        }
+        self.fail();
+    }
+
+    /// What goes on has ended, and its new workers with it.
+    pub(super) fn fail(&mut self) {
+        self.failed_now = true;
+        self.places.iter_mut().for_each(|place| place.wants = false);
+        if !self.stopping {
+            let new: Vec<_> = self.places.iter_mut().filter_map(|it| it.successor.take()).collect();
+            new.iter().for_each(|id| self.hasten(*id));
+            self.failed.extend(new);
+        }
+    }
+
+    pub(super) fn set_config(&mut self, config: Config) {
+        self.config = config.clone();
+        self.news.push(News::Config(Box::new(config)));
     }
 }
