@@ -57,7 +57,7 @@ impl Primary {
     }
 
     /// Whether a worker is its slot's, and serves.
-    fn is_recyclable(&self, id: WorkerId) -> bool {
+    pub(super) fn is_recyclable(&self, id: WorkerId) -> bool {
         let Some(worker) = self.workers.get(id) else { return false };
         let slot = self.slots.get(worker.slot.0 as usize);
         worker.life == Life::Ready && slot.is_some_and(|slot| slot.worker() == Some(id))

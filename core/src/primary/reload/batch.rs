@@ -111,7 +111,7 @@ impl Primary {
             let Some(record) = self.slots.get(it.slot.0 as usize) else { return true };
             let gone = it.ends_first.is_none()
                 && record.state != SlotState::Empty
-                && recycled.is_some_and(|(id, _)| record.worker() != Some(id));
+                && recycled.is_some_and(|(id, _)| !self.is_recyclable(id));
             !record.is_replaced() || gone
         };
         let (gone, rest): (Vec<_>, Vec<_>) =
