@@ -22,6 +22,12 @@ impl Primary {
         let (least, most) = limits::workers().into_inner();
         if self.stop.is_none() {
             self.scale_to = Some(workers.clamp(least, most));
+            if let Some(reload) = &mut self.reload {
+                reload.scaled = true;
+            }
+            if let Some(next) = &mut self.next_reload {
+                next.scaled = true;
+            }
         }
     }
 

@@ -193,12 +193,12 @@ impl CanonicalView<'_> {
         for id in &primary.recycle {
             out.write_u32(rank(&self.workers, id));
         }
-        primary.next_reload.as_ref().map(|next| &next.config).hash(out);
+        primary.next_reload.as_ref().map(|next| (&next.config, next.scaled)).hash(out);
         let Some(reload) = &primary.reload else { return };
         self.generation(reload.generation).hash(out);
         reload.recycled.map(|(id, slot)| (rank(&self.workers, &id), slot)).hash(out);
         (&reload.slots, reload.done > 0, reload.ready_before).hash(out);
-        (&reload.failure, &reload.before).hash(out);
+        (&reload.failure, &reload.before, reload.scaled).hash(out);
         reload.deadline.is_some().hash(out);
         if let Some(deadline) = reload.deadline {
             self.time(deadline, out);

@@ -52,7 +52,9 @@ impl Primary {
         if let Some(field) = fixed {
             return self.record_outcome(generation, Some(ReloadFailure::Fixed { field }));
         }
-        if let Some(earlier) = self.next_reload.replace(NextReload { generation, config }) {
+        if let Some(earlier) =
+            self.next_reload.replace(NextReload { generation, config, scaled: false })
+        {
             self.record_outcome(earlier.generation, Some(ReloadFailure::Superseded));
         }
     }
@@ -119,7 +121,7 @@ impl Primary {
         self.begin_recycling()
     }
 
-    fn begin_reload(&mut self, NextReload { generation, config }: NextReload) {
+    fn begin_reload(&mut self, NextReload { generation, config, scaled }: NextReload) {
         let mut slots: Vec<Slot> = (0..)
             .map(Slot)
             .zip(&self.slots)
@@ -129,6 +131,7 @@ impl Primary {
         // Slots without a ready worker first: they have nothing to lose, and most to gain.
         slots.sort_by_key(|&slot| self.ready_worker_of(slot).is_some());
         let mut reload = Reload::new(generation, slots.into());
+        reload.scaled = scaled;
         if let Some(record) = self.reloads.iter_mut().find(|it| it.generation == generation) {
             record.began = self.now;
         }
@@ -184,7 +187,7 @@ impl Primary {
     /// All slots were replaced.
     fn finish(&mut self, reload: Reload) {
         self.timers.clear(Due::Reload);
-        let Reload { generation, recycled, before, done, .. } = reload;
+        let Reload { generation, recycled, before, done, scaled, .. } = reload;
         if let Some((worker, slot)) = recycled {
             // It has ended by itself, and its slot goes on without our help.
             if done == 0 {
@@ -196,10 +199,10 @@ impl Primary {
         for slot in &mut self.slots {
             slot.generation = generation;
         }
-        // A number that an operator has chosen meanwhile stands if the configuration's is the same.
+        // A number that the operator has chosen meanwhile stands.
         let workers = self.config.workers;
-        if before.is_some_and(|before| before.workers != workers) {
-            self.scale_to.get_or_insert(workers);
+        if before.is_some_and(|before| before.workers != workers) && !scaled {
+            self.scale_to = Some(workers);
         }
         self.record_outcome(generation, None);
         self.stop_if_exhausted();
@@ -285,6 +288,7 @@ impl Reload {
             ready_before: 0,
             failure: None,
             before: None,
+            scaled: false,
             binding: BTreeSet::new(),
         }
     }

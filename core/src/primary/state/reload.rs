@@ -31,6 +31,8 @@ pub(crate) struct Reload {
     pub(crate) failure: Option<ReloadFailure>,
     /// The configuration to go back to if no batch counts.
     pub(crate) before: Option<Box<Config>>,
+    /// The operator has chosen a number of workers since it was asked for.
+    pub(crate) scaled: bool,
     /// New listeners of the operator that are not bound yet.
     pub(crate) binding: BTreeSet<ListenerId>,
 }
@@ -54,6 +56,8 @@ pub(crate) struct Replacement {
 pub(crate) struct NextReload {
     pub(crate) generation: u32,
     pub(crate) config: Option<Box<Config>>,
+    /// The operator has chosen a number of workers since it was asked for.
+    pub(crate) scaled: bool,
 }
 
 /// One of the last reloads.

@@ -137,6 +137,28 @@ fn a_dropped_listener_ends_with_the_last_slot_that_has_it() {
 }
 
 #[test]
+fn the_last_number_of_workers_stands() {
+    let mut hand = Hand::serving(config(1));
+    let number = |workers| changed(config(workers).listeners(vec![any(80)]));
+    hand.tell(number(3));
+    hand.tell(number(2));
+    comes(&mut hand, 2);
+    hand.later(SECOND);
+    comes(&mut hand, 3);
+    let outputs = hand.later(SECOND);
+    assert!(outputs.contains(&Output::Event(Event::Scaled { from: 1, to: 2 })), "{outputs:?}");
+    // The operator's own number is later than that of the reload under way.
+    hand.tell(number(3));
+    hand.tell(Input::Command(Command::Scale(2)));
+    let new = |hand: &Hand| hand.core.slots.iter().find_map(|slot| slot.successor);
+    while let Some(id) = new(&hand) {
+        comes(&mut hand, id.get());
+        hand.later(SECOND);
+    }
+    assert_eq!((hand.core.wanted(), hand.core.scaling_to()), (2, None));
+}
+
+#[test]
 fn a_slot_that_is_tried_again_waits_as_at_first() {
     let only = config(2).restart_intensity(1).retry_delay(Some(3 * SECOND));
     let mut hand = Hand::serving(only.retry_delay_max(3 * SECOND));

@@ -29,7 +29,7 @@ pub(super) struct Listener {
 impl LifeModel {
     pub(super) fn on_close(&mut self, worker: WorkerId, listener: ListenerId) {
         let shared = self.config.policy() == Policy::Shared || self.config.pass_listeners();
-        let Some(member) = self.members.get(&worker).filter(|member| !member.exited) else {
+        let Some(member) = self.members.get(&worker).filter(|member| !member.killed) else {
             return;
         };
         let stays = member.stage == Stage::Staying;

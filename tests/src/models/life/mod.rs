@@ -34,6 +34,8 @@ struct WorkerModel {
     /// Its channel has ended.
     closed: bool,
     exited: bool,
+    /// What it says from now on is not heard.
+    killed: bool,
     replaced: bool,
     /// The primary ends it, or it is to take another one's place.
     told_off: bool,
@@ -259,9 +261,12 @@ impl LifeModel {
                     member.had = true;
                 }
             }
-            Output::Kill { worker, signal } if *signal != Signal::Kill => {
-                self.on_signal(*worker, *signal);
+            Output::Kill { worker, signal: Signal::Kill } => {
+                if let Some(member) = self.members.get_mut(worker) {
+                    member.killed = true;
+                }
             }
+            Output::Kill { worker, signal } => self.on_signal(*worker, *signal),
             Output::Send { worker, msg: ToWorker::Drain { .. }, .. } => self.on_drain(*worker),
             Output::Event(event) => self.on_event(event),
             Output::Stopped(verdict) => self.on_stopped(verdict),

@@ -251,6 +251,7 @@ fn member(slot: Slot) -> WorkerModel {
         accepted: false,
         closed: false,
         exited: false,
+        killed: false,
         replaced: false,
         told_off: false,
         spoke: false,

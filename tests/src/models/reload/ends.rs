@@ -123,6 +123,8 @@ impl ReloadModel {
     }
 
     pub(super) fn on_killing(&mut self, worker: WorkerId, _: ExitClass) {
+        // Whom others take away after that is no matter of the reload.
+        self.judge_taken();
         self.leaves(worker);
         if let Some(member) = self.members.get_mut(&worker) {
             member.killed = true;
@@ -133,7 +135,7 @@ impl ReloadModel {
         if !self.open.remove(&generation) {
             self.fault(format!("reload {generation} fails, and is not under way"));
         }
-        if let Some((waiting, _)) = &self.waiting
+        if let Some((waiting, ..)) = &self.waiting
             && *waiting == generation
         {
             // A later one has taken its place if it is not the last one.

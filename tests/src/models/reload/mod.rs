@@ -102,6 +102,8 @@ struct Active {
     /// How many were ready as the batch began.
     ready_before: Option<u32>,
     deadline: Option<Time>,
+    /// The operator has chosen a number of workers meanwhile.
+    scaled: bool,
     /// The new worker of a recycling was lost, so the next one is not new.
     lost: bool,
 }
@@ -123,13 +125,12 @@ pub struct ReloadModel {
     members: BTreeMap<WorkerId, Member>,
     active: Option<Active>,
     /// The reload that waits.
-    waiting: Option<(u32, Option<Config>)>,
+    waiting: Option<(u32, Option<Config>, bool)>,
     /// Reloads without an outcome.
     open: BTreeSet<u32>,
     last_generation: u32,
     wanted: u32,
     scale_to: Option<u32>,
-    perhaps: Option<u32>,
     /// The operator's listeners of each generation.
     keys: BTreeMap<u32, Vec<ListenKey>>,
     /// The last reload that was done.
@@ -180,7 +181,6 @@ impl ReloadModel {
             last_generation: 1,
             wanted: config.workers(),
             scale_to: None,
-            perhaps: None,
             keys: [(1, config.listeners().to_vec())].into(),
             generation: 1,
             binds: config.listeners().to_vec(),
@@ -257,11 +257,17 @@ impl ReloadModel {
                 // What comes of it, the outputs tell; if it waits, it takes the place of another.
                 let config = config.as_deref().cloned();
                 if !self.stopping && !self.is_fixed(config.as_ref()) {
-                    self.waiting = Some((self.last_generation, config));
+                    self.waiting = Some((self.last_generation, config, false));
                 }
             }
             Input::Command(Command::Scale(workers)) if !self.stopping => {
                 self.scale_to = Some((*workers).clamp(1, 10_000));
+                if let Some(active) = &mut self.active {
+                    active.scaled = true;
+                }
+                if let Some((.., scaled)) = &mut self.waiting {
+                    *scaled = true;
+                }
             }
             Input::Message { worker, msg } => self.on_message(*worker, msg),
             Input::ChannelClosed { worker } => {

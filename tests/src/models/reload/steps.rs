@@ -86,6 +86,7 @@ impl ReloadModel {
     }
 
     pub(super) fn on_gone(&mut self, worker: WorkerId) {
+        self.judge_taken();
         self.leaves(worker);
         let Some(member) = self.members.get_mut(&worker) else { return };
         member.exited = true;
@@ -135,7 +136,7 @@ impl ReloadModel {
 
     pub(super) fn on_started(&mut self, generation: u32, slots: u32) {
         let waited = self.waiting.take();
-        let Some((_, config)) = waited.filter(|it| it.0 == generation) else {
+        let Some((_, config, scaled)) = waited.filter(|it| it.0 == generation) else {
             return self.fault(format!("reload {generation} begins, and does not wait"));
         };
         if self.active.is_some() {
@@ -155,6 +156,9 @@ impl ReloadModel {
         }
         self.begin(generation, None, order, slots);
         self.news.push(News::Reloading(true));
+        if let Some(active) = &mut self.active {
+            active.scaled = scaled;
+        }
         if let Some(config) = config {
             let same = |key: &_| self.operator.values().any(|it| it.key == *key);
             self.binds = config.listeners().iter().filter(|key| !same(key)).cloned().collect();
@@ -175,6 +179,7 @@ impl ReloadModel {
             passed: BTreeSet::new(),
             ready_before: None,
             deadline: None,
+            scaled: false,
             lost: false,
         });
         self.note_needs();
@@ -272,11 +277,8 @@ impl ReloadModel {
         for place in &mut self.places {
             place.generation = generation;
         }
-        if active.before.workers() != self.config.workers() {
-            // Whether a wish that changes nothing was still there, only the core knows.
-            self.perhaps =
-                Some(self.config.workers()).filter(|_| self.scale_to == Some(self.wanted));
-            self.scale_to.get_or_insert(self.config.workers());
+        if active.before.workers() != self.config.workers() && !active.scaled {
+            self.scale_to = Some(self.config.workers());
         }
     }
 
@@ -308,8 +310,7 @@ impl ReloadModel {
         if self.active.is_some() {
             self.fault("the number of workers changes during a reload");
         }
-        let wishes = [self.scale_to.take(), self.perhaps.take()];
-        if from != self.wanted || !wishes.contains(&Some(to)) {
+        if from != self.wanted || self.scale_to.take() != Some(to) {
             self.fault(format!("from {from} to {to} workers, and nobody wants that"));
         }
         self.wanted = to;
