@@ -51,7 +51,7 @@ fn snake_case(name: &str) -> String {
 /// which each of its files has one.
 type Section = (&'static str, &'static [&'static str], &'static [&'static str]);
 
-const SECTIONS: [Section; 9] = [
+const SECTIONS: [Section; 10] = [
     (
         "A policy",
         &["Policy::Shared", "workers_accept"],
@@ -59,16 +59,17 @@ const SECTIONS: [Section; 9] = [
     ),
     ("A message to workers", &["ToWorker::Drain"], &["ToWorker", "worker"]),
     ("A message from workers", &["FromWorker::Pong"], &["FromWorker", "worker"]),
+    ("An event", &["Event::Stalled"], &["Event", "event"]),
     (
         "A control command",
         &["Request::Stop", "ClientCommand::Stop"],
-        &["Request", "Command", "stop", "pause", "backlog", "accept_paused", "Stop"],
+        &["Request", "Command", "stop", "pause", "backlog", "accept_paused", "Stop", "stalled"],
     ),
     ("A counter in `status`, of the machine", &["stalled", "stalled_total"], &["stalled"]),
     ("A counter in `status`, of the driver", &["messages_skipped_total"], &["skipped", "stalled"]),
     ("A column of a worker in `status`", &["WorkerRow"], &["Worker", "worker"]),
     ("An option that the machine needs", &[], &["onfig", "Options", "overflow"]),
-    ("Another option", &[], &["Options", "etup", "clap", "--bind"]),
+    ("Another option", &[], &["Options", "etup", "clap", "--", "instance_var", "PrimaryDriver"]),
 ];
 
 #[test]

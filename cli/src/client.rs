@@ -4,9 +4,11 @@ use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::command_line::ClientCommand;
+use crate::command_line::{ClientCommand, Scale};
 use roundel_runtime::exit::Exit;
-use roundel_runtime::observe::control::{Connection, Followed, Request, find};
+use roundel_runtime::observe::control::{
+    Connection, DryRun, Followed, Progress, Reloaded, Request, Scaled, find,
+};
 use roundel_runtime::observe::output::Missing;
 use roundel_runtime::observe::status::Status;
 
@@ -27,6 +29,10 @@ pub(crate) fn run(name: &str, command: &ClientCommand) -> Exit {
     let outcome = match command {
         ClientCommand::Status { control, json } => status(control.as_deref(), *json),
         ClientCommand::Logs { control, slot } => logs(name, control.as_deref(), *slot),
+        ClientCommand::Reload { control, dry_run } => reload(name, control.as_deref(), *dry_run),
+        ClientCommand::Scale { control, workers } => scale(name, control.as_deref(), *workers),
+        ClientCommand::Pause { control } => ask_once(control.as_deref(), &Request::Pause),
+        ClientCommand::Resume { control } => ask_once(control.as_deref(), &Request::Resume),
         ClientCommand::Stop { control } => stop(name, control.as_deref()),
     };
     match outcome {
@@ -72,6 +78,51 @@ fn logs(name: &str, control: Option<&Path>, slot: Option<u32>) -> Result<(), Str
 
 fn read_status(line: &str) -> Result<Status, String> {
     serde_json::from_str(line).map_err(|error| format!("the answer is not a status: {error}"))
+}
+
+/// A request that is done at once.
+fn ask_once(control: Option<&Path>, request: &Request) -> Result<(), String> {
+    Connection::open(&find(control)?)?.ask(request, PATIENCE).map(drop)
+}
+
+/// Asks for what takes its time, and shows how far it is.
+fn ask_and_wait(name: &str, control: Option<&Path>, request: &Request) -> Result<String, String> {
+    let mut connection = Connection::open(&find(control)?)?;
+    connection.ask_and_wait(request, |Progress { ready, wanted }| {
+        let _ = writeln!(std::io::stderr(), "{name}: {ready}/{wanted} ready");
+    })
+}
+
+fn reload(name: &str, control: Option<&Path>, dry_run: bool) -> Result<(), String> {
+    let line = ask_and_wait(name, control, &Request::Reload { dry_run })?;
+    match dry_run {
+        true => {
+            let DryRun { would, .. } = read(&line)?;
+            would.iter().try_for_each(|line| print(line))
+        }
+        false => {
+            let Reloaded { generation, .. } = read(&line)?;
+            print(&format!("generation {generation} serves"))
+        }
+    }
+}
+
+fn scale(name: &str, control: Option<&Path>, workers: Scale) -> Result<(), String> {
+    let (to, by) = match workers {
+        Scale::To(to) => (Some(to), None),
+        Scale::By(by) => (None, Some(by)),
+    };
+    let Scaled { from, to, .. } = read(&ask_and_wait(name, control, &Request::Scale { to, by })?)?;
+    print(&format!("{to} workers, {from} before"))
+}
+
+fn read<T: serde::de::DeserializeOwned>(line: &str) -> Result<T, String> {
+    serde_json::from_str(line).map_err(|error| format!("the answer can't be read: {error}"))
+}
+
+fn print(line: &str) -> Result<(), String> {
+    let written = writeln!(std::io::stdout(), "{line}");
+    written.map_err(|error| format!("standard output: {error}"))
 }
 
 fn stop(name: &str, control: Option<&Path>) -> Result<(), String> {

@@ -1,7 +1,7 @@
 //! The binaries, apart from their event loop: each `main` calls this.
 
-use std::ffi::OsString;
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::client;
@@ -12,7 +12,7 @@ use crate::stderr::say;
 use roundel_runtime::exit::Exit;
 use roundel_runtime::observe::console::Console;
 use roundel_runtime::primary::driver::PrimaryDriver;
-use roundel_runtime::primary::setup::{ReadyReport, Setup, StartError};
+use roundel_runtime::primary::setup::{Fresh, ReadyReport, Reread, Setup, StartError};
 use roundel_runtime::unix::process::Program;
 use roundel_runtime::unix::signals;
 
@@ -89,20 +89,67 @@ fn surroundings(options: &Options) -> Result<Surroundings, Refusal> {
 }
 
 fn start(adapter: Adapter, request: &Request) -> Exit {
+    // A reload starts the file at this path, whatever it is by then; and its place is known before
+    // anything can move.
+    let _ = program::at_own_place(".".as_ref());
+    let own = std::env::current_exe();
     let setup = load(request).and_then(|Loaded { effective, resolved }| {
         let options = &effective.options;
-        let Some(resolved) = resolved else { return demo(adapter, options) };
-        for hook in &resolved.hooks {
-            // No thread may exist yet when the signals are taken over, so this is written directly.
-            say(&format!("{}: {}: runs {}", adapter.name, hook.name, hook.script));
-            hook.run()?;
-        }
-        Ok(setup(adapter, options, resolved))
+        let mut setup = match resolved {
+            Some(resolved) => {
+                run_hooks(adapter, &resolved)?;
+                setup(adapter, options, resolved)
+            }
+            None => demo(adapter, options, &own)?,
+        };
+        let (request, first) = (request.clone(), options.clone());
+        setup.reread = Some(Reread::new(move |dry_run| {
+            let fresh = reread(adapter, &request, &first, &own, dry_run);
+            fresh.map_err(|refusal| refusal.words)
+        }));
+        Ok(setup)
     });
     match setup {
         Ok(setup) => run(adapter, setup),
         Err(refusal) => refuse(adapter, &refusal),
     }
+}
+
+fn run_hooks(adapter: Adapter, resolved: &Resolved) -> Result<(), Refusal> {
+    for hook in &resolved.hooks {
+        // No thread may exist yet when the signals are taken over, so this is written directly.
+        say(&format!("{}: {}: runs {}", adapter.name, hook.name, hook.script));
+        hook.run()?;
+    }
+    Ok(())
+}
+
+/// What a reload starts: everything is looked up again.
+fn reread(
+    adapter: Adapter,
+    request: &Request,
+    first: &Options,
+    own: &io::Result<PathBuf>,
+    dry_run: bool,
+) -> Result<Fresh, Refusal> {
+    let Loaded { effective, resolved } = load(request)?;
+    let options = &effective.options;
+    if let Some(name) = first.fixed(options) {
+        let words = format!("{name} can't change while the primary runs: restart it");
+        return Err(Refusal { exit: Exit::Usage, words });
+    }
+    let setup = match resolved {
+        Some(resolved) => {
+            if !dry_run {
+                run_hooks(adapter, &resolved)?;
+            }
+            setup(adapter, options, resolved)
+        }
+        None => demo(adapter, options, own)?,
+    };
+    let refusal = |error: StartError| Refusal { exit: exit_of(&error), words: error.to_string() };
+    setup.check().map_err(refusal)?;
+    setup.into_fresh().map_err(refusal)
 }
 
 /// Prints the configuration, if a primary could be started with it.
@@ -129,28 +176,36 @@ fn refuse(adapter: Adapter, refusal: &Refusal) -> Exit {
 }
 
 /// The built-in worker: this executable.
-fn demo(adapter: Adapter, options: &Options) -> Result<Setup, Refusal> {
-    let path = std::env::current_exe().map_err(|error| Refusal {
+fn demo(adapter: Adapter, options: &Options, own: &io::Result<PathBuf>) -> Result<Setup, Refusal> {
+    let path = own.as_ref().map_err(|error| Refusal {
         exit: Exit::Failure,
         words: format!("cannot find this executable: {error}"),
     })?;
-    let args = vec![OsString::from(DEMO_WORKER), options.bind.len().to_string().into()];
     let Surroundings { cwd, added: env, moved, .. } = surroundings(options)?;
     let cwd = moved.then_some(cwd);
-    let program = Program { path: path.into(), args, env, cwd, ..Program::default() };
+    let program = Program { path: path.clone().into(), env, cwd, ..Program::default() };
     let mut setup = setup(adapter, options, program.into());
+    // One address may stand for several sockets.
+    let listeners = setup
+        .listeners()
+        .map_err(|error| Refusal { exit: exit_of(&error), words: error.to_string() })?;
+    setup.program.args = vec![DEMO_WORKER.into(), listeners.len().to_string().into()];
     setup.welcome = Some(welcome);
     Ok(setup)
 }
 
 fn setup(adapter: Adapter, options: &Options, resolved: Resolved) -> Setup {
-    let mut setup = Setup::new(adapter.name, resolved.program, options.config());
+    let mut setup = Setup::new(adapter.name, resolved.program, options.config.clone());
+    setup.binds = options.binds();
+    setup.identity = options.identity.clone();
     setup.control = options.control.clone();
     setup.events = options.events.clone();
     setup.journal = options.journal.clone();
+    setup.metrics = options.metrics.clone();
     setup.log_format = options.log_format;
     setup.log_file = options.log_file.clone();
     setup.codec = options.codec;
+    setup.listen_fds = !resolved.has_channel;
     setup.prepare = adapter.prepare;
     setup.per_slot = program::per_slot(options.instance_var.clone(), resolved.inspect);
     setup.notes = resolved.notes;
@@ -168,15 +223,20 @@ fn run(adapter: Adapter, setup: Setup) -> Exit {
             })
         }
         Err(error) => {
-            let usage = matches!(
-                error,
-                StartError::Config(_)
-                    | StartError::TooFewFiles { .. }
-                    | StartError::SameFile { .. }
-            );
-            let exit = fail(adapter, &error.to_string());
-            if usage { Exit::Usage } else { exit }
+            fail(adapter, &error.to_string());
+            exit_of(&error)
         }
+    }
+}
+
+fn exit_of(error: &StartError) -> Exit {
+    match error {
+        StartError::Config(_)
+        | StartError::TooFewFiles { .. }
+        | StartError::User(_)
+        | StartError::SameFile { .. } => Exit::Usage,
+        StartError::Bind(_) | StartError::Metrics { .. } => Exit::CannotBind,
+        _ => Exit::Failure,
     }
 }
 

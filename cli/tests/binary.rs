@@ -27,6 +27,7 @@ fn help_names_every_option() {
         "--respawn",
         "--control",
         "--events",
+        "--metrics",
         "--codec",
     ] {
         assert!(out.contains(option), "{option} is missing in\n{out}");

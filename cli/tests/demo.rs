@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use roundel_core::{FromWorker, ToWorker};
+use roundel_core::{Errno, FromWorker, ToWorker};
 use roundel_test_support::{FakePrimary, SOON, connection, seq};
 
 /// Runs each scenario with both binaries.
@@ -42,6 +42,7 @@ on_both! {
     a_drain_finishes_what_was_begun,
     a_drain_without_clients_ends_at_once,
     clients_that_stay_silent_do_not_hold_a_drain_up,
+    a_drain_before_all_listeners_are_there_is_no_failure,
     without_its_primary_it_finishes_and_ends,
 }
 
@@ -55,11 +56,17 @@ struct Demo {
 
 impl Demo {
     fn start(binary: &str) -> Demo {
+        Demo::with_listeners(binary, 1)
+    }
+
+    /// The first of its listeners is granted.
+    fn with_listeners(binary: &str, count: u32) -> Demo {
         let (mut primary, end) = FakePrimary::of_process();
         // So no other process started meanwhile inherits it.
         let script = r#"exec "$0" "$@" 5<&0 </dev/null"#;
         let mut command = Command::new("sh");
-        command.args(["-c", script, binary, "demo-worker", "1"]).stdin(Stdio::from(end));
+        let count = count.to_string();
+        command.args(["-c", script, binary, "demo-worker", &count]).stdin(Stdio::from(end));
         let worker = command.env("ROUNDEL_CHANNEL_FD", "5").spawn().unwrap();
         primary.grant_first();
         Demo { primary: Some(primary), worker, handed: 0 }
@@ -361,6 +368,15 @@ fn clients_that_stay_silent_do_not_hold_a_drain_up(binary: &str) {
     lazy.send("GET / HTTP/1.0\r\n\r\n");
     assert_eq!(lazy.answer().status, 200);
     demo.primary().send(&ToWorker::Drain { deadline_ms: 10_000 }, &[]);
+    assert_eq!(demo.ends(), Some(0));
+}
+
+fn a_drain_before_all_listeners_are_there_is_no_failure(binary: &str) {
+    let mut demo = Demo::with_listeners(binary, 2);
+    let said = demo.primary().hear();
+    let FromWorker::Query { seq: ask, .. } = said else { panic!("{said:?}") };
+    demo.primary().send(&ToWorker::Drain { deadline_ms: 60_000 }, &[]);
+    demo.primary().send(&ToWorker::QueryReply { ack: ask, result: Err(Errno::ECANCELED) }, &[]);
     assert_eq!(demo.ends(), Some(0));
 }
 

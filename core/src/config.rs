@@ -191,6 +191,10 @@ config! {
     /// Whether every worker is a Node program without cluster that is given the operator's
     /// listeners as it starts, and accepts for itself.
     pass_listeners: bool = false;
+    /// Whether workers may be programs that know no channel: they are also passed the operator's
+    /// listeners as a service manager does it (sd_listen_fds(3)). One that has said nothing for a
+    /// second counts as ready, and may close its channel.
+    listen_fds: bool = false;
     /// How long a begun frame of the native codec may take to complete. Lines of Node may take any
     /// time: a busy program writes nothing meanwhile.
     frame_timeout: Duration = Duration::from_secs(10), nonzero;

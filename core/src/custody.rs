@@ -47,6 +47,11 @@ impl<T> Custody<T> {
         self.held.get(conn.raw())
     }
 
+    /// Lends a payload for a change, such as a note of when it was sent. `None` if it was released.
+    pub fn get_mut(&mut self, conn: ConnId) -> Option<&mut T> {
+        self.held.get_mut(conn.raw())
+    }
+
     /// Gives a payload back for good: the caller then closes it or passes it to the program,
     /// explicitly. Call it for the outputs that end a connection and nowhere else. `None` if it was
     /// released before.

@@ -357,8 +357,8 @@ pub use msg::{
 pub use primary::{Broken, Canonical, CanonicalView};
 pub use primary::{
     Command, ConnEnd, Event, ExitStatus, FixedField, Input, LastExit, ListenerStatus, Output,
-    Primary, Refusal, ReloadFailure, ReloadRecord, SpawnError, Totals, Verdict, Violation,
-    WorkerStatus,
+    Primary, Refusal, ReloadFailure, ReloadRecord, SlotStage, SlotStatus, SpawnError, Totals,
+    Verdict, Violation, WorkerStatus,
 };
 pub use process::{ExitClass, Signal};
 pub use time::Time;

@@ -58,6 +58,8 @@ pub(crate) enum Step {
     Online,
     /// It said `listening` for the first time.
     Listening,
+    /// It has said nothing, and may be a program without a channel.
+    Assume,
     /// The primary drains it.
     Drain,
     /// It said `suicide` or `exitedAfterDisconnect`, it was killed, or its channel or process
@@ -73,6 +75,7 @@ impl Step {
         match self {
             Step::Online => "online",
             Step::Listening => "first listening",
+            Step::Assume => "alive for 1 s, if it may lack a channel",
             Step::Drain => "told to leave",
             Step::Leave => "suicide, voluntary leave, kill, end of channel or process",
             Step::Bury => "channel and process ended",
@@ -82,6 +85,7 @@ impl Step {
 
 const TRANSITIONS: &[(Life, Step, Life)] = &[
     (Life::Starting, Step::Online, Life::Online),
+    (Life::Starting, Step::Assume, Life::Ready),
     (Life::Starting, Step::Drain, Life::Draining),
     (Life::Starting, Step::Leave, Life::Leaving),
     (Life::Online, Step::Listening, Life::Ready),

@@ -18,6 +18,7 @@ use nix::sys::signal::{Signal as Raw, raise};
 use roundel_core::{Address, Errno, ExitStatus, ListenKey, Slot, Transport, WorkerId};
 use roundel_runtime::unix::channel;
 use roundel_runtime::unix::limits::{self, OpenFiles};
+use roundel_runtime::unix::outputs::Outputs;
 use roundel_runtime::unix::process::{self, Program, SpawnError, Spawned};
 use roundel_runtime::unix::signals::{Signal, Signals};
 use roundel_runtime::unix::socket::{self, Inherited};
@@ -59,7 +60,8 @@ fn spawn(program: &str, args: &[&str], env: &[(&str, &str)]) -> Result<Spawned, 
         Slot(3),
         process::ChannelVariables::Either,
         &OpenFiles::raise().unwrap(),
-        process::Outputs::Inherited,
+        Outputs::Inherited,
+        &process::PassedOn::default(),
     )
 }
 
@@ -142,7 +144,8 @@ fn a_worker_starts_clean() {
         Slot(3),
         process::ChannelVariables::Either,
         &files,
-        process::Outputs::Inherited,
+        Outputs::Inherited,
+        &process::PassedOn::default(),
     )
     .unwrap();
     wait_for_end(worker.pid);

@@ -114,7 +114,11 @@ fn check_prints_what_run_would_do(on: Pair) {
         (&["check", "./plain"], 126, "is not executable"),
         (&["check", "--window", "many"], 2, "--window: \"many\" is not a whole number"),
         (&["check", "-b", "*:1", "-b", "*:1", "sleep"], 2, "--bind *:1: given twice"),
-        (&["check", "--events", "x", "--journal", "x"], 2, "--journal: \"x\" is what --events"),
+        (
+            &["check", "--events", "x", "--journal", "x"],
+            2,
+            "--journal: \"x\" is also the file of --events",
+        ),
     ] {
         let (code, printed, said) = output(on, &dir, args);
         assert_eq!((code, printed.as_str(), said.lines().count()), (exit, "", 1), "{said}");

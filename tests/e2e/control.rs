@@ -52,6 +52,11 @@ fn status_has_the_fields_that_others_read(on: Pair) {
         "messages_skipped_total",
         "open_fds",
         "rss_kb",
+        "wanted",
+        "generation",
+        "paused",
+        "stopping",
+        "metrics",
     ];
     wanted.sort_unstable();
     assert_eq!(keys(&status["primary"]), wanted);
@@ -69,9 +74,15 @@ fn status_has_the_fields_that_others_read(on: Pair) {
         "restarts",
         "last_exit",
         "uptime_s",
+        "cpu_ms",
+        "rss_kb",
     ];
     wanted.sort_unstable();
     assert_eq!(keys(&status["workers"][0]), wanted);
+    let wanted = ["generation", "last_exit", "next_in_ms", "restarts", "slot", "state", "worker"];
+    assert_eq!(keys(&status["slots"][0]), wanted);
+    assert_eq!(status["slots"][0]["state"], "filled");
+    assert_eq!(status["reloads"].as_array().unwrap().len(), 0);
     assert_eq!(status["primary"]["pid"], cluster.pid());
     assert_eq!(status["workers"][0]["codec"], on.codec());
     let table =

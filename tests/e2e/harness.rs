@@ -101,7 +101,7 @@ impl Cluster {
         // Symbols take longer to print than the crash that is tested.
         command.env("RUST_BACKTRACE", "0");
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
-        let listeners = args.iter().filter(|arg| **arg == "-b").count();
+        let listeners = args.iter().filter(|arg| **arg == "-b").count().max(1);
         Cluster::adopt_all(command.spawn().unwrap(), dir, listeners)
     }
 

@@ -16,7 +16,7 @@ fn run(plan: &Plan) -> Sim {
 
 /// A journal of the run; without one input, as if the recorded machine had ignored it.
 fn journal(sim: &Sim, ignored: Option<usize>) -> Vec<u8> {
-    let config = sim.core.core.config().clone();
+    let config = sim.config.clone();
     let mut recorder = Recorder::new(&config, u64::MAX);
     let mut primary = Primary::new(config);
     for (at, (now, input)) in sim.transcript.iter().enumerate() {
@@ -67,7 +67,7 @@ fn a_machine_that_does_otherwise_is_noticed() {
 }
 
 fn drained_at_the_end(sim: &Sim, mutant: Option<Mutant>) {
-    let mut shim = Shim::new(Primary::new(sim.core.core.config().clone()), mutant);
+    let mut shim = Shim::new(Primary::new(sim.config.clone()), mutant);
     for (now, input) in &sim.transcript {
         // Misuse is misuse either way.
         let _ = shim.handle_input(*now, input.clone());
@@ -95,7 +95,7 @@ fn another_order_is_noticed() {
 
 /// Goes on after each eighth of the run with a state that was written and read.
 fn restores(sim: &Sim, lose: bool) {
-    let config = sim.core.core.config().clone();
+    let config = sim.config.clone();
     let mut primary = Primary::new(config);
     let mut outputs = Vec::new();
     let part = sim.transcript.len() / 8 + 1;

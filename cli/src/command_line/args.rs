@@ -1,6 +1,7 @@
 //! The shape of the command line, and its help texts.
 
 use std::ffi::{OsStr, OsString};
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use clap::builder::TypedValueParser;
@@ -8,8 +9,9 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, Args, Parser, Subcommand};
 use roundel_core::{Address, Config, ConfigBuilder, Overflow, Policy, Respawn, StopSignal, limits};
 use roundel_runtime::observe::output::Format;
+use roundel_runtime::primary::bind::Bind;
 
-use super::values::{self, ForcedCodec, Intensity, Span, from_to};
+use super::values::{self, Batch, ForcedCodec, Intensity, Scale, Span, from_to};
 
 /// A cluster primary: shares listening sockets among worker processes, hands every connection to
 /// one of them, and loses none when a worker dies.
@@ -90,6 +92,38 @@ pub(super) enum CommandArgs {
         #[command(flatten)]
         socket: SocketArgs,
     },
+    /// Replace all workers of a running primary by new ones, without losing a request
+    ///
+    /// The configuration file is read and the program looked up again. New workers take over when
+    /// they are as ready as the old ones; if one fails, the old ones go on and this command exits
+    /// with 1.
+    Reload {
+        /// Only print what a reload would do, or why it would be refused
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        socket: SocketArgs,
+    },
+    /// Change the number of workers of a running primary: N, +N or -N
+    Scale {
+        /// The number to keep, or with a sign how many more or fewer
+        #[arg(value_name = "N|+N|-N", value_parser = Value(values::scale), allow_hyphen_values = true)]
+        workers: Scale,
+        #[command(flatten)]
+        socket: SocketArgs,
+    },
+    /// Have a running primary accept and hand out nothing until resume
+    ///
+    /// Clients wait meanwhile; what workers have, they go on serving.
+    Pause {
+        #[command(flatten)]
+        socket: SocketArgs,
+    },
+    /// End a pause
+    Resume {
+        #[command(flatten)]
+        socket: SocketArgs,
+    },
     /// Stop a running primary: drain its workers and wait until it has ended
     Stop {
         #[command(flatten)]
@@ -130,10 +164,11 @@ pub(super) struct OptionArgs {
         [env: WEB_CONCURRENCY] [default: auto]", from_to(limits::workers())), value_name = "N|auto", value_parser = Value(values::workers), allow_hyphen_values = true)]
     pub(super) workers: Option<u32>,
 
-    /// Address to listen on: host:port, *:port, [::]:port (IPv4 too), unix:PATH or fd:N;
-    /// repeatable [default: none; demo 127.0.0.1:8080]
-    #[arg(short, long, value_name = "ADDR", value_parser = Value(roundel_runtime::address::parse), allow_hyphen_values = true)]
-    pub(super) bind: Vec<Address>,
+    /// Address to listen on: host:port, *:port, [::]:port (IPv4 too), unix:PATH, fd:N or sd:NAME
+    /// (passed by systemd); behind a PATH ,mode=0660,owner=USER,group=GROUP; repeatable
+    /// [default: none; demo 127.0.0.1:8080]
+    #[arg(short, long, value_name = "ADDR", value_parser = Value(Bind::parse), allow_hyphen_values = true)]
+    pub(super) bind: Vec<Bind>,
 
     /// Address whose listening socket every worker gets as the message 'server', for Node programs
     /// that use child_process without cluster; workers accept by themselves [default: none]
@@ -199,6 +234,59 @@ pub(super) struct OptionArgs {
     #[arg(long)]
     pub(super) wait_ready: bool,
 
+    /// How many slots one step of a reload replaces together, or all
+    #[arg(long, value_name = "N|all", default_value_t = Batch(defaults().reload_batch()), value_parser = Value(values::batch), allow_hyphen_values = true)]
+    pub(super) reload_batch: Batch,
+
+    /// How many workers a reload leaves ready. With fewer than there are, old workers end before
+    /// their successors start: for programs that can't run twice [default: all]
+    #[arg(long, value_name = "N", value_parser = Value(values::count), allow_hyphen_values = true)]
+    pub(super) min_ready: Option<u32>,
+
+    /// How long a new worker must stay ready before its predecessor leaves: 500ms, 10s, 2m
+    #[arg(long, value_name = "DURATION", default_value_t = Span(defaults().ready_hold()), value_parser = Value(values::duration), allow_hyphen_values = true)]
+    pub(super) ready_hold: Span,
+
+    #[arg(long, help = format!("Generations that may have live workers, {}; one reload more ends \
+        the workers of the oldest", from_to(limits::max_generations())), value_name = "N", default_value_t = defaults().max_generations(), value_parser = Value(values::max_generations), allow_hyphen_values = true)]
+    pub(super) max_generations: u32,
+
+    /// How long a stopping primary serves on before it drains, so that load balancers notice:
+    /// 500ms, 10s, 2m
+    #[arg(long, value_name = "DURATION", default_value_t = Span(defaults().shutdown_delay()), value_parser = Value(values::duration), allow_hyphen_values = true)]
+    pub(super) shutdown_delay: Span,
+
+    /// How often native workers are asked for a sign of life; one that leaves two unanswered is
+    /// killed: 500ms, 10s, 2m; 0 means never
+    #[arg(long, value_name = "DURATION", default_value_t = defaults().heartbeat().into(), value_parser = Value(values::duration), allow_hyphen_values = true)]
+    pub(super) heartbeat: Span,
+
+    /// Replace a worker after so many connections [default: never]
+    #[arg(long, value_name = "N", value_parser = Value(values::positive), allow_hyphen_values = true)]
+    pub(super) max_requests: Option<NonZeroU64>,
+
+    /// Add up to so many connections to --max-requests, another number for each worker
+    #[arg(long, value_name = "N", default_value_t = defaults().max_requests_jitter(), value_parser = Value(values::jitter), allow_hyphen_values = true)]
+    pub(super) max_requests_jitter: u64,
+
+    /// Replace a worker that twice in a row, a second apart, has more resident memory, in KiB, MiB
+    /// or GiB [default: never]
+    #[arg(long, value_name = "SIZE", value_parser = Value(values::memory), allow_hyphen_values = true)]
+    pub(super) max_memory: Option<NonZeroU64>,
+
+    /// Replace a worker after so long: 10s, 2m, 1h; 0 means never
+    #[arg(long, value_name = "DURATION", default_value_t = defaults().max_age().into(), value_parser = Value(values::duration), allow_hyphen_values = true)]
+    pub(super) max_age: Span,
+
+    /// User to become once the listeners are bound, by name or number; needs root. Logs and the
+    /// control socket are made as this user [default: as started]
+    #[arg(long, value_name = "USER", value_parser = Value(values::user), allow_hyphen_values = true)]
+    pub(super) user: Option<String>,
+
+    /// Group to become, likewise [default: that of --user]
+    #[arg(long, value_name = "GROUP", value_parser = Value(values::group), allow_hyphen_values = true)]
+    pub(super) group: Option<String>,
+
     /// Path of the control socket, or off for none [default: roundel-PID.sock in $XDG_RUNTIME_DIR,
     /// else in roundel-UID in the temporary directory]
     #[arg(long, value_name = "PATH|off")]
@@ -215,6 +303,11 @@ pub(super) struct OptionArgs {
     /// Size at which recording stops, in KiB, MiB or GiB; the run goes on without it
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = Value(values::size), allow_hyphen_values = true)]
     pub(super) journal_limit: u64,
+
+    /// Serve /metrics (OpenMetrics), /healthz and /readyz over HTTP at host:port or unix:PATH; with
+    /// port 0 the kernel chooses one [default: off]
+    #[arg(long, value_name = "ADDR", value_parser = Value(values::metrics), allow_hyphen_values = true)]
+    pub(super) metrics: Option<Address>,
 
     /// What workers print: raw (as it is, past the primary), prefix ([SLOT pid PID] before each
     /// line) or json (an object a line)
@@ -256,7 +349,17 @@ impl OptionArgs {
             .stop_signal(self.stop_signal)
             .restart_intensity(restart_intensity)
             .restart_period(restart_period)
-            .respawn(self.respawn);
+            .respawn(self.respawn)
+            .reload_batch(self.reload_batch.0)
+            .min_ready(self.min_ready)
+            .ready_hold(self.ready_hold.0)
+            .max_generations(self.max_generations)
+            .shutdown_delay(self.shutdown_delay.0)
+            .heartbeat(self.heartbeat.or_never())
+            .max_requests(self.max_requests)
+            .max_requests_jitter(self.max_requests_jitter)
+            .max_memory(self.max_memory)
+            .max_age(self.max_age.or_never());
         match self.window {
             Some(window) => config.window(window).node_window(window),
             None => config,

@@ -96,7 +96,8 @@ fn text(path: &Path) -> Result<String, String> {
     };
     // A FIFO must not block, and could not be read a second time.
     let flags = (OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits();
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(unread)?;
+    let place = crate::program::at_own_place(path);
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(place).map_err(unread)?;
     let kind = file.metadata().map_err(unread)?.file_type();
     if kind.is_dir() {
         return Err(wrong("is a directory"));

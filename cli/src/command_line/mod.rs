@@ -25,10 +25,12 @@ use request::Environment;
 use roundel_runtime::exit::Exit;
 use roundel_runtime::observe::control::Where;
 use roundel_runtime::observe::journal;
+use roundel_runtime::unix::user::Identity;
 
 pub(crate) use effective::Effective;
 pub(crate) use options::Options;
 pub(crate) use request::Request;
+pub(crate) use values::Scale;
 
 /// The commands that have the options of a primary.
 const RUN: &str = "run";
@@ -71,6 +73,30 @@ pub(crate) enum ClientCommand {
         control: Option<PathBuf>,
         /// The slot to follow; `None` for all.
         slot: Option<u32>,
+    },
+    /// Replace its workers.
+    Reload {
+        /// As for `Status`.
+        control: Option<PathBuf>,
+        /// Whether only to ask what that would do.
+        dry_run: bool,
+    },
+    /// Change the number of its workers.
+    Scale {
+        /// As for `Status`.
+        control: Option<PathBuf>,
+        /// The number.
+        workers: Scale,
+    },
+    /// Have it accept and hand out nothing.
+    Pause {
+        /// As for `Status`.
+        control: Option<PathBuf>,
+    },
+    /// End a pause.
+    Resume {
+        /// As for `Status`.
+        control: Option<PathBuf>,
     },
     /// Stop it.
     Stop {
@@ -149,6 +175,20 @@ fn parse_with(
             let control = place(name, socket.control)?;
             Command::Client(ClientCommand::Logs { control, slot })
         }
+        CommandArgs::Reload { dry_run, socket } => {
+            let control = place(name, socket.control)?;
+            Command::Client(ClientCommand::Reload { control, dry_run })
+        }
+        CommandArgs::Scale { workers, socket } => {
+            let control = place(name, socket.control)?;
+            Command::Client(ClientCommand::Scale { control, workers })
+        }
+        CommandArgs::Pause { socket } => {
+            Command::Client(ClientCommand::Pause { control: place(name, socket.control)? })
+        }
+        CommandArgs::Resume { socket } => {
+            Command::Client(ClientCommand::Resume { control: place(name, socket.control)? })
+        }
         CommandArgs::Stop { socket } => {
             Command::Client(ClientCommand::Stop { control: place(name, socket.control)? })
         }
@@ -206,7 +246,7 @@ fn demo_options(args: OptionArgs) -> Result<Options, String> {
     }
     if options.bind.is_empty() {
         let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        options.bind.push(Address::Ip(SocketAddr::new(ip, 8080)));
+        options.bind.push(Address::Ip(SocketAddr::new(ip, 8080)).into());
     }
     Ok(options)
 }
@@ -231,6 +271,7 @@ fn options(args: OptionArgs) -> Result<Options, String> {
         config: args.config(workers, policy),
         bind: args.bind,
         pass_server: args.pass_server,
+        identity: Identity::find(args.user.as_deref(), args.group.as_deref())?,
         control: match args.control {
             None => Where::Default,
             Some(path) if path.as_os_str() == "off" => Where::Off,
@@ -238,6 +279,7 @@ fn options(args: OptionArgs) -> Result<Options, String> {
         },
         events: args.events.map(values::events),
         journal: args.journal.map(|path| journal::Target { path, limit: args.journal_limit }),
+        metrics: args.metrics,
         log_format: args.log_format,
         log_file: args.log_file,
         codec: args.codec.0,

@@ -3,12 +3,14 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use roundel_core::{Address, Codec, ConfigBuilder, ListenKey};
+use roundel_core::{Address, Codec, ConfigBuilder};
 
 use roundel_runtime::observe::control::Where;
 use roundel_runtime::observe::eventlog::Target;
 use roundel_runtime::observe::journal;
 use roundel_runtime::observe::output::Format;
+use roundel_runtime::primary::bind::Bind;
+use roundel_runtime::unix::user::Identity;
 
 /// The options of `run` and `demo`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,15 +18,19 @@ pub(crate) struct Options {
     /// The part of the primary's configuration that they choose, apart from its listeners.
     pub(crate) config: ConfigBuilder,
     /// The operator's listeners, in the order given.
-    pub(crate) bind: Vec<Address>,
+    pub(crate) bind: Vec<Bind>,
     /// A listener that is given to every worker when it starts.
     pub(crate) pass_server: Option<Address>,
+    /// Who the primary becomes once they are bound; `None` if it stays as it is.
+    pub(crate) identity: Option<Identity>,
     /// Where the control socket is.
     pub(crate) control: Where,
     /// Where the event log goes; `None` if there is none.
     pub(crate) events: Option<Target>,
     /// Where the journal goes; `None` if there is none.
     pub(crate) journal: Option<journal::Target>,
+    /// Where metrics are served; `None` if they are not.
+    pub(crate) metrics: Option<Address>,
     /// The form of what workers print.
     pub(crate) log_format: Format,
     /// The file for what workers print; `None` for the primary's own outputs.
@@ -40,9 +46,28 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// The configuration of the primary that these options ask for.
-    pub(crate) fn config(&self) -> ConfigBuilder {
-        let listeners = self.bind.iter().chain(&self.pass_server);
-        self.config.clone().listeners(listeners.cloned().map(ListenKey::stream).collect())
+    /// The first option in which other ones differ although it can't change while a primary runs.
+    pub(crate) fn fixed(&self, other: &Options) -> Option<&'static str> {
+        let (old, new) = (&self.config, &other.config);
+        let policy = |config: &ConfigBuilder| config.clone().build().map(|it| it.policy()).ok();
+        let differs = [
+            ("--policy", policy(old) != policy(new)),
+            ("--pass-server", self.pass_server != other.pass_server),
+            ("--user or --group", self.identity != other.identity),
+            ("--control", self.control != other.control),
+            ("--events", self.events != other.events),
+            ("--journal", self.journal != other.journal),
+            ("--log-format", self.log_format != other.log_format),
+            ("--log-file", self.log_file != other.log_file),
+            ("--metrics", self.metrics != other.metrics),
+            ("--codec", self.codec != other.codec),
+        ];
+        differs.into_iter().find_map(|(name, differs)| differs.then_some(name))
+    }
+
+    /// The listeners that they ask for.
+    pub(crate) fn binds(&self) -> Vec<Bind> {
+        let pass_server = self.pass_server.clone().map(Bind::from);
+        self.bind.iter().cloned().chain(pass_server).collect()
     }
 }

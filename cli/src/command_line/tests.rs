@@ -2,6 +2,7 @@ mod configuration;
 mod environment;
 mod mistakes;
 
+use std::num::NonZeroU64;
 use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
 
@@ -67,8 +68,8 @@ fn defaults_are_those_of_the_core() {
 #[test]
 fn only_the_demo_has_an_address_by_itself() {
     let expected = Address::Ip("127.0.0.1:8080".parse().unwrap());
-    assert_eq!(demo("").bind, [expected]);
-    assert_eq!(demo("-b fd:3").bind, [Address::Fd(3)]);
+    assert_eq!(demo("").bind, [expected.into()]);
+    assert_eq!(demo("-b fd:3").bind, [Address::Fd(3).into()]);
     assert_eq!(load_line("roundel run prog").unwrap().options.bind, []);
 }
 
@@ -87,8 +88,10 @@ fn every_option_is_read() {
     let options = demo(
         "-w 3 -b unix:/a --bind *:81 --policy shared --window 7 --max-pending 9 --overflow refuse \
          --ack-timeout 0 --ready-timeout 500ms --drain-timeout 2m --drain-settle 0 --linger 300ms --stop-signal USR2 --restart-intensity 3/4 \
-         --respawn on-failure --wait-ready --control /c --events - --journal /j \
-         --journal-limit 2MiB --log-format json --log-file /l --codec native --instance-var NODE_APP_INSTANCE",
+         --respawn on-failure --wait-ready --reload-batch all --min-ready 2 --ready-hold 5s \
+         --max-generations 3 --shutdown-delay 9s --heartbeat 8s --max-requests-jitter 99 \
+         --max-memory 3MiB --max-age 1h --user root --group 7 --control /c --events - --journal /j \
+         --journal-limit 2MiB --metrics unix:/m --log-format json --log-file /l --codec native --instance-var NODE_APP_INSTANCE",
     );
     let expected = Options {
         config: Config::builder()
@@ -107,12 +110,23 @@ fn every_option_is_read() {
             .stop_signal(Some(StopSignal::Signal(roundel_core::Signal::User2)))
             .restart_intensity(3)
             .restart_period(Duration::from_secs(4))
-            .respawn(Respawn::OnFailure),
-        bind: vec![Address::Unix("/a".into()), Address::Any { port: 81 }],
+            .respawn(Respawn::OnFailure)
+            .reload_batch(10_000)
+            .min_ready(Some(2))
+            .ready_hold(Duration::from_secs(5))
+            .max_generations(3)
+            .shutdown_delay(Duration::from_secs(9))
+            .heartbeat(Some(Duration::from_secs(8)))
+            .max_requests_jitter(99)
+            .max_memory(NonZeroU64::new(3 << 20))
+            .max_age(Some(Duration::from_secs(3_600))),
+        bind: vec![Address::Unix("/a".into()).into(), Address::Any { port: 81 }.into()],
         pass_server: None,
+        identity: Identity::find(Some("root"), Some("7")).unwrap(),
         control: Where::Path("/c".into()),
         events: Some(Target::Stdout),
         journal: Some(journal::Target { path: "/j".into(), limit: 2 << 20 }),
+        metrics: Some(Address::Unix("/m".into())),
         log_format: Format::Json,
         log_file: Some("/l".into()),
         codec: Some(Codec::Native),
@@ -121,8 +135,11 @@ fn every_option_is_read() {
         cwd: None,
     };
     assert_eq!(options, expected);
-    let config = options.config().build().unwrap();
-    assert_eq!(config.listeners().len(), 2);
+    assert_eq!(options.binds(), options.bind);
+    assert_eq!(
+        demo("-w 1 --max-requests 7").config,
+        Config::builder().workers(1).max_requests(NonZeroU64::new(7))
+    );
     assert_eq!(demo("--control off").control, Where::Off);
     assert_eq!(demo("--control ./off").control, Where::Path("./off".into()));
     assert_eq!(demo("--workers=5 --events=e.log").config, Config::builder().workers(5));
@@ -134,9 +151,9 @@ fn every_option_is_read() {
 #[test]
 fn a_passed_server_is_the_only_listener() {
     let options = load_line("roundel run --pass-server *:1 x.js").unwrap().options;
-    let config = options.config().build().unwrap();
-    assert_eq!(config.listeners(), &[roundel_core::ListenKey::stream(Address::Any { port: 1 })]);
-    assert!(config.pass_listeners());
+    assert_eq!(options.binds(), [Address::Any { port: 1 }.into()]);
+    let listeners = vec![roundel_core::ListenKey::stream(Address::Any { port: 1 })];
+    assert!(options.config.listeners(listeners).build().unwrap().pass_listeners());
     for (args, cause) in [
         (&["roundel", "run", "--pass-server", "*:1", "-b", "*:2", "x"][..], "--bind"),
         (&["roundel", "run", "--pass-server", "*:1", "--codec", "native", "x"], "--codec"),
@@ -272,7 +289,7 @@ fn every_option_needs_its_value_once() {
             }
         }
     }
-    assert_eq!(options, 3 * 24 + 1 + 1 + 1);
+    assert_eq!(options, 3 * 37 + 2 + 1 + 4);
     let twice = refused(&["roundel", "demo", "--window", "1", "--window", "2"]);
     assert_eq!(twice, "--window: given more than once");
     let twice = refused(&["roundel", "status", "--json", "--json"]);
@@ -297,7 +314,7 @@ fn other_mistakes_are_one_line_too() {
         (&["roundel", "demo", "-x"], "\"-x\" is not an option (see --help)"),
         (&["roundel", "demo", "prog"], "\"prog\" is not expected here (see --help)"),
         (&["roundel", "status", "now"], "\"now\" is not expected here (see --help)"),
-        (&["roundel", "demo", "--metrics", "x"], "\"--metrics\" is not an option (see --help)"),
+        (&["roundel", "demo", "--telemetry", "x"], "\"--telemetry\" is not an option (see --help)"),
         (&["roundel", "replay"], "JOURNAL is missing (see --help)"),
         (&["roundel", "replay", "--diagram"], "JOURNAL is missing (see --help)"),
         (&["roundel", "replay", "a", "b"], "\"b\" is not expected here (see --help)"),

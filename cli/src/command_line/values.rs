@@ -3,16 +3,17 @@
 //! A cause is worded to follow the value: `--window "many"` *is not a whole number from 1 to 1024*.
 
 use std::fmt;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use roundel_core::{Codec, Overflow, Policy, Respawn, Signal, StopSignal, limits};
+use roundel_core::{Address, Codec, Overflow, Policy, Respawn, Signal, StopSignal, limits};
 
 use roundel_runtime::observe::eventlog::Target;
 use roundel_runtime::observe::output::Format;
 use roundel_runtime::text::number;
+use roundel_runtime::unix::user;
 
 /// The longest duration, a year: a longer one is probably a typing error.
 const MAX_DURATION: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -83,6 +84,14 @@ impl fmt::Display for Span {
             0 => write!(f, "{}s", self.0.as_secs()),
             _ => write!(f, "{}ms", self.0.as_millis()),
         }
+    }
+}
+
+/// An address for metrics: sockets that the primary inherits are for connections.
+pub(super) fn metrics(text: &str) -> Result<Address, String> {
+    match roundel_runtime::address::parse(text)? {
+        Address::Fd(_) => Err("is not host:port or unix:PATH".into()),
+        address => Ok(address),
     }
 }
 
@@ -203,6 +212,79 @@ pub(super) fn stop_signal(text: &str) -> Result<StopSignal, String> {
 pub(super) fn log_format(text: &str) -> Result<Format, String> {
     named(text, Format::ALL, Format::name)
         .ok_or_else(|| "is not one of raw, prefix and json".into())
+}
+
+/// The number of slots in a batch of a reload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Batch(pub(super) u32);
+
+impl fmt::Display for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 == *limits::reload_batch().end() { f.write_str("all") } else { self.0.fmt(f) }
+    }
+}
+
+pub(super) fn batch(text: &str) -> Result<Batch, String> {
+    if text == "all" {
+        return Ok(Batch(*limits::reload_batch().end()));
+    }
+    within(text, limits::reload_batch()).map(Batch).map_err(|cause| {
+        format!("is neither all nor {}", cause.strip_prefix("is not ").unwrap_or(&cause))
+    })
+}
+
+/// How many workers must be ready; zero allows a reload to end them all first.
+pub(super) fn count(text: &str) -> Result<u32, String> {
+    number(text, 0, *limits::workers().end())
+}
+
+pub(super) fn max_generations(text: &str) -> Result<u32, String> {
+    within(text, limits::max_generations())
+}
+
+pub(super) fn positive(text: &str) -> Result<NonZeroU64, String> {
+    let count = number(text, 1, u32::MAX)?;
+    NonZeroU64::new(count.into()).ok_or_else(|| "must be greater than zero".into())
+}
+
+pub(super) fn jitter(text: &str) -> Result<u64, String> {
+    number(text, 0, u32::MAX).map(u64::from)
+}
+
+/// A size that is not zero.
+pub(super) fn memory(text: &str) -> Result<NonZeroU64, String> {
+    NonZeroU64::new(size(text)?).ok_or_else(|| "must be greater than zero".into())
+}
+
+/// How many workers: this number, or so many more or fewer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scale {
+    To(u32),
+    By(i32),
+}
+
+pub(super) fn scale(text: &str) -> Result<Scale, String> {
+    let wrong = |_: String| {
+        let (least, most) = limits::workers().into_inner();
+        format!("is not a number from {least} to {most}, or one with + or - before it")
+    };
+    let most = *limits::workers().end();
+    let step = |digits| number(digits, 1, most).map(u32::cast_signed).map_err(wrong);
+    match text.split_at_checked(1) {
+        Some(("+", digits)) => step(digits).map(Scale::By),
+        Some(("-", digits)) => step(digits).map(|by| Scale::By(-by)),
+        _ => within(text, limits::workers()).map(Scale::To).map_err(wrong),
+    }
+}
+
+/// A user of this machine; the text is kept, since a user's groups go by the name.
+pub(super) fn user(text: &str) -> Result<String, String> {
+    user::user(text).map(|_| text.to_owned())
+}
+
+/// A group of this machine, likewise.
+pub(super) fn group(text: &str) -> Result<String, String> {
+    user::group(text).map(|_| text.to_owned())
 }
 
 /// The number of a slot, from 0.

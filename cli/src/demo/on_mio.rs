@@ -23,7 +23,12 @@ pub fn run(count: u32) -> io::Result<ExitCode> {
     let (mut worker, tasks) = (Worker::join()?, Tasks::new());
     worker.replace_on_panic();
     let web: io::Result<Vec<Listener>> = (0..count).map(|nth| worker.listen_nth(nth)).collect();
-    let (web, mut poll, mut events) = (web?, Poll::new()?, Events::with_capacity(64));
+    let web = match web {
+        // It must leave already.
+        Err(_) if worker.standing() != Standing::Serving => Vec::new(),
+        web => web?,
+    };
+    let (mut poll, mut events) = (Poll::new()?, Events::with_capacity(64));
     poll.registry().register(&mut worker, Token(0), Interest::READABLE)?;
     let waker = Arc::new(PollWaker(Waker::new(poll.registry(), Token(1))?)).into();
     let mut cx = Context::from_waker(&waker);

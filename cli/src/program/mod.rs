@@ -18,7 +18,9 @@ mod words;
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use draft::Draft;
 pub(crate) use inspect::Inspect;
@@ -40,12 +42,15 @@ pub(crate) struct Resolved {
     /// Scripts that are run once before the program: `prestart`.
     pub(crate) hooks: Vec<Hook>,
     pub(crate) inspect: Option<Inspect>,
+    /// Whether it is known to speak on the channel: it needs no listeners passed by the
+    /// environment.
+    pub(crate) has_channel: bool,
 }
 
 /// A program that needs no looking up.
 impl From<Program> for Resolved {
     fn from(program: Program) -> Resolved {
-        Resolved { program, notes: Vec::new(), hooks: Vec::new(), inspect: None }
+        Resolved { program, notes: Vec::new(), hooks: Vec::new(), inspect: None, has_channel: true }
     }
 }
 
@@ -100,6 +105,20 @@ impl Refusal {
     }
 }
 
+/// The name by which this process's directory was entered, as shells keep it in `PWD`: if it goes
+/// over a symbolic link, the link may point elsewhere at a reload.
+static ENTERED: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
+    let path = PathBuf::from(std::env::var_os("PWD")?);
+    let (there, here) = (path.metadata().ok()?, Path::new(".").metadata().ok()?);
+    let is_same = there.dev() == here.dev() && there.ino() == here.ino();
+    (path.is_absolute() && is_same).then_some(path)
+});
+
+/// Where relative paths of this process lead to: over a symbolic link, as it is now.
+pub(crate) fn at_own_place(path: &Path) -> PathBuf {
+    ENTERED.as_ref().map_or_else(|| path.to_owned(), |entered| entered.join(path))
+}
+
 /// Where a program is started: the parts of the environment that decide which program it is.
 #[derive(Clone, Debug)]
 pub(crate) struct Surroundings {
@@ -117,11 +136,18 @@ impl Surroundings {
     /// # Errors
     /// If the working directory is gone.
     pub(crate) fn own() -> Result<Surroundings, Refusal> {
-        let cwd = std::env::current_dir().map_err(|error| Refusal {
+        let unknown = |error| Refusal {
             exit: Exit::Failure,
             words: format!("cannot determine the working directory: {error}"),
-        })?;
-        Ok(Surroundings::new(cwd, std::env::vars_os().collect()))
+        };
+        let own = std::env::current_dir();
+        let entered = ENTERED.as_ref().and_then(|path| path.canonicalize().ok());
+        let (cwd, moved) = match (entered, own) {
+            (Some(entered), Ok(own)) => (entered.clone(), entered != own),
+            (Some(entered), Err(_)) => (entered, true),
+            (None, own) => (own.map_err(unknown)?, false),
+        };
+        Ok(Surroundings { moved, ..Surroundings::new(cwd, std::env::vars_os().collect()) })
     }
 
     pub(crate) fn new(cwd: PathBuf, variables: BTreeMap<OsString, OsString>) -> Surroundings {
@@ -130,7 +156,7 @@ impl Surroundings {
 
     /// The same with variables added, and in a directory if there is one.
     pub(crate) fn with(self, env: Vec<(OsString, OsString)>, dir: Option<&Path>) -> Surroundings {
-        let moved = dir.is_some();
+        let moved = self.moved || dir.is_some();
         let cwd = dir.map_or_else(|| self.cwd.clone(), |dir| self.cwd.join(dir));
         Surroundings { cwd, added: env, moved, ..self }
     }
@@ -190,7 +216,7 @@ fn finish(mut draft: Draft) -> Result<Resolved, Refusal> {
         cwd: draft.moved.then_some(draft.cwd),
     };
     let inspect = Inspect::of(&program, is_node, &options);
-    Ok(Resolved { program, notes: draft.notes, hooks: draft.hooks, inspect })
+    Ok(Resolved { program, notes: draft.notes, hooks: draft.hooks, inspect, has_channel: is_node })
 }
 
 /// Checks what Node is asked to run.

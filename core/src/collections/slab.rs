@@ -213,6 +213,12 @@ impl<V> IdMap<V> {
         self.places.get(self.find(key)?)?.as_ref().map(|(_, value)| value)
     }
 
+    #[inline(always)]
+    pub(crate) fn get_mut(&mut self, key: NonZeroU64) -> Option<&mut V> {
+        let at = self.find(key)?;
+        self.places.get_mut(at)?.as_mut().map(|(_, value)| value)
+    }
+
     /// Puts a value in. The key must be new.
     #[inline(always)]
     pub(crate) fn insert(&mut self, key: NonZeroU64, value: V) {

@@ -59,7 +59,10 @@ impl Primary {
                     .get(*id)
                     .is_some_and(|it| it.key == key && !matches!(it.state, ListenerState::Closing))
             };
-            let known = self.operator.values().flatten().copied().find(same);
+            // Several may have the same key, such as port 0.
+            let fresh = |id: &ListenerId| !ids.contains(id);
+            let mut known = self.operator.values().flatten().copied().filter(fresh);
+            let known = known.find(same);
             ids.push(known.unwrap_or_else(|| {
                 let id = self.bind(key, true, 0);
                 new.push(id);

@@ -93,7 +93,8 @@ impl Primary {
                 self.emit(Output::Send { worker: id, msg: ToWorker::Shutdown, attach: None });
             }
             (_, Some(StopSignal::Signal(signal))) => self.signal(id, signal),
-            // It has no listener, so no client can have come to it.
+            // It has no listener, so no client can have come to it; or it knows no channel, and no
+            // other word reaches it.
             (None, _) => self.signal(id, Signal::Term),
             // A program without cluster knows no message that means this: it gets SIGTERM once that
             // cuts off no client.

@@ -13,6 +13,9 @@ use crate::{Codec, ExitClass, Signal, WorkerId};
 /// that the machine slept.
 const LATE: core::time::Duration = core::time::Duration::from_secs(1);
 
+/// How long a program must live without a word until it counts as one that has no channel.
+const MUTE: core::time::Duration = core::time::Duration::from_secs(1);
+
 impl Primary {
     /// Moves a worker on by the table; false if the table has no such step.
     pub(super) fn step(&mut self, id: WorkerId, step: Step) -> bool {
@@ -41,7 +44,8 @@ impl Primary {
         let staying = worker.life.is_staying();
         self.end_want(slot);
         if staying {
-            self.timers.set(Due::Silent(id), self.now + self.config.silent_after);
+            let patience = if self.config.listen_fds { MUTE } else { self.config.silent_after };
+            self.timers.set(Due::Silent(id), self.now + patience);
         }
         self.event(Event::Spawned { worker: id, slot, generation, pid });
         if self.config.pass_listeners && staying {
@@ -111,8 +115,12 @@ impl Primary {
         self.timers.clear(Due::ShutdownRead(id));
         self.timers.clear(Due::Frame(id));
         self.timers.clear(Due::Ready(id));
-        self.step(id, Step::Leave);
         self.event(Event::ChannelClosed { worker: id, in_flight });
+        // A program that knows no channel may close whatever it finds open.
+        if self.may_be_mute(id) && !exited {
+            return;
+        }
+        self.step(id, Step::Leave);
         self.drop_shares(id);
         self.take_back_all(id);
         if exited {
@@ -204,9 +212,32 @@ impl Primary {
 
     fn on_silent_due(&mut self, id: WorkerId) {
         match self.workers.get(id).map(|worker| worker.life) {
+            Some(Life::Starting) if self.may_be_mute(id) => self.assume_ready(id),
             Some(Life::Starting) => self.event(Event::Silent { worker: id }),
             Some(Life::Online) => self.event(Event::NotListening { worker: id }),
             _ => {}
+        }
+    }
+
+    /// Whether a worker may be a program that knows no channel: it has not said a word.
+    fn may_be_mute(&self, id: WorkerId) -> bool {
+        let worker = self.workers.get(id);
+        self.config.listen_fds
+            && worker.is_some_and(|worker| {
+                worker.kind.is_none() && (worker.life.is_staying() || worker.life == Life::Draining)
+            })
+    }
+
+    /// Takes a worker that has said nothing for a program that knows no channel. If it speaks later
+    /// it was only slow to start, and goes on as other workers do.
+    fn assume_ready(&mut self, id: WorkerId) {
+        if self.step(id, Step::Assume) {
+            self.ever_online = true;
+            if let Some(worker) = self.workers.get_mut(id) {
+                worker.assumed = true;
+                worker.ready_at = Some(self.now);
+            }
+            self.event(Event::Ready { worker: id });
         }
     }
 

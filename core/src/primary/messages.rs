@@ -55,8 +55,14 @@ impl Primary {
     }
 
     fn on_online(&mut self, id: WorkerId) {
-        let Some(worker) = self.workers.get(id) else { return };
+        let Some(worker) = self.workers.get_mut(id) else { return };
+        let assumed = core::mem::take(&mut worker.assumed);
         match worker.life {
+            Life::Ready if assumed => {
+                if let Some(kind) = worker.kind {
+                    self.event(Event::Online { worker: id, codec: kind.codec() });
+                }
+            }
             Life::Starting => {
                 let Some(kind) = worker.kind else {
                     return self.on_violation(id, Violation::UnknownCodec);

@@ -32,7 +32,7 @@ use serde::{Deserialize, Serialize};
 pub use input::{Command, ExitStatus, Input, SpawnError, Violation};
 #[cfg(feature = "inspect")]
 pub use inspect::{Broken, Canonical, CanonicalView};
-pub use inspect::{ListenerStatus, Totals, WorkerStatus};
+pub use inspect::{ListenerStatus, SlotStage, SlotStatus, Totals, WorkerStatus};
 pub use output::{ConnEnd, Event, Output, Refusal, Verdict};
 pub use state::{FixedField, LastExit, ReloadFailure, ReloadRecord};
 

@@ -4,6 +4,7 @@ mod canonical;
 mod check;
 mod life;
 mod listeners;
+mod mute;
 mod queue;
 mod reload;
 mod reload_proven;

@@ -237,8 +237,11 @@ impl Primary {
 
     /// The operator's listeners that no worker ever asked for, and that were not reported yet.
     fn unclaimed(&self) -> impl Iterator<Item = ListenerId> {
-        self.operator_of(self.generation).iter().copied().filter(|&id| {
-            self.listeners.get(id).is_some_and(|record| record.slots.is_empty() && !record.told)
+        // A program that knows no channel asks for none and serves all.
+        let unseen = self.workers.iter().any(|(_, worker)| worker.assumed);
+        self.operator_of(self.generation).iter().copied().filter(move |&id| {
+            let record = self.listeners.get(id);
+            !unseen && record.is_some_and(|record| record.slots.is_empty() && !record.told)
         })
     }
 

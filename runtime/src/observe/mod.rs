@@ -10,6 +10,8 @@ pub mod eventlog;
 #[cfg(feature = "primary")]
 pub mod journal;
 mod lines;
+#[cfg(feature = "primary")]
+pub(crate) mod metrics;
 pub mod output;
 #[cfg(feature = "primary")]
 pub(crate) mod same_file;

@@ -3,6 +3,7 @@
 //!
 //! Nothing here decides about scheduling, acknowledgements or the life of workers: the core does.
 
+pub mod bind;
 pub mod channel_io;
 pub mod driver;
 mod host;

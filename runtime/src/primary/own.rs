@@ -6,14 +6,14 @@ use std::marker::PhantomData;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use roundel_core::{Config, ConfigBuilder, ListenKey, limits};
+use roundel_core::{Address, Config, ConfigBuilder, limits};
 
-use crate::address;
 use crate::exit::Exit;
 use crate::observe::control::Where;
 use crate::observe::eventlog::Target;
 use crate::observe::journal;
 use crate::observe::output::Format;
+use crate::primary::bind::Bind;
 use crate::primary::driver::PrimaryDriver;
 use crate::primary::setup::Setup;
 use crate::unix::process::Program;
@@ -47,10 +47,11 @@ pub trait EventLoop {
 pub struct Primary<L> {
     program: Program,
     config: ConfigBuilder,
-    listeners: Vec<ListenKey>,
+    binds: Vec<Bind>,
     control: Where,
     events: Option<PathBuf>,
     journal: Option<journal::Target>,
+    metrics: Option<Address>,
     log_format: Format,
     log_file: Option<PathBuf>,
     quiet: bool,
@@ -75,10 +76,11 @@ impl<L: EventLoop> Primary<L> {
         Primary {
             program: Program { path: program, args, ..Program::default() },
             config: Config::builder().workers(workers),
-            listeners: Vec::new(),
+            binds: Vec::new(),
             control: Where::Default,
             events: None,
             journal: None,
+            metrics: None,
             log_format: Format::Raw,
             log_file: None,
             quiet: false,
@@ -93,13 +95,22 @@ impl<L: EventLoop> Primary<L> {
         self
     }
 
-    /// Listens on an address before the first worker starts, as `--bind` does.
+    /// Listens on an address before the first worker starts, as `--bind` does: see [`Bind::parse`].
     ///
     /// # Errors
     /// `InvalidInput` if the address can't be parsed.
     pub fn bind(mut self, at: &str) -> io::Result<Self> {
         let invalid = |why| io::Error::new(io::ErrorKind::InvalidInput, format!("{at}: {why}"));
-        self.listeners.push(ListenKey::stream(address::parse(at).map_err(invalid)?));
+        self.binds.push(Bind::parse(at).map_err(invalid)?);
+        Ok(self)
+    }
+
+    /// Serves metrics over HTTP at an address, as `--metrics` does.
+    ///
+    /// # Errors
+    /// `InvalidInput` if the address can't be parsed.
+    pub fn metrics(mut self, at: &str) -> io::Result<Self> {
+        self.metrics = Some(parse(at)?);
         Ok(self)
     }
 
@@ -176,15 +187,21 @@ impl<L: EventLoop> Primary<L> {
     /// # Errors
     /// If the primary can't be started: `Other` with the reason; or if epoll(7) fails.
     pub fn run(self) -> io::Result<Exit> {
-        let config = self.config.listeners(self.listeners);
-        let mut setup = Setup::new("roundel", self.program, config);
+        let mut setup = Setup::new("roundel", self.program, self.config);
+        setup.binds = self.binds;
         setup.control = self.control;
         setup.events = self.events.map(Target::Path);
         setup.journal = self.journal;
+        setup.metrics = self.metrics;
         setup.log_format = self.log_format;
         setup.log_file = self.log_file;
         setup.quiet = self.quiet;
         setup.prepare = L::prepare;
         L::run(PrimaryDriver::start(setup).map_err(io::Error::other)?)
     }
+}
+
+fn parse(at: &str) -> io::Result<Address> {
+    let invalid = |why| io::Error::new(io::ErrorKind::InvalidInput, format!("{at}: {why}"));
+    crate::address::parse(at).map_err(invalid)
 }

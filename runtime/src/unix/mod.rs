@@ -11,6 +11,12 @@ pub mod group;
 #[cfg(feature = "primary")]
 pub mod limits;
 #[cfg(feature = "primary")]
+pub mod notify;
+#[cfg(feature = "primary")]
+pub mod outputs;
+#[cfg(feature = "primary")]
+pub mod passed;
+#[cfg(feature = "primary")]
 pub mod process;
 #[cfg(feature = "primary")]
 pub(crate) mod reserve;
@@ -24,3 +30,7 @@ pub mod socket;
 pub(crate) mod sys;
 pub mod transmit;
 pub(crate) mod unix_path;
+#[cfg(feature = "primary")]
+pub(crate) mod usage;
+#[cfg(feature = "primary")]
+pub mod user;

@@ -1,13 +1,15 @@
 //! Worker processes: start, signal, reap.
 
 use std::borrow::Cow;
-use std::ffi::OsString;
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io::{self, IsTerminal};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -22,6 +24,23 @@ use roundel_core::{Address, ExitStatus, ListenKey, Slot, WorkerId};
 
 use crate::unix::channel;
 use crate::unix::limits::OpenFiles;
+use crate::unix::notify;
+use crate::unix::outputs::Outputs;
+use crate::unix::passed::{LISTEN_FDNAMES, LISTEN_FDS, LISTEN_PID};
+use crate::unix::sys;
+
+/// What a service manager tells the primary alone: sd_notify(3), sd_watchdog_enabled(3),
+/// sd_listen_fds(3). In a worker it would be wrong.
+const MANAGER_VARIABLES: [&str; 8] = [
+    notify::SOCKET_VAR,
+    notify::WATCHDOG_VAR,
+    notify::WATCHDOG_PID_VAR,
+    "FDSTORE",
+    LISTEN_FDS,
+    LISTEN_FDNAMES,
+    LISTEN_PID,
+    "LISTEN_PIDFDID",
+];
 
 /// The environment variables that tell a worker about its channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,11 +97,11 @@ pub struct Program {
 #[derive(Default)]
 pub struct PerSlot(Option<Box<Change>>);
 
-type Change = dyn Fn(&mut Program, Slot);
+type Change = dyn Fn(&mut Program, Slot) + Send;
 
 impl PerSlot {
     /// Makes this change before each start.
-    pub fn new(change: impl Fn(&mut Program, Slot) + 'static) -> PerSlot {
+    pub fn new(change: impl Fn(&mut Program, Slot) + Send + 'static) -> PerSlot {
         PerSlot(Some(Box::new(change)))
     }
 
@@ -102,13 +121,13 @@ impl fmt::Debug for PerSlot {
     }
 }
 
-/// Where a worker's standard output and standard error go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outputs {
-    /// To the primary's own.
-    Inherited,
-    /// To two pipes, which the primary reads.
-    Piped,
+/// The listeners that programs without a channel get: sd_listen_fds(3).
+#[derive(Clone, Debug, Default)]
+pub struct PassedOn {
+    /// The listeners, in the order of their numbers.
+    pub listeners: Vec<Arc<OwnedFd>>,
+    /// Their names, separated by colons.
+    pub names: String,
 }
 
 /// The primary's ends of a worker's pipes; reading from them does not wait.
@@ -164,7 +183,8 @@ impl From<io::Error> for SpawnError {
 /// Starts a worker: stdin null, stdout and stderr as `outputs` says, empty signal mask, default signal
 /// actions, working directory and environment kept, a process group of its own (if it writes to a
 /// terminal also a session), the soft limit on open files and the scheduling policy that the
-/// primary was started with.
+/// primary was started with. Listeners are passed as sd_listen_fds(3) has it; a worker that gets
+/// some gets SIGTERM if the calling thread ends before it.
 ///
 /// # Errors
 /// [`SpawnError`].
@@ -175,19 +195,36 @@ pub fn spawn(
     variables: ChannelVariables,
     files: &OpenFiles,
     outputs: Outputs,
+    passed: &PassedOn,
 ) -> Result<Spawned, SpawnError> {
-    let (ours, theirs) = channel::pair()?;
-    let number = theirs.as_raw_fd();
-    let mut command = Command::new(&program.path);
-    // The primary may itself be a worker of another primary; its workers must not inherit that.
-    for name in VARIABLES {
-        command.env_remove(name);
+    let (ours, mut theirs) = channel::pair()?;
+    // Nothing that the child needs may have a number that a listener gets.
+    let count = RawFd::try_from(passed.listeners.len()).unwrap_or(RawFd::MAX);
+    let least = sys::FIRST_LISTENER.saturating_add(count);
+    if theirs.as_raw_fd() < least {
+        theirs = sys::duplicate_from(theirs.as_raw_fd(), least)?;
     }
-    command
-        .args(&program.args)
-        .envs(program.env.iter().map(|(name, value)| (name, value)))
-        .envs(variables.of(number, worker, slot))
-        .stdin(Stdio::null());
+    let number = theirs.as_raw_fd();
+    let listeners = passed.listeners.iter();
+    let listeners: io::Result<Vec<OwnedFd>> =
+        listeners.map(|fd| sys::duplicate_from(fd.as_raw_fd(), least)).collect();
+    let mut environment: BTreeMap<OsString, OsString> = std::env::vars_os().collect();
+    // The primary may itself be a worker of another primary; its workers must not inherit that.
+    for name in VARIABLES.iter().chain(&MANAGER_VARIABLES) {
+        environment.remove(OsStr::new(name));
+    }
+    environment.extend(program.env.iter().cloned());
+    let own = variables.of(number, worker, slot);
+    environment.extend(own.into_iter().map(|(name, value)| (name.into(), value.into())));
+    let pid_variable = (count > 0).then_some(LISTEN_PID);
+    if let Some(name) = pid_variable {
+        environment.remove(OsStr::new(name));
+        environment.insert(LISTEN_FDS.into(), count.to_string().into());
+        environment.insert(LISTEN_FDNAMES.into(), passed.names.clone().into());
+    }
+    let environ = sys::Environ::new(environment, pid_variable)?;
+    let mut command = Command::new(&program.path);
+    command.args(&program.args).stdin(Stdio::null());
     let pipes = match outputs {
         Outputs::Inherited => None,
         Outputs::Piped => {
@@ -200,7 +237,10 @@ pub fn spawn(
     if !own_session {
         command.process_group(0);
     }
-    crate::unix::sys::prepare_child(&mut command, number, files.found(), own_session);
+    let soft_files = files.found();
+    let child =
+        sys::Child { channel: number, soft_files, own_session, environ, listeners: listeners? };
+    sys::prepare_child(&mut command, child);
     if let Some(name) = &program.argv0 {
         command.arg0(name);
     }
@@ -279,7 +319,7 @@ pub fn kill_group(pid: i32) {
 /// # Errors
 /// As sched_setscheduler(2), if a sandbox forbids it.
 pub fn schedule_in_batches() -> io::Result<()> {
-    crate::unix::sys::schedule_in_batches()
+    sys::schedule_in_batches()
 }
 
 /// Sends a signal to a worker's process. It is no error if the process has ended.

@@ -18,7 +18,7 @@ pub enum Signal {
     Interrupt,
     /// SIGQUIT.
     Quit,
-    /// SIGHUP.
+    /// SIGHUP sent by a process. The kernel sends it when the terminal is gone.
     Hangup,
     /// SIGCHLD: a child has ended.
     Child,
@@ -70,7 +70,7 @@ fn meaning(number: i32, code: i32) -> Signal {
         libc::SIGTERM => Signal::Terminate,
         libc::SIGINT => Signal::Interrupt,
         libc::SIGQUIT => Signal::Quit,
-        libc::SIGHUP => Signal::Hangup,
+        libc::SIGHUP if from_process => Signal::Hangup,
         libc::SIGCHLD => Signal::Child,
         libc::SIGUSR1 => Signal::ReopenLogs,
         libc::SIGUSR2 => Signal::Upgrade,

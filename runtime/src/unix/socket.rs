@@ -15,7 +15,7 @@ use nix::sys::socket::{
 use roundel_core::{Address, ListenKey, SockName, Transport};
 
 use crate::unix::channel::set_nonblocking;
-use crate::unix::unix_path::{self, BoundPath, Wish};
+use crate::unix::unix_path::{self, BoundPath, FileOptions, Wish};
 
 /// The default backlog of listen(2): Node's.
 const DEFAULT_BACKLOG: i32 = 511;
@@ -89,6 +89,15 @@ impl Inherited {
         Inherited(inherited)
     }
 
+    /// Takes one out for good; its number means nothing any more, but stays occupied.
+    pub(crate) fn take(&mut self, number: RawFd) -> Option<OwnedFd> {
+        let at = self.0.iter().position(|own| *own == number)?;
+        self.0.swap_remove(at);
+        let fd = crate::unix::sys::duplicate(number).ok()?;
+        crate::unix::sys::vacate(number).ok()?;
+        Some(fd)
+    }
+
     /// Lets workers inherit them too, except those for which `is_kept` is true: a listener of the
     /// primary must close with the primary.
     pub fn pass_on(&self, is_kept: impl Fn(RawFd) -> bool) {
@@ -111,7 +120,20 @@ pub fn bind(
     backlog: u32,
     inherited: &Inherited,
 ) -> Result<(OwnedFd, Bound), roundel_core::Errno> {
-    let bound = bind_or_replace(key, backlog, inherited, true);
+    bind_with(key, backlog, inherited, FileOptions::default())
+}
+
+/// Like [`bind`]; the path of a unix socket gets this owner and mode before a client can connect.
+///
+/// # Errors
+/// As [`bind`]; EPERM for an owner that this process can't give it.
+pub(crate) fn bind_with(
+    key: &ListenKey,
+    backlog: u32,
+    inherited: &Inherited,
+    file: FileOptions,
+) -> Result<(OwnedFd, Bound), roundel_core::Errno> {
+    let bound = bind_or_replace(key, backlog, inherited, Some(file));
     bound.map_err(|errno| roundel_core::Errno(errno as i32))
 }
 
@@ -125,15 +147,16 @@ pub fn bind_new(
     backlog: u32,
     inherited: &Inherited,
 ) -> Result<(OwnedFd, Bound), roundel_core::Errno> {
-    let bound = bind_or_replace(key, backlog, inherited, false);
+    let bound = bind_or_replace(key, backlog, inherited, None);
     bound.map_err(|errno| roundel_core::Errno(errno as i32))
 }
 
+/// The file options are there for the operator's listeners, which replace stale paths.
 fn bind_or_replace(
     key: &ListenKey,
     backlog: u32,
     inherited: &Inherited,
-    replaces_stale: bool,
+    operators: Option<FileOptions>,
 ) -> Result<(OwnedFd, Bound), Errno> {
     let kind = match key.transport {
         Transport::Datagram | Transport::DatagramReuse => SockType::Datagram,
@@ -147,7 +170,7 @@ fn bind_or_replace(
         Address::Ip(addr) => (bind_ip(addr, kind, key.v6_only)?, None),
         Address::Unix(path) if path.starts_with('\0') => (bind_abstract(path, kind)?, None),
         Address::Unix(path) => {
-            let (fd, path) = bind_unix(Path::new(path), kind, backlog, replaces_stale)?;
+            let (fd, path) = bind_unix(Path::new(path), kind, backlog, operators)?;
             (fd, Some(path))
         }
         Address::Fd(number) => (take_inherited(*number, kind, inherited)?, None),
@@ -169,6 +192,44 @@ fn bind_or_replace(
             Err(errno)
         }
     }
+}
+
+/// Takes over a listener that this process was started with, if it is one of this key: a former
+/// primary may have bound it. `None` if it is not; then it is closed.
+pub(crate) fn reuse(
+    number: RawFd,
+    key: &ListenKey,
+    inherited: &mut Inherited,
+) -> Option<(OwnedFd, Bound)> {
+    let fd = inherited.take(number)?;
+    let is_stream = getsockopt(&fd, sockopt::SockType) == Ok(SockType::Stream);
+    if !is_stream || getsockopt(&fd, sockopt::AcceptConn) != Ok(true) {
+        return None;
+    }
+    let sockname = sockname(&fd).ok()?;
+    let path = match (&key.address, &sockname) {
+        (Address::Any { port }, SockName::Ip(addr)) => {
+            (is_port(*port, addr) && addr.ip().is_unspecified()).then_some(None)
+        }
+        (Address::Ip(wanted), SockName::Ip(addr)) => {
+            (is_port(wanted.port(), addr) && wanted.ip() == addr.ip()).then_some(None)
+        }
+        (Address::Unix(wanted), SockName::Unix(name)) if wanted == name => {
+            match name.starts_with('\0') {
+                true => Some(None),
+                // If the path is gone, no client finds the socket.
+                false => BoundPath::of_socket(Path::new(name)).map(Some),
+            }
+        }
+        _ => None,
+    }?;
+    set_nonblocking(&fd).ok()?;
+    Some((fd, Bound { sockname, path }))
+}
+
+/// Port 0 was any.
+fn is_port(wanted: u16, addr: &SocketAddr) -> bool {
+    wanted == 0 || wanted == addr.port()
 }
 
 /// True if a connection waits at a listening socket, or there is something to read. The check needs
@@ -257,9 +318,10 @@ fn bind_unix(
     path: &Path,
     kind: SockType,
     backlog: u32,
-    replace_stale: bool,
+    operators: Option<FileOptions>,
 ) -> Result<(OwnedFd, BoundPath), Errno> {
-    let wish = Wish { kind, backlog: bounded(backlog)?, mode: None, replace_stale };
+    let (file, replace_stale) = (operators.unwrap_or_default(), operators.is_some());
+    let wish = Wish { kind, backlog: bounded(backlog)?, mode: None, file, replace_stale };
     Ok(unix_path::take(path, &wish)?)
 }
 

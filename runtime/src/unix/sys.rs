@@ -4,8 +4,10 @@
     reason = "descriptors that arrive as numbers, and the time between fork and exec"
 )]
 
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,6 +22,9 @@ pub(crate) const MAX_HANDLES: usize = 253;
 /// Space for the control data of a full message: CMSG_SPACE(MAX_HANDLES * 4), in u64s for its
 /// alignment.
 const CONTROL_WORDS: usize = (16 + MAX_HANDLES * 4).div_ceil(8);
+
+/// The number of the first listener that a program is passed: sd_listen_fds(3).
+pub(crate) const FIRST_LISTENER: RawFd = 3;
 
 /// The result of recvmsg(2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,6 +139,28 @@ pub(crate) fn accept(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(raw) })
 }
 
+/// The connections in the kernel's queue of a TCP listener, and the limit of that queue: for a
+/// socket that listens, `tcpi_unacked` and `tcpi_sacked` (tcp_get_info of the kernel).
+///
+/// # Errors
+/// As getsockopt(2); EOPNOTSUPP for other sockets.
+pub(crate) fn accept_queue(fd: BorrowedFd<'_>) -> Result<(u32, u32), Errno> {
+    // SAFETY: a tcp_info of zeros is valid.
+    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+    let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most the length that it is told, and any bytes are valid there.
+    let result = unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            (&raw mut info).cast(),
+            &raw mut length,
+        )
+    };
+    Errno::result(result).map(|_| (info.tcpi_unacked, info.tcpi_sacked))
+}
+
 /// Takes over a descriptor that this process was started with. The caller guarantees that nothing
 /// else in this process owns that number.
 ///
@@ -162,8 +189,13 @@ pub(crate) fn keep_on_exec(number: RawFd) {
 
 /// A copy of a descriptor known only by number, close-on-exec.
 pub(crate) fn duplicate(number: RawFd) -> io::Result<OwnedFd> {
+    duplicate_from(number, 3)
+}
+
+/// The same, with a number that is not lower than `least`.
+pub(crate) fn duplicate_from(number: RawFd, least: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: makes a new descriptor or fails; touches no memory.
-    let raw = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) };
+    let raw = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, least) };
     if raw < 0 {
         return Err(io::Error::last_os_error());
     }
@@ -253,24 +285,115 @@ pub(crate) fn signal_group(leader: BorrowedFd<'_>, signal: Option<Signal>) -> Re
     Errno::result(result).map(drop)
 }
 
-/// Makes the child, between fork and exec, keep `channel`, lead a session of its own if asked to,
-/// restore the soft limit on open files and the scheduling policy, and start with default signal
-/// actions and an empty signal mask.
-pub(crate) fn prepare_child(
-    command: &mut Command,
-    channel: RawFd,
-    soft_files: u64,
-    own_session: bool,
-) {
+/// What a child needs between fork and exec, prepared before: nothing may be allocated then.
+#[derive(Debug)]
+pub(crate) struct Child {
+    /// Its end of the channel.
+    pub(crate) channel: RawFd,
+    /// Its soft limit on open files.
+    pub(crate) soft_files: u64,
+    /// Whether it leads a session of its own.
+    pub(crate) own_session: bool,
+    pub(crate) environ: Environ,
+    /// The listeners that it gets as descriptors 3 and up. None of them has a number that another
+    /// one gets.
+    pub(crate) listeners: Vec<OwnedFd>,
+}
+
+/// The variables of a child, as environ(7) has them.
+#[derive(Debug)]
+pub(crate) struct Environ {
+    /// `NAME=value`, each with its closing zero. What `pointers` points to.
+    entries: Vec<Vec<u8>>,
+    pointers: Vec<*const libc::c_char>,
+    /// Where the digits of the child's process id go.
+    pid: Option<*mut u8>,
+}
+
+// SAFETY: the pointers lead into `entries`, which belong to the same value and never move.
+unsafe impl Send for Environ {}
+// SAFETY: as above; only a child, which has one thread, writes through them, into its own memory.
+unsafe impl Sync for Environ {}
+
+impl Environ {
+    /// How many digits a process id can have.
+    const DIGITS: usize = 10;
+
+    /// These variables, and one that holds the child's process id, which is known only later.
+    ///
+    /// # Errors
+    /// EINVAL if one contains a zero byte.
+    pub(crate) fn new(
+        variables: impl IntoIterator<Item = (OsString, OsString)>,
+        pid: Option<&str>,
+    ) -> io::Result<Environ> {
+        let mut entries = Vec::new();
+        for (name, value) in variables {
+            let entry = [name.as_bytes(), b"=", value.as_bytes(), b"\0"].concat();
+            if entry.iter().position(|byte| *byte == 0) != Some(entry.len() - 1) {
+                return Err(io::Error::from_raw_os_error(libc::EINVAL));
+            }
+            entries.push(entry);
+        }
+        if let Some(name) = pid {
+            entries.push([name.as_bytes(), b"=", &[0; Self::DIGITS + 1]].concat());
+        }
+        let of_pid = entries
+            .last_mut()
+            .zip(pid)
+            .and_then(|(entry, name)| Some(entry.get_mut(name.len() + 1..)?.as_mut_ptr()));
+        let pointers = entries.iter().map(|entry| entry.as_ptr().cast());
+        let pointers = pointers.chain([std::ptr::null()]).collect();
+        Ok(Environ { entries, pointers, pid: of_pid })
+    }
+
+    /// Makes this the environment of the calling process, a new child: what it executes gets it.
+    fn enter(&self) {
+        unsafe extern "C" {
+            static mut environ: *const *const libc::c_char;
+        }
+        debug_assert_eq!(self.pointers.len(), self.entries.len() + 1);
+        if let Some(place) = self.pid {
+            // SAFETY: touches no memory.
+            let mut rest = unsafe { libc::getpid() }.unsigned_abs();
+            let mut digits = [0_u8; Self::DIGITS];
+            let mut at = Self::DIGITS;
+            while at > 0 && (rest > 0 || at == Self::DIGITS) {
+                at -= 1;
+                // Less than 10.
+                digits[at] = b'0' + (rest % 10) as u8;
+                rest /= 10;
+            }
+            // SAFETY: the entry has room for all digits and a zero behind them; nothing else in
+            // this process, which has one thread, uses it.
+            unsafe {
+                std::ptr::copy_nonoverlapping(digits.as_ptr().add(at), place, Self::DIGITS - at);
+            }
+        }
+        // SAFETY: the array ends with a null pointer and lives until the child executes a program.
+        unsafe { environ = self.pointers.as_ptr() };
+    }
+}
+
+/// Makes the child, between fork and exec, keep its channel and get its listeners, lead a session of
+/// its own if asked to, restore the soft limit on open files and the scheduling policy, and start
+/// with default signal actions, an empty signal mask and its environment. The command must not have
+/// one.
+///
+/// A child that gets listeners may not notice the end of a channel, so it gets SIGTERM when the
+/// thread that started it ends.
+pub(crate) fn prepare_child(command: &mut Command, child: Child) {
     let batches = BATCHES.load(Ordering::Relaxed);
+    // SAFETY: touches no memory.
+    let parent = unsafe { libc::getpid() };
     let prepare = move || {
-        // Only calls that signal-safety(7) allows, and no allocation; sched_setscheduler(2) is a
-        // bare system call.
+        // Only calls that signal-safety(7) allows, and no allocation; sched_setscheduler(2) and
+        // prctl(2) are bare system calls.
         if batches {
             let _ = set_policy(libc::SCHED_OTHER);
         }
         // SAFETY: touches no memory. It fails for the leader of a group, which a new child is not.
-        if own_session && unsafe { libc::setsid() } < 0 {
+        if child.own_session && unsafe { libc::setsid() } < 0 {
             return Err(io::Error::last_os_error());
         }
         for signal in 1..=64 {
@@ -285,15 +408,67 @@ pub(crate) fn prepare_child(
             libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
             let mut limit: libc::rlimit = std::mem::zeroed();
             if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 {
-                limit.rlim_cur = soft_files.min(limit.rlim_max);
+                limit.rlim_cur = child.soft_files.min(limit.rlim_max);
                 libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
             }
-            if libc::fcntl(channel, libc::F_SETFD, 0) < 0 {
+            if libc::fcntl(child.channel, libc::F_SETFD, 0) < 0 {
                 return Err(io::Error::last_os_error());
             }
         }
+        for (number, listener) in (FIRST_LISTENER..).zip(&child.listeners) {
+            // SAFETY: changes descriptors of this child; touches no memory.
+            if unsafe { libc::dup2(listener.as_raw_fd(), number) } < 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        if !child.listeners.is_empty() {
+            // SAFETY: sets a signal; touches no memory.
+            unsafe {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
+                // The primary may have ended before that.
+                if libc::getppid() != parent {
+                    libc::raise(libc::SIGTERM);
+                }
+            }
+        }
+        child.environ.enter();
         Ok(())
     };
     // SAFETY: the closure keeps to async-signal-safe calls.
     unsafe { command.pre_exec(prepare) };
+}
+
+/// Occupies the numbers of `count` listeners, as far as they are free: nothing that a child needs
+/// before it executes its program may have one of them.
+///
+/// # Errors
+/// As open(2), fcntl(2).
+pub(crate) fn occupy(count: usize) -> io::Result<Vec<OwnedFd>> {
+    let mut occupied = Vec::new();
+    let end = FIRST_LISTENER.saturating_add(i32::try_from(count).unwrap_or(i32::MAX));
+    if count > 0 {
+        let null = OwnedFd::from(std::fs::File::open("/dev/null")?);
+        loop {
+            let fd = duplicate_from(null.as_raw_fd(), FIRST_LISTENER)?;
+            if fd.as_raw_fd() >= end {
+                // The first one may have such a number itself.
+                if null.as_raw_fd() < end {
+                    occupied.push(null);
+                }
+                break;
+            }
+            occupied.push(fd);
+        }
+    }
+    Ok(occupied)
+}
+
+/// Closes a descriptor whose number stays occupied: another one is put there, close-on-exec.
+pub(crate) fn vacate(number: RawFd) -> io::Result<()> {
+    let null = OwnedFd::from(std::fs::File::open("/dev/null")?);
+    // SAFETY: the number is that of an open descriptor which the caller owns; touches no memory.
+    match unsafe { libc::dup3(null.as_raw_fd(), number, libc::O_CLOEXEC) } {
+        0.. => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }

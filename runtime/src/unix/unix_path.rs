@@ -11,18 +11,53 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::fcntl::{Flock, FlockArg, OFlag, open as open_path};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket,
 };
-use nix::sys::stat::{Mode, fchmod};
+use nix::sys::stat::{Mode, fchmod, fstat};
+use nix::unistd::{Gid, Uid, chown};
 
 /// How often the lock is tried again because its last owner has just removed its file.
 const TRIES: u32 = 16;
+
+/// The owner and the mode that the file of a socket gets; `None` leaves it as the kernel makes it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct FileOptions {
+    /// Exactly this mode, whatever the umask is.
+    pub(crate) mode: Option<Mode>,
+    pub(crate) owner: Option<Uid>,
+    pub(crate) group: Option<Gid>,
+}
+
+impl FileOptions {
+    /// Sets them, if the file is still that of this socket. Links are not followed, since others
+    /// may be able to write to the directory.
+    fn set(&self, bound: &BoundPath) -> Result<(), Errno> {
+        if *self == FileOptions::default() {
+            return Ok(());
+        }
+        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let file = open_path(bound.path(), flags, Mode::empty())?;
+        let found = fstat(&file)?;
+        if (found.st_dev, found.st_ino) != (bound.device, bound.inode) {
+            return Err(Errno::EADDRINUSE);
+        }
+        // By its number: a path could lead to another file by now, and a descriptor of this kind
+        // can't be given to fchmod(2).
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        chown(path.as_str(), self.owner, self.group)?;
+        if let Some(mode) = self.mode {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode.bits()))
+                .map_err(|error| errno(&error))?;
+        }
+        Ok(())
+    }
+}
 
 /// How to take a path.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +69,8 @@ pub(crate) struct Wish {
     /// The mode of the file from its creation, less the umask; `None` for the mode that bind(2)
     /// gives.
     pub(crate) mode: Option<Mode>,
+    /// What the file gets before the socket listens.
+    pub(crate) file: FileOptions,
     /// Whether a stale socket is removed. Only for paths of the operator: workers may not take over
     /// the paths that they ask for.
     pub(crate) replace_stale: bool,
@@ -83,6 +120,12 @@ impl BoundPath {
         Some(BoundPath { path: path.to_owned(), device: found.dev(), inode: found.ino() })
     }
 
+    /// The same, if there is a socket at the path.
+    pub(crate) fn of_socket(path: &Path) -> Option<Self> {
+        let found = fs::symlink_metadata(path).ok()?;
+        found.file_type().is_socket().then(|| BoundPath::of(path))?
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -124,9 +167,12 @@ pub(crate) fn take(path: &Path, wish: &Wish) -> Result<(OwnedFd, BoundPath), Not
         outcome => outcome?,
     }
     let bound = BoundPath::of(path).ok_or(Errno::ENOENT)?;
-    if wish.kind == SockType::Stream
-        && let Err(errno) = listen(&fd, wish.backlog)
-    {
+    // A client can connect only once the socket listens.
+    let listens = || match wish.kind {
+        SockType::Stream => listen(&fd, wish.backlog),
+        _ => Ok(()),
+    };
+    if let Err(errno) = wish.file.set(&bound).and_then(|()| listens()) {
         bound.unlink();
         return Err(errno.into());
     }

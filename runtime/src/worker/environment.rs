@@ -89,7 +89,34 @@ pub(super) fn take_channel() -> io::Result<Option<(OwnedFd, Codec)>> {
         let words = "this process has joined its cluster already";
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, words));
     }
-    adopt(number).map(|fd| Some((fd, codec))).map_err(invalid)
+    let fd = adopt(number).map_err(invalid)?;
+    leave_to_others();
+    Ok(Some((fd, codec)))
+}
+
+/// A worker with a channel needs none of what a primary does for programs without one: it gives
+/// back the listeners that were passed to it (sd_listen_fds(3)), which would else stay open, and
+/// lives on when the primary ends, to finish what it has.
+fn leave_to_others() {
+    let of = |name: &str| std::env::var(name).ok()?.parse::<u32>().ok();
+    if of("LISTEN_PID") != Some(std::process::id()) {
+        return;
+    }
+    let count = RawFd::try_from(of("LISTEN_FDS").unwrap_or(0)).unwrap_or(0);
+    for number in (3_i32..).take(count.unsigned_abs() as usize) {
+        // The program may have put something else there, which stays.
+        if is_listener(number)
+            && let Ok(fd) = crate::unix::sys::adopt(number)
+        {
+            drop(fd);
+        }
+    }
+    let _ = nix::sys::prctl::set_pdeathsig(None);
+}
+
+fn is_listener(number: RawFd) -> bool {
+    let copy = crate::unix::sys::duplicate(number);
+    copy.is_ok_and(|fd| getsockopt(&fd, sockopt::AcceptConn) == Ok(true))
 }
 
 /// The channel with this number. Anything else with that number has another owner, and stays as it

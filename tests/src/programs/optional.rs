@@ -58,3 +58,13 @@ fn skips() -> PathBuf {
     let dir = program.ancestors().skip(1).find(|it| !it.ends_with("deps"));
     dir.expect("its directory").join("e2e-skipped")
 }
+
+/// A program of the Python packages that `tests/python/fetch` fetches, if it was run.
+///
+/// # Panics
+/// If the test that asks is not where cargo puts it.
+pub fn python_program(name: &str) -> Option<String> {
+    let target = super::observe::target_dir();
+    let path = target.ancestors().map(|dir| dir.join("python-cache/bin").join(name));
+    path.into_iter().find(|path| path.exists())?.to_str().map(str::to_owned)
+}

@@ -64,6 +64,8 @@ struct Fate {
 pub struct Sim {
     /// The core, or a mutant of it.
     pub core: Shim,
+    /// The configuration that it began with; a reload may have changed it since.
+    pub config: roundel_core::Config,
     /// Virtual time.
     pub now: Time,
     /// Every input so far, unless the run is not recorded.
@@ -126,6 +128,7 @@ impl Sim {
         let config = plan.config.clone();
         let mut sim = Sim {
             core: Shim::new(Primary::new(Mutant::told(mutant, config.clone())), mutant),
+            config: config.clone(),
             now: start,
             transcript: Vec::new(),
             outputs: Vec::new(),

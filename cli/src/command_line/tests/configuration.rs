@@ -63,6 +63,7 @@ fn line(effective: &Effective, key: &str) -> String {
 fn example(key: &str) -> &'static str {
     match key {
         "bind" => "127.0.0.1:4711",
+        "metrics" => "127.0.0.1:9100",
         "pass-server" => "unix:/tmp/x.sock",
         "policy" => "shared",
         "overflow" => "refuse",
@@ -76,6 +77,11 @@ fn example(key: &str) -> &'static str {
         _ if key.contains("timeout") => "11s",
         "drain-settle" | "linger" => "11ms",
         "log-format" => "json",
+        "reload-batch" => "all",
+        "min-ready" | "max-generations" | "max-requests" | "max-requests-jitter" => "7",
+        "ready-hold" | "shutdown-delay" | "heartbeat" | "max-age" => "11s",
+        "max-memory" => "2MiB",
+        "user" | "group" => "root",
         _ => "some/text",
     }
 }
@@ -187,7 +193,7 @@ fn flags_come_before_the_environment_and_that_before_the_file() {
     let replaced = File::new("window = 0").load_with("run --window 3 p", Environment::default());
     assert!(replaced.unwrap_err().text.contains(":1: window: \"0\" is not"));
     let options = file.load_with("run -w 4 p", environment("3", "rr")).unwrap().options;
-    let config = options.config().build().unwrap();
+    let config = options.config.build().unwrap();
     assert_eq!((config.workers(), config.policy()), (4, Policy::RoundRobin));
 }
 
@@ -223,7 +229,7 @@ fn the_file_is_read_anew() {
     };
     let workers = || {
         let options = request.load().map(|effective| effective.options);
-        options.map(|options| options.config().build().unwrap().workers())
+        options.map(|options| options.config.build().unwrap().workers())
     };
     assert_eq!(workers(), Ok(2));
     fs::write(&file.0, "workers = 3\n").unwrap();

@@ -11,7 +11,7 @@ fn node_says_the_policy_where_no_option_does() {
         let args: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
         let environment = Environment { workers: None, policy: Some(variable.into()) };
         match load(args, environment) {
-            Ok(Effective { options, .. }) => Ok(options.config().build().unwrap().policy()),
+            Ok(Effective { options, .. }) => Ok(options.config.build().unwrap().policy()),
             Err(early) => Err(early.text),
         }
     };
@@ -29,7 +29,7 @@ fn workers_come_from_the_option_or_the_variable() {
         let args = line.split(' ').map(OsString::from);
         let environment = Environment { workers: variable.map(OsString::from), policy: None };
         match load(args, environment) {
-            Ok(Effective { options, .. }) => Ok(options.config().build().unwrap().workers()),
+            Ok(Effective { options, .. }) => Ok(options.config.build().unwrap().workers()),
             Err(early) => Err(early.text),
         }
     };

@@ -283,6 +283,7 @@ impl CanonicalView<'_> {
             worker.mid_frame,
             worker.held,
             worker.is_large,
+            worker.assumed,
         ]));
         (worker.window, worker.queries, worker.pings.len(), worker.missed).hash(out);
         if !self.draining && !ended {

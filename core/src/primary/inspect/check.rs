@@ -91,7 +91,13 @@ impl Primary {
                 "a worker that has ended is kept",
             )?;
             let gone = worker.process == Process::Exited || worker.channel == Channel::Closed;
-            ensure(!gone || worker.life == Life::Leaving, "a worker that is gone is not leaving")?;
+            // A program that knows no channel may close it and go on.
+            let mute = self.config.listen_fds && worker.kind.is_none();
+            let lives = mute && worker.process != Process::Exited;
+            ensure(
+                !gone || lives || worker.life == Life::Leaving,
+                "a worker that is gone is not leaving",
+            )?;
             ensure(
                 worker.serves == (worker.life == Life::Ready && !worker.held && !self.paused),
                 "a worker serves and should not, or does not and should",

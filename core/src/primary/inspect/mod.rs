@@ -5,10 +5,12 @@
 mod canonical;
 #[cfg(feature = "inspect")]
 mod check;
+mod slots;
 mod status;
 
 #[cfg(feature = "inspect")]
 pub use canonical::{Canonical, CanonicalView};
 #[cfg(feature = "inspect")]
 pub use check::Broken;
+pub use slots::{SlotStage, SlotStatus};
 pub use status::{ListenerStatus, Totals, WorkerStatus};

@@ -121,6 +121,11 @@ impl Primary {
         self.listeners.get(listener).is_some_and(|record| record.shared)
     }
 
+    /// Whether this is a listener of the operator, of any generation.
+    pub fn is_operators(&self, listener: ListenerId) -> bool {
+        self.listeners.get(listener).is_some_and(|record| record.operator)
+    }
+
     /// The listeners, in the order of their ids.
     pub fn listeners(&self) -> impl Iterator<Item = ListenerStatus<'_>> {
         let ids = self.listeners.keys_sorted().into_iter();

@@ -72,6 +72,8 @@ pub(crate) struct WorkerRecord {
     pub(crate) forgiven_at: Time,
     /// Its program said that it is ready.
     pub(crate) said_ready: bool,
+    /// It counts as ready only because it has said nothing.
+    pub(crate) assumed: bool,
     /// Its slot has, or waits for, another worker.
     pub(crate) replaced: bool,
     pub(crate) leave: Leave,
@@ -119,6 +121,7 @@ impl WorkerRecord {
             missed: 0,
             forgiven_at: Time::ZERO,
             said_ready: false,
+            assumed: false,
             replaced: false,
             leave: Leave::default(),
             serves: false,

@@ -11,7 +11,10 @@ use nix::errno::Errno;
 use nix::unistd::geteuid;
 
 use super::path::{self, Directory, dial};
-use super::{Failed, Request};
+use super::{Failed, Progress, Request};
+
+/// As good as for ever; a longer time does not fit into every timeout of the system.
+const A_YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// The longest answer in bytes: a status of 10,000 workers is about 3 MB.
 const MAX_ANSWER: u64 = 64 * 1024 * 1024;
@@ -95,6 +98,8 @@ pub(super) fn dial_patiently(path: &Path, mut nap: impl FnMut()) -> Result<UnixS
 pub struct Connection {
     path: PathBuf,
     stream: UnixStream,
+    /// What was read beyond the last line.
+    rest: Vec<u8>,
 }
 
 impl Connection {
@@ -112,7 +117,7 @@ impl Connection {
         })?;
         let waiting = stream.set_nonblocking(false);
         waiting.map_err(|error| format!("--control: {path:?}: {error}"))?;
-        Ok(Connection { path: path.to_owned(), stream })
+        Ok(Connection { path: path.to_owned(), stream, rest: Vec::new() })
     }
 
     /// The primary's process id; `None` if it is not visible from here.
@@ -137,6 +142,30 @@ impl Connection {
             (Ok(line), _) => line,
             (Err(error), Ok(())) | (Err(_), Err(error)) => return Err(self.explain(&error)),
         };
+        self.refused(line)
+    }
+
+    /// Sends a request that takes its time, and tells how far it is until the answer comes: one
+    /// JSON object, without its line break. Waits for as long as the primary is there.
+    ///
+    /// # Errors
+    /// As [`ask`](Connection::ask).
+    pub fn ask_and_wait(
+        &mut self,
+        request: &Request,
+        mut tell: impl FnMut(Progress),
+    ) -> Result<String, String> {
+        let mut line = self.ask(request, A_YEAR)?;
+        while let Ok(progress) = serde_json::from_str(&line) {
+            tell(progress);
+            let next = self.read_line(Instant::now() + A_YEAR);
+            line = self.refused(next.map_err(|error| self.explain(&error))?)?;
+        }
+        Ok(line)
+    }
+
+    /// The line, unless it is a refusal.
+    fn refused(&self, line: String) -> Result<String, String> {
         match serde_json::from_str::<Failed>(&line) {
             Ok(failed) if !failed.ok => Err(format!("the primary says: {:?}", failed.error)),
             _ => Ok(line),
@@ -158,17 +187,20 @@ impl Connection {
     }
 
     fn read_line(&mut self, deadline: Instant) -> io::Result<String> {
-        let mut line = Vec::new();
+        let mut line = std::mem::take(&mut self.rest);
         let mut chunk = [0; 64 * 1024];
+        let mut scanned = 0;
         loop {
-            let count = self.read_some(&mut chunk, deadline)?;
-            let fresh = chunk.get(..count).unwrap_or_default();
-            let end = fresh.iter().position(|byte| *byte == b'\n');
-            line.extend_from_slice(fresh.get(..end.unwrap_or(count)).unwrap_or_default());
-            if end.is_some() {
+            let fresh = line.get(scanned..).unwrap_or_default();
+            if let Some(end) = fresh.iter().position(|byte| *byte == b'\n') {
+                self.rest = line.split_off(scanned + end + 1);
+                line.pop();
                 let text = String::from_utf8(line);
                 return text.map_err(|_| io::ErrorKind::InvalidData.into());
             }
+            scanned = line.len();
+            let count = self.read_some(&mut chunk, deadline)?;
+            line.extend_from_slice(chunk.get(..count).unwrap_or_default());
             if count == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }

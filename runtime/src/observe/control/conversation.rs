@@ -103,7 +103,7 @@ impl Conversation {
     }
 
     pub(super) fn deadline(&self) -> Option<Time> {
-        let may_stay = self.awaits_end || self.wish.is_some();
+        let may_stay = self.awaits_end || self.wish.is_some() || self.is_asking;
         self.deadline.or((!may_stay).then_some(self.idle_until))
     }
 
@@ -130,8 +130,11 @@ impl Conversation {
     /// Sends what waits, then reads up to the next request.
     pub(super) fn advance(&mut self, now: Time) -> Step {
         match self.flush(now) {
-            Step::Wait if !self.wants_write() && !self.is_asking => {}
+            Step::Wait if !self.wants_write() => {}
             step => return step,
+        }
+        if self.is_asking {
+            return self.read_ahead(now);
         }
         loop {
             if let Some(line) = self.take_line() {
@@ -167,8 +170,39 @@ impl Conversation {
         }
     }
 
+    /// Reads while the answer takes its time: so a client that has gone is noticed.
+    fn read_ahead(&mut self, now: Time) -> Step {
+        while !self.has_ended {
+            if self.input.len() >= MAX_REQUEST {
+                return self.fail("more than 64 KiB came before the answer", now);
+            }
+            match self.read() {
+                Ok(()) | Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => break,
+                Err(_) => return Step::Over,
+            }
+        }
+        Step::Wait
+    }
+
+    /// Whether the client sends nothing more, and waits for its answer: then it must not be watched
+    /// for readiness to read, which is there all the time.
+    pub(super) fn is_half_closed(&self) -> bool {
+        self.has_ended && self.is_asking
+    }
+
+    /// Tells the client how far its request is, unless it has not read what was told before.
+    pub(super) fn progress(&mut self, progress: &impl Serialize, now: Time) -> Step {
+        if self.wants_write() {
+            return Step::Wait;
+        }
+        self.output.extend(line_of(progress));
+        self.flush(now)
+    }
+
     /// Answers the request that was passed on.
     pub(super) fn answer(&mut self, answer: &impl Serialize, now: Time) -> Step {
+        self.is_closing |= self.is_half_closed();
         self.is_asking = false;
         self.idle_until = now + IDLE;
         self.output.extend(line_of(answer));

@@ -5,8 +5,11 @@
 //! line that can't be read is answered with `{"ok":false,"error":"..."}`, and the connection is
 //! closed.
 //!
-//! `{"command":"logs","slot":0}` is the one request with more than one line as its answer: after
-//! [`Following`], the client gets a [`Followed`] a line until one of the two ends.
+//! Two kinds of requests have more than one line as their answer. `{"command":"logs","slot":0}`:
+//! after [`Following`], the client gets a [`Followed`] a line until one of the two ends. A request
+//! that takes its time (`reload`, `scale`): [`Progress`] lines come before the answer, which is the
+//! first line with a field `ok`. A client that closes its connection meanwhile changes nothing: what
+//! it asked for goes on.
 
 mod client;
 mod conversation;
@@ -51,6 +54,26 @@ pub enum Request {
         /// The slot to follow; all of them if there is none.
         slot: Option<u32>,
     },
+    /// Replace all workers by new ones, as SIGHUP does. Answered with [`Reloaded`] when that is done,
+    /// with [`Failed`] if it failed.
+    Reload {
+        /// Only say what it would do: answered with [`DryRun`].
+        #[serde(default)]
+        dry_run: bool,
+    },
+    /// Keep another number of workers. Answered with [`Scaled`] when the new ones are ready.
+    Scale {
+        /// This number.
+        #[serde(default)]
+        to: Option<u32>,
+        /// So many more, or fewer.
+        #[serde(default)]
+        by: Option<i32>,
+    },
+    /// Accept nothing more and hand out nothing more: answered with [`Paused`].
+    Pause,
+    /// End a pause: answered with [`Paused`].
+    Resume,
     /// Drain and end. Answered with [`Stopping`] at once; the end of file means that the primary
     /// has ended.
     Stop,
@@ -68,6 +91,55 @@ pub struct Stopping {
 impl Stopping {
     /// The only answer there is.
     pub const YES: Stopping = Stopping { ok: true, stopping: true };
+}
+
+/// How far a request is, before its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// How many of the workers that it needs are ready.
+    pub ready: u32,
+    /// How many those are.
+    pub wanted: u32,
+}
+
+/// The answer to [`Request::Reload`] when it is done: every worker is of this generation, and the
+/// old ones were told to leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// True: it is done.
+    pub ok: bool,
+    /// The new generation.
+    pub generation: u32,
+}
+
+/// The answer to [`Request::Reload`] with `dry_run`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DryRun {
+    /// True: a reload could begin.
+    pub ok: bool,
+    /// What it would do, one line each.
+    pub would: Vec<String>,
+}
+
+/// The answer to [`Request::Scale`] when it is done: the new workers are ready, those that are too
+/// many were told to leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scaled {
+    /// True: it is done.
+    pub ok: bool,
+    /// How many workers there were.
+    pub from: u32,
+    /// How many there are.
+    pub to: u32,
+}
+
+/// The answer to [`Request::Pause`] and [`Request::Resume`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Paused {
+    /// True: it is done.
+    pub ok: bool,
+    /// Whether the cluster is paused now.
+    pub paused: bool,
 }
 
 /// The answer to [`Request::Logs`]: from here on come [`Followed`] lines.

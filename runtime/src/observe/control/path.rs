@@ -13,7 +13,7 @@ use nix::sys::socket::{Backlog, SockType};
 use nix::sys::stat::Mode;
 use nix::unistd::geteuid;
 
-use crate::unix::unix_path::{self, BoundPath, NotTaken, Wish};
+use crate::unix::unix_path::{self, BoundPath, FileOptions, NotTaken, Wish};
 
 /// How many connections may wait to be accepted.
 const BACKLOG: i32 = 128;
@@ -197,7 +197,13 @@ pub(super) fn claim_default(directories: &[Directory]) -> Result<(OwnedFd, Place
 pub(super) fn claim(path: &Path) -> Result<(OwnedFd, Place), ControlError> {
     let backlog = Backlog::new(BACKLOG).map_err(|error| ControlError::io(path, error))?;
     let mode = Some(Mode::S_IRUSR | Mode::S_IWUSR);
-    let wish = Wish { kind: SockType::Stream, backlog, mode, replace_stale: true };
+    let wish = Wish {
+        kind: SockType::Stream,
+        backlog,
+        mode,
+        file: FileOptions::default(),
+        replace_stale: true,
+    };
     match unix_path::take(path, &wish) {
         Ok((fd, bound)) => Ok((fd, Place(bound))),
         Err(NotTaken::InUse) => Err(ControlError::InUse { path: path.to_owned() }),

@@ -97,6 +97,11 @@ impl ControlServer {
         self.clients.get(&client).map(Conversation::wants_write)
     }
 
+    /// True if a client sends nothing more and waits for its answer: then it must not be watched.
+    pub fn is_half_closed(&self, client: ClientId) -> bool {
+        self.clients.get(&client).is_some_and(Conversation::is_half_closed)
+    }
+
     /// When [`expire`](ControlServer::expire) must be called next.
     pub fn deadline(&self) -> Option<Time> {
         self.clients.values().filter_map(Conversation::deadline).min()
@@ -155,6 +160,15 @@ impl ControlServer {
             Step::Over => self.close(client),
         }
         None
+    }
+
+    /// Tells a client how far its request is, with one line of JSON, unless it still has to read
+    /// what was told before. The answer follows.
+    pub fn progress(&mut self, client: ClientId, progress: &impl Serialize, now: Time) {
+        let Some(conversation) = self.clients.get_mut(&client) else { return };
+        if let Step::Over = conversation.progress(progress, now) {
+            self.close(client);
+        }
     }
 
     /// Answers a request with one line of JSON. If too many bytes wait for clients that do not

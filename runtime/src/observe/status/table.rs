@@ -4,7 +4,7 @@ use std::fmt;
 
 use roundel_core::Policy;
 
-use super::{ListenerRow, PrimaryRow, Status, WorkerRow};
+use super::{ListenerRow, PrimaryRow, ReloadRow, SlotRow, Status, WorkerRow};
 use crate::text;
 
 impl fmt::Display for Status {
@@ -18,10 +18,19 @@ impl fmt::Display for Status {
         }
         f.write_str("\n")?;
         if self.workers.is_empty() {
-            writeln!(f, "no workers")
+            writeln!(f, "no workers")?;
         } else {
-            write_table(f, &WORKER_COLUMNS, self.workers.iter().map(worker_cells))
+            write_table(f, &WORKER_COLUMNS, self.workers.iter().map(worker_cells))?;
         }
+        let without = |slot: &&SlotRow| slot.state != "filled";
+        if self.slots.iter().any(|slot| without(&slot)) {
+            f.write_str("\n")?;
+        }
+        self.slots.iter().filter(without).try_for_each(|slot| write_slot(f, slot))?;
+        if !self.reloads.is_empty() {
+            f.write_str("\n")?;
+        }
+        self.reloads.iter().try_for_each(|reload| write_reload(f, reload))
     }
 }
 
@@ -47,6 +56,12 @@ impl fmt::Display for PrimaryRow {
             self.refused_total,
             self.unknown_total
         )?;
+        if self.paused {
+            writeln!(f, "paused: nothing is accepted or handed out (resume ends that)")?;
+        }
+        if self.stopping {
+            writeln!(f, "stopping")?;
+        }
         // A stall is a fault that should never happen, so a count of zero is left out.
         match self.stalled_total {
             0 => Ok(()),
@@ -55,6 +70,41 @@ impl fmt::Display for PrimaryRow {
             }
         }
     }
+}
+
+/// What a slot without a worker waits for.
+fn write_slot(f: &mut fmt::Formatter<'_>, slot: &SlotRow) -> fmt::Result {
+    let reason = match slot.state.as_str() {
+        "empty" => "is about to get a worker",
+        "waiting" => "waits after a failure",
+        "awaits_process_end" => "waits until a process has ended",
+        "given_up" => "is given up: its workers failed too often",
+        "ended" => "has no worker any more: it ended",
+        other => &printable(other),
+    };
+    write!(f, "slot {} {reason}", slot.slot)?;
+    if let Some(ms) = slot.next_in_ms {
+        write!(f, "; the next worker starts in {}", uptime(ms.div_ceil(1000)))?;
+    }
+    if let Some(last) = &slot.last_exit {
+        write!(f, "; its last worker: {}", printable(last))?;
+    }
+    f.write_str("\n")
+}
+
+fn write_reload(f: &mut fmt::Formatter<'_>, reload: &ReloadRow) -> fmt::Result {
+    write!(f, "reload {} ago", uptime(reload.ago_s))?;
+    if let Some(generation) = reload.generation {
+        write!(f, ", generation {generation}")?;
+    }
+    write!(f, ": {}", printable(&reload.result))?;
+    if let Some(ms) = reload.took_ms.filter(|ms| *ms > 0) {
+        write!(f, " after {:.1}s", ms as f64 / 1000.0)?;
+    }
+    if let Some(cause) = &reload.cause {
+        write!(f, ": {}", printable(cause))?;
+    }
+    f.write_str("\n")
 }
 
 /// A heading, and whether the column holds numbers, which are aligned to the right.
@@ -73,7 +123,7 @@ fn listener_cells(row: &ListenerRow) -> [String; 4] {
     [printable(&row.address), printable(&row.policy), row.pending.to_string(), accepting.into()]
 }
 
-const WORKER_COLUMNS: [Column; 12] = [
+const WORKER_COLUMNS: [Column; 14] = [
     ("WORKER", true),
     ("SLOT", true),
     ("PID", true),
@@ -85,10 +135,12 @@ const WORKER_COLUMNS: [Column; 12] = [
     ("DECLINED", true),
     ("RESTARTS", true),
     ("UPTIME", true),
+    ("CPU", true),
+    ("MEMORY", true),
     ("LAST EXIT", false),
 ];
 
-fn worker_cells(row: &WorkerRow) -> [String; 12] {
+fn worker_cells(row: &WorkerRow) -> [String; 14] {
     let or_dash = |text: &Option<String>| printable(text.as_deref().unwrap_or("-"));
     [
         row.id.to_string(),
@@ -102,6 +154,8 @@ fn worker_cells(row: &WorkerRow) -> [String; 12] {
         row.declined.to_string(),
         row.restarts.to_string(),
         uptime(row.uptime_s),
+        row.cpu_ms.map_or_else(|| "-".into(), |ms| format!("{:.1}s", ms as f64 / 1000.0)),
+        row.rss_kb.map_or_else(|| "-".into(), |kb| format!("{} MiB", kb.div_ceil(1024))),
         or_dash(&row.last_exit),
     ]
 }
@@ -178,6 +232,7 @@ mod tests {
                 accepting: true,
             }],
             workers: (1..=workers).map(worker).collect(),
+            ..Status::default()
         }
     }
 
@@ -188,16 +243,35 @@ mod tests {
         status.workers[0].pid = None;
         status.workers[0].codec = None;
         status.workers[0].state = "starting".into();
+        (status.workers[1].cpu_ms, status.workers[1].rss_kb) = (Some(1_250), Some(2_049));
+        (status.primary.paused, status.primary.stopping) = (true, true);
+        status.slots.push(SlotRow { state: "filled".into(), ..SlotRow::default() });
+        let (state, next_in_ms) = ("given_up".into(), Some(47_001));
+        let last_exit = Some("crashed (code 1)".into());
+        status.slots.push(SlotRow { slot: 2, state, next_in_ms, last_exit, ..SlotRow::default() });
+        let (result, took_ms) = ("done".to_owned(), Some(2_140));
+        let generation = Some(2);
+        let done = ReloadRow { generation, result, ago_s: 70, took_ms, ..ReloadRow::default() };
+        status.reloads.push(done);
+        let (result, cause) = ("failed".to_owned(), Some("c.toml:1: no\nsuch key".to_owned()));
+        status.reloads.push(ReloadRow { result, cause, ..ReloadRow::default() });
         let expected = "\
 primary 4000, up 1h 02m, 0 open descriptors, 0 KiB resident
 connections: 0 pending, 0 in flight, 0 accepted, 0 redispatched, 0 declined, 0 refused, 0 unknown
+paused: nothing is accepted or handed out (resume ends that)
+stopping
 
 LISTENER        POLICY       PENDING  ACCEPTING
 127.0.0.1:8080  round-robin       12  yes
 
-WORKER  SLOT   PID  GENERATION  STATE     CODEC   IN FLIGHT  ACCEPTED  DECLINED  RESTARTS  UPTIME  LAST EXIT
-     1     0     -           1  starting  -               0      1000         0         0  1m 01s  -
-     2     1  4002           1  ready     native          0      2000         0         0  2m 02s  killed (signal 9)
+WORKER  SLOT   PID  GENERATION  STATE     CODEC   IN FLIGHT  ACCEPTED  DECLINED  RESTARTS  UPTIME   CPU  MEMORY  LAST EXIT
+     1     0     -           1  starting  -               0      1000         0         0  1m 01s     -       -  -
+     2     1  4002           1  ready     native          0      2000         0         0  2m 02s  1.2s   3 MiB  killed (signal 9)
+
+slot 2 is given up: its workers failed too often; the next worker starts in 48s; its last worker: crashed (code 1)
+
+reload 1m 10s ago, generation 2: done after 2.1s
+reload 0s ago: failed: c.toml:1: no\\nsuch key
 ";
         assert_eq!(status.to_string(), expected);
     }

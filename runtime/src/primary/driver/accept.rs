@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use roundel_core::{ACCEPTS_PER_TURN, Input, ListenKey, ListenerId};
 
-use super::{Change, PrimaryDriver, Source};
+use super::{Change, Held, PrimaryDriver, Source};
 use crate::unix::reserve::Reserve;
 use crate::unix::socket::{self, Bound};
 
@@ -43,6 +43,11 @@ impl ListenSocket {
         self.fd.as_fd()
     }
 
+    /// The socket itself, to be let go soon: it can't be closed meanwhile.
+    pub(super) fn shared(&self) -> Arc<OwnedFd> {
+        self.fd.clone()
+    }
+
     /// Sets which users may connect to a unix socket.
     pub(super) fn set_mode(&self, mode: u32) {
         self.bound.set_mode(mode);
@@ -75,12 +80,24 @@ impl PrimaryDriver {
     pub(super) fn bind(&mut self, listener: ListenerId, key: &ListenKey, backlog: u32) {
         // A bind for a worker must not remove another process's socket file.
         let is_operators = self.core.config().listeners().contains(key);
-        let bind = if is_operators { socket::bind } else { socket::bind_new };
-        let result = match bind(key, backlog, &self.inherited) {
+        let stored = if is_operators { self.take_stored(key) } else { None };
+        let is_new = stored.is_none();
+        let bound = match stored {
+            Some(stored) => Ok(stored),
+            None if is_operators => {
+                let file = self.socket_file(&key.address);
+                socket::bind_with(key, backlog, &self.inherited, file)
+            }
+            None => socket::bind_new(key, backlog, &self.inherited),
+        };
+        let result = match bound {
             Ok((fd, bound)) => {
                 let sockname = bound.sockname.clone();
                 self.counter.names.add(&fd);
                 let fd = Arc::new(fd);
+                if is_operators && is_new {
+                    self.store(key, &fd);
+                }
                 let state = ListenState::Paused;
                 let socket = ListenSocket {
                     bound,
@@ -168,7 +185,10 @@ impl PrimaryDriver {
             match accepted {
                 Ok(Some(fd)) => {
                     socket.starved_told = false;
-                    let conn = self.custody.admit(fd);
+                    let conn = self.custody.admit(Held::new(fd, self.now));
+                    if let Some(metrics) = &mut self.metrics {
+                        metrics.meter().received();
+                    }
                     self.input(Input::Incoming { listener, conn });
                     // A pause must take effect before the next accept, which may take the last free
                     // descriptor. Sending waits for the end of the turn.
@@ -234,6 +254,7 @@ impl PrimaryDriver {
             self.ready.insert(Source::Listener(listener));
             return;
         }
+        self.unstore_closed(listener);
         if let Some(socket) = self.sockets.remove(&listener) {
             socket.bound.unlink();
             drop(socket.fd);

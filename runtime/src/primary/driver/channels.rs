@@ -6,7 +6,7 @@ use roundel_core::{Attach, ChannelEvent, WorkerId};
 
 use super::accept::ListenSocket;
 use super::peer::Peer;
-use super::{Change, PrimaryDriver, Source, report};
+use super::{Change, Held, PrimaryDriver, Source, report};
 use crate::primary::channel_io::{self, ReadState};
 use crate::unix::transmit::Flush;
 
@@ -71,7 +71,7 @@ impl PrimaryDriver {
         let Some(Peer { fd, channel, .. }) = self.peers.get_mut(&id) else { return };
         let (custody, sockets) = (&self.custody, &self.sockets);
         let resolve = |attach: &Attach| match attach {
-            Attach::Conn(conn) => custody.get(*conn).map(std::os::fd::AsFd::as_fd),
+            Attach::Conn(conn) => custody.get(*conn).map(Held::as_fd),
             Attach::Listener(listener) => sockets.get(listener).map(ListenSocket::as_fd),
         };
         let (core, now) = (&mut self.core, self.now);

@@ -2,10 +2,9 @@
 
 use roundel_core::{Command, Input};
 
+use super::reload::Asker;
 use super::{Change, PrimaryDriver, Source};
-use crate::observe::control::{ClientId, Failed, Request, Stopping};
-use crate::observe::status::{ListenerRow, PrimaryRow, Status, WorkerRow};
-use crate::unix::limits;
+use crate::observe::control::{ClientId, Failed, Paused, Request, Stopping};
 
 /// How many clients are accepted in a turn: a flood of them never holds up serving.
 const ACCEPTS_PER_TURN: u32 = 16;
@@ -66,6 +65,11 @@ impl PrimaryDriver {
                     self.reply(id, &status);
                 }
                 Some(Request::Logs { slot }) => self.follow(id, slot),
+                Some(Request::Reload { dry_run: true }) => self.reload(Asker::DryRun(id)),
+                Some(Request::Reload { dry_run: false }) => self.reload(Asker::Client(id)),
+                Some(Request::Scale { to, by }) => self.scale_for(id, to, by),
+                Some(Request::Pause) => self.set_paused(id, true),
+                Some(Request::Resume) => self.set_paused(id, false),
                 Some(Request::Stop) => {
                     self.reply(id, &Stopping::YES);
                     // Further requests to stop change nothing: another client's stop never hurries
@@ -79,6 +83,14 @@ impl PrimaryDriver {
         }
         self.ready.insert(Source::ControlClient(client));
         self.rewatch_control(id, before);
+    }
+
+    fn set_paused(&mut self, client: ClientId, paused: bool) {
+        if self.core.stop_deadline().is_some() {
+            return self.reply(client, &Failed::because("the primary is stopping"));
+        }
+        self.input(Input::Command(if paused { Command::Pause } else { Command::Resume }));
+        self.reply(client, &Paused { ok: true, paused: self.core.is_paused() });
     }
 
     /// Has a client follow what workers print.
@@ -106,7 +118,7 @@ impl PrimaryDriver {
         }
     }
 
-    fn reply(&mut self, client: ClientId, answer: &impl serde::Serialize) {
+    pub(super) fn reply(&mut self, client: ClientId, answer: &impl serde::Serialize) {
         let now = self.now;
         if let Some(control) = &mut self.control {
             control.reply(client, answer, now);
@@ -118,6 +130,9 @@ impl PrimaryDriver {
     pub(super) fn rewatch_control(&mut self, client: ClientId, before: Option<bool>) {
         let Some(control) = &self.control else { return };
         let source = Source::ControlClient(client.0);
+        if control.is_half_closed(client) {
+            return self.changes.push_back(Change::Unwatch { source });
+        }
         match control.wants_write(client) {
             None if before.is_some() => self.changes.push_back(Change::Unwatch { source }),
             None => {}
@@ -133,55 +148,5 @@ impl PrimaryDriver {
         }
         let expired = control.expire(now);
         self.forget_control(expired);
-    }
-
-    fn status(&mut self) -> Status {
-        // Counting takes a descriptor, which may have to come from the reserve.
-        let open_fds = limits::open_fds()
-            .or_else(|_| self.spawn_reserve.lend(limits::open_fds))
-            .map_or(0, |count| count as u64);
-        let totals = self.core.totals();
-        let primary = PrimaryRow {
-            pid: std::process::id(),
-            uptime_s: self.now.since(self.started).as_secs(),
-            pending: self.core.pending().into(),
-            in_flight: self.core.in_flight().into(),
-            accepted_total: totals.accepted,
-            redispatched_total: totals.redispatched,
-            declined_total: totals.declined,
-            refused_total: totals.refused,
-            unknown_total: totals.unknown,
-            stalled_total: totals.stalled,
-            messages_skipped_total: self.skipped,
-            open_fds,
-            rss_kb: limits::rss_kb().unwrap_or(0),
-        };
-        let listeners = self.core.listeners().map(|listener| ListenerRow {
-            address: match listener.sockname {
-                Some(name) => name.to_string(),
-                None => listener.key.address.to_string(),
-            },
-            policy: listener.policy.name().into(),
-            pending: listener.pending.into(),
-            accepting: listener.accepting,
-        });
-        let workers = self.core.workers().map(|worker| WorkerRow {
-            id: worker.id.get(),
-            slot: worker.slot.0,
-            pid: worker.pid,
-            generation: worker.generation,
-            state: worker.life.name().into(),
-            codec: worker.codec.map(|codec| codec.name().into()),
-            in_flight: worker.in_flight.into(),
-            accepted: worker.accepted,
-            declined: worker.declined,
-            restarts: worker.restarts,
-            last_exit: worker.last_exit.map(|last| match last.status {
-                Some(status) => format!("{} ({status})", last.class.name()),
-                None => last.class.name().into(),
-            }),
-            uptime_s: self.now.since(worker.spawned_at).as_secs(),
-        });
-        Status { primary, listeners: listeners.collect(), workers: workers.collect() }
     }
 }

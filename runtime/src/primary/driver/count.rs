@@ -6,10 +6,9 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 
-use nix::sys::eventfd::{EfdFlags, EventFd};
 use roundel_core::{Input, WorkerId};
 
-use super::{PrimaryDriver, report};
+use super::{PrimaryDriver, helpers, report};
 use crate::unix::sock_diag::{self, Names};
 
 /// A question to the thread: the addresses at which clients connect, and the process groups to
@@ -23,8 +22,8 @@ type Answer = io::Result<Vec<(WorkerId, Option<u32>)>>;
 #[derive(Debug)]
 pub(super) struct Counter {
     pub(super) names: Names,
-    /// Readable when an answer has come.
-    fd: Arc<OwnedFd>,
+    /// Says that an answer has come.
+    helpers: Arc<OwnedFd>,
     questions: Option<Sender<Question>>,
     answers: Option<Receiver<Answer>>,
     /// A question has not been answered yet.
@@ -34,29 +33,22 @@ pub(super) struct Counter {
 }
 
 impl Counter {
-    pub(super) fn new() -> io::Result<Counter> {
-        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
-        let fd = EventFd::from_value_and_flags(0, flags)?;
-        Ok(Counter {
+    pub(super) fn new(helpers: Arc<OwnedFd>) -> Counter {
+        Counter {
             names: Names::default(),
-            fd: Arc::new(fd.into()),
+            helpers,
             questions: None,
             answers: None,
             busy: false,
             said: false,
-        })
-    }
-
-    /// A descriptor to watch.
-    pub(super) fn fd(&self) -> Arc<OwnedFd> {
-        self.fd.clone()
+        }
     }
 
     fn ask(&mut self, groups: Vec<(WorkerId, i32)>) -> io::Result<()> {
         if self.questions.is_none() {
             let (questions, asked) = mpsc::channel::<Question>();
             let (answer, answers) = mpsc::channel();
-            let fd = self.fd.clone();
+            let helpers = self.helpers.clone();
             let run = move || {
                 for (names, groups) in asked {
                     let leaders: Vec<i32> = groups.iter().map(|(_, pid)| *pid).collect();
@@ -65,7 +57,7 @@ impl Counter {
                     if answer.send(counts.map(|counts| workers.zip(counts).collect())).is_err() {
                         return;
                     }
-                    let _ = nix::unistd::write(&fd, &1_u64.to_ne_bytes());
+                    helpers::notify(&helpers);
                 }
             };
             std::thread::Builder::new().name("connections".into()).spawn(run)?;
@@ -95,8 +87,6 @@ impl PrimaryDriver {
     }
 
     pub(super) fn on_counted(&mut self) {
-        let mut value = [0; 8];
-        let _ = nix::unistd::read(&self.counter.fd, &mut value);
         while let Some(answer) = self.counter.answer() {
             match answer {
                 Ok(counts) => {

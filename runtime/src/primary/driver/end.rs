@@ -24,6 +24,7 @@ impl PrimaryDriver {
         }
         self.finish_output();
         self.control = None;
+        self.metrics = None;
         self.exit = Some(match verdict {
             Verdict::Stopped => Exit::Stopped,
             Verdict::CrashLoop => {
@@ -32,7 +33,7 @@ impl PrimaryDriver {
             }
             Verdict::CannotBind { .. } => Exit::CannotBind,
             Verdict::ProgramMissing => {
-                let program = self.program.path.to_string_lossy().into_owned();
+                let program = self.program_name();
                 // If the file exists, something needed to load it does not.
                 let there = Path::new(&program).exists();
                 let why = if there {
@@ -44,7 +45,7 @@ impl PrimaryDriver {
                 Exit::ProgramMissing
             }
             Verdict::NotExecutable { errno } => {
-                let program = self.program.path.to_string_lossy().into_owned();
+                let program = self.program_name();
                 let why = report::explain(errno.0);
                 self.say(&format!("{program}: cannot be executed: {why}"));
                 Exit::NotExecutable

@@ -8,7 +8,8 @@ use roundel_core::{Attach, Event, Input, Output, Signal, Slot, ToWorker, WorkerI
 use super::peer::{Peer, Skips};
 use super::{PrimaryDriver, Source, report};
 use crate::primary::channel_io;
-use crate::unix::process::{self, Outputs, SpawnError};
+use crate::unix::outputs::Outputs;
+use crate::unix::process::{self, SpawnError};
 
 impl PrimaryDriver {
     pub(super) fn execute(&mut self, output: Output) {
@@ -17,10 +18,12 @@ impl PrimaryDriver {
             Output::Release { conn, end } => {
                 self.log(|at| report::released(at, conn, end));
                 // Dropping it closes the primary's copy.
-                drop(self.custody.release(conn));
+                if let Some(held) = self.custody.release(conn) {
+                    self.meter_release(&held, end);
+                }
             }
             Output::Event(event) => self.report(&event),
-            Output::Spawn { worker, slot, generation: _ } => self.spawn(worker, slot),
+            Output::Spawn { worker, slot, generation } => self.spawn(worker, slot, generation),
             Output::Kill { worker, signal } => self.kill(worker, signal),
             Output::ShutdownRead { worker } => {
                 if let Some(Peer { fd, channel, .. }) = self.peers.get_mut(&worker) {
@@ -32,6 +35,9 @@ impl PrimaryDriver {
                 self.close_channel(worker);
                 self.forget_output(worker);
                 self.pids.remove(&worker);
+                if let Some(metrics) = &mut self.metrics {
+                    metrics.meter().forget(worker);
+                }
             }
             Output::Bind { listener, key, backlog } => self.bind(listener, &key, backlog),
             Output::Unbind { listener } => self.empty(listener),
@@ -48,15 +54,15 @@ impl PrimaryDriver {
         if let (ToWorker::NewConn { listener, .. }, Some(Attach::Conn(conn))) = (&msg, attach) {
             let listener = *listener;
             self.log(|at| report::handed_off(at, worker, listener, conn));
+            self.meter_handoff(worker, conn);
         }
         if let Some(peer) = self.peers.get_mut(&worker) {
             // Set the mode before the worker learns that it listens, and so before any client is
             // told to connect.
             if let ToWorker::QueryReply { result: Ok(granted), .. } = &msg
                 && let Some(mode) = peer.channel.wished_mode(&msg)
-                // Not for the operator's listeners: they have the first ids, and only the operator
-                // opens them to others.
-                && granted.listener.get() > self.core.config().listeners().len() as u64
+                // Not for the operator's listeners: only the operator opens them to others.
+                && !self.core.is_operators(granted.listener)
                 && let Some(socket) = self.sockets.get(&granted.listener)
             {
                 socket.set_mode(mode);
@@ -66,11 +72,15 @@ impl PrimaryDriver {
         }
     }
 
-    fn spawn(&mut self, worker: WorkerId, slot: Slot) {
-        let program = self.per_slot.program(&self.program, slot);
+    fn spawn(&mut self, worker: WorkerId, slot: Slot, generation: u32) {
+        if !self.begin() {
+            return;
+        }
+        let program = self.programs.of(generation, slot);
         let (variables, files) = (self.variables, &self.files);
         let outputs = if self.output.is_some() { Outputs::Piped } else { Outputs::Inherited };
-        let start = || process::spawn(&program, worker, slot, variables, files, outputs);
+        let passed = self.passed_on();
+        let start = || process::spawn(&program, worker, slot, variables, files, outputs, &passed);
         match self.spawn_reserve.lend(start) {
             Ok(process::Spawned { pid, channel, pipes }) => {
                 let fd = Arc::new(channel);
@@ -114,6 +124,10 @@ impl PrimaryDriver {
     }
 
     fn report(&mut self, event: &Event) {
+        self.note_for_manager(event);
+        if let Some(metrics) = &mut self.metrics {
+            metrics.meter().event(event, self.now);
+        }
         let worker = match event {
             Event::Spawned { worker, .. }
             | Event::Online { worker, .. }
@@ -127,6 +141,9 @@ impl PrimaryDriver {
             | Event::Signalled { worker, .. }
             | Event::BindTooNarrow { worker, .. }
             | Event::Killing { worker, .. }
+            | Event::Recycling { worker, .. }
+            | Event::Recycled { worker, .. }
+            | Event::RecycleFailed { worker, .. }
             | Event::Exited { worker, .. } => Some(*worker),
             _ => None,
         };

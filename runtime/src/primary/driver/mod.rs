@@ -7,20 +7,30 @@
 //! [`on_ready`](PrimaryDriver::on_ready), and call [`turn`](PrimaryDriver::turn).
 
 mod accept;
+mod begin;
 mod channels;
 mod control;
 mod count;
 mod end;
 mod execute;
+mod helpers;
 mod machine;
+mod memory;
+mod metrics;
+mod notify;
 mod output;
 mod peer;
+mod programs;
 mod reap;
+mod reload;
 mod report;
 mod signals;
 mod source;
 mod stall;
 mod start;
+mod status;
+mod store;
+mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::OwnedFd;
@@ -34,19 +44,27 @@ use crate::exit::Exit;
 use crate::observe::console::Console;
 use crate::observe::control::ControlServer;
 use crate::observe::eventlog::EventLog;
-use crate::primary::setup::ReadyReport;
+use crate::primary::setup::{ReadyReport, Room};
 use crate::text;
 use crate::unix::group::Groups;
 use crate::unix::limits::OpenFiles;
-use crate::unix::process::{ChannelVariables, PerSlot, Program};
+use crate::unix::process::ChannelVariables;
 use crate::unix::reserve::Reserve;
 use crate::unix::signals::Signals;
 use crate::unix::socket::Inherited;
+use crate::unix::unix_path::FileOptions;
+use crate::unix::user::Identity;
 use accept::ListenSocket;
 use count::Counter;
 use machine::Machine;
+use metrics::{Held, Metrics};
+use notify::Manager;
 use output::Output;
 use peer::Peer;
+use programs::Programs;
+use reload::Reloading;
+use store::Stored;
+use waiting::Waiting;
 
 /// How soon an action is tried again that failed because descriptors or memory ran out.
 const RETRY: std::time::Duration = std::time::Duration::from_millis(100);
@@ -57,9 +75,12 @@ pub struct PrimaryDriver {
     core: Machine,
     now: Time,
     started: Time,
-    custody: Custody<OwnedFd>,
-    program: Program,
-    per_slot: PerSlot,
+    custody: Custody<Held>,
+    programs: Programs,
+    reloading: Reloading,
+    /// Clients of the control socket whose requests take their time.
+    waiting: Waiting,
+    room: Room,
     inherited: Inherited,
     files: OpenFiles,
     /// Descriptors for the next start of a worker.
@@ -71,7 +92,20 @@ pub struct PrimaryDriver {
     control: Option<ControlServer>,
     /// Its clients could not be accepted because descriptors ran out.
     control_starved: bool,
+    metrics: Option<Metrics>,
     events: Option<EventLog>,
+    /// The service manager, if there is one.
+    manager: Option<Manager>,
+    /// Listeners that it has kept.
+    stored: Stored,
+    /// What the files of the operator's unix sockets get, by their paths.
+    socket_files: BTreeMap<String, FileOptions>,
+    /// Who the primary becomes before the first worker starts.
+    identity: Option<Identity>,
+    /// Workers may start: the operator's listeners are bound.
+    begun: bool,
+    /// The numbers of the listeners that workers are passed.
+    _occupied: Vec<OwnedFd>,
     /// What workers print, if the primary reads it.
     output: Option<Output>,
     /// The message still to be printed when all workers are ready.
@@ -91,6 +125,8 @@ pub struct PrimaryDriver {
     workers_by_pid: BTreeMap<i32, WorkerId>,
     groups: Groups,
     counter: Counter,
+    /// When the workers' memory is looked at next.
+    sample_at: Time,
     changes: VecDeque<Change>,
     ready: BTreeSet<Source>,
     /// Workers for which something waits to be sent.
@@ -130,8 +166,11 @@ impl PrimaryDriver {
         let core = self.core.poll_timeout().map(|deadline| deadline.at);
         let control = self.control.as_ref().and_then(ControlServer::deadline);
         let output = self.output.as_ref().and_then(Output::deadline);
-        let rest = [self.core.journal_due(), self.look_due(), self.groups.deadline()];
-        [core, control, output, self.retry_at].into_iter().chain(rest).flatten().min()
+        let metrics = self.metrics.as_ref().and_then(Metrics::deadline);
+        let manager = self.manager.as_ref().and_then(Manager::deadline);
+        let rest = [self.core.journal_due(), self.look_due(), self.groups.deadline(), manager];
+        let due = [self.retry_at, self.sample_due(), self.waiting.due()];
+        [core, control, output, metrics].into_iter().chain(due).chain(rest).flatten().min()
     }
 
     /// How the primary ended, once it has.
@@ -158,21 +197,27 @@ impl PrimaryDriver {
             match source {
                 Source::Channel(_) => {}
                 Source::Signals => self.on_signals(),
-                Source::Counter => self.on_counted(),
+                Source::Helpers => self.on_helpers(),
                 Source::Listener(id) => self.accept(id),
                 Source::Control => self.accept_control(),
                 Source::ControlClient(client) => self.on_control(client),
                 Source::Output(worker, stream) => self.on_output(worker, stream),
+                Source::MetricsClient(client) => self.on_metrics(client),
+                Source::Metrics => self.accept_metrics(),
             }
         }
         if self.retry_at.is_some_and(|at| at <= self.now) {
             self.retry();
         }
+        self.sample_memory();
         self.expire_control();
+        self.expire_metrics();
         self.expire_output();
         self.end_groups();
         self.input(Input::Wake);
         self.carry_out();
+        self.programs.retain(|generation| self.core.is_generation_needed(generation));
+        self.answer_waiting();
         self.spawn_reserve.refill();
         self.spare.refill();
         self.go_on_emptying();
@@ -180,6 +225,7 @@ impl PrimaryDriver {
         if let Some(why) = self.core.flush_journal(self.now) {
             self.unrecorded(&why);
         }
+        self.tell_manager();
         self.end_if_stopped();
     }
 
@@ -196,6 +242,7 @@ impl PrimaryDriver {
         if std::mem::take(&mut self.control_starved) {
             self.ready.insert(Source::Control);
         }
+        self.retry_metrics();
     }
 
     fn input(&mut self, input: Input) {

@@ -2,6 +2,7 @@
 
 use roundel_core::{Command, Input};
 
+use super::reload::Asker;
 use super::{PrimaryDriver, Source};
 use crate::unix::signals::Signal;
 
@@ -35,13 +36,19 @@ impl PrimaryDriver {
                     "SIGXCPU: the soft limit on CPU time is reached; the hard one ends the primary",
                 ),
                 Signal::Other => {}
-                Signal::Hangup => self.say("reload is not available yet; SIGHUP is ignored"),
-                Signal::MoreWorkers | Signal::FewerWorkers => {
-                    self.say("scaling is not available yet; SIGTTIN and SIGTTOU are ignored");
-                }
+                Signal::Hangup => self.reload(Asker::Signal),
+                Signal::MoreWorkers => self.scale_by_signal(1),
+                Signal::FewerWorkers => self.scale_by_signal(-1),
             }
         }
         // The descriptor is still ready, and the event loop will not report that again.
         self.ready.insert(Source::Signals);
+    }
+
+    fn scale_by_signal(&mut self, by: i32) {
+        let planned = self.core.scaling_to().unwrap_or(self.core.wanted());
+        if let Err(cause) = self.scale(planned.saturating_add_signed(by)) {
+            self.say(&format!("cannot scale: {cause}"));
+        }
     }
 }

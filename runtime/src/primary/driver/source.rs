@@ -16,14 +16,19 @@ pub enum Source {
     Control,
     /// A client of the control socket.
     ControlClient(u32),
-    /// The connections of leaving workers were counted.
-    Counter,
+    /// A helper thread has an answer.
+    Helpers,
     /// A listener.
     Listener(ListenerId),
     /// A worker's channel.
     Channel(WorkerId),
     /// What a worker prints.
     Output(WorkerId, Stream),
+    /// A client of the metrics. In the order of sources it comes before new clients, which may
+    /// take its place.
+    MetricsClient(u32),
+    /// New clients of the metrics.
+    Metrics,
 }
 
 impl Source {
@@ -32,12 +37,14 @@ impl Source {
         match self {
             Source::Signals => 0,
             Source::Control => 1,
-            Source::Counter => 5,
+            Source::Helpers => 5,
             Source::ControlClient(client) => (u64::from(client) << 3) | 2,
             Source::Listener(id) => (id.get() << 3) | 3,
             Source::Channel(id) => (id.get() << 3) | 4,
             Source::Output(id, Stream::Stdout) => (id.get() << 4) | 6,
             Source::Output(id, Stream::Stderr) => (id.get() << 4) | 8 | 6,
+            Source::Metrics => 7,
+            Source::MetricsClient(client) => ((u64::from(client) + 1) << 3) | 7,
         }
     }
 
@@ -47,7 +54,7 @@ impl Source {
         match token & 7 {
             0 => Some(Source::Signals),
             1 => Some(Source::Control),
-            5 => Some(Source::Counter),
+            5 => Some(Source::Helpers),
             2 => u32::try_from(rest).ok().map(Source::ControlClient),
             3 => ListenerId::from_raw(rest).map(Source::Listener),
             4 => WorkerId::from_raw(rest).map(Source::Channel),
@@ -55,6 +62,8 @@ impl Source {
                 let stream = if rest & 1 == 0 { Stream::Stdout } else { Stream::Stderr };
                 WorkerId::from_raw(rest >> 1).map(|id| Source::Output(id, stream))
             }
+            7 if rest == 0 => Some(Source::Metrics),
+            7 => u32::try_from(rest - 1).ok().map(Source::MetricsClient),
             _ => None,
         }
     }
@@ -101,12 +110,15 @@ mod tests {
         for source in [
             Source::Signals,
             Source::Control,
-            Source::Counter,
+            Source::Helpers,
             Source::ControlClient(63),
             Source::Listener(listener),
             Source::Channel(worker),
             Source::Output(worker, Stream::Stdout),
             Source::Output(worker, Stream::Stderr),
+            Source::Metrics,
+            Source::MetricsClient(0),
+            Source::MetricsClient(u32::MAX),
         ] {
             assert_eq!(Source::from_token(source.to_token()), Some(source));
         }

@@ -38,6 +38,7 @@ fn wish() -> Wish {
         kind: SockType::Stream,
         backlog: Backlog::new(16).unwrap(),
         mode: None,
+        file: FileOptions::default(),
         replace_stale: true,
     }
 }
@@ -172,4 +173,25 @@ fn lines_of_the_table_of_sockets() {
     assert!(!bound("0000000000000000: 00000002 00000000 00000000 0001 01     5"));
     assert!(!bound("Num       RefCount Protocol Flags    Type St Inode Path"));
     assert!(!bound(""));
+}
+
+#[test]
+fn the_file_has_its_mode_and_owner_whatever_the_umask_is() {
+    let dir = Dir::new();
+    let path = dir.socket();
+    let own = FileOptions { mode: Some(Mode::from_bits_truncate(0o666)), ..FileOptions::default() };
+    let (_fd, bound) = take(&path, &Wish { file: own, ..wish() }).unwrap();
+    let found = fs::metadata(&path).unwrap();
+    assert_eq!(found.mode() & 0o7777, 0o666);
+    bound.unlink();
+    let other = FileOptions { owner: Some(Uid::from_raw(12_345)), mode: None, group: None };
+    let taken = take(&path, &Wish { file: other, ..wish() });
+    if !nix::unistd::geteuid().is_root() {
+        assert_eq!(taken.unwrap_err(), NotTaken::Os(Errno::EPERM));
+        assert!(!path.exists());
+        return;
+    }
+    let (_fd, bound) = taken.unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().uid(), 12_345);
+    bound.unlink();
 }

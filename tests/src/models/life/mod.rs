@@ -328,10 +328,9 @@ impl LifeModel {
         | Event::Leaving { worker }
         | Event::ChannelClosed { worker, .. } = event
             && let Some(member) = self.members.get_mut(worker)
+            && member.leaves_by.is_empty()
         {
-            if member.leaves_by.is_empty() {
-                member.leaves_by.push((now + timeout, before(timeout)));
-            }
+            member.leaves_by.push((now + timeout, before(timeout)));
         }
         // Nobody follows one that the primary ends.
         if let Event::Settling { worker, .. } = event

@@ -1,5 +1,7 @@
 //! Events as lines: JSON for the event log, plain words for the terminal.
 
+mod changes;
+
 use roundel_core::node::Skipped;
 use roundel_core::{
     Address, ConnEnd, ConnId, Event, ExitStatus, ListenerId, Slot, SpawnError, WorkerId,
@@ -196,7 +198,7 @@ pub(super) fn event(at_ms: u64, event: &Event, pid: Option<i32>) -> Line {
         Event::Stalled { listener, worker, pending } => {
             line.worker(*worker).listener(*listener).with("pending", *pending)
         }
-        _ => line,
+        other => changes::fields(line, other, pid),
     }
 }
 
@@ -277,7 +279,7 @@ pub(super) fn words(event: &Event, pid: Option<i32>) -> Option<String> {
             listener.get(),
             worker.get()
         ),
-        _ => return None,
+        other => return changes::words(other, pid),
     })
 }
 

@@ -1,0 +1,98 @@
+//! Programs that know no channel, and take the listeners that a service manager passes:
+//! gunicorn looks for them by itself, uvicorn is told the number.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+use std::thread;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use roundel_tests::programs::optional::python_program;
+
+use crate::cells::{on_both, skip};
+use crate::harness::*;
+use crate::pair::Pair;
+
+on_both! {
+    "the workers are Python programs", one listener "they serve one":
+    gunicorn_serves,
+    uvicorn_serves,
+    a_program_without_a_channel_ends_with_its_primary,
+}
+
+fn gunicorn_serves(on: Pair) {
+    let Some(program) = python_program("gunicorn") else { return skip("no gunicorn") };
+    serves(on, &[&program, "--workers", "1", "--no-control-socket", "app:wsgi"]);
+}
+
+fn uvicorn_serves(on: Pair) {
+    let Some(program) = python_program("uvicorn") else { return skip("no uvicorn") };
+    serves(on, &[&program, "--fd", "3", "--log-level", "warning", "app:asgi"]);
+}
+
+fn start(on: Pair, options: &[&str], program: &[&str]) -> Cluster {
+    let mut command = Command::new(on.binary());
+    let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/e2e/fixtures");
+    command.env("PYTHONPATH", fixtures).env("PYTHONDONTWRITEBYTECODE", "1");
+    let program: Vec<String> = program.iter().map(ToString::to_string).collect();
+    let args = ["run", "-w", "3", "--policy", "shared", "-b", "127.0.0.1:0"];
+    Cluster::start(command, &[&args, options].concat(), &program)
+}
+
+fn slots(outcomes: &[Outcome]) -> BTreeSet<String> {
+    let words = |outcome: &Outcome| match outcome {
+        Outcome::Ok(body) => body.split_whitespace().nth(1).map(str::to_owned),
+        _ => None,
+    };
+    outcomes.iter().filter_map(words).collect()
+}
+
+fn serves(on: Pair, program: &[&str]) {
+    let _turn = alone();
+    let mut cluster = start(on, &[], program);
+    let pids = cluster.ready(3);
+    // Requests are answered by several workers.
+    let addr = cluster.addr;
+    let mut outcomes = Vec::new();
+    wait_for("all workers", || {
+        let clients: Vec<_> = (0..6).map(|_| thread::spawn(move || get(addr, "/slow"))).collect();
+        outcomes.extend(clients.into_iter().map(|client| client.join().unwrap()));
+        (slots(&outcomes).len() == 3).then_some(())
+    });
+    assert!(outcomes.iter().all(|it| matches!(it, Outcome::Ok(_))), "{outcomes:?}");
+
+    // One that is killed comes back, and what it had started ends.
+    kill(Pid::from_raw(pids[0]), Signal::SIGKILL).unwrap();
+    let next = wait_for("a new worker", || {
+        let ready = cluster.pids("ready");
+        (ready.len() == 3).then(|| ready.into_iter().find(|pid| !pids.contains(pid)))?
+    });
+    assert_ne!(next, pids[0]);
+    wait_for("its answer", || {
+        let clients: Vec<_> = (0..6).map(|_| thread::spawn(move || get(addr, "/slow"))).collect();
+        let outcomes: Vec<_> = clients.into_iter().map(|client| client.join().unwrap()).collect();
+        (slots(&outcomes).len() == 3).then_some(())
+    });
+
+    // A stop lets them finish what they have.
+    let open = send(addr, "/slow").unwrap();
+    thread::park_timeout(std::time::Duration::from_millis(300));
+    cluster.signal(Signal::SIGTERM);
+    assert!(matches!(receive(open), Outcome::Ok(_)), "{}", cluster.log());
+    assert_eq!(cluster.wait(), 0);
+    assert!(cluster.events_named("killing").is_empty(), "{}", cluster.log());
+    assert_eq!(get(addr, "/"), Outcome::Refused);
+    cluster.expect_nothing_left();
+}
+
+/// It has no channel whose end it could notice.
+fn a_program_without_a_channel_ends_with_its_primary(on: Pair) {
+    // It closes whatever it does not know.
+    let script = "i=5; while [ $i -lt 64 ]; do eval \"exec $i<&-\"; i=$((i+1)); done; \
+                  exec sleep 1000";
+    let mut cluster = start(on, &[], &["bash", "-c", script]);
+    let pids = cluster.ready(3);
+    cluster.signal(Signal::SIGKILL);
+    assert_eq!(cluster.wait(), -9);
+    wait_for("their end", || (!pids.iter().any(|pid| is_running(*pid))).then_some(()));
+}
