@@ -157,7 +157,12 @@ impl Surroundings {
     /// The same with variables added, and in a directory if there is one.
     pub(crate) fn with(self, env: Vec<(OsString, OsString)>, dir: Option<&Path>) -> Surroundings {
         let moved = self.moved || dir.is_some();
-        let cwd = dir.map_or_else(|| self.cwd.clone(), |dir| self.cwd.join(dir));
+        // Resolved now: a worker that is started later belongs to the release of its generation.
+        let resolved = |dir: &Path| {
+            let joined = self.cwd.join(dir);
+            joined.canonicalize().unwrap_or(joined)
+        };
+        let cwd = dir.map_or_else(|| self.cwd.clone(), resolved);
         Surroundings { cwd, added: env, moved, ..self }
     }
 }
