@@ -295,7 +295,9 @@ impl ReloadModel {
                 let most = self.config.max_memory();
                 if let Some(member) = self.members.get_mut(worker) {
                     let large = most.is_some_and(|most| *bytes > most.get());
-                    member.large = if large { member.large + 1 } else { 0 };
+                    // It may have to wait for its turn, whatever it has by then.
+                    let before = if member.large >= 2 { 2 } else { 0 };
+                    member.large = if large { member.large + 1 } else { before };
                 }
             }
             _ => {}
