@@ -183,6 +183,7 @@ fn a_worker_that_failed_early_and_lives_on_is_not_replaced_beyond_the_budget() {
     hand.bound(1, &name("[::]:80"));
     hand.tell(Input::Spawned { worker: worker(1), pid: 7 });
     hand.tell(Input::Hello { worker: worker(1), codec: Codec::Node });
+    hand.says(1, FromWorker::Online);
     hand.says(1, FromWorker::Listening { listener: listener(1) });
     assert!(spawns(&hand.says(1, FromWorker::Suicide { seq: Seq::FIRST })).is_empty());
     hand.tell(Input::ChannelClosed { worker: worker(1) });
