@@ -92,7 +92,11 @@ impl LifeModel {
     }
 
     /// Whether a slot waits for a worker: there may be too many processes for another one.
-    fn is_empty(&self, place: &Place) -> bool {
+    fn is_empty(&self, at: u32, place: &Place) -> bool {
+        let new = self.successors.iter().filter_map(|id| self.members.get(id));
+        if new.into_iter().any(|it| it.slot.0 == at && !it.exited) {
+            return false;
+        }
         let gone = place.newest.is_none_or(|id| !self.members.contains_key(&id));
         gone && !place.given_up && !place.ended && !place.removed
     }
@@ -112,7 +116,9 @@ impl LifeModel {
         };
         let on_the_way = self.members.values().any(may_come)
             || self.members.is_empty()
-            || self.places.iter().any(|place| place.not_before.is_some() || self.is_empty(place));
+            || (0..)
+                .zip(&self.places)
+                .any(|(at, it)| it.not_before.is_some() || self.is_empty(at, it));
         let mut late = false;
         let mut in_use = false;
         for record in self.listeners.values_mut() {
