@@ -97,7 +97,8 @@ impl LifeModel {
         if new.into_iter().any(|it| it.slot.0 == at && !it.exited) {
             return false;
         }
-        let gone = place.newest.is_none_or(|id| !self.members.contains_key(&id));
+        let newest = place.newest.and_then(|id| self.members.get(&id));
+        let gone = newest.is_none_or(|it| it.told_off);
         gone && !place.given_up && !place.ended && !place.removed
     }
 
