@@ -93,13 +93,13 @@ impl LifeModel {
 
     /// Whether a slot waits for a worker: there may be too many processes for another one.
     fn is_empty(&self, at: u32, place: &Place) -> bool {
-        let new = self.successors.iter().filter_map(|id| self.members.get(id));
-        if new.into_iter().any(|it| it.slot.0 == at && !it.exited) {
+        if place.given_up || place.ended || place.removed {
             return false;
         }
-        let newest = place.newest.and_then(|id| self.members.get(&id));
-        let gone = newest.is_none_or(|it| it.told_off);
-        gone && !place.given_up && !place.ended && !place.removed
+        let mut new = self.successors.iter().filter_map(|id| self.members.get(id));
+        let has_new = new.any(|it| it.slot.0 == at && !it.exited);
+        let gone = place.newest.is_none_or(|id| !self.members.contains_key(&id));
+        if place.ended_first { !has_new } else { gone }
     }
 
     pub(super) fn review_listeners(&mut self) {

@@ -337,6 +337,9 @@ impl LifeModel {
             && let Some(member) = self.members.get_mut(worker)
         {
             (member.replaced, member.told_off) = (true, true);
+            if let Some(place) = self.places.get_mut(member.slot.0 as usize) {
+                place.ended_first |= place.newest == Some(*worker);
+            }
         }
         if matches!(event, Event::Settling { .. }) {
             self.look_at_delay("a worker is told to leave");
