@@ -38,6 +38,14 @@ const ONCE_FAILED: &[(u64, usize, &str)] = &[
         "core: a worker that lives on without its channel kept a listener that nobody holds",
     ),
     (711_164, 320, "core: one that failed early and ended late was replaced beyond the budget"),
+    (43, 320, "core: a recycled worker that was gone had another slot"),
+    (46, 320, "core: a recycled worker that died held the others up until a timeout"),
+    (655, 320, "core: a reminder for the ack timeout of a failed reload put the right one off"),
+    (1_460, 320, "core: the new worker of an empty slot counted without listening"),
+    (7_578, 320, "core: a half-done reload left a listener that no generation had"),
+    (11_634, 320, "core: a new worker that waited for long was never too old"),
+    (46_264, 320, "core: of two numbers of workers the first one stood"),
+    (138_303, 320, "core: one that failed early and lives on was replaced beyond the budget"),
 ];
 
 #[test]

@@ -244,6 +244,10 @@ impl Primary {
         if early && !(unseen && self.count_failure(slot) <= self.config.restart_intensity) {
             return self.confirm(id, suicide);
         }
+        // It failed early and takes its time to end: then the slot is given up.
+        if self.recent_failures(slot) > self.config.restart_intensity {
+            return self.confirm(id, suicide);
+        }
         if let Some(worker) = self.workers.get_mut(id) {
             worker.replaced = true;
         }

@@ -45,8 +45,14 @@ impl Primary {
         };
         self.workers.is_empty()
             || self.workers.iter().any(on_the_way)
-            || self.slots.iter().any(|slot| {
-                matches!(slot.state, SlotState::Waiting | SlotState::AwaitsProcessEnd { .. })
+            || self.slots.iter().any(|slot| match slot.state {
+                SlotState::Waiting | SlotState::AwaitsProcessEnd { .. } => true,
+                // A reload has ended its worker first, and starts the next one later.
+                SlotState::Empty => slot.successor.is_none(),
+                SlotState::Filled(_)
+                | SlotState::GivenUp
+                | SlotState::Ended
+                | SlotState::Removed => false,
             })
     }
 

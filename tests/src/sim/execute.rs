@@ -158,8 +158,10 @@ impl Sim {
         if let Some(process) = self.processes.get_mut(&id)
             && !process.ended
         {
-            let node = process.link.codec() == Some(roundel_core::Codec::Node);
-            self.coverage.sent(node, &msg);
+            // One that has not said what it speaks counts for neither.
+            if let Some(codec) = process.link.codec() {
+                self.coverage.sent(codec == roundel_core::Codec::Node, &msg);
+            }
             if process.link.push(msg, attach) {
                 self.reached(Effect::MergedHandoffs);
             }

@@ -88,6 +88,9 @@ fn rival(key: &ListenKey) -> Option<ListenKey> {
 /// Whether the kernel refuses this ask while somebody listens there: on the same port and the same
 /// IPv4 address, or one of the two on all of them.
 pub fn is_taken(ask: &ListenKey, there: SocketAddr) -> bool {
+    if let Address::Any { port } = ask.address {
+        return port == there.port();
+    }
     let Address::Ip(asked) = ask.address else { return false };
     let all = asked.ip().is_unspecified() || there.ip().is_unspecified();
     asked.port() != 0 && asked.port() == there.port() && (all || asked.ip() == there.ip())

@@ -177,6 +177,23 @@ fn a_slot_that_is_tried_again_waits_as_at_first() {
 }
 
 #[test]
+fn a_worker_that_failed_early_and_lives_on_is_not_replaced_beyond_the_budget() {
+    let own = config(1).listeners(vec![any(80)]).pass_listeners(true).restart_intensity(0);
+    let mut hand = Hand::over(Primary::new(own.build().unwrap()), Time::ZERO);
+    hand.bound(1, &name("[::]:80"));
+    hand.tell(Input::Spawned { worker: worker(1), pid: 7 });
+    hand.tell(Input::Hello { worker: worker(1), codec: Codec::Node });
+    hand.says(1, FromWorker::Online);
+    hand.says(1, FromWorker::Listening { listener: listener(1) });
+    assert!(spawns(&hand.says(1, FromWorker::Suicide { seq: Seq::FIRST })).is_empty());
+    hand.tell(Input::ChannelClosed { worker: worker(1) });
+    // It can't serve any more, and still has no successor.
+    assert!(spawns(&hand.later(SECOND)).is_empty());
+    let outputs = hand.tell(Input::Exited { worker: worker(1), status: ExitStatus::Code(1) });
+    assert!(events(&outputs).contains(&"given_up"));
+}
+
+#[test]
 fn the_primary_ends_if_only_slots_that_were_given_up_are_left() {
     let mut hand = Hand::serving(config(2).restart_intensity(0));
     assert!(events(&ends(&mut hand, 1, 1)).contains(&"given_up"));

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use roundel_core::{ListenerId, Policy, Slot, Time, WorkerId};
 
+use super::restarts::Place;
 use super::{LifeModel, Stage, WorkerModel};
 use crate::faults::fault::Property;
 use crate::sim::plan::is_taken;
@@ -90,6 +91,17 @@ impl LifeModel {
             && count >= self.config.max_listeners_per_worker() as usize
     }
 
+    /// Whether a slot waits for a worker: there may be too many processes for another one.
+    fn is_empty(&self, at: u32, place: &Place) -> bool {
+        if place.given_up || place.ended || place.removed {
+            return false;
+        }
+        let mut new = self.successors.iter().filter_map(|id| self.members.get(id));
+        let has_new = new.any(|it| it.slot.0 == at && !it.exited);
+        let gone = place.newest.is_none_or(|id| !self.members.contains_key(&id));
+        if place.ended_first { !has_new } else { gone }
+    }
+
     pub(super) fn review_listeners(&mut self) {
         if self.stopping {
             return;
@@ -105,7 +117,9 @@ impl LifeModel {
         };
         let on_the_way = self.members.values().any(may_come)
             || self.members.is_empty()
-            || self.places.iter().any(|place| place.not_before.is_some());
+            || (0..)
+                .zip(&self.places)
+                .any(|(at, it)| it.not_before.is_some() || self.is_empty(at, it));
         let mut late = false;
         let mut in_use = false;
         for record in self.listeners.values_mut() {

@@ -255,6 +255,12 @@ impl LifeModel {
                 record.holders.insert(*worker);
                 record.slots.extend(self.members.get(worker).map(|member| member.slot));
             }
+            // In flight when its connections were counted, it may never have been sent.
+            Output::Send { worker, msg: ToWorker::NewConn { .. }, .. } => {
+                if let Some(member) = self.members.get_mut(worker) {
+                    member.had = true;
+                }
+            }
             Output::Release { end: roundel_core::ConnEnd::AcceptedBy(worker), .. } => {
                 if let Some(member) = self.members.get_mut(worker) {
                     member.accepted = true;
@@ -337,6 +343,9 @@ impl LifeModel {
             && let Some(member) = self.members.get_mut(worker)
         {
             (member.replaced, member.told_off) = (true, true);
+            if let Some(place) = self.places.get_mut(member.slot.0 as usize) {
+                place.ended_first |= place.newest == Some(*worker);
+            }
         }
         if matches!(event, Event::Settling { .. }) {
             self.look_at_delay("a worker is told to leave");

@@ -22,6 +22,8 @@ pub(super) struct Place {
     pub(super) judged: bool,
     /// A failure was counted of a worker that has not ended: only then is the slot given up.
     pub(super) awaits_end: Option<WorkerId>,
+    /// A reload told its worker to leave before there is a new one.
+    pub(super) ended_first: bool,
     /// There is no such slot any more.
     pub(super) removed: bool,
     /// When it is tried again after it was given up, and how long that takes the next time.
@@ -58,7 +60,7 @@ impl LifeModel {
         }
         let early = place.not_before.take().is_some_and(|at| self.now < at);
         let given_up = place.given_up;
-        place.newest = Some(worker);
+        (place.newest, place.ended_first) = (Some(worker), false);
         if early {
             self.fault(Property::Restarts, format!("slot {slot} did not wait"));
         }
@@ -148,7 +150,7 @@ impl LifeModel {
         }
         self.successors.remove(&worker);
         if let Some(place) = self.places.get_mut(slot.0 as usize) {
-            place.newest = Some(worker);
+            (place.newest, place.ended_first) = (Some(worker), false);
             place.renew();
             (place.streak, place.retry_delay, place.retry_at) = (0, None, None);
         }
