@@ -1,6 +1,7 @@
 //! What workers print: its forms, where it goes, who follows it, and that no reader of it holds up
 //! anything.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -56,7 +57,13 @@ fn lines_carry_the_slot_and_the_process(on: Pair) {
         cluster.said(&format!("\n[{slot} pid {pid}] out {slot}\n"));
         cluster.said(&format!("\n[{slot} pid {pid}] err {slot}\n"));
     }
-    assert_ne!(cluster.get("/").pid(), cluster.get("/").pid());
+    // A worker is ready with its first listener; until its second one is there, the other worker
+    // serves both.
+    let mut served = BTreeSet::new();
+    wait_for("an answer of each", || {
+        served.insert(cluster.get("/").pid());
+        (served.len() == 2).then_some(())
+    });
     cluster.stop();
 }
 

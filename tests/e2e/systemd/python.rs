@@ -9,6 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use roundel_tests::programs::optional::python_program;
 
+use crate::addresses::Addresses;
 use crate::cells::{on_both, skip};
 use crate::harness::*;
 use crate::pair::Pair;
@@ -47,19 +48,25 @@ fn slots(outcomes: &[Outcome]) -> BTreeSet<String> {
     outcomes.iter().filter_map(words).collect()
 }
 
+/// Asks until each worker has answered. Who takes a connection is up to the kernel: one may take
+/// all that come together.
+fn all_answer(addr: Addresses) {
+    let mut outcomes = Vec::new();
+    wait_for("an answer of each worker", || {
+        let clients: Vec<_> = (0..6).map(|_| thread::spawn(move || get(addr, "/slow"))).collect();
+        outcomes.extend(clients.into_iter().map(|client| client.join().unwrap()));
+        (slots(&outcomes).len() == 3).then_some(())
+    });
+    assert!(outcomes.iter().all(|it| matches!(it, Outcome::Ok(_))), "{outcomes:?}");
+}
+
 fn serves(on: Pair, program: &[&str]) {
     let _turn = alone();
     let mut cluster = start(on, &[], program);
     let pids = cluster.ready(3);
     // Requests are answered by several workers.
     let addr = cluster.addr;
-    let mut outcomes = Vec::new();
-    wait_for("all workers", || {
-        let clients: Vec<_> = (0..6).map(|_| thread::spawn(move || get(addr, "/slow"))).collect();
-        outcomes.extend(clients.into_iter().map(|client| client.join().unwrap()));
-        (slots(&outcomes).len() == 3).then_some(())
-    });
-    assert!(outcomes.iter().all(|it| matches!(it, Outcome::Ok(_))), "{outcomes:?}");
+    all_answer(addr);
 
     // One that is killed comes back, and what it had started ends.
     kill(Pid::from_raw(pids[0]), Signal::SIGKILL).unwrap();
@@ -68,11 +75,7 @@ fn serves(on: Pair, program: &[&str]) {
         (ready.len() == 3).then(|| ready.into_iter().find(|pid| !pids.contains(pid)))?
     });
     assert_ne!(next, pids[0]);
-    wait_for("its answer", || {
-        let clients: Vec<_> = (0..6).map(|_| thread::spawn(move || get(addr, "/slow"))).collect();
-        let outcomes: Vec<_> = clients.into_iter().map(|client| client.join().unwrap()).collect();
-        (slots(&outcomes).len() == 3).then_some(())
-    });
+    all_answer(addr);
 
     // A stop lets them finish what they have.
     let open = send(addr, "/slow").unwrap();
