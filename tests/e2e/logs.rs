@@ -146,7 +146,7 @@ fn a_flood_that_nobody_reads_holds_up_nothing(on: Pair) {
     assert!(longest < Duration::from_secs(2), "{longest:?}");
     let used = rss_kib(muted.pid().as_raw());
     assert!(used < 44 * 1024, "{used} KiB");
-    // Whoever reads again finds whole lines, and how many are missing.
+    // The reader finds whole lines when it reads again, and how many are missing.
     set_nonblocking(&reader, true);
     let (mut text, mut chunk) = (Vec::new(), [0; 64 * 1024]);
     wait_for("the gap", || {

@@ -127,7 +127,7 @@ coverage! {
     effects: Effect = "effect";
 }
 
-/// What never happens, and why. Whoever makes it happen takes it out.
+/// What never happens, and why. An entry is taken out once it happens.
 const NEVER: &[(&str, &str, &str)] = &[
     ("from a Node worker", "Pong", "Node has no such message"),
     ("from a Node worker", "Load", "Node has no such message"),

@@ -152,7 +152,7 @@ impl Writer {
     }
 
     /// Reports what is missing; false if that can't be written either.
-    fn own_up(&mut self, progress: &Progress) -> bool {
+    fn report_lost(&mut self, progress: &Progress) -> bool {
         if self.lost > 0 {
             let note = self.format.missing(self.name, self.lost);
             if self.write(note.as_bytes(), progress).is_err() {
@@ -170,7 +170,7 @@ impl Sink for Writer {
         if lines.is_empty() {
             return;
         }
-        let written = match self.own_up(progress) {
+        let written = match self.report_lost(progress) {
             false => 0,
             true => match self.write(lines, progress) {
                 Ok(()) => return,
@@ -182,7 +182,7 @@ impl Sink for Writer {
 
     fn dropped(&mut self, count: u64, progress: &Progress) {
         self.lost += count;
-        self.own_up(progress);
+        self.report_lost(progress);
     }
 
     fn reopen(&mut self, progress: &Progress) {
@@ -192,7 +192,7 @@ impl Sink for Writer {
                 self.mid_line = is_mid_line(&file);
                 *output = file;
                 self.failing = false;
-                self.own_up(progress);
+                self.report_lost(progress);
             }
             Err(error) => {
                 self.console.say(&format!("cannot open the log file anew: {error}"));
