@@ -194,7 +194,10 @@ fn demo(adapter: Adapter, options: &Options, own: &io::Result<PathBuf>) -> Resul
     Ok(setup)
 }
 
-fn setup(adapter: Adapter, options: &Options, resolved: Resolved) -> Setup {
+fn setup(adapter: Adapter, options: &Options, mut resolved: Resolved) -> Setup {
+    if options.node_assist {
+        program::assist(&mut resolved.program);
+    }
     let mut setup = Setup::new(adapter.name, resolved.program, options.config.clone());
     setup.binds = options.binds();
     setup.identity = options.identity.clone();

@@ -8,7 +8,7 @@ use core::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ConnId, ListenerId, Seq};
+use crate::{ConnId, ListenerId, Seq, Signal};
 
 /// An error number of errno(3), as a positive number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -280,6 +280,20 @@ pub enum FromWorker {
     /// The program is ready. If [`Config::wait_ready`](crate::Config::wait_ready) is set, nothing
     /// is handed off before this; otherwise it adds nothing.
     Ready,
+    /// How late my event loop is: Node workers with the preload of `--node-assist` say this once a
+    /// second, when it has changed.
+    Lag {
+        /// Milliseconds by which a timer was late.
+        millis: u32,
+    },
+    /// The program handles this signal, and wants to be told to leave by it; `None` takes that
+    /// back. Node workers with the preload of `--node-assist` say this. The primary follows it if
+    /// the signal is SIGTERM or SIGINT, the worker speaks Node's codec, and
+    /// [`Config::stop_signal`](crate::Config::stop_signal) chooses nothing else.
+    StopSignal {
+        /// The signal.
+        signal: Option<Signal>,
+    },
 }
 
 /// The primary's message to a worker.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use roundel_core::{
     Address, Codec, Command, Config, ConfigBuilder, ConnId, DecodeError, Errno, ExitStatus,
     FromWorker, Input, ListenKey, ListenerId, Output, Overflow, Policy, Primary, Respawn, Seq,
-    SockName, SpawnError, Time, ToWorker, Violation, WorkerId,
+    Signal, SockName, SpawnError, Time, ToWorker, Violation, WorkerId,
 };
 
 use crate::script::Script;
@@ -257,7 +257,7 @@ impl Surroundings {
 
     fn message(&self, script: &mut Script<'_>) -> FromWorker {
         let seq = Seq::from_raw(script.number()).or(Seq::from_raw(1)).expect("not zero");
-        match script.below(11) {
+        match script.below(13) {
             0 => FromWorker::Online,
             1 | 2 => FromWorker::Query {
                 seq,
@@ -272,6 +272,8 @@ impl Surroundings {
             7 => FromWorker::ExitedAfterDisconnect { seq },
             8 => FromWorker::Ready,
             9 => FromWorker::Pong { ack: seq },
+            10 => FromWorker::Lag { millis: 10 },
+            11 => FromWorker::StopSignal { signal: script.flag().then_some(Signal::Term) },
             _ => FromWorker::Load { open: 1 },
         }
     }

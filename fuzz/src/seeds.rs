@@ -5,7 +5,8 @@ use std::path::Path;
 use roundel_core::journal::Replay;
 use roundel_core::wire::{Message, encode, encode_hello};
 use roundel_core::{
-    Address, Errno, FromWorker, Granted, ListenKey, ListenerId, Seq, SockName, ToWorker, Transport,
+    Address, Errno, FromWorker, Granted, ListenKey, ListenerId, Seq, Signal, SockName, ToWorker,
+    Transport,
 };
 
 use crate::MAX_FRAME;
@@ -158,6 +159,9 @@ pub fn from_worker() -> Vec<FromWorker> {
         FromWorker::ExitedAfterDisconnect { seq: seq(3) },
         FromWorker::Pong { ack: seq(4) },
         FromWorker::Load { open: 70_000 },
+        FromWorker::Ready,
+        FromWorker::Lag { millis: 20 },
+        FromWorker::StopSignal { signal: Some(Signal::Interrupt) },
     ];
     let addresses = [
         Address::Any { port: 0 },
@@ -192,6 +196,8 @@ pub fn to_worker() -> Vec<ToWorker> {
         ToWorker::Disconnect,
         ToWorker::Drain { deadline_ms: 30_000 },
         ToWorker::Ping { seq: seq(1) },
+        ToWorker::PassListener { listener: listener(1) },
+        ToWorker::Shutdown,
     ]
 }
 

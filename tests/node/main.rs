@@ -5,6 +5,7 @@
 //! does not do, or that Node loses what it tests. `NODE=PATH` chooses the Node binary,
 //! `ROUNDEL=PATH` another build of the primary.
 
+mod assist;
 mod churn;
 mod client;
 mod fork_model;

@@ -157,6 +157,45 @@ fn a_stop_signal_comes_instead_of_the_message() {
     assert_eq!(stop(StopSignal::Message), (vec![ToWorker::Shutdown], vec![], vec![Signal::Term]));
 }
 
+/// As with `--node-assist`: only Node's cluster workers are told so, and what the operator chose goes
+/// first; what comes after the word to leave is too late.
+#[test]
+fn a_worker_that_handles_a_signal_is_told_by_it() {
+    use roundel_core::StopSignal;
+    let stop = |chosen: Option<StopSignal>, says: &[Option<Signal>], late: Option<Signal>| {
+        let mut cluster = Cluster::new(Config::builder().stop_signal(chosen).linger(Some(secs(2))));
+        cluster.online(1);
+        cluster.listen(1);
+        for signal in says {
+            cluster.hear(1, FromWorker::StopSignal { signal: *signal });
+        }
+        cluster.said.clear();
+        cluster.say(Input::Command(Command::Stop));
+        cluster.say(Input::Unbound { listener: listener_id() });
+        cluster.hear(1, FromWorker::StopSignal { signal: late });
+        let drain = |it: &&Output| matches!(it, Output::Send { msg: ToWorker::Drain { .. }, .. });
+        let drains = cluster.said.iter().filter(drain).count();
+        let mut signals = vec![cluster.signals()];
+        for _ in 0..5 {
+            cluster.wait(secs(1));
+            count(&mut cluster, 1, Some(1));
+            cluster.wait(secs(1));
+            count(&mut cluster, 1, Some(0));
+        }
+        signals.push(cluster.signals());
+        (drains, signals)
+    };
+    let (term, int) = (Some(Signal::Term), Some(Signal::Interrupt));
+    assert_eq!(stop(None, &[term], None), (0, vec![vec![Signal::Term], vec![]]));
+    assert_eq!(stop(None, &[term, int], None), (0, vec![vec![Signal::Interrupt], vec![]]));
+    let chosen = Some(StopSignal::Signal(Signal::User2));
+    assert_eq!(stop(chosen, &[term], None), (0, vec![vec![Signal::User2], vec![]]));
+    for says in [&[][..], &[term, None], &[Some(Signal::Kill)], &[Some(Signal::Hangup)]] {
+        let (drains, signals) = stop(None, says, term);
+        assert_eq!((drains, &signals[0]), (1, &vec![]), "{says:?}");
+    }
+}
+
 /// Alone such a program would end when its servers are closed; in a cluster the channel keeps it.
 #[test]
 fn a_signalled_worker_is_disconnected_when_it_has_no_client() {

@@ -327,6 +327,11 @@ pub(super) struct OptionArgs {
     /// NODE_APP_INSTANCE [default: off]
     #[arg(long, value_name = "NAME", value_parser = Value(values::variable), allow_hyphen_values = true)]
     pub(super) instance_var: Option<String>,
+
+    /// Make Node workers load a module that closes keep-alive connections with an answer when they
+    /// leave, and tells the primary what it can't see; the program stays as it is
+    #[arg(long)]
+    pub(super) node_assist: bool,
 }
 
 impl OptionArgs {

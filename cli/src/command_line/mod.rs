@@ -267,6 +267,18 @@ fn options(args: OptionArgs) -> Result<Options, String> {
             );
         }
     }
+    if args.node_assist && args.pass_server.is_some() {
+        return Err(
+            "--node-assist: can't be combined with --pass-server: it is for programs that use \
+             cluster"
+                .into(),
+        );
+    }
+    if args.node_assist && args.codec.0 == Some(Codec::Native) {
+        return Err(
+            "--node-assist: can't be combined with --codec native: it is for Node programs".into(),
+        );
+    }
     Ok(Options {
         config: args.config(workers, policy),
         bind: args.bind,
@@ -284,6 +296,7 @@ fn options(args: OptionArgs) -> Result<Options, String> {
         log_file: args.log_file,
         codec: args.codec.0,
         instance_var: args.instance_var,
+        node_assist: args.node_assist,
         env: Vec::new(),
         cwd: None,
     })

@@ -39,6 +39,8 @@ pub(crate) struct Options {
     pub(crate) codec: Option<Codec>,
     /// The variable that gives a program the number of its slot; `None` if there is none.
     pub(crate) instance_var: Option<String>,
+    /// Whether Node workers load a module that helps them to leave.
+    pub(crate) node_assist: bool,
     /// Variables for workers, which only a configuration file can give.
     pub(crate) env: Vec<(OsString, OsString)>,
     /// The directory for workers, likewise; `None` is that of the primary.

@@ -131,6 +131,7 @@ fn every_option_is_read() {
         log_file: Some("/l".into()),
         codec: Some(Codec::Native),
         instance_var: Some("NODE_APP_INSTANCE".into()),
+        node_assist: false,
         env: Vec::new(),
         cwd: None,
     };

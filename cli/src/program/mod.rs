@@ -4,6 +4,7 @@
 //! the channel. So the program that they would start is started directly, or an error says what to
 //! write instead. A program that can't be started is noticed before anything is started.
 
+mod assist;
 mod draft;
 mod find;
 mod inspect;
@@ -22,6 +23,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
+pub(crate) use assist::assist;
 use draft::Draft;
 pub(crate) use inspect::Inspect;
 use node::{NodeArgs, Types};

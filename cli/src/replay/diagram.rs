@@ -112,6 +112,11 @@ fn said(worker: WorkerId, msg: &FromWorker) -> Option<String> {
         FromWorker::ExitedAfterDisconnect { .. } => format!("W{from}->>P: exitedAfterDisconnect"),
         FromWorker::Pong { .. } => format!("W{from}-->>P: pong"),
         FromWorker::Load { open } => format!("W{from}->>P: load, {open} open"),
+        FromWorker::Lag { millis } => format!("W{from}->>P: its event loop is {millis} ms late"),
+        FromWorker::StopSignal { signal: Some(signal) } => {
+            format!("W{from}->>P: it handles SIG{}", signal.name())
+        }
+        FromWorker::StopSignal { signal: None } => format!("W{from}->>P: it handles no signal"),
         FromWorker::Ready => format!("W{from}->>P: ready"),
         other => format!("W{from}->>P: {}", text(&format!("{other:?}"))),
     })

@@ -86,8 +86,9 @@ impl Primary {
         worker.leave.told = true;
         let within = deadline.since(now);
         let kind = worker.kind;
+        let stop_signal = self.workers.get(id).and_then(|worker| self.stop_signal_of(worker));
         self.event(Event::Draining { worker: id, within });
-        match (kind, self.config.stop_signal) {
+        match (kind, stop_signal) {
             (Some(WorkerKind::Native), _) => self.tell_deadline(id, deadline),
             (Some(WorkerKind::NodeCluster | WorkerKind::NodeChild), Some(StopSignal::Message)) => {
                 self.emit(Output::Send { worker: id, msg: ToWorker::Shutdown, attach: None });
@@ -180,10 +181,17 @@ impl Primary {
         leaves && lives && wanted && helped
     }
 
+    /// By what a worker is told to leave, if not by the usual message: what the operator chose,
+    /// else the signal that its program handles.
+    fn stop_signal_of(&self, worker: &WorkerRecord) -> Option<StopSignal> {
+        let own = worker.stop_signal.filter(|_| worker.kind == Some(WorkerKind::NodeCluster));
+        self.config.stop_signal.or(own.map(StopSignal::Signal))
+    }
+
     /// Whether a worker was told to leave by `stop_signal`: then it gets no SIGTERM for being idle.
     fn rules_itself(&self, worker: &WorkerRecord) -> bool {
         let is_node = worker.kind.is_some_and(|kind| kind != WorkerKind::Native);
-        worker.leave.told && is_node && self.config.stop_signal.is_some()
+        worker.leave.told && is_node && self.stop_signal_of(worker).is_some()
     }
 
     /// Whether a program that rules itself has closed its servers: it would end by itself now if

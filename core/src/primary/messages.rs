@@ -8,7 +8,7 @@ use super::output::{Event, Output};
 use super::state::WorkerKind;
 use crate::timers::Due;
 use crate::transitions::{Channel, Intent, Life, Process, Step};
-use crate::{FromWorker, Seq, ToWorker, WorkerId};
+use crate::{FromWorker, Seq, Signal, ToWorker, WorkerId};
 
 /// How many failed queries at once are not yet a flood. Each is an event, so without a bound they
 /// would fill the log.
@@ -49,6 +49,8 @@ impl Primary {
             FromWorker::Ready => self.on_said_ready(id),
             FromWorker::Pong { ack } => self.on_pong(id, ack),
             FromWorker::Load { open } => self.on_load(id, open),
+            FromWorker::Lag { millis } => self.on_lag(id, millis),
+            FromWorker::StopSignal { signal } => self.on_stop_signal(id, signal),
             // Acks do not come this way.
             FromWorker::Ack { .. } => {}
         }
@@ -88,6 +90,22 @@ impl Primary {
     fn on_load(&mut self, id: WorkerId, open: u32) {
         if let Some(worker) = self.workers.get_mut(id) {
             worker.open = Some(open);
+        }
+    }
+
+    fn on_lag(&mut self, id: WorkerId, millis: u32) {
+        if let Some(worker) = self.workers.get_mut(id) {
+            worker.lag_ms = Some(millis);
+        }
+    }
+
+    /// What it handles once it was told to leave comes too late.
+    fn on_stop_signal(&mut self, id: WorkerId, signal: Option<Signal>) {
+        if let Some(worker) = self.workers.get_mut(id)
+            && !worker.leave.told
+        {
+            worker.stop_signal =
+                signal.filter(|signal| matches!(signal, Signal::Term | Signal::Interrupt));
         }
     }
 

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use roundel_core::wire;
-use roundel_core::{Address, Codec, FromWorker, ListenKey, ListenerId, Seq, WorkerId};
+use roundel_core::{Address, Codec, FromWorker, ListenKey, ListenerId, Seq, Signal, WorkerId};
 
 use super::Sim;
 use super::rng::Rng;
@@ -135,7 +135,7 @@ fn message(codec: Codec, rng: &mut Rng, bytes: &mut Vec<u8>) {
         2 => Address::Any { port: if rng.one_in(2) { 80 } else { 0 } },
         _ => Address::Ip(SocketAddr::from(([127, 0, 0, 1], 80))),
     };
-    let msg = match rng.below(10) {
+    let msg = match rng.below(12) {
         0 => FromWorker::Online,
         1 => FromWorker::Query {
             seq,
@@ -149,6 +149,8 @@ fn message(codec: Codec, rng: &mut Rng, bytes: &mut Vec<u8>) {
         5 => FromWorker::ExitedAfterDisconnect { seq },
         6 => FromWorker::Pong { ack: seq },
         7 => FromWorker::Ready,
+        8 => FromWorker::StopSignal { signal: rng.one_in(2).then_some(Signal::Interrupt) },
+        9 => FromWorker::Lag { millis: raw as u32 },
         _ => FromWorker::Ack { ack: seq, accepted: rng.one_in(2) },
     };
     let _ = wire::encode(&msg, u32::MAX, bytes);

@@ -74,6 +74,13 @@ impl Node {
         seq
     }
 
+    /// Reports what the preload of `--node-assist` sees, which is loaded only where cluster is.
+    pub fn report(&mut self, channel: &mut Channel, fields: &str) {
+        if !self.alone {
+            self.send(channel, format!("{{\"cmd\":\"NODE_CLUSTER\",{fields}}}\n"));
+        }
+    }
+
     /// Sends a line, once nothing of its own is unanswered.
     pub fn send(&mut self, channel: &mut Channel, line: String) {
         match &mut self.held_back {

@@ -187,11 +187,13 @@ impl Program {
     pub fn chat(&mut self, now: Time, open: u32, channel: &mut Channel) {
         match self {
             Program::Native(native) => native.input(now, WorkerInput::Load { open }, channel),
-            Program::Node(node) => {
-                let word =
-                    if open.is_multiple_of(2) { "\"ready\"\n" } else { "{\"cmd\":\"hi\"}\n" };
-                node.send(channel, word.into());
-            }
+            Program::Node(node) => match open % 8 {
+                0 | 2 | 4 => node.send(channel, "\"ready\"\n".into()),
+                5 => node.report(channel, r#""act":"stopSignal","data":"SIGTERM""#),
+                6 => node.report(channel, r#""act":"load","data":3"#),
+                7 => node.report(channel, r#""act":"stopSignal","data":null"#),
+                _ => node.send(channel, "{\"cmd\":\"hi\"}\n".into()),
+            },
         }
     }
 

@@ -6,7 +6,9 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::*;
-use crate::{Address, Errno, Granted, ListenKey, ListenerId, Seq, SockName, ToWorker, Transport};
+use crate::{
+    Address, Errno, Granted, ListenKey, ListenerId, Seq, Signal, SockName, ToWorker, Transport,
+};
 
 const MAX: u32 = MAX_FRAME_DEFAULT;
 
@@ -35,6 +37,9 @@ fn from_worker() -> Vec<FromWorker> {
         FromWorker::ExitedAfterDisconnect { seq: seq(3) },
         FromWorker::Pong { ack: seq(4) },
         FromWorker::Load { open: 9 },
+        FromWorker::Ready,
+        FromWorker::Lag { millis: 300 },
+        FromWorker::StopSignal { signal: Some(Signal::Term) },
     ]
 }
 
@@ -53,6 +58,8 @@ fn to_worker() -> Vec<ToWorker> {
         ToWorker::Disconnect,
         ToWorker::Drain { deadline_ms: 30_000 },
         ToWorker::Ping { seq: seq(1) },
+        ToWorker::PassListener { listener: listener(2) },
+        ToWorker::Shutdown,
     ]
 }
 
@@ -254,6 +261,17 @@ fn any_from_worker() -> impl Strategy<Value = FromWorker> {
         any_seq().prop_map(|seq| FromWorker::ExitedAfterDisconnect { seq }),
         any_seq().prop_map(|ack| FromWorker::Pong { ack }),
         any::<u32>().prop_map(|open| FromWorker::Load { open }),
+        any_report(),
+    ]
+}
+
+fn any_report() -> impl Strategy<Value = FromWorker> {
+    let stop_signal =
+        |handles: bool| FromWorker::StopSignal { signal: handles.then_some(Signal::Interrupt) };
+    prop_oneof![
+        Just(FromWorker::Ready),
+        any::<u32>().prop_map(|millis| FromWorker::Lag { millis }),
+        any::<bool>().prop_map(stop_signal),
     ]
 }
 

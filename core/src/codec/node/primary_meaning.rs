@@ -8,7 +8,7 @@ use super::host::Host;
 use super::js;
 use super::parse::{self, Cluster};
 use super::query::{Query, Server};
-use crate::{Errno, FromWorker, ListenerId, Seq};
+use crate::{Errno, FromWorker, ListenerId, Seq, Signal};
 
 /// What a worker's cluster message means to the primary.
 pub(crate) enum PrimaryMeaning {
@@ -47,6 +47,23 @@ impl PrimaryMeaning {
                 PrimaryMeaning::Say(FromWorker::ExitedAfterDisconnect { seq })
             }
             (Some("close"), _) => PrimaryMeaning::Close(cluster.key.and_then(listener)),
+            // What the preload of `--node-assist` says.
+            (Some("load"), _) => said(
+                cluster
+                    .data
+                    .and_then(parse::count)
+                    .map(|open| FromWorker::Load { open: u32::try_from(open).unwrap_or(u32::MAX) }),
+            ),
+            (Some("lag"), _) => said(cluster.data.and_then(parse::count).map(|millis| {
+                FromWorker::Lag { millis: u32::try_from(millis).unwrap_or(u32::MAX) }
+            })),
+            (Some("stopSignal"), _) => said(cluster.data.map(|signal| FromWorker::StopSignal {
+                signal: match js::text(signal).as_deref() {
+                    Some("SIGTERM") => Some(Signal::Term),
+                    Some("SIGINT") => Some(Signal::Interrupt),
+                    _ => None,
+                },
+            })),
             (Some("listening"), _) => PrimaryMeaning::Listening(cluster.server()),
             (Some("queryServer"), Some(seq)) => {
                 let query = cluster.query(host).map(Box::new);
@@ -57,6 +74,10 @@ impl PrimaryMeaning {
             _ => return None,
         })
     }
+}
+
+fn said(msg: Option<FromWorker>) -> PrimaryMeaning {
+    msg.map_or(PrimaryMeaning::Stray, PrimaryMeaning::Say)
 }
 
 fn listener(key: &RawValue) -> Option<ListenerId> {

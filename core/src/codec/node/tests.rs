@@ -1,5 +1,6 @@
 //! The primary's end of a channel, line by line.
 
+mod assist;
 mod ends;
 mod hostile;
 

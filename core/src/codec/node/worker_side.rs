@@ -259,7 +259,10 @@ impl<T> WorkerSide<T> {
                 );
             }
             FromWorker::Ready => write::line(bytes, format_args!("\"ready\"")),
-            FromWorker::Pong { .. } | FromWorker::Load { .. } => {}
+            FromWorker::Pong { .. }
+            | FromWorker::Load { .. }
+            | FromWorker::Lag { .. }
+            | FromWorker::StopSignal { .. } => {}
         }
     }
 

@@ -11,7 +11,7 @@ use crate::Primary;
 use crate::primary::state::{ListenerRecord, SlotRecord, SlotState, WorkerRecord};
 use crate::timers::Due;
 use crate::transitions::{Life, Process};
-use crate::{ConnId, Deadline, ListenerId, STALLED_AFTER, Slot, Time, WorkerId};
+use crate::{ConnId, Deadline, ListenerId, STALLED_AFTER, Signal, Slot, Time, WorkerId};
 
 /// A [`Primary`] with its ids renamed in order, its times relative to now, and its counters left
 /// out; what can make no difference any more is left out as well.
@@ -340,6 +340,8 @@ impl CanonicalView<'_> {
             had && config.linger.is_some(),
             leave.terminated && signalled,
             leave.disconnected,
+            worker.stop_signal == Some(Signal::Term),
+            worker.stop_signal == Some(Signal::Interrupt),
         ]));
         if let (Some(since), Some(linger)) = (leave.idle_since, config.linger) {
             self.age(since, linger, out);

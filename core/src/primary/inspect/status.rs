@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::Primary;
 use crate::primary::state::{LastExit, WorkerKind};
 use crate::transitions::Life;
-use crate::{Codec, ListenKey, ListenerId, Policy, Slot, SockName, Time, WorkerId};
+use crate::{Codec, ListenKey, ListenerId, Policy, Signal, Slot, SockName, Time, WorkerId};
 
 /// Counters since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -55,6 +55,12 @@ pub struct WorkerStatus {
     pub last_exit: Option<LastExit>,
     /// When it was spawned.
     pub spawned_at: Time,
+    /// How late its event loop was lately, in milliseconds; `None` if it says nothing of that.
+    pub lag_ms: Option<u32>,
+    /// The signal that its program handles, if it says so: [`FromWorker::StopSignal`].
+    ///
+    /// [`FromWorker::StopSignal`]: crate::FromWorker::StopSignal
+    pub stop_signal: Option<Signal>,
 }
 
 /// A listener, as it is now.
@@ -113,6 +119,8 @@ impl Primary {
             restarts: slot.restarts,
             last_exit: slot.last_exit,
             spawned_at: worker.spawned_at,
+            lag_ms: worker.lag_ms,
+            stop_signal: worker.stop_signal,
         })
     }
 

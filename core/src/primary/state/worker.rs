@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::collections::inline_queue::InlineQueue;
 use crate::transitions::{Channel, Intent, Life, Process};
-use crate::{Codec, ConnId, ListenerId, Seq, Slot, Time};
+use crate::{Codec, ConnId, ListenerId, Seq, Signal, Slot, Time};
 
 /// What kind of worker it is, and so which messages it understands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -90,6 +90,10 @@ pub(crate) struct WorkerRecord {
     pub(crate) is_large: bool,
     /// How many connections it has open, as it says.
     pub(crate) open: Option<u32>,
+    /// How late its event loop is, in milliseconds, as it says.
+    pub(crate) lag_ms: Option<u32>,
+    /// The signal that its program handles, as it says: SIGTERM or SIGINT.
+    pub(crate) stop_signal: Option<Signal>,
 }
 
 impl WorkerRecord {
@@ -131,6 +135,8 @@ impl WorkerRecord {
             recycle_after: Time::ZERO,
             is_large: false,
             open: None,
+            lag_ms: None,
+            stop_signal: None,
         }
     }
 

@@ -53,7 +53,7 @@ mod tests {
                 r#""listeners":[{"address":"","policy":"","pending":0,"accepting":false}],"#,
                 r#""workers":[{"id":0,"slot":0,"pid":null,"generation":0,"state":"","codec":null,"#,
                 r#""in_flight":0,"accepted":0,"declined":0,"restarts":0,"last_exit":null,"#,
-                r#""uptime_s":0,"cpu_ms":null,"rss_kb":null}],"#,
+                r#""uptime_s":0,"cpu_ms":null,"rss_kb":null,"lag_ms":null,"stop_signal":null}],"#,
                 r#""slots":[{"slot":0,"state":"","worker":null,"generation":0,"restarts":0,"#,
                 r#""last_exit":null,"next_in_ms":null}],"#,
                 r#""reloads":[{"generation":null,"result":"","cause":null,"ago_s":0,"took_ms":null}]}"#

@@ -97,6 +97,13 @@ pub struct WorkerRow {
     /// Resident memory of its process, in KiB; `None` if it can't be read.
     #[serde(default)]
     pub rss_kb: Option<u64>,
+    /// How late its event loop was lately, in milliseconds; `None` if it says nothing of that: see
+    /// `--node-assist`.
+    #[serde(default)]
+    pub lag_ms: Option<u64>,
+    /// The signal by which its program wants to be told to leave, `TERM` or `INT`, if it says so.
+    #[serde(default)]
+    pub stop_signal: Option<String>,
 }
 
 /// A slot.

@@ -62,6 +62,8 @@ impl PrimaryDriver {
             uptime_s: self.now.since(worker.spawned_at).as_secs(),
             cpu_ms: worker.pid.and_then(|pid| usage::cpu_ms(pid).ok()),
             rss_kb: worker.pid.and_then(|pid| usage::rss_kb(pid).ok()),
+            lag_ms: worker.lag_ms.map(u64::from),
+            stop_signal: worker.stop_signal.map(|signal| signal.name().to_owned()),
         });
         let slots = self.core.slots().map(|slot| SlotRow {
             slot: slot.slot.0,

@@ -49,6 +49,10 @@ struct WorkerModel {
     leaves_by: Vec<(Time, Duration)>,
     /// It is told to leave in this step.
     told_now: bool,
+    /// It was told to leave.
+    told: bool,
+    /// The signal that it handles, as it said before it was told to leave.
+    handles: Option<Signal>,
     /// What was counted in this step.
     counted_now: Option<Option<u32>>,
     /// Since when none was counted.
@@ -164,6 +168,15 @@ impl LifeModel {
                 self.query = Some((*worker, (**key).clone()));
                 if let Some(member) = self.members.get_mut(worker) {
                     member.asked |= member.stage == Stage::Staying;
+                }
+            }
+            Input::Message { worker, msg: FromWorker::StopSignal { signal } } => {
+                if let Some(member) = self.members.get_mut(worker)
+                    && !member.told
+                {
+                    member.handles = signal
+                        .filter(|it| [Signal::Term, Signal::Interrupt].contains(it))
+                        .filter(|_| !member.native);
                 }
             }
             Input::Hello { worker, codec } => {
@@ -290,7 +303,10 @@ impl LifeModel {
         let before = before(timeout);
         let own = member.leaves_by.iter().any(|(at, before)| at.since(now) <= *before);
         let near = own || self.stop_deadline.is_some_and(|at| at.since(now) <= before);
-        let asked_for = config.stop_signal() == Some(StopSignal::Signal(signal));
+        let asked_for = match config.stop_signal() {
+            Some(chosen) => chosen == StopSignal::Signal(signal),
+            None => member.handles == Some(signal),
+        };
         let told = member.told_now && (asked_for || !member.spoke);
         let idle = member.idle_since.filter(|_| member.counted_now == Some(Some(0)));
         let cannot_be_told = config.pass_listeners() && config.stop_signal().is_none();
@@ -307,7 +323,8 @@ impl LifeModel {
     /// without connections for as long as it may linger.
     fn on_drain(&mut self, worker: WorkerId) {
         let Some(member) = self.members.get(&worker) else { return };
-        if member.native || self.config.stop_signal().is_none() {
+        let by_signal = self.config.stop_signal().is_some() || member.handles.is_some();
+        if member.native || !by_signal {
             return;
         }
         let idle = member.idle_since.filter(|_| member.counted_now == Some(Some(0)));
@@ -353,7 +370,7 @@ impl LifeModel {
         if let Event::Draining { worker, .. } = event
             && let Some(member) = self.members.get_mut(worker)
         {
-            member.told_now = true;
+            (member.told_now, member.told) = (true, true);
         }
         if let Event::Declined { worker, .. } = event
             && let Some(member) = self.members.get_mut(worker)

@@ -261,6 +261,8 @@ fn member(slot: Slot) -> WorkerModel {
         had: false,
         leaves_by: Vec::new(),
         told_now: false,
+        told: false,
+        handles: None,
         counted_now: None,
         idle_since: None,
         asked: false,
