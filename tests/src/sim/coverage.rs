@@ -130,7 +130,6 @@ coverage! {
 /// What never happens, and why. An entry is taken out once it happens.
 const NEVER: &[(&str, &str, &str)] = &[
     ("from a Node worker", "Pong", "Node has no such message"),
-    ("from a Node worker", "Load", "Node has no such message"),
     ("to a Node worker", "Ping", "Node has no such message"),
     ("to a native worker", "Disconnect", "the primary says Drain to all"),
     (

@@ -189,6 +189,7 @@ impl Program {
             Program::Native(native) => native.input(now, WorkerInput::Load { open }, channel),
             Program::Node(node) => match open % 8 {
                 0 | 2 | 4 => node.send(channel, "\"ready\"\n".into()),
+                3 => node.report(channel, r#""act":"lag","data":20"#),
                 5 => node.report(channel, r#""act":"stopSignal","data":"SIGTERM""#),
                 6 => node.report(channel, r#""act":"load","data":3"#),
                 7 => node.report(channel, r#""act":"stopSignal","data":null"#),
