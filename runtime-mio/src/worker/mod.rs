@@ -200,9 +200,9 @@ impl Worker {
     }
 
     /// Waits until the program has closed every connection that it took, for the time between the
-    /// end of [`accept`](Listener::accept) and [`finish`](Worker::finish). It sees that within 50
-    /// ms. Meanwhile the primary is told how many are left, which a program that waits in another
-    /// way does not do.
+    /// end of [`accept`](Listener::accept) and [`finish`](Worker::finish). Meanwhile the primary is
+    /// told how many are left, which a program that waits in another way does not do. It returns
+    /// when that is told too, about 50 ms after the last one was closed.
     ///
     /// What the program has turned into something else counts as closed: see
     /// [`Connection::hold`].
@@ -215,7 +215,7 @@ impl Worker {
             let soon = Some(Instant::now() + COUNT_INTERVAL);
             let closed = self.inner.wait_for(soon, |driver| {
                 driver.turn();
-                (driver.open_connections() == 0).then_some(())
+                driver.is_all_closed().then_some(())
             })?;
             if closed.is_some() {
                 return Ok(());

@@ -141,9 +141,9 @@ impl Worker {
     }
 
     /// Waits until the program has closed every connection that it took, for the time between the
-    /// end of [`accept`](Listener::accept) and [`finish`](Worker::finish). It sees that within 50
-    /// ms. Meanwhile the primary is told how many are left, which a program that waits in another
-    /// way does not do.
+    /// end of [`accept`](Listener::accept) and [`finish`](Worker::finish). Meanwhile the primary is
+    /// told how many are left, which a program that waits in another way does not do. It returns
+    /// when that is told too, about 50 ms after the last one was closed.
     ///
     /// What the program has turned into something else counts as closed: see
     /// [`Connection::hold`](crate::Connection::hold).
@@ -153,14 +153,14 @@ impl Worker {
     pub fn all_closed(&self) -> impl Future<Output = io::Result<()>> + Send + use<> {
         let inner = Arc::clone(&self.inner);
         async move {
-            while inner.with(None, |driver| driver.open_connections()) > 0 {
+            while !inner.with(None, |driver| driver.is_all_closed()) {
                 // Without a primary that is told, nothing wakes the other one.
                 let soon = async {
                     Timer::after(COUNT_INTERVAL).await;
                     Ok(())
                 };
-                let closed = |driver: &mut WorkerDriver| driver.open_connections() == 0;
-                future::or(inner.wait_for(|driver| closed(driver).then_some(())), soon).await?;
+                let closed = inner.wait_for(|driver| driver.is_all_closed().then_some(()));
+                future::or(closed, soon).await?;
             }
             Ok(())
         }

@@ -114,6 +114,11 @@ impl WorkerDriver {
         self.load.open()
     }
 
+    /// True if no connection is open, and the primary was told so or can't be told now.
+    pub fn is_all_closed(&self) -> bool {
+        self.load.open() == 0 && (self.channel.is_none() || !self.load.is_pending())
+    }
+
     /// True while something waits for readiness to write.
     pub fn wants_write(&self) -> bool {
         self.channel.as_ref().is_some_and(ChannelIo::has_unsent)

@@ -98,6 +98,11 @@ impl Load {
         }
     }
 
+    /// True if the timer is set for a change that was not told yet.
+    pub(super) fn is_pending(&self) -> bool {
+        !matches!(self.due.load(SeqCst), NOTHING | OVERDUE | NEVER)
+    }
+
     /// The number to tell. Changes from here on are told later.
     pub(super) fn take(&self) -> u32 {
         self.due.store(NOTHING, SeqCst);

@@ -51,6 +51,7 @@ fn taken_and_closed_connections_are_told() {
     drop(taken);
     assert_eq!(driver.open_connections(), 0);
     assert_eq!(until(0, &mut primary, &mut driver), [0]);
+    assert!(driver.is_all_closed());
 }
 
 #[test]
@@ -161,7 +162,7 @@ fn nobody_is_told_without_a_native_primary() {
     let taken = take(&mut alone, &any).unwrap();
     assert_eq!(alone.open_connections(), 1);
     drop(taken);
-    assert_eq!(alone.open_connections(), 0);
+    assert!(alone.is_all_closed());
     let (_ours, theirs) = channel::pair().unwrap();
     assert!(WorkerDriver::new(Some((theirs, Codec::Node))).load_fd().is_none());
     let (primary, driver, _web) = serving();
