@@ -10,7 +10,7 @@ use mio::event::Source;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use roundel_core::SockName;
-use roundel_runtime::worker;
+use roundel_runtime::worker::{self, Hold};
 
 /// A connection of this worker: it is acknowledged, and no other worker will get it.
 ///
@@ -27,6 +27,13 @@ pub struct Connection(worker::Connection);
 impl Connection {
     pub(crate) fn new(connection: worker::Connection) -> Connection {
         Connection(connection)
+    }
+
+    /// Takes over the count: the connection counts as open until this is dropped, instead of until
+    /// the connection is closed. For a program that turns it into something else. The second call
+    /// returns one that counts nothing.
+    pub fn hold(&mut self) -> Hold {
+        self.0.hold()
     }
 
     /// The client's address; a unix client usually has an empty path.
@@ -54,7 +61,8 @@ impl Connection {
         self.0.set_timeout(timeout)
     }
 
-    /// Turns it into a TCP stream, blocking as those of the standard library are.
+    /// Turns it into a TCP stream, blocking as those of the standard library are. It counts as
+    /// closed from then on, unless its [`hold`](Connection::hold) was taken before.
     ///
     /// # Errors
     /// `InvalidInput` if it is a unix connection, which is then closed; or if the mode can't be
@@ -63,7 +71,8 @@ impl Connection {
         self.0.into_tcp_stream()
     }
 
-    /// Turns it into a unix stream, blocking as those of the standard library are.
+    /// Turns it into a unix stream, blocking as those of the standard library are. It counts as
+    /// closed from then on, unless its [`hold`](Connection::hold) was taken before.
     ///
     /// # Errors
     /// `InvalidInput` if it is a TCP connection, which is then closed; or if the mode can't be
@@ -117,6 +126,8 @@ impl AsRawFd for Connection {
     }
 }
 
+/// The connection counts as closed from then on, unless its [`hold`](Connection::hold) was taken
+/// before.
 impl From<Connection> for OwnedFd {
     fn from(connection: Connection) -> OwnedFd {
         connection.0.into()

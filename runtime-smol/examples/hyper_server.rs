@@ -36,16 +36,14 @@ async fn serve(worker: Worker, executor: &LocalExecutor<'_>) -> io::Result<ExitC
         true => worker.listen_nth(0).await?,
         false => worker.listen("127.0.0.1:8080").await?,
     };
-    // Nothing is sent over these channels: they only show that the last sender is gone.
+    // Nothing is sent over this channel: it only shows that its sender is gone.
     let (stays, leaves) = bounded(1);
-    let (lives, all_ended) = bounded::<()>(1);
     let accepting = async {
         while let Some(connection) = web.accept().await? {
-            let (leaves, lives) = (leaves.clone(), lives.clone());
-            let task = async move {
+            let leaves = leaves.clone();
+            let task = async {
                 // A client that has left is no reason to stop.
                 let _ = attend(connection, leaves).await;
-                drop(lives);
             };
             executor.spawn(task).detach();
         }
@@ -57,8 +55,7 @@ async fn serve(worker: Worker, executor: &LocalExecutor<'_>) -> io::Result<ExitC
         io::Result::Ok(())
     };
     future::try_zip(accepting, leaving).await?;
-    drop(lives);
-    let _ = all_ended.recv().await;
+    worker.all_closed().await?;
     Ok(worker.finish().await)
 }
 

@@ -28,9 +28,7 @@ fn main() -> io::Result<ExitCode> {
     }));
     smol::block_on(async {
         // Clients that were accepted may not have sent anything yet, so wait for them.
-        while !clients.is_empty() {
-            clients.tick().await;
-        }
+        clients.run(worker.all_closed()).await?;
         let code = worker.finish().await;
         served.map(|()| code)
     })

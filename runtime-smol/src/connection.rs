@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 use async_io::Async;
 use futures_lite::io::{AsyncRead, AsyncWrite};
 use roundel_core::SockName;
-use roundel_runtime::worker;
+use roundel_runtime::worker::{self, Hold};
 
 type Watch = Async<Arc<worker::Connection>>;
 
@@ -25,14 +25,24 @@ pub struct Connection {
     /// Made at the first wait: many connections are answered without one.
     watch: Option<Watch>,
     connection: Arc<worker::Connection>,
+    /// Dropped after the descriptor.
+    hold: Hold,
     /// Whether the next read or write waits first. It does if the last one would have blocked, or
     /// did less than it was asked to. That saves a system call for each wait.
     waits: [bool; 2],
 }
 
 impl Connection {
-    pub(crate) fn new(connection: worker::Connection) -> Connection {
-        Connection { watch: None, connection: Arc::new(connection), waits: [false; 2] }
+    pub(crate) fn new(mut connection: worker::Connection) -> Connection {
+        let hold = connection.hold();
+        Connection { watch: None, connection: Arc::new(connection), hold, waits: [false; 2] }
+    }
+
+    /// Takes over the count: the connection counts as open until this is dropped, instead of until
+    /// the connection is closed. For a program that turns it into something else. The second call
+    /// returns one that counts nothing.
+    pub fn hold(&mut self) -> Hold {
+        std::mem::take(&mut self.hold)
     }
 
     /// The client's address; a unix client usually has an empty path.
@@ -43,7 +53,8 @@ impl Connection {
         self.connection.peer_addr()
     }
 
-    /// Turns it into a TCP stream.
+    /// Turns it into a TCP stream. It counts as closed from then on, unless its
+    /// [`hold`](Connection::hold) was taken before.
     ///
     /// # Errors
     /// `InvalidInput` if it is a unix connection, which is then closed; or if it can't be watched.
@@ -51,7 +62,8 @@ impl Connection {
         Async::new(self.into_inner().into_tcp_stream()?)
     }
 
-    /// Turns it into a unix stream.
+    /// Turns it into a unix stream. It counts as closed from then on, unless its
+    /// [`hold`](Connection::hold) was taken before.
     ///
     /// # Errors
     /// `InvalidInput` if it is a TCP connection, which is then closed; or if it can't be watched.
@@ -140,6 +152,8 @@ impl AsFd for Connection {
     }
 }
 
+/// The connection counts as closed from then on, unless its [`hold`](Connection::hold) was taken
+/// before.
 impl From<Connection> for OwnedFd {
     fn from(connection: Connection) -> OwnedFd {
         connection.into_inner().into()

@@ -48,7 +48,7 @@ pub use roundel_runtime::exit::Exit;
 pub use roundel_runtime::observe::output::Format as LogFormat;
 #[cfg(feature = "primary")]
 pub use roundel_runtime::primary::is_primary;
-pub use roundel_runtime::worker::{Standing, command, slot, worker_id};
+pub use roundel_runtime::worker::{Hold, Standing, command, slot, worker_id};
 pub use worker::{Incoming, Listener, Worker};
 
 /// A primary whose workers run this same executable: see [`roundel_runtime::primary::Primary`].

@@ -15,6 +15,7 @@ mod limits;
 mod listeners;
 mod logs;
 mod metrics;
+mod open;
 mod operate;
 mod pair;
 mod place;

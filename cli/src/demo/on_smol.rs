@@ -28,7 +28,10 @@ pub fn run(count: u32) -> io::Result<ExitCode> {
                 Err(_) if worker.standing() != Standing::Serving => break,
                 Err(error) => return Err(error),
             };
-            tasks.spawn(accept(listener, Rc::clone(&tasks), leaves.clone())).detach();
+            let accepting = accept(listener, Rc::clone(&tasks), leaves.clone());
+            let closed = worker.all_closed();
+            // Until the last client has left, the primary is told how many there are.
+            tasks.spawn(async { (accepting.await, closed.await) }).detach();
         }
         worker.leaving().await.map(drop)
     };

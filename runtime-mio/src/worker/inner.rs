@@ -28,7 +28,7 @@ struct Waiting {
 impl Inner {
     pub(super) fn new(driver: WorkerDriver) -> io::Result<Arc<Inner>> {
         let shared = Shared::new(driver)?;
-        let watches = Watches::new(Arc::clone(shared.panic_fd()))?;
+        let watches = Watches::new(&shared)?;
         let inner = Inner { shared, watches: Mutex::new(watches), idle: Mutex::default() };
         // Open the first one while there are descriptors for it.
         let first = inner.new_waiting()?;

@@ -25,6 +25,8 @@ pub use listener::Listener;
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long [`Worker::finish`] waits for the primary.
 const LAST_REPORT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often [`Worker::all_closed`] counts.
+const COUNT_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A process that serves connections: as a worker of a cluster, or by itself outside one.
 ///
@@ -81,6 +83,10 @@ const LAST_REPORT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A connection is acknowledged to the primary when the program takes it. If the worker dies,
 /// connections not taken go to another worker.
 ///
+/// A native primary is told how many connections are open, within 50 ms of a change, as long as some
+/// thread waits for the worker or its token is registered. `status` shows the number. A program that
+/// serves on the thread that accepts tells it only when it accepts again.
+///
 /// `roundel_smol` has the same API for async programs. Calls that wait are `async` there; calls
 /// that begin with `try_` never wait in either crate:
 ///
@@ -91,6 +97,7 @@ const LAST_REPORT_TIMEOUT: Duration = Duration::from_secs(5);
 /// | only if it is there | `listener.try_accept()`, `try_decline()` | the same |
 /// | of several listeners | a thread each, or `worker.try_accept_any(&listeners)` | a task each, or a race of `accept`s |
 /// | until it must leave | `worker.leaving()`, or `standing()` when the token is ready | `worker.leaving().await` |
+/// | until all clients have left | `worker.all_closed()` | `worker.all_closed().await` |
 /// | the end | `worker.finish()` | `worker.finish().await` |
 #[derive(Debug)]
 pub struct Worker {
@@ -192,6 +199,36 @@ impl Worker {
         Ok(standing.unwrap_or(Standing::Leaving))
     }
 
+    /// Waits until the program has closed every connection that it took, for the time between the
+    /// end of [`accept`](Listener::accept) and [`finish`](Worker::finish). Meanwhile the primary is
+    /// told how many are left, which a program that waits in another way does not do. It returns
+    /// when that is told too, about 50 ms after the last one was closed.
+    ///
+    /// What the program has turned into something else counts as closed: see
+    /// [`Connection::hold`].
+    ///
+    /// # Errors
+    /// If epoll(7) fails, or if descriptors ran out because more threads wait than ever before.
+    pub fn all_closed(&self) -> io::Result<()> {
+        loop {
+            // Without a primary that is told, nothing wakes this call.
+            let soon = Some(Instant::now() + COUNT_INTERVAL);
+            let closed = self.inner.wait_for(soon, |driver| {
+                driver.turn();
+                driver.is_all_closed().then_some(())
+            })?;
+            if closed.is_some() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// How many connections the program has taken and not closed yet. What it has turned into
+    /// something else counts as closed: see [`Connection::hold`].
+    pub fn open_connections(&self) -> u32 {
+        self.inner.shared.with(|driver| driver.open_connections())
+    }
+
     /// Whether the worker goes on serving, as far as it knows. An event loop checks this each time
     /// the worker's token was ready. The order described at [`leaving`](Worker::leaving) applies to
     /// it too.
@@ -244,8 +281,9 @@ impl Worker {
     }
 }
 
-/// The worker is ready to read when its [`standing`](Worker::standing) has changed, or when a
-/// connection may be there to take. It can be registered in one event loop at a time.
+/// The worker is ready to read when its [`standing`](Worker::standing) has changed, when a
+/// connection may be there to take, or when the primary must be told how many are open: any call
+/// that takes a connection does that, and [`turn`](Worker::turn). It can be registered in one event loop at a time.
 impl Source for Worker {
     fn register(
         &mut self,

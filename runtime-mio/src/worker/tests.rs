@@ -1,5 +1,6 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread;
@@ -138,4 +139,51 @@ fn an_ask_for_a_bind_that_is_not_there_says_so() {
     let error = Worker::join().unwrap().listen_nth(3).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
     assert!(error.to_string().contains("no --bind number 3"), "{error}");
+}
+
+#[test]
+fn the_primary_is_told_what_is_open_while_a_thread_waits() {
+    let (mut primary, worker, web) = serving();
+    let (_client, ours) = connection();
+    primary.hand_over(1, &[&ours, &ours]);
+    let take = || web.accept().unwrap().unwrap();
+    let (first, mut second) = (take(), take());
+    let waits = thread::spawn(move || {
+        let none = web.accept().unwrap().is_none();
+        worker.all_closed().unwrap();
+        (none, worker)
+    });
+    primary.hear_load(2);
+    drop(first);
+    primary.hear_load(1);
+    primary.send(&ToWorker::Drain { deadline_ms: 60_000 }, &[]);
+    let hold = second.hold();
+    drop(OwnedFd::from(second));
+    assert!(!waits.is_finished(), "the hold counts");
+    drop(hold);
+    primary.hear_load(0);
+    let (none, worker) = soon(|| waits.join().unwrap());
+    assert!(none && worker.open_connections() == 0);
+}
+
+/// The loop as documented, in which nothing else wakes it.
+#[test]
+fn an_event_loop_is_woken_to_tell_what_is_open() {
+    let (mut primary, mut worker, web) = serving();
+    let (mut poll, mut events) = (Poll::new().unwrap(), Events::with_capacity(8));
+    poll.registry().register(&mut worker, Token(7), Interest::READABLE).unwrap();
+    let (_client, ours) = connection();
+    primary.hand_over(1, &[&ours]);
+    let taken = web.accept().unwrap().unwrap();
+    let looping = thread::spawn(move || {
+        while worker.standing() == Standing::Serving {
+            poll.poll(&mut events, None).unwrap();
+            while web.try_accept().is_ok() {}
+        }
+    });
+    primary.hear_load(1);
+    thread::spawn(move || drop(taken)).join().unwrap();
+    primary.hear_load(0);
+    primary.send(&ToWorker::Drain { deadline_ms: 60_000 }, &[]);
+    soon(|| looping.join().unwrap());
 }

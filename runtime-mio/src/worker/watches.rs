@@ -7,16 +7,18 @@ use std::sync::Arc;
 use mio::event::Source;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
-use roundel_runtime::worker::{Reminder, WorkerDriver};
+use roundel_runtime::worker::{Reminder, Shared, WorkerDriver};
 
 /// The event loops in which a worker is registered. All its descriptors are registered under one
-/// token: the channel; the descriptors that report waiting connections and panics on other threads;
-/// and, if this process accepts by itself, its listeners.
+/// token: the channel; the descriptors that report waiting connections, panics on other threads, and
+/// that the number of open connections must be told; and, if this process accepts by itself, its listeners.
 #[derive(Debug)]
 pub(super) struct Watches {
     reminder: Reminder,
     /// See [`Shared::panic_fd`](roundel_runtime::worker::Shared::panic_fd).
     panic_fd: Arc<OwnedFd>,
+    /// See [`WorkerDriver::load_fd`].
+    load_fd: Option<Arc<OwnedFd>>,
     /// Listeners that this process accepts from by itself.
     own: Vec<Arc<OwnedFd>>,
     /// Whether the channel is also watched for room to write.
@@ -52,9 +54,16 @@ impl Watch {
 
 impl Watches {
     /// A worker that is in no event loop yet.
-    pub(super) fn new(panic_fd: Arc<OwnedFd>) -> io::Result<Watches> {
-        let reminder = Reminder::new()?;
-        Ok(Watches { reminder, panic_fd, own: vec![], writes: false, loops: vec![], last: 0 })
+    pub(super) fn new(shared: &Shared) -> io::Result<Watches> {
+        Ok(Watches {
+            reminder: Reminder::new()?,
+            panic_fd: Arc::clone(shared.panic_fd()),
+            load_fd: shared.with(|driver| driver.load_fd().cloned()),
+            own: vec![],
+            writes: false,
+            loops: vec![],
+            last: 0,
+        })
     }
 
     /// Updates the registrations. Call it after every call to the driver.
@@ -139,6 +148,6 @@ impl Watches {
 
     /// All descriptors but the channel.
     fn plain(&self) -> impl Iterator<Item = &Arc<OwnedFd>> {
-        self.own.iter().chain([self.reminder.fd(), &self.panic_fd])
+        self.own.iter().chain([self.reminder.fd(), &self.panic_fd]).chain(&self.load_fd)
     }
 }

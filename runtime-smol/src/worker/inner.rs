@@ -18,6 +18,8 @@ pub(super) struct Inner {
     channel: Option<Watched>,
     /// See [`Shared::panic_fd`].
     panic_fd: Watched,
+    /// See [`WorkerDriver::load_fd`].
+    load_fd: Option<Watched>,
     waiters: Arc<Waiters>,
     /// Asks whose tasks no longer wait for the answer.
     abandoned: Mutex<Vec<u32>>,
@@ -29,10 +31,12 @@ impl Inner {
         let waker = || Waker::from(Arc::clone(&waiters));
         let channel = driver.channel_fd().cloned();
         let channel = channel.map(|fd| Watched::new(fd, waker())).transpose()?;
+        let load_fd = driver.load_fd().cloned();
+        let load_fd = load_fd.map(|fd| Watched::new(fd, waker())).transpose()?;
         let shared = Shared::new(driver)?;
         let panic_fd = Watched::new(Arc::clone(shared.panic_fd()), waker())?;
         let abandoned = Mutex::default();
-        Ok(Arc::new(Inner { shared, channel, panic_fd, waiters, abandoned }))
+        Ok(Arc::new(Inner { shared, channel, panic_fd, load_fd, waiters, abandoned }))
     }
 
     pub(super) fn waiter(&self) -> Waiter {
@@ -93,6 +97,9 @@ impl Inner {
         };
         if is_in_cluster && let Some(channel) = &self.channel {
             channel.arm(true, wants_write)?;
+        }
+        if is_in_cluster && let Some(load_fd) = &self.load_fd {
+            load_fd.arm(true, false)?;
         }
         // After a panic this descriptor stays ready, and would wake the task again and again.
         if !is_failing {

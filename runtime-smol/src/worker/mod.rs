@@ -25,6 +25,8 @@ pub use listener::{Incoming, Listener};
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long [`Worker::finish`] waits for the primary.
 const LAST_REPORT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often [`Worker::all_closed`] counts.
+const COUNT_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A process that serves connections: as a worker of a cluster, or by itself outside one.
 ///
@@ -46,8 +48,9 @@ const LAST_REPORT_TIMEOUT: Duration = Duration::from_secs(5);
 ///
 /// Any executor will do. A program that serves each connection in a task waits for these tasks
 /// before it calls [`finish`](Worker::finish). The channel to the primary is read and written while
-/// some task waits: for a [`listen`](Worker::listen), an [`accept`](Listener::accept) or for
-/// [`leaving`](Worker::leaving).
+/// some task waits: for a [`listen`](Worker::listen), an [`accept`](Listener::accept), for
+/// [`leaving`](Worker::leaving) or [`all_closed`](Worker::all_closed). Meanwhile a native primary is
+/// told how many connections are open, within 50 ms of a change; `status` shows the number.
 ///
 /// A connection is acknowledged to the primary when the program takes it. If the worker dies,
 /// connections not taken go to another worker.
@@ -135,6 +138,38 @@ impl Worker {
         let inner = Arc::clone(&self.inner);
         let is_leaving = |standing: &Standing| *standing != Standing::Serving;
         async move { inner.wait_for(|driver| Some(driver.standing()).filter(is_leaving)).await }
+    }
+
+    /// Waits until the program has closed every connection that it took, for the time between the
+    /// end of [`accept`](Listener::accept) and [`finish`](Worker::finish). Meanwhile the primary is
+    /// told how many are left, which a program that waits in another way does not do. It returns
+    /// when that is told too, about 50 ms after the last one was closed.
+    ///
+    /// What the program has turned into something else counts as closed: see
+    /// [`Connection::hold`](crate::Connection::hold).
+    ///
+    /// # Errors
+    /// If epoll(7) fails.
+    pub fn all_closed(&self) -> impl Future<Output = io::Result<()>> + Send + use<> {
+        let inner = Arc::clone(&self.inner);
+        async move {
+            while !inner.with(None, |driver| driver.is_all_closed()) {
+                // Without a primary that is told, nothing wakes the other one.
+                let soon = async {
+                    Timer::after(COUNT_INTERVAL).await;
+                    Ok(())
+                };
+                let closed = inner.wait_for(|driver| driver.is_all_closed().then_some(()));
+                future::or(closed, soon).await?;
+            }
+            Ok(())
+        }
+    }
+
+    /// How many connections the program has taken and not closed yet. What it has turned into
+    /// something else counts as closed: see [`Connection::hold`](crate::Connection::hold).
+    pub fn open_connections(&self) -> u32 {
+        self.inner.with(None, |driver| driver.open_connections())
     }
 
     /// Whether the worker goes on serving, as far as it knows.

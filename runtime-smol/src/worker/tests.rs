@@ -348,3 +348,28 @@ fn an_ask_for_a_bind_that_is_not_there_says_so() {
     assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
     assert!(error.to_string().contains("no --bind number 3"), "{error}");
 }
+
+#[test]
+fn the_primary_is_told_what_is_open_while_a_task_waits() {
+    let (mut primary, worker, web) = serving();
+    let (_client, ours) = connection();
+    primary.hand_over(1, &[&ours, &ours]);
+    let take = || block_on(web.accept()).unwrap().unwrap();
+    let (first, mut second) = (take(), take());
+    let waits = thread::spawn(move || {
+        let none = block_on(web.accept()).unwrap().is_none();
+        block_on(worker.all_closed()).unwrap();
+        (none, worker)
+    });
+    primary.hear_load(2);
+    drop(first);
+    primary.hear_load(1);
+    primary.send(&ToWorker::Drain { deadline_ms: 60_000 }, &[]);
+    let hold = second.hold();
+    drop(OwnedFd::from(second));
+    assert!(!waits.is_finished(), "the hold counts");
+    drop(hold);
+    primary.hear_load(0);
+    let (none, worker) = soon(|| waits.join().unwrap());
+    assert!(none && worker.open_connections() == 0);
+}

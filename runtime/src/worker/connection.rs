@@ -15,6 +15,7 @@ use nix::sys::socket::{
 use nix::sys::time::TimeVal;
 use roundel_core::SockName;
 
+use super::load::Hold;
 use crate::unix::socket;
 
 /// A connection of this worker: it is acknowledged, and no other worker will get it.
@@ -24,11 +25,22 @@ use crate::unix::socket;
 /// copy of the descriptor for a moment longer, and a socket's FIN goes out only when the last copy
 /// is closed (close(2)). A stream made from it does not do that.
 #[derive(Debug)]
-pub struct Connection(Option<OwnedFd>);
+pub struct Connection {
+    fd: Option<OwnedFd>,
+    /// Dropped after the descriptor.
+    hold: Hold,
+}
 
 impl Connection {
-    pub(crate) fn new(fd: OwnedFd) -> Self {
-        Connection(Some(fd))
+    pub(super) fn new(fd: OwnedFd, hold: Hold) -> Self {
+        Connection { fd: Some(fd), hold }
+    }
+
+    /// Takes over the count: the connection counts as open until this is dropped, instead of until
+    /// the connection is closed. For a program that turns it into something else. The second call
+    /// returns one that counts nothing.
+    pub fn hold(&mut self) -> Hold {
+        std::mem::take(&mut self.hold)
     }
 
     /// The client's address; a unix client usually has an empty path.
@@ -64,7 +76,8 @@ impl Connection {
         Ok(setsockopt(self, sockopt::SendTimeout, &timeout)?)
     }
 
-    /// Turns it into a TCP stream, blocking as those of the standard library are.
+    /// Turns it into a TCP stream, blocking as those of the standard library are. It counts as
+    /// closed from then on, unless its [`hold`](Connection::hold) was taken before.
     ///
     /// # Errors
     /// `InvalidInput` if it is a unix connection, which is then closed; or if the mode can't be
@@ -78,7 +91,8 @@ impl Connection {
         Ok(stream)
     }
 
-    /// Turns it into a unix stream, blocking as those of the standard library are.
+    /// Turns it into a unix stream, blocking as those of the standard library are. It counts as
+    /// closed from then on, unless its [`hold`](Connection::hold) was taken before.
     ///
     /// # Errors
     /// `InvalidInput` if it is a TCP connection, which is then closed; or if the mode can't be
@@ -114,7 +128,7 @@ impl Connection {
 impl AsFd for Connection {
     #[expect(clippy::expect_used, reason = "it is empty only inside `from` and `drop`")]
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_ref().expect("a connection has its descriptor").as_fd()
+        self.fd.as_ref().expect("a connection has its descriptor").as_fd()
     }
 }
 
@@ -124,16 +138,18 @@ impl AsRawFd for Connection {
     }
 }
 
+/// The connection counts as closed from then on, unless its [`hold`](Connection::hold) was taken
+/// before.
 impl From<Connection> for OwnedFd {
     #[expect(clippy::expect_used, reason = "it is empty only from here on")]
     fn from(mut connection: Connection) -> OwnedFd {
-        connection.0.take().expect("a connection has its descriptor")
+        connection.fd.take().expect("a connection has its descriptor")
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        if let Some(fd) = &self.0 {
+        if let Some(fd) = &self.fd {
             // It fails only if the client is gone already.
             let _ = shutdown(fd.as_raw_fd(), nix::sys::socket::Shutdown::Write);
         }

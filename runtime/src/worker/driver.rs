@@ -12,6 +12,7 @@ use roundel_core::{
 
 use super::channel_io::ChannelIo;
 use super::listener::{From, Listener};
+use super::load::Load;
 use super::news::{News, Standing};
 use super::{Connection, environment};
 use crate::unix::transmit::Flush;
@@ -45,6 +46,9 @@ pub struct WorkerDriver {
     next: usize,
     /// Outside a cluster: paths to remove at the end.
     bound: Vec<socket::Bound>,
+    load: Arc<Load>,
+    /// How many open connections the primary was last told of.
+    told: Option<u32>,
 }
 
 impl WorkerDriver {
@@ -60,6 +64,8 @@ impl WorkerDriver {
     /// feature `node` is off.
     pub fn new(channel: Option<(OwnedFd, Codec)>) -> WorkerDriver {
         let channel = channel.and_then(|(fd, codec)| ChannelIo::new(fd, codec));
+        // Node's primary has no use for the number of open connections.
+        let load = Load::new(channel.as_ref().is_some_and(|channel| !channel.is_node()));
         let mut driver = WorkerDriver {
             core: Worker::new(),
             channel,
@@ -77,6 +83,8 @@ impl WorkerDriver {
             was_full: false,
             next: 0,
             bound: Vec::new(),
+            load,
+            told: None,
         };
         driver.carry_out();
         driver
@@ -91,6 +99,24 @@ impl WorkerDriver {
     /// [`wants_write`](WorkerDriver::wants_write) is true.
     pub fn channel_fd(&self) -> Option<&Arc<OwnedFd>> {
         self.channel.as_ref().map(ChannelIo::fd)
+    }
+
+    /// Becomes ready to read when a [`turn`](WorkerDriver::turn) is due that tells the primary how
+    /// many connections are open: watch it like the channel. `None` if nobody is told. No change of
+    /// the number costs more than a timer set once in 50 ms, on whatever thread it happens.
+    pub fn load_fd(&self) -> Option<&Arc<OwnedFd>> {
+        self.load.fd()
+    }
+
+    /// How many connections the program has taken and not closed yet: see [`Hold`](super::Hold).
+    /// Those count too that are acknowledged and could not be taken yet.
+    pub fn open_connections(&self) -> u32 {
+        self.load.open()
+    }
+
+    /// True if no connection is open, and the primary was told so or can't be told now.
+    pub fn is_all_closed(&self) -> bool {
+        self.load.open() == 0 && (self.channel.is_none() || !self.load.is_pending())
     }
 
     /// True while something waits for readiness to write.
@@ -279,7 +305,7 @@ impl WorkerDriver {
             }
             From::Own(fd, _) => {
                 return match socket::accept(fd.as_fd()) {
-                    Ok(Some(fd)) => Ok(Connection::new(fd)),
+                    Ok(Some(fd)) => Ok(Connection::new(fd, self.load.hold())),
                     Ok(None) => Err(io::ErrorKind::WouldBlock.into()),
                     Err(errno) => Err(io::Error::from_raw_os_error(errno)),
                 };
@@ -425,6 +451,7 @@ impl WorkerDriver {
     /// after its acknowledgement has been written to the kernel.
     fn carry_out(&mut self) {
         loop {
+            self.tell_load();
             while let Some(output) = self.core.poll_output() {
                 self.execute(output);
             }
@@ -441,6 +468,19 @@ impl WorkerDriver {
         // Connections that waited for room in the channel can be taken now.
         self.came += u64::from(self.was_full && !is_full);
         self.was_full = is_full;
+    }
+
+    /// Tells the primary how many connections are open, at most once in 50 ms: once at the start,
+    /// and then after changes.
+    fn tell_load(&mut self) {
+        // Behind what waits to be sent, the number would be old when it is read.
+        if !self.load.is_due() || self.channel.as_ref().is_none_or(ChannelIo::has_unsent) {
+            return;
+        }
+        let open = self.load.take();
+        if self.told.replace(open) != Some(open) {
+            self.input(WorkerInput::Load { open });
+        }
     }
 
     /// Sends; true if that changed something.
@@ -466,7 +506,8 @@ impl WorkerDriver {
                 }
             }
             WorkerOutput::Deliver { conn, listener } => {
-                let connection = self.custody.release(conn).map(Connection::new);
+                let fd = self.custody.release(conn);
+                let connection = fd.map(|fd| Connection::new(fd, self.load.hold()));
                 // If the program has closed the listener meanwhile, the connection would never be
                 // taken.
                 if let Some(connection) = connection

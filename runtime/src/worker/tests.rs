@@ -15,6 +15,8 @@ use super::*;
 use crate::address;
 use crate::unix::channel;
 
+mod load;
+
 const MAX: u32 = wire::MAX_FRAME_DEFAULT;
 
 fn seq(n: u64) -> Seq {
@@ -48,8 +50,21 @@ impl Primary {
         self.send(&msg, handles);
     }
 
-    /// Every message that has come, and whether the channel has ended.
+    /// Every message that has come, and whether the channel has ended. How many connections are open
+    /// is told whenever a timer says so, so most tests skip that.
     fn hear(&mut self) -> (Vec<FromWorker>, bool) {
+        let (mut heard, ended) = self.hear_all();
+        heard.retain(|msg| !matches!(msg, FromWorker::Load { .. }));
+        (heard, ended)
+    }
+
+    /// The numbers of open connections that were told.
+    fn hear_loads(&mut self) -> Vec<u32> {
+        let open = |msg| if let FromWorker::Load { open } = msg { Some(open) } else { None };
+        self.hear_all().0.into_iter().filter_map(open).collect()
+    }
+
+    fn hear_all(&mut self) -> (Vec<FromWorker>, bool) {
         let (mut heard, mut ended) = (Vec::new(), false);
         let mut buffer = [0; 4096];
         loop {
@@ -72,12 +87,16 @@ impl Primary {
 }
 
 fn cluster() -> (Primary, WorkerDriver) {
+    let (mut primary, driver) = cluster_unheard();
+    assert_eq!(primary.hear(), (vec![FromWorker::Online], false));
+    (primary, driver)
+}
+
+fn cluster_unheard() -> (Primary, WorkerDriver) {
     let (ours, theirs) = channel::pair().unwrap();
     channel::set_nonblocking(&theirs).unwrap();
     let driver = WorkerDriver::new(Some((theirs, Codec::Native)));
-    let mut primary = Primary { fd: ours, decoder: Decoder::new(MAX), greeted: false };
-    assert_eq!(primary.hear(), (vec![FromWorker::Online], false));
-    (primary, driver)
+    (Primary { fd: ours, decoder: Decoder::new(MAX), greeted: false }, driver)
 }
 
 fn grant(shared: bool) -> ToWorker {
@@ -89,6 +108,11 @@ fn grant(shared: bool) -> ToWorker {
 /// A driver that listens.
 fn serving() -> (Primary, WorkerDriver, Listener) {
     let (mut primary, mut driver) = cluster();
+    let web = listen(&mut primary, &mut driver);
+    (primary, driver, web)
+}
+
+fn listen(primary: &mut Primary, driver: &mut WorkerDriver) -> Listener {
     let ask = driver.ask(ListenKey::stream(Address::Nth(0)), 0, vec![]);
     assert!(driver.answer(ask).is_none());
     primary.send(&grant(false), &[]);
@@ -96,7 +120,7 @@ fn serving() -> (Primary, WorkerDriver, Listener) {
     let web = driver.answer(ask).unwrap().unwrap();
     assert_eq!(web.data(), [5]);
     assert_eq!(primary.hear().0.last(), Some(&FromWorker::Listening { listener: listener() }));
-    (primary, driver, web)
+    web
 }
 
 /// The connection that can be taken now.

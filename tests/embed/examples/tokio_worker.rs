@@ -26,7 +26,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use roundel_core::{Address, ListenKey};
 
-use roundel_runtime::worker::{Listener, Shared, Standing, WorkerDriver, worker_id};
+use roundel_runtime::worker::{Hold, Listener, Shared, Standing, WorkerDriver, worker_id};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::TcpStream;
@@ -48,6 +48,8 @@ struct Worker {
     channel: AsyncFd<Arc<OwnedFd>>,
     /// Becomes ready when a thread panics. Ready for ever then, but only its rise is awaited.
     panic_fd: AsyncFd<Arc<OwnedFd>>,
+    /// Becomes ready when the primary must be told how many connections are open.
+    load_fd: AsyncFd<Arc<OwnedFd>>,
     /// A task has read something that others may wait for.
     news: Notify,
 }
@@ -57,10 +59,12 @@ impl Worker {
         let driver = WorkerDriver::join()?;
         let channel = driver.channel_fd().ok_or(io::ErrorKind::NotConnected)?;
         let channel = watch(Arc::clone(channel), Interest::READABLE | Interest::WRITABLE)?;
+        let load_fd = driver.load_fd().ok_or(io::ErrorKind::NotConnected)?;
+        let load_fd = watch(Arc::clone(load_fd), Interest::READABLE)?;
         let shared = Shared::new(driver)?;
         shared.replace_on_panic();
         let panic_fd = watch(Arc::clone(shared.panic_fd()), Interest::READABLE)?;
-        Ok(Worker { shared, channel, panic_fd, news: Notify::new() })
+        Ok(Worker { shared, channel, panic_fd, load_fd, news: Notify::new() })
     }
 
     /// Does something with the driver, and tells all who wait if that was news to them: whichever
@@ -104,6 +108,10 @@ impl Worker {
                     ready.clear_ready();
                 }
                 rung = self.panic_fd.readable() => rung?.clear_ready(),
+                due = self.load_fd.readable() => {
+                    self.with(WorkerDriver::turn);
+                    due?.clear_ready();
+                }
                 () = told => {}
             }
         }
@@ -115,18 +123,20 @@ impl Worker {
         self.wait_for(|driver| driver.answer(ask)).await?
     }
 
-    /// The next connection; `None` once the worker is to leave and nothing more will come.
-    async fn accept(&self, listener: &Listener) -> io::Result<Option<TcpStream>> {
+    /// The next connection, which counts as open as long as the hold is kept; `None` once the
+    /// worker is to leave and nothing more will come.
+    async fn accept(&self, listener: &Listener) -> io::Result<Option<(TcpStream, Hold)>> {
         let taken = self.wait_for(|driver| match driver.accept(listener) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 driver.is_drained().then_some(Ok(None))
             }
             taken => Some(taken.map(Some)),
         });
-        let Some(connection) = taken.await?? else { return Ok(None) };
+        let Some(mut connection) = taken.await?? else { return Ok(None) };
+        let hold = connection.hold();
         let stream = connection.into_tcp_stream()?;
         stream.set_nonblocking(true)?;
-        TcpStream::from_std(stream).map(Some)
+        Ok(Some((TcpStream::from_std(stream)?, hold)))
     }
 
     /// Goes on with the channel until that is over: what is still handed over is declined there.
@@ -169,7 +179,13 @@ async fn main() -> io::Result<ExitCode> {
     loop {
         tokio::select! {
             taken = worker.accept(&listener) => match taken? {
-                Some(stream) => drop(tokio::spawn(serve(stream, leaving.subscribe()))),
+                Some((stream, hold)) => {
+                    let serving = serve(stream, leaving.subscribe());
+                    tokio::spawn(async move {
+                        serving.await;
+                        drop(hold);
+                    });
+                }
                 None => break,
             },
             _ = terminate.recv() => worker.with(WorkerDriver::leave),

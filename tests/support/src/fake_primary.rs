@@ -92,8 +92,23 @@ impl FakePrimary {
         self.stream().read_exact(&mut vec![0; count]).unwrap();
     }
 
-    /// Waits for the next message.
+    /// Waits for the next message, skipping those that tell how many connections are open: they
+    /// come whenever a timer says so.
     pub fn hear(&mut self) -> FromWorker {
+        loop {
+            match self.hear_any() {
+                FromWorker::Load { .. } => {}
+                msg => return msg,
+            }
+        }
+    }
+
+    /// Waits until it is told that so many connections are open.
+    pub fn hear_load(&mut self, wanted: u32) {
+        while self.hear_any() != (FromWorker::Load { open: wanted }) {}
+    }
+
+    fn hear_any(&mut self) -> FromWorker {
         let mut stream = self.stream();
         loop {
             if let Some((msg, _)) = self.decoder.poll().unwrap() {

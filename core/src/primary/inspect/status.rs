@@ -45,6 +45,8 @@ pub struct WorkerStatus {
     pub codec: Option<Codec>,
     /// Connections in flight.
     pub in_flight: u32,
+    /// Connections that it has open, as it last told; `None` if it tells nothing.
+    pub open: Option<u32>,
     /// Connections that it accepted.
     pub accepted: u64,
     /// Connections that it declined.
@@ -114,6 +116,7 @@ impl Primary {
             life: worker.life,
             codec: worker.kind.map(WorkerKind::codec),
             in_flight: worker.in_flight_count(),
+            open: worker.open,
             accepted: worker.accepted,
             declined: worker.declined,
             restarts: slot.restarts,

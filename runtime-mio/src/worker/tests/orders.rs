@@ -49,9 +49,10 @@ impl Program {
         program
     }
 
-    /// A program at rest.
+    /// A program at rest, under a primary that need not be told how many connections are open: that
+    /// would wake it too.
     fn at_rest(listeners: usize) -> Program {
-        let mut program = Program::start(1, Codec::Native, listeners);
+        let mut program = Program::start(1, Codec::Node, listeners);
         while program.worker.try_accept_any(&program.open).is_ok() {}
         program.dealer.hear();
         while program.is_woken() {}

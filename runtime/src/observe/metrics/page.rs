@@ -34,6 +34,8 @@ pub(crate) struct Snapshot {
     pub(crate) skipped: u64,
     /// By address: several listeners may have one socket, if it was inherited twice.
     pub(crate) listeners: BTreeMap<String, ListenerNow>,
+    /// Connections that the workers have open, by the number of their slot, where they tell it.
+    pub(crate) open: BTreeMap<u32, u32>,
     /// The states of the workers.
     pub(crate) workers: Vec<Life>,
     /// How many workers there should be.
@@ -126,6 +128,11 @@ impl Snapshot {
             "roundel_connections_in_flight",
             "Connections sent to the worker in a slot and not answered yet",
             slots().map(|(slot, it)| (by_slot(slot), it.in_flight)),
+        )?;
+        page.gauge(
+            "roundel_connections_open",
+            "Connections that the workers in a slot have accepted and not closed, as they tell it",
+            self.open.iter().map(|(slot, open)| (by_slot(*slot), *open)),
         )?;
         page.histogram(
             "roundel_queue_wait",

@@ -1,5 +1,7 @@
 //! The parts of a status.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// The primary.
@@ -81,6 +83,9 @@ pub struct WorkerRow {
     pub codec: Option<String>,
     /// Connections in flight.
     pub in_flight: u64,
+    /// Connections that it has open, as it last told; `None` if it tells nothing.
+    #[serde(default)]
+    pub open: Option<u64>,
     /// Connections that it accepted.
     pub accepted: u64,
     /// How often it declined a connection.
@@ -104,6 +109,38 @@ pub struct WorkerRow {
     /// The signal by which its program wants to be told to leave, `TERM` or `INT`, if it says so.
     #[serde(default)]
     pub stop_signal: Option<String>,
+}
+
+/// A generation that has live workers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct GenerationRow {
+    /// Its number.
+    pub generation: u32,
+    /// How many of its workers are in each stage of life that occurs.
+    pub workers: BTreeMap<String, u64>,
+    /// Connections in flight, over its workers.
+    pub in_flight: u64,
+    /// Connections open, over those of its workers that tell it; `None` if none does.
+    pub open: Option<u64>,
+}
+
+impl GenerationRow {
+    /// The generations of these workers, the oldest one first.
+    pub(crate) fn of(workers: &[WorkerRow]) -> Vec<GenerationRow> {
+        let mut rows = BTreeMap::new();
+        for worker in workers {
+            let generation = worker.generation;
+            let empty = || GenerationRow { generation, ..GenerationRow::default() };
+            let row = rows.entry(generation).or_insert_with(empty);
+            *row.workers.entry(worker.state.clone()).or_default() += 1;
+            row.in_flight += worker.in_flight;
+            if let Some(open) = worker.open {
+                *row.open.get_or_insert(0) += open;
+            }
+        }
+        rows.into_values().collect()
+    }
 }
 
 /// A slot.

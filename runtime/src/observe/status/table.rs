@@ -4,7 +4,7 @@ use std::fmt;
 
 use roundel_core::Policy;
 
-use super::{ListenerRow, PrimaryRow, ReloadRow, SlotRow, Status, WorkerRow};
+use super::{GenerationRow, ListenerRow, PrimaryRow, ReloadRow, SlotRow, Status, WorkerRow};
 use crate::text;
 
 impl fmt::Display for Status {
@@ -22,6 +22,13 @@ impl fmt::Display for Status {
         } else {
             write_table(f, &WORKER_COLUMNS, self.workers.iter().map(worker_cells))?;
         }
+        let newest = self.generations.iter().map(|row| row.generation).max();
+        let old = self.generations.iter().filter(|row| Some(row.generation) < newest);
+        let mut holding = old.filter(|row| row.in_flight > 0 || row.open != Some(0)).peekable();
+        if holding.peek().is_some() {
+            f.write_str("\n")?;
+        }
+        holding.try_for_each(|row| write_old(f, row))?;
         let without = |slot: &&SlotRow| slot.state != "filled";
         if self.slots.iter().any(|slot| without(&slot)) {
             f.write_str("\n")?;
@@ -69,6 +76,24 @@ impl fmt::Display for PrimaryRow {
                 writeln!(f, "stalled: {stalled} times a connection waited while a worker was idle")
             }
         }
+    }
+}
+
+/// What a generation still holds that has a successor.
+fn write_old(f: &mut fmt::Formatter<'_>, row: &GenerationRow) -> fmt::Result {
+    let count: u64 = row.workers.values().sum();
+    let states = row.workers.iter().map(|(state, count)| format!("{count} {}", printable(state)));
+    let states = states.collect::<Vec<_>>().join(", ");
+    let s = if count == 1 { "" } else { "s" };
+    write!(f, "generation {} (old): {count} worker{s} ({states}), ", row.generation)?;
+    match row.open {
+        Some(1) => write!(f, "1 connection open")?,
+        Some(open) => write!(f, "{open} connections open")?,
+        None => write!(f, "unknown how many connections open")?,
+    }
+    match row.in_flight {
+        0 => f.write_str("\n"),
+        in_flight => writeln!(f, ", {in_flight} in flight"),
     }
 }
 
@@ -123,7 +148,7 @@ fn listener_cells(row: &ListenerRow) -> [String; 4] {
     [printable(&row.address), printable(&row.policy), row.pending.to_string(), accepting.into()]
 }
 
-const WORKER_COLUMNS: [Column; 14] = [
+const WORKER_COLUMNS: [Column; 15] = [
     ("WORKER", true),
     ("SLOT", true),
     ("PID", true),
@@ -131,6 +156,7 @@ const WORKER_COLUMNS: [Column; 14] = [
     ("STATE", false),
     ("CODEC", false),
     ("IN FLIGHT", true),
+    ("OPEN", true),
     ("ACCEPTED", true),
     ("DECLINED", true),
     ("RESTARTS", true),
@@ -140,7 +166,7 @@ const WORKER_COLUMNS: [Column; 14] = [
     ("LAST EXIT", false),
 ];
 
-fn worker_cells(row: &WorkerRow) -> [String; 14] {
+fn worker_cells(row: &WorkerRow) -> [String; 15] {
     let or_dash = |text: &Option<String>| printable(text.as_deref().unwrap_or("-"));
     [
         row.id.to_string(),
@@ -150,6 +176,7 @@ fn worker_cells(row: &WorkerRow) -> [String; 14] {
         printable(&row.state),
         or_dash(&row.codec),
         row.in_flight.to_string(),
+        row.open.map_or_else(|| "-".into(), |open| open.to_string()),
         row.accepted.to_string(),
         row.declined.to_string(),
         row.restarts.to_string(),
@@ -244,6 +271,7 @@ mod tests {
         status.workers[0].codec = None;
         status.workers[0].state = "starting".into();
         (status.workers[1].cpu_ms, status.workers[1].rss_kb) = (Some(1_250), Some(2_049));
+        status.workers[1].open = Some(12);
         (status.primary.paused, status.primary.stopping) = (true, true);
         status.slots.push(SlotRow { state: "filled".into(), ..SlotRow::default() });
         let (state, next_in_ms) = ("given_up".into(), Some(47_001));
@@ -264,9 +292,9 @@ stopping
 LISTENER        POLICY       PENDING  ACCEPTING
 127.0.0.1:8080  round-robin       12  yes
 
-WORKER  SLOT   PID  GENERATION  STATE     CODEC   IN FLIGHT  ACCEPTED  DECLINED  RESTARTS  UPTIME   CPU  MEMORY  LAST EXIT
-     1     0     -           1  starting  -               0      1000         0         0  1m 01s     -       -  -
-     2     1  4002           1  ready     native          0      2000         0         0  2m 02s  1.2s   3 MiB  killed (signal 9)
+WORKER  SLOT   PID  GENERATION  STATE     CODEC   IN FLIGHT  OPEN  ACCEPTED  DECLINED  RESTARTS  UPTIME   CPU  MEMORY  LAST EXIT
+     1     0     -           1  starting  -               0     -      1000         0         0  1m 01s     -       -  -
+     2     1  4002           1  ready     native          0    12      2000         0         0  2m 02s  1.2s   3 MiB  killed (signal 9)
 
 slot 2 is given up: its workers failed too often; the next worker starts in 48s; its last worker: crashed (code 1)
 
@@ -274,6 +302,32 @@ reload 1m 10s ago, generation 2: done after 2.1s
 reload 0s ago: failed: c.toml:1: no\\nsuch key
 ";
         assert_eq!(status.to_string(), expected);
+    }
+
+    #[test]
+    fn old_generations_show_what_they_hold() {
+        let mut status = status(0);
+        let row = |generation, states: &[(&str, u64)], in_flight, open| GenerationRow {
+            generation,
+            workers: states.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect(),
+            in_flight,
+            open,
+        };
+        status.generations = vec![
+            row(2, &[("draining", 1)], 0, None),
+            row(3, &[("draining", 2), ("leaving", 1)], 1, Some(17)),
+            row(4, &[("leaving", 1)], 0, Some(0)),
+            row(5, &[("draining", 1)], 0, Some(1)),
+            row(6, &[("ready", 4)], 2, Some(40)),
+        ];
+        let expected = "
+no workers
+
+generation 2 (old): 1 worker (1 draining), unknown how many connections open
+generation 3 (old): 3 workers (2 draining, 1 leaving), 17 connections open, 1 in flight
+generation 5 (old): 1 worker (1 draining), 1 connection open
+";
+        assert!(status.to_string().ends_with(expected), "{status}");
     }
 
     #[test]

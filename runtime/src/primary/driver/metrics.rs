@@ -230,6 +230,10 @@ impl PrimaryDriver {
             entry.pending += listener.pending;
             entry.queue = queue.and_then(Result::ok);
         }
+        let mut open = BTreeMap::new();
+        for (slot, count) in self.core.workers().filter_map(|it| Some((it.slot.0, it.open?))) {
+            *open.entry(slot).or_default() += count;
+        }
         Snapshot {
             binary: self.console.name(),
             now: self.now,
@@ -237,6 +241,7 @@ impl PrimaryDriver {
             totals: self.core.totals(),
             skipped: self.skipped,
             listeners,
+            open,
             workers: self.core.workers().map(|worker| worker.life).collect(),
             wanted: self.core.wanted(),
             process: ProcessNow {

@@ -5,7 +5,9 @@ use std::time::Duration;
 use roundel_core::{LastExit, SlotStage};
 
 use super::{Metrics, PrimaryDriver};
-use crate::observe::status::{ListenerRow, PrimaryRow, ReloadRow, SlotRow, Status, WorkerRow};
+use crate::observe::status::{
+    GenerationRow, ListenerRow, PrimaryRow, ReloadRow, SlotRow, Status, WorkerRow,
+};
 use crate::unix::{limits, usage};
 
 /// How many reloads are shown.
@@ -55,6 +57,7 @@ impl PrimaryDriver {
             state: worker.life.name().into(),
             codec: worker.codec.map(|codec| codec.name().into()),
             in_flight: worker.in_flight.into(),
+            open: worker.open.map(u64::from),
             accepted: worker.accepted,
             declined: worker.declined,
             restarts: worker.restarts,
@@ -65,6 +68,7 @@ impl PrimaryDriver {
             lag_ms: worker.lag_ms.map(u64::from),
             stop_signal: worker.stop_signal.map(|signal| signal.name().to_owned()),
         });
+        let workers: Vec<WorkerRow> = workers.collect();
         let slots = self.core.slots().map(|slot| SlotRow {
             slot: slot.slot.0,
             state: slot.stage.name().into(),
@@ -80,7 +84,8 @@ impl PrimaryDriver {
         Status {
             primary,
             listeners: listeners.collect(),
-            workers: workers.collect(),
+            generations: GenerationRow::of(&workers),
+            workers,
             slots: slots.collect(),
             reloads: self.reload_rows(),
         }

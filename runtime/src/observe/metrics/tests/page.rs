@@ -35,6 +35,7 @@ fn snapshot(meter: Meter, now: Time) -> Snapshot {
         totals: Totals::default(),
         skipped: 0,
         listeners: BTreeMap::new(),
+        open: BTreeMap::new(),
         workers: Vec::new(),
         wanted: 2,
         process: ProcessNow::default(),
@@ -156,7 +157,9 @@ fn a_life_in_numbers() {
     meter.handed_off(worker(3), at(230));
     meter.refused(Refusal::Overflow);
     meter.refused(Refusal::Unknown);
-    let found = read(snapshot(meter, at(330)));
+    // The one in slot 1 tells nothing.
+    let open = BTreeMap::from([(0, 7)]);
+    let found = read(Snapshot { open, ..snapshot(meter, at(330)) });
     for (key, value) in [
         ("roundel_connections_received_total", 5.0),
         (r#"roundel_connections_handed_off_total{slot="0"}"#, 2.0),
@@ -165,6 +168,7 @@ fn a_life_in_numbers() {
         (r#"roundel_connections_declined_total{slot="0"}"#, 1.0),
         (r#"roundel_connections_in_flight{slot="0"}"#, 0.0),
         (r#"roundel_connections_in_flight{slot="1"}"#, 1.0),
+        (r#"roundel_connections_open{slot="0"}"#, 7.0),
         (r#"roundel_connections_refused_total{reason="overflow"}"#, 1.0),
         (r#"roundel_connections_refused_total{reason="closed"}"#, 0.0),
         (r#"roundel_worker_busy_seconds_total{slot="0"}"#, 0.06),
@@ -181,6 +185,7 @@ fn a_life_in_numbers() {
     ] {
         assert_eq!(found.get(key), Some(&value), "{key}");
     }
+    assert!(!found.contains_key(r#"roundel_connections_open{slot="1"}"#));
     assert!(!found.contains_key(r#"roundel_connections_refused_total{reason="unknown"}"#));
 }
 
