@@ -26,3 +26,4 @@ mod shutdown;
 mod signals;
 mod starting;
 mod systemd;
+mod top;
