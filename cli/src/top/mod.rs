@@ -159,7 +159,7 @@ impl Main<'_> {
             Happening::Caught(Caught::End) => return Ok(true),
             Happening::Caught(Caught::Stop) => terminal.suspend().map_err(in_terminal)?,
             Happening::Caught(Caught::Continue) => terminal.enter_again().map_err(in_terminal)?,
-            Happening::Seen(Seen::Sample(at, sample)) => self.view.on_answer(at, sample),
+            Happening::Seen(Seen::Sample(at, sample)) => self.view.on_answer(at, *sample),
             Happening::Seen(Seen::Trouble(why)) => self.view.on_trouble(why),
             Happening::Seen(Seen::Gone(why)) => return Err(why),
             Happening::Said(order, said) => self.view.on_said(order, said, now),

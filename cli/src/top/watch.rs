@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// What the primary let know.
 #[derive(Debug)]
 pub(super) enum Seen {
-    Sample(Instant, Sample),
+    Sample(Instant, Box<Sample>),
     /// It has not answered, for this reason.
     Trouble(String),
     /// It has ended.
@@ -38,7 +38,7 @@ pub(super) fn watch<E>(
         let begun = Instant::now();
         let answer = connection.ask(&Request::Status, PATIENCE);
         match answer.and_then(|line| Sample::read(&line)) {
-            Ok(sample) => tell(Seen::Sample(Instant::now(), sample))?,
+            Ok(sample) => tell(Seen::Sample(Instant::now(), Box::new(sample)))?,
             Err(why) => match Connection::open(path) {
                 // It may be another primary now.
                 Ok(anew) => {

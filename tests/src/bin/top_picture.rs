@@ -113,7 +113,7 @@ fn svg(screen: &vt100::Screen) -> String {
         svg,
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" \
          width=\"{width}\" height=\"{height}\" font-family=\"ui-monospace, DejaVu Sans Mono, \
-         Menlo, Consolas, monospace\" font-size=\"13\">\n<rect width=\"{width}\" \
+         Menlo, Consolas, monospace\" font-size=\"13\" style=\"white-space: pre\">\n<rect width=\"{width}\" \
          height=\"{height}\" rx=\"6\" fill=\"#16181d\"/>"
     );
     for row in 0..rows {
