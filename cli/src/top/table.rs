@@ -47,18 +47,20 @@ const MOST_EXIT: usize = 40;
 /// The spaces between two columns.
 const GAP: usize = 2;
 
-/// The heading and the rows, for a terminal of this width.
+/// The lines of a table.
 pub(super) struct Table {
     pub(super) heading: Line<'static>,
     pub(super) rows: Vec<Line<'static>>,
 }
 
-/// Draws `rows`, of which only those from `above` on are needed, and so many of them. `peak` is the
-/// rate that fills a character of the past.
+/// What is drawn, and where.
 pub(super) struct Drawn<'a> {
     pub(super) rows: &'a [Row<'a>],
+    /// How many rows are above the first one shown.
     pub(super) above: usize,
+    /// How many rows are shown.
     pub(super) page: usize,
+    /// The rate that fills a character of the past.
     pub(super) peak: f64,
     pub(super) sort: Sort,
     pub(super) width: usize,
