@@ -13,7 +13,7 @@ use roundel_runtime::observe::output::Missing;
 use roundel_runtime::observe::status::Status;
 
 /// How long a primary may take to answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// How often `stop` reports its progress.
 const PROGRESS: Duration = Duration::from_secs(3);
 /// How long a primary may take from closing its control socket to its end.
@@ -116,7 +116,7 @@ fn scale(name: &str, control: Option<&Path>, workers: Scale) -> Result<(), Strin
     print(&format!("{to} workers, {from} before"))
 }
 
-fn read<T: serde::de::DeserializeOwned>(line: &str) -> Result<T, String> {
+pub(crate) fn read<T: serde::de::DeserializeOwned>(line: &str) -> Result<T, String> {
     serde_json::from_str(line).map_err(|error| format!("the answer can't be read: {error}"))
 }
 
@@ -151,7 +151,7 @@ fn stop(name: &str, control: Option<&Path>) -> Result<(), String> {
 }
 
 /// True if a process exists and is not a zombie (proc_pid_stat(5)).
-fn is_running(pid: i32) -> bool {
+pub(crate) fn is_running(pid: i32) -> bool {
     let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
     // The state follows the name, which is in brackets and may itself contain brackets.
     let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());

@@ -9,6 +9,7 @@ use crate::command_line::{self, Command, Effective, Options, Request};
 use crate::program::{self, Refusal, Resolved, Surroundings};
 use crate::replay;
 use crate::stderr::say;
+use crate::top;
 use roundel_runtime::exit::Exit;
 use roundel_runtime::observe::console::Console;
 use roundel_runtime::primary::driver::PrimaryDriver;
@@ -56,6 +57,7 @@ pub fn main(adapter: Adapter) -> ExitCode {
         Ok(Command::Replay { journal, diagram }) => {
             return replay::run(adapter.name, &journal, diagram).into();
         }
+        Ok(Command::Top { control }) => return top::run(adapter.name, control.as_deref()).into(),
         Ok(Command::Client(command)) => return client::run(adapter.name, &command).into(),
         Err(exit) => exit,
     };

@@ -7,3 +7,4 @@ pub mod launch;
 mod program;
 mod replay;
 mod stderr;
+mod top;

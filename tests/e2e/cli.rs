@@ -28,6 +28,7 @@ fn both_binaries_say_the_same() {
         &["check"],
         &["check", "--config", "/nonexistent.toml"],
         &["status", "--help"],
+        &["top", "--help"],
         &["stop", "--help"],
         &["demo", "--window", "many"],
         &["demo", "--codec", "node"],

@@ -60,7 +60,11 @@ fn status_has_the_fields_that_others_read(on: Pair) {
     ];
     wanted.sort_unstable();
     assert_eq!(keys(&status["primary"]), wanted);
-    assert_eq!(keys(&status["listeners"][0]), ["accepting", "address", "pending", "policy"]);
+    assert_eq!(
+        keys(&status["listeners"][0]),
+        ["accept_queue", "accepting", "address", "pending", "policy"]
+    );
+    assert_eq!(status["listeners"][0]["accept_queue"], 0);
     let mut wanted = [
         "id",
         "slot",

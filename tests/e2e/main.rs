@@ -27,3 +27,4 @@ mod shutdown;
 mod signals;
 mod starting;
 mod systemd;
+mod top;

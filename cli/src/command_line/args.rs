@@ -71,6 +71,14 @@ pub(super) enum CommandArgs {
         #[arg(long)]
         json: bool,
     },
+    /// Watch a running primary and its workers on the whole terminal
+    ///
+    /// Asks once a second. Keys reload, scale and pause; ? lists them. Colours are left out if the
+    /// variable NO_COLOR is set.
+    Top {
+        #[command(flatten)]
+        socket: SocketArgs,
+    },
     /// Replay a recorded run and check that it gives the same outputs
     ///
     /// A journal that was cut off is replayed up to the cut.

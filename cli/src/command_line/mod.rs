@@ -53,6 +53,11 @@ pub(crate) enum Command {
         /// Whether to print it as a sequence diagram.
         diagram: bool,
     },
+    /// Watch a running primary: see [`crate::top`].
+    Top {
+        /// Its control socket; `None` for that of the only primary running.
+        control: Option<PathBuf>,
+    },
     /// Send a request to a running primary: see [`client`](crate::client).
     Client(ClientCommand),
 }
@@ -171,6 +176,7 @@ fn parse_with(
             let control = place(name, socket.control)?;
             Command::Client(ClientCommand::Status { control, json })
         }
+        CommandArgs::Top { socket } => Command::Top { control: place(name, socket.control)? },
         CommandArgs::Logs { slot, socket } => {
             let control = place(name, socket.control)?;
             Command::Client(ClientCommand::Logs { control, slot })

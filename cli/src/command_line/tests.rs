@@ -193,7 +193,11 @@ fn commands_to_a_primary() {
         ClientCommand::Status { control: control.clone(), json: true }
     );
     assert_eq!(client("roundel stop --control=/c"), ClientCommand::Stop { control });
-    for line in ["roundel status --control off", "roundel stop --control off"] {
+    assert_eq!(parse("roundel top"), Ok(Command::Top { control: None }));
+    assert_eq!(parse("roundel top --control /c"), Ok(Command::Top { control: Some("/c".into()) }));
+    for verb in ["status", "stop", "top"] {
+        let line = format!("roundel {verb} --control off");
+        let line = line.as_str();
         let early = parse(line).unwrap_err();
         assert!(early.text.starts_with("roundel: --control: "), "{early:?}");
         assert_eq!((early.exit, early.text.lines().count()), (Exit::Usage, 1));
@@ -290,7 +294,7 @@ fn every_option_needs_its_value_once() {
             }
         }
     }
-    assert_eq!(options, 3 * 37 + 2 + 1 + 4);
+    assert_eq!(options, 3 * 37 + 2 + 1 + 5);
     let twice = refused(&["roundel", "demo", "--window", "1", "--window", "2"]);
     assert_eq!(twice, "--window: given more than once");
     let twice = refused(&["roundel", "status", "--json", "--json"]);

@@ -4,4 +4,5 @@
 pub mod common;
 pub mod observe;
 pub mod optional;
+pub mod terminal;
 pub mod test_worker;

@@ -6,6 +6,7 @@ mod table;
 use serde::{Deserialize, Serialize};
 
 pub use rows::{GenerationRow, ListenerRow, PrimaryRow, ReloadRow, SlotRow, WorkerRow};
+pub use table::{duration, printable};
 
 /// A primary, its listeners and its workers at one moment: the object of `status --json`.
 ///
@@ -79,7 +80,8 @@ mod tests {
                 r#""messages_skipped_total":0,"#,
                 r#""open_fds":0,"rss_kb":0,"metrics":null,"wanted":0,"generation":0,"paused":false,"#,
                 r#""stopping":false},"#,
-                r#""listeners":[{"address":"","policy":"","pending":0,"accepting":false}],"#,
+                r#""listeners":[{"address":"","policy":"","pending":0,"accepting":false,"#,
+                r#""accept_queue":null}],"#,
                 r#""workers":[{"id":0,"slot":0,"pid":null,"generation":0,"state":"","codec":null,"#,
                 r#""in_flight":0,"open":null,"accepted":0,"declined":0,"restarts":0,"last_exit":null,"#,
                 r#""uptime_s":0,"cpu_ms":null,"rss_kb":null,"lag_ms":null,"stop_signal":null}],"#,

@@ -63,6 +63,10 @@ pub struct ListenerRow {
     pub pending: u64,
     /// Whether the primary accepts from it at the moment.
     pub accepting: bool,
+    /// Connections that nobody has accepted yet, in the kernel's queue; `None` if that can't be
+    /// read (sockets other than TCP).
+    #[serde(default)]
+    pub accept_queue: Option<u32>,
 }
 
 /// A worker.

@@ -33,7 +33,9 @@ impl fmt::Display for Status {
         if self.slots.iter().any(|slot| without(&slot)) {
             f.write_str("\n")?;
         }
-        self.slots.iter().filter(without).try_for_each(|slot| write_slot(f, slot))?;
+        for slot in self.slots.iter().filter(without) {
+            writeln!(f, "slot {} {}", slot.slot, slot.reason())?;
+        }
         if !self.reloads.is_empty() {
             f.write_str("\n")?;
         }
@@ -47,7 +49,7 @@ impl fmt::Display for PrimaryRow {
             f,
             "primary {}, up {}, {} open descriptors, {} KiB resident",
             self.pid,
-            uptime(self.uptime_s),
+            duration(self.uptime_s),
             self.open_fds,
             self.rss_kb
         )?;
@@ -97,28 +99,29 @@ fn write_old(f: &mut fmt::Formatter<'_>, row: &GenerationRow) -> fmt::Result {
     }
 }
 
-/// What a slot without a worker waits for.
-fn write_slot(f: &mut fmt::Formatter<'_>, slot: &SlotRow) -> fmt::Result {
-    let reason = match slot.state.as_str() {
-        "empty" => "is about to get a worker",
-        "waiting" => "waits after a failure",
-        "awaits_process_end" => "waits until a process has ended",
-        "given_up" => "is given up: its workers failed too often",
-        "ended" => "has no worker any more: it ended",
-        other => &printable(other),
-    };
-    write!(f, "slot {} {reason}", slot.slot)?;
-    if let Some(ms) = slot.next_in_ms {
-        write!(f, "; the next worker starts in {}", uptime(ms.div_ceil(1000)))?;
+impl SlotRow {
+    /// What a slot without a worker waits for, to follow its name.
+    pub fn reason(&self) -> String {
+        let mut text = match self.state.as_str() {
+            "empty" => "is about to get a worker".to_owned(),
+            "waiting" => "waits after a failure".to_owned(),
+            "awaits_process_end" => "waits until a process has ended".to_owned(),
+            "given_up" => "is given up: its workers failed too often".to_owned(),
+            "ended" => "has no worker any more: it ended".to_owned(),
+            other => printable(other),
+        };
+        if let Some(ms) = self.next_in_ms {
+            text += &format!("; the next worker starts in {}", duration(ms.div_ceil(1000)));
+        }
+        if let Some(last) = &self.last_exit {
+            text += &format!("; its last worker: {}", printable(last));
+        }
+        text
     }
-    if let Some(last) = &slot.last_exit {
-        write!(f, "; its last worker: {}", printable(last))?;
-    }
-    f.write_str("\n")
 }
 
 fn write_reload(f: &mut fmt::Formatter<'_>, reload: &ReloadRow) -> fmt::Result {
-    write!(f, "reload {} ago", uptime(reload.ago_s))?;
+    write!(f, "reload {} ago", duration(reload.ago_s))?;
     if let Some(generation) = reload.generation {
         write!(f, ", generation {generation}")?;
     }
@@ -180,7 +183,7 @@ fn worker_cells(row: &WorkerRow) -> [String; 15] {
         row.accepted.to_string(),
         row.declined.to_string(),
         row.restarts.to_string(),
-        uptime(row.uptime_s),
+        duration(row.uptime_s),
         row.cpu_ms.map_or_else(|| "-".into(), |ms| format!("{:.1}s", ms as f64 / 1000.0)),
         row.rss_kb.map_or_else(|| "-".into(), |kb| format!("{} MiB", kb.div_ceil(1024))),
         or_dash(&row.last_exit),
@@ -190,13 +193,14 @@ fn worker_cells(row: &WorkerRow) -> [String; 15] {
 /// The greatest width of a cell with text.
 const MAX_CELL: usize = 160;
 
-/// A path may hold anything, even a line break or an escape sequence of the terminal.
-fn printable(text: &str) -> String {
+/// What may be shown of a text in a cell: a path may hold anything, even a line break or an escape
+/// sequence of the terminal.
+pub fn printable(text: &str) -> String {
     text::cut(text::printable(text), MAX_CELL)
 }
 
-/// The two largest units: `42s`, `3m 07s`, `2h 05m`, `12d 03h`.
-fn uptime(seconds: u64) -> String {
+/// Whole seconds in their two largest units: `42s`, `3m 07s`, `2h 05m`, `12d 03h`.
+pub fn duration(seconds: u64) -> String {
     let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
     match () {
         () if minutes == 0 => format!("{seconds}s"),
@@ -257,6 +261,7 @@ mod tests {
                 policy: "round-robin".into(),
                 pending: 12,
                 accepting: true,
+                accept_queue: Some(3),
             }],
             workers: (1..=workers).map(worker).collect(),
             ..Status::default()
@@ -372,8 +377,8 @@ LISTENER        POLICY       PENDING  ACCEPTING
     }
 
     #[test]
-    fn uptimes() {
-        let shown = [0, 59, 60, 3_599, 3_600, 86_399, 86_400, 1_047_600].map(uptime);
+    fn durations() {
+        let shown = [0, 59, 60, 3_599, 3_600, 86_399, 86_400, 1_047_600].map(duration);
         assert_eq!(
             shown,
             ["0s", "59s", "1m 00s", "59m 59s", "1h 00m", "23h 59m", "1d 00h", "12d 03h"]

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use roundel_core::{LastExit, SlotStage};
+use roundel_core::{LastExit, ListenerId, SlotStage};
 
 use super::{Metrics, PrimaryDriver};
 use crate::observe::status::{
     GenerationRow, ListenerRow, PrimaryRow, ReloadRow, SlotRow, Status, WorkerRow,
 };
-use crate::unix::{limits, usage};
+use crate::unix::{limits, sys, usage};
 
 /// How many reloads are shown.
 const RELOADS: usize = 10;
@@ -48,6 +48,7 @@ impl PrimaryDriver {
             policy: listener.policy.name().into(),
             pending: listener.pending.into(),
             accepting: listener.accepting,
+            accept_queue: self.accept_queue(listener.id),
         });
         let workers = self.core.workers().map(|worker| WorkerRow {
             id: worker.id.get(),
@@ -89,6 +90,11 @@ impl PrimaryDriver {
             slots: slots.collect(),
             reloads: self.reload_rows(),
         }
+    }
+
+    fn accept_queue(&self, listener: ListenerId) -> Option<u32> {
+        let (length, _) = sys::accept_queue(self.sockets.get(&listener)?.as_fd()).ok()?;
+        Some(length)
     }
 
     /// The last reloads: those that the machine began, and those that were refused before.
