@@ -116,8 +116,10 @@ fn reloads_and_restarts_behind_haproxy_lose_nobody(on: Pair) {
     let workers: BTreeSet<i32> = outcomes.iter().map(Outcome::pid).collect();
     assert_eq!(workers.len(), 12, "{workers:?}");
     // Nor was there anything to try again: no client was sent to a listener that is gone.
-    let retried = names.map(|name| balancer.column(name, "wretr").unwrap());
-    assert_eq!(retried, ["0", "0"]);
+    for column in ["wretr", "wredis"] {
+        let again = names.map(|name| balancer.column(name, column).unwrap());
+        assert_eq!(again, ["0", "0"], "{column}");
+    }
     for mut machine in machines {
         machine.signal(Signal::SIGQUIT);
         assert_eq!(machine.wait(), 0);
