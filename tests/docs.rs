@@ -181,3 +181,78 @@ fn paths_in_the_tour_exist() {
         .collect();
     assert_eq!(missing, [""; 0]);
 }
+
+/// The pages for readers, with their texts.
+fn pages() -> Vec<(PathBuf, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
+    let in_docs = fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let in_root = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"].map(|name| root.join(name));
+    let pages = in_docs.chain(in_root).filter(|path| path.extension().is_some_and(|it| it == "md"));
+    pages.map(|path| (path.clone(), fs::read_to_string(path).unwrap())).collect()
+}
+
+/// The lines that are not in a block of code, each with its number.
+fn prose(text: &str) -> Vec<(usize, &str)> {
+    let mut is_code = false;
+    let outside = |(_, line): &(usize, &str)| {
+        let is_fence = line.trim_start().starts_with("```");
+        is_code ^= is_fence;
+        !is_code && !is_fence
+    };
+    (1..).zip(text.lines()).filter(outside).collect()
+}
+
+/// What a heading is called in a link.
+fn anchor(heading: &str) -> String {
+    let plain = heading.trim_start_matches('#').trim().to_lowercase();
+    let kept = plain.chars().filter(|it| it.is_alphanumeric() || [' ', '-', '_'].contains(it));
+    kept.map(|it| if it == ' ' { '-' } else { it }).collect()
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let mut broken = Vec::new();
+    for (path, text) in pages() {
+        for (number, line) in prose(&text) {
+            let targets = line.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+            for target in targets.filter(|it| !it.contains("://")) {
+                let (file, place) = target.split_once('#').unwrap_or((target, ""));
+                let file = if file.is_empty() { path.clone() } else { path.with_file_name(file) };
+                let is_there = match fs::read_to_string(&file) {
+                    Ok(text) => {
+                        let mut headings =
+                            prose(&text).into_iter().filter(|it| it.1.starts_with('#'));
+                        place.is_empty() || headings.any(|(_, line)| anchor(line) == place)
+                    }
+                    Err(_) => file.is_dir() && place.is_empty(),
+                };
+                if !is_there {
+                    broken.push(format!("{}:{number}: {target}", path.display()));
+                }
+            }
+        }
+    }
+    assert_eq!(broken, [""; 0]);
+}
+
+/// Tables apart, and what can't be broken.
+#[test]
+fn lines_have_at_most_100_columns() {
+    let mut long = Vec::new();
+    for (path, text) in pages() {
+        for (number, line) in prose(&text) {
+            let can_be_broken = line.trim().contains(' ') && !line.starts_with('|');
+            if can_be_broken && line.chars().count() > 100 {
+                long.push(format!("{}:{number}", path.display()));
+            }
+        }
+    }
+    assert_eq!(long, [""; 0]);
+}
+
+#[test]
+fn the_page_of_haproxy_shows_the_file_that_the_test_runs() {
+    let page = include_str!("../docs/haproxy.md");
+    let block = page.split("```text\n").nth(1).and_then(|it| it.split("```").next());
+    assert_eq!(block, Some(include_str!("../docs/haproxy.cfg")));
+}

@@ -109,7 +109,11 @@ fn errors_and_ends() {
 fn decode_errors() {
     let all = [
         (DecodeError::BadMagic, "bad_magic", "the stream does not begin with the hello"),
-        (DecodeError::BadVersion, "bad_version", "the other side speaks a different version"),
+        (
+            DecodeError::BadVersion { own: 1, other: 3 },
+            "bad_version",
+            "its version is 3, and that of this program 1",
+        ),
         (DecodeError::FrameTooLong, "frame_too_long", "a frame is longer than allowed"),
         (DecodeError::BadMessage, "bad_message", "a frame is not a message"),
         (DecodeError::TrailingBytes, "trailing_bytes", "a frame has bytes left after its message"),

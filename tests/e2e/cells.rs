@@ -9,7 +9,7 @@ use std::cell::Cell;
 
 use roundel_tests::programs::optional::{self, remember_skip};
 
-use crate::pair::{Adapter, Pair};
+use crate::pair::{Adapter, Pair, in_a_namespace};
 
 thread_local! {
     /// The test that runs on this thread.
@@ -22,7 +22,8 @@ pub(crate) fn run(test: &'static str, on: Pair, scenario: fn(Pair)) {
     let test = test.split_once("::").map_or(test, |(_, rest)| rest);
     TEST.set(test);
     remember_skip(test, None);
-    if !optional::full_matrix() && !is_on_diagonal(test, on) {
+    let name = test.split("::").nth(1).unwrap_or_default();
+    if !optional::full_matrix() && !is_on_diagonal(name, on) {
         return pass_over(optional::NOT_ON_DIAGONAL);
     }
     if on.worker == Adapter::Node && optional::node().is_none() {
@@ -31,9 +32,41 @@ pub(crate) fn run(test: &'static str, on: Pair, scenario: fn(Pair)) {
     scenario(on);
 }
 
+/// Runs a scenario with the primary as process 1, as the test of this name, or says why it is
+/// skipped. Without the full matrix it runs under one of the primaries.
+pub(crate) fn run_as_process_one(test: &'static str, on: Pair, scenario: fn(Pair)) {
+    let test = test.split_once("::").map_or(test, |(_, rest)| rest);
+    TEST.set(test);
+    remember_skip(test, None);
+    let name = test.split("::").nth(2).unwrap_or_default();
+    if !optional::full_matrix() && !is_on_diagonal(name, on) {
+        return pass_over(optional::NOT_ON_DIAGONAL);
+    }
+    if let Err(why) = can_be_process_one() {
+        return if may_make_namespaces() { skip(&why) } else { pass_over(&why) };
+    }
+    scenario(on.as_process_one());
+}
+
+/// Whether unshare(1) makes a PID namespace here, and if not, what it says.
+fn can_be_process_one() -> Result<(), String> {
+    let output = in_a_namespace("true").output().map_err(|error| format!("unshare: {error}"))?;
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+    }
+}
+
+/// Whether the test has the right to make namespaces (`CAP_SYS_ADMIN`, bit 21 of capabilities(7)).
+pub(crate) fn may_make_namespaces() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let set = line.and_then(|line| u64::from_str_radix(line.trim(), 16).ok());
+    set.is_some_and(|set| set & 1 << 21 != 0)
+}
+
 /// Whether a cell is one of the two of its scenario that always run.
-fn is_on_diagonal(test: &str, on: Pair) -> bool {
-    let scenario = test.split("::").nth(1).unwrap_or_default();
+fn is_on_diagonal(scenario: &str, on: Pair) -> bool {
     let primary = [Adapter::Mio, Adapter::Smol][scenario.len() % 2];
     match on.listeners {
         1 => on.primary == on.worker && on.primary == primary,
@@ -73,6 +106,33 @@ macro_rules! on_all {
 macro_rules! on_both {
     ($why:literal $(, one listener $one:literal)?: $($name:ident),+ $(,)?) => {
         crate::cells::by_primary! { this $why [$($one)?] $($name)+ }
+    };
+}
+
+/// Scenarios that run once more with the primary as process 1 of a PID namespace.
+macro_rules! as_process_one {
+    ($($name:ident),+ $(,)?) => {
+        mod as_process_one {
+            $(
+                mod $name {
+                    use crate::cells::run_as_process_one as run;
+                    use crate::pair::{Adapter, Pair};
+                    use super::super::$name as scenario;
+
+                    #[test]
+                    fn under_roundel() {
+                        let name = concat!(module_path!(), "::under_roundel");
+                        run(name, Pair::new(Adapter::Mio, Adapter::Mio), scenario);
+                    }
+
+                    #[test]
+                    fn under_roundel_smol() {
+                        let name = concat!(module_path!(), "::under_roundel_smol");
+                        run(name, Pair::new(Adapter::Smol, Adapter::Smol), scenario);
+                    }
+                }
+            )+
+        }
     };
 }
 
@@ -170,4 +230,6 @@ macro_rules! cells {
     };
 }
 
-pub(crate) use {again, by_each, by_primary, cells, on_all, on_both, scenario, scenarios};
+pub(crate) use {
+    again, as_process_one, by_each, by_primary, cells, on_all, on_both, scenario, scenarios,
+};

@@ -85,6 +85,8 @@ impl Drop for Started {
 /// A primary under test, with everything that it started.
 pub(crate) struct Cluster {
     child: Child,
+    /// The primary, if it is process 1 of a namespace: then the child has only started it.
+    process_one: Option<i32>,
     pub(crate) dir: PathBuf,
     pub(crate) addr: Addresses,
 }
@@ -112,7 +114,7 @@ impl Cluster {
     /// A primary that binds so many addresses; the first two are for clients.
     pub(crate) fn adopt_all(child: Child, dir: PathBuf, listeners: usize) -> Cluster {
         let nowhere = Addresses::from(SocketAddr::from(([127, 0, 0, 1], 0)));
-        let mut cluster = Cluster { child, dir, addr: nowhere };
+        let mut cluster = Cluster { child, process_one: None, dir, addr: nowhere };
         let bound = wait_for("the listeners", || {
             let bound = cluster.events_named("bound");
             (bound.len() >= listeners).then_some(bound)
@@ -124,7 +126,23 @@ impl Cluster {
     }
 
     pub(crate) fn pid(&self) -> i32 {
-        self.child.id() as i32
+        self.process_one.unwrap_or(self.child.id() as i32)
+    }
+
+    /// From now on the primary is the only child of what the test has started.
+    pub(crate) fn enter_namespace(&mut self) {
+        let starter = self.child.id();
+        let children = fs::read_to_string(format!("/proc/{starter}/task/{starter}/children"));
+        self.process_one = Some(children.unwrap().trim().parse().expect("one child"));
+    }
+
+    /// The pid by which the test knows a process, from the one by which the primary knows it.
+    fn pid_outside(&self, inside: i64) -> Option<i32> {
+        if self.process_one.is_none() {
+            return i32::try_from(inside).ok();
+        }
+        let is_it = |pid: &i32| pid_inside(*pid).is_some_and(|it| i64::from(it) == inside);
+        self.processes().into_iter().filter(|pid| *pid != self.child.id() as i32).find(is_it)
     }
 
     pub(crate) fn log(&self) -> String {
@@ -155,8 +173,13 @@ impl Cluster {
         serde_json::from_str(&answer).ok()
     }
 
+    /// The state. The pids of workers are those by which the test knows them.
     pub(crate) fn status(&self) -> Value {
-        wait_for("the status", || self.ask(r#"{"command":"status"}"#))
+        let mut status = wait_for("the status", || self.ask(r#"{"command":"status"}"#));
+        for worker in status["workers"].as_array_mut().into_iter().flatten() {
+            worker["pid"] = worker["pid"].as_i64().and_then(|pid| self.pid_outside(pid)).into();
+        }
+        status
     }
 
     pub(crate) fn total(&self, name: &str) -> u64 {
@@ -257,7 +280,9 @@ impl Outcome {
 pub(crate) fn send(addr: impl ToSocketAddrs, path: &str) -> std::io::Result<TcpStream> {
     let mut stream = TcpStream::connect(addr)?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
+    // In one piece: the next one would wait for the acknowledgement of the first.
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
     Ok(stream)
 }
 
@@ -311,6 +336,20 @@ pub(crate) fn under_load(
         drop(end);
         clients.into_iter().flat_map(|client| client.join().unwrap()).collect()
     })
+}
+
+/// The pid of a process in its own namespace (proc_pid_status(5), `NSpid`).
+fn pid_inside(pid: i32) -> Option<i32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
+    line.split_whitespace().last()?.parse().ok()
+}
+
+/// The name of a process, and its parent.
+pub(crate) fn name_and_parent(pid: i32) -> Option<(String, i32)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (name, fields) = stat.split_once('(')?.1.rsplit_once(") ")?;
+    Some((name.to_owned(), fields.split(' ').nth(1)?.parse().ok()?))
 }
 
 /// Children of a process that nobody has waited for.

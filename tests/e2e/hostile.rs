@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use roundel_core::wire::VERSION;
+
 use crate::cells::on_all;
 use crate::harness::*;
 use crate::pair::Pair;
@@ -20,7 +22,9 @@ on_all! {
     refusals_of_handles_that_nobody_sent,
     a_handle_on_a_line_that_says_nothing_of_it,
     two_handles_on_one_line,
-    another_version,
+    workers_two_versions_newer_are_refused,
+    a_worker_that_names_no_version_is_refused,
+    a_worker_one_version_newer_serves: one listener "it listens on one",
     thousands_of_descriptors_before_anything_else,
     messages_reserved_for_the_primary,
     a_wrong_hello,
@@ -38,6 +42,11 @@ on_all! {
 
 /// Slot 0 misbehaves; slot 1 must serve on, and slot 0 be ended for this reason.
 fn ended_for(on: Pair, mode: &str, reason: &str) {
+    refused_for(on, mode, reason).stop();
+}
+
+/// The same while it runs.
+fn refused_for(on: Pair, mode: &str, reason: &str) -> Cluster {
     let cluster = on.run(&["-w", "2", "--drain-timeout", "1s"], &on.beside_a_hostile_one(mode));
     let killed = wait_for(reason, || cluster.events_named("killing").into_iter().next());
     assert_eq!(killed["class"], "violations");
@@ -50,7 +59,7 @@ fn ended_for(on: Pair, mode: &str, reason: &str) {
     }
     assert_eq!(cluster.total("refused_total"), 0);
     cluster.expect_no_zombies();
-    cluster.stop();
+    cluster
 }
 
 fn random_bytes(on: Pair) {
@@ -122,8 +131,24 @@ fn two_handles_on_one_line(on: Pair) {
     ended_for(on, "node-two-handles", "too_many_handles");
 }
 
-fn another_version(on: Pair) {
-    ended_for(on, "bad-version", "bad_version");
+fn workers_two_versions_newer_are_refused(on: Pair) {
+    let cluster = refused_for(on, "two-newer", "bad_version");
+    cluster.said(&format!("(its version is {}, and that of this program {VERSION})", VERSION + 2));
+    cluster.stop();
+}
+
+fn a_worker_that_names_no_version_is_refused(on: Pair) {
+    ended_for(on, "no-version", "bad_version");
+}
+
+fn a_worker_one_version_newer_serves(on: Pair) {
+    let cluster = on.run(&["-w", "2"], &on.beside_a_hostile_one("one-newer"));
+    cluster.ready(2);
+    let outcomes: Vec<Outcome> = (0..20).map(|_| cluster.get("/")).collect();
+    let of_newer = |it: &&Outcome| matches!(it, Outcome::Ok(body) if body.starts_with("newer "));
+    assert!(outcomes.iter().all(|it| matches!(it, Outcome::Ok(_))), "{outcomes:?}");
+    assert_eq!(outcomes.iter().filter(of_newer).count(), 10, "{outcomes:?}");
+    cluster.stop();
 }
 
 fn thousands_of_descriptors_before_anything_else(on: Pair) {

@@ -1,14 +1,17 @@
 //! Scenarios over the real binaries: real processes, real sockets, real kills.
 
+mod abuse;
 mod addresses;
 mod cells;
 mod cli;
 mod configuration;
 mod console;
 mod control;
+mod haproxy;
 mod harness;
 mod hostile;
 mod journal;
+mod kernels;
 mod leaving;
 mod life;
 mod limits;
@@ -18,7 +21,9 @@ mod metrics;
 mod open;
 mod operate;
 mod pair;
+mod parallelism;
 mod place;
+mod process_one;
 mod program;
 mod reload;
 mod resources;

@@ -1,5 +1,6 @@
 //! What a scenario runs on: each is written once, and run on every pair of a primary and workers.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -21,6 +22,8 @@ pub(crate) struct Pair {
     pub(crate) worker: Adapter,
     /// How many listeners there are; clients use them in turns.
     pub(crate) listeners: usize,
+    /// Whether the primary is process 1 of a PID namespace of its own.
+    pub(crate) is_process_one: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +46,7 @@ impl Adapter {
 
 impl Pair {
     pub(crate) const fn new(primary: Adapter, worker: Adapter) -> Pair {
-        Pair { primary, worker, listeners: 1 }
+        Pair { primary, worker, listeners: 1, is_process_one: false }
     }
 
     /// The same with one listener.
@@ -54,6 +57,19 @@ impl Pair {
     /// The same with two listeners.
     pub(crate) const fn two(self) -> Pair {
         Pair { listeners: 2, ..self }
+    }
+
+    /// The same with the primary as process 1, as in a container.
+    pub(crate) const fn as_process_one(self) -> Pair {
+        Pair { is_process_one: true, ..self }
+    }
+
+    /// A command that runs the primary.
+    fn primary_command(self) -> Command {
+        match self.is_process_one {
+            true => in_a_namespace(self.binary()),
+            false => Command::new(self.binary()),
+        }
     }
 
     /// The binary of the primary.
@@ -91,9 +107,10 @@ impl Pair {
         if self.has_node_workers() { Duration::from_millis(30) } else { IDLE }
     }
 
-    /// Whether workers finish what they have when the primary is gone. Node ends its own at once.
+    /// Whether workers finish what they have when the primary is gone. Node ends its own at once,
+    /// and the kernel ends all of a namespace together with its process 1.
     pub(crate) fn finishes_without_primary(self) -> bool {
-        !self.has_node_workers()
+        !self.has_node_workers() && !self.is_process_one
     }
 
     /// What the primary is to bind, as options. A Node program has to ask for the ports by their
@@ -126,7 +143,7 @@ impl Pair {
 
     /// `roundel demo ARGS`, or the same with the other kinds of demo workers.
     pub(crate) fn demo(self, args: &[&str]) -> Cluster {
-        self.start_demo(Command::new(self.binary()), args)
+        self.start_demo(self.primary_command(), args)
     }
 
     /// As [`demo`](Pair::demo), where the command runs the binary under certain conditions.
@@ -139,7 +156,7 @@ impl Pair {
 
     /// `roundel run ARGS PROGRAM`.
     pub(crate) fn run(self, args: &[&str], program: &[String]) -> Cluster {
-        self.start(Command::new(self.binary()), "run", args, program)
+        self.start(self.primary_command(), "run", args, program)
     }
 
     fn start(self, mut command: Command, verb: &str, args: &[&str], program: &[String]) -> Cluster {
@@ -147,7 +164,11 @@ impl Pair {
         let mut all = vec![verb];
         all.extend(bind.iter().map(String::as_str));
         all.extend(args);
-        Cluster::start(command, &all, program)
+        let mut cluster = Cluster::start(command, &all, program);
+        if self.is_process_one {
+            cluster.enter_namespace();
+        }
+        cluster
     }
 
     /// The command line of a worker with habits.
@@ -191,6 +212,13 @@ impl Pair {
             _ => built("examples/single_binary", &["runtime-mio"]),
         }
     }
+}
+
+/// A command that runs a program as process 1 of a new PID namespace, and ends as it does.
+pub(crate) fn in_a_namespace(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["--pid", "--fork", "--kill-child", "--mount-proc"]).arg(program);
+    command
 }
 
 fn fixture(name: &str) -> String {

@@ -15,7 +15,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::addresses::Addresses;
-use crate::cells::on_all;
+use crate::cells::{as_process_one, on_all};
 use crate::harness::*;
 use crate::pair::Pair;
 
@@ -25,6 +25,11 @@ on_all! {
     killed_workers_of_both_generations_cost_only_what_they_had,
     the_program_is_found_anew,
     an_exclusive_program_ends_before_its_successor_starts,
+}
+
+as_process_one! {
+    reloads_one_after_the_other_lose_nobody,
+    killed_workers_of_both_generations_cost_only_what_they_had,
 }
 
 /// The exit code of a command to this primary, and what it printed on both outputs.

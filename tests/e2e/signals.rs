@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use nix::libc;
 use nix::sys::signal::Signal;
 
-use crate::cells::on_both;
+use crate::cells::{as_process_one, on_both};
 use crate::harness::*;
 use crate::pair::Pair;
 
@@ -20,6 +20,11 @@ on_both! {
 on_both! {
     "signals are for the primary", one listener "the worker listens to nothing":
     workers_start_with_signals_as_they_are_by_default,
+}
+
+as_process_one! {
+    no_signal_ends_the_primary_by_its_default_action,
+    quit_ends_at_once_and_in_order,
 }
 
 /// Those that end it, those that tell of a fault, and those that stop or continue.

@@ -16,7 +16,7 @@ use super::args::{CONFIG, Cli, CommandArgs, ProgramArgs};
 use super::complaint::complaint;
 use super::effective::{Effective, Setting, Settings, Source, Value};
 use super::file::{self, ARGS, At, CWD, ConfigFile, PROGRAM, is_list, is_switch, keys};
-use super::{command, demo_options, options};
+use super::{command, demo_options, options, values};
 
 /// The environment variable with the number of workers.
 const WORKERS_VARIABLE: &str = "WEB_CONCURRENCY";
@@ -240,6 +240,9 @@ fn setting(key: &str, arg: &Arg, matches: &ArgMatches, source: Source) -> Settin
     let raw = || matches.get_raw(id).into_iter().flatten().map(Into::into);
     let value = match () {
         () if is_switch(arg) => Value::Switch(matches.get_flag(id)),
+        () if matches.value_source(id).is_none() && key == "workers" => {
+            Value::Unset(format!("auto, {} here", values::available_parallelism()))
+        }
         () if matches.value_source(id).is_none() => Value::Unset(default_of(arg)),
         () if is_list(arg) => Value::List(raw().collect()),
         () => Value::One(raw().next().unwrap_or_default()),

@@ -20,12 +20,18 @@ const MAX_DURATION: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 pub(super) fn workers(text: &str) -> Result<u32, String> {
     if text == "auto" {
-        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        return Ok(u32::try_from(cores).unwrap_or(u32::MAX).min(*limits::workers().end()));
+        return Ok(available_parallelism());
     }
     within(text, limits::workers()).map_err(|cause| {
         format!("is neither auto nor {}", cause.strip_prefix("is not ").unwrap_or(&cause))
     })
+}
+
+/// How many workers can run at the same time: the standard library counts the processors of the
+/// affinity mask, and no more than the CPU quota of the control group allows, but at least one.
+pub(super) fn available_parallelism() -> u32 {
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    u32::try_from(cores).unwrap_or(u32::MAX).min(*limits::workers().end())
 }
 
 /// The name of a variable that the primary may set.

@@ -2,7 +2,7 @@
 //!
 //! | part | bytes |
 //! |---|---|
-//! | hello | `FF 52 4E 44 4C` (`\xFFRNDL`), version as u16 little-endian, one zero |
+//! | hello | `FF 52 4E 44 4C` (`\xFFRNDL`), [version](VERSION) as u16 little-endian, one zero |
 //! | frame | length of the body as u32 little-endian, body |
 //!
 //! Each direction begins with a hello. No text in UTF-8, and so no JSON, begins with `FF`: the
@@ -20,7 +20,13 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::FromWorker;
 
-/// The version of the protocol that this crate speaks.
+/// The version of the protocol that this crate speaks. Each side also reads the version before and
+/// the one after, so that workers and primaries can be built one version apart; others are refused
+/// with [`DecodeError::BadVersion`].
+///
+/// For that, a new version only adds: variants at the end of a message enum, and no fields to those
+/// there are. Both sides speak the lower of the two versions; until a worker has read the primary's
+/// hello, it says only what the version before its own has.
 pub const VERSION: u16 = 1;
 /// The longest frame in bytes unless [`Config::max_frame`](crate::Config::max_frame) says
 /// otherwise. A worker, which has no configuration, takes this.
@@ -78,9 +84,16 @@ pub(crate) mod framed {
     pub trait Framed {
         const MAGIC: [u8; 5] = *b"\xFFRNDL";
         const VERSION: u16 = super::VERSION;
+        /// How much older or newer the other side may be.
+        const SKEW: u16 = 1;
     }
     impl Framed for crate::FromWorker {}
     impl Framed for crate::ToWorker {}
+}
+
+/// Whether two sides of these versions understand each other. There is no version 0.
+const fn are_compatible(own: u16, other: u16, skew: u16) -> bool {
+    other != 0 && own.abs_diff(other) <= skew
 }
 
 /// Appends the hello that begins each direction.
@@ -157,8 +170,13 @@ impl<F: FnMut(&[u8])> bincode::enc::write::Writer for Sink<F> {
 pub enum DecodeError {
     /// The hello does not begin as it must.
     BadMagic,
-    /// The other side speaks another version.
-    BadVersion,
+    /// The version of what comes is not one that is read here.
+    BadVersion {
+        /// The version of this side.
+        own: u16,
+        /// The version that the hello names.
+        other: u16,
+    },
     /// A frame is longer than allowed.
     FrameTooLong,
     /// A body is not a message.
@@ -178,7 +196,7 @@ impl DecodeError {
     pub const fn name(self) -> &'static str {
         match self {
             DecodeError::BadMagic => "bad_magic",
-            DecodeError::BadVersion => "bad_version",
+            DecodeError::BadVersion { .. } => "bad_version",
             DecodeError::FrameTooLong => "frame_too_long",
             DecodeError::BadMessage => "bad_message",
             DecodeError::TrailingBytes => "trailing_bytes",
@@ -193,7 +211,9 @@ impl fmt::Display for DecodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             DecodeError::BadMagic => "the stream does not begin with the hello",
-            DecodeError::BadVersion => "the other side speaks a different version",
+            DecodeError::BadVersion { own, other } => {
+                return write!(f, "its version is {other}, and that of this program {own}");
+            }
             DecodeError::FrameTooLong => "a frame is longer than allowed",
             DecodeError::BadMessage => "a frame is not a message",
             DecodeError::TrailingBytes => "a frame has bytes left after its message",
@@ -303,8 +323,12 @@ impl<M: Message> Decoder<M> {
         let Some(&[.., low, high, reserved]) = self.buffer.first_chunk::<HELLO>() else {
             return Ok(false);
         };
-        if u16::from_le_bytes([low, high]) != M::VERSION || reserved != 0 {
-            return Err(DecodeError::BadVersion);
+        if reserved != 0 {
+            return Err(DecodeError::BadMagic);
+        }
+        let (own, other) = (M::VERSION, u16::from_le_bytes([low, high]));
+        if !are_compatible(own, other, M::SKEW) {
+            return Err(DecodeError::BadVersion { own, other });
         }
         self.used = HELLO;
         self.greeted = true;

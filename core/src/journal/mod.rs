@@ -74,6 +74,7 @@ enum Record<'a> {
 impl Framed for Record<'_> {
     const MAGIC: [u8; 5] = *b"\xFFRNDJ";
     const VERSION: u16 = VERSION;
+    const SKEW: u16 = 0;
 }
 
 /// The outputs since the previous entry.

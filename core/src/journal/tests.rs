@@ -329,7 +329,10 @@ fn input_that_is_not_a_journal_is_an_error() {
     let error = |bytes: &[u8]| steps(bytes, 4_096).2;
     let damaged = |entry, cause| Some(ReplayError::Damaged { entry, cause });
     assert_eq!(error(b"hello, world"), damaged(0, crate::DecodeError::BadMagic));
-    assert_eq!(error(b"\xFFRNDJ\x07\0\0"), damaged(0, crate::DecodeError::BadVersion));
+    for other in [0, 2, 7] {
+        let cause = crate::DecodeError::BadVersion { own: VERSION, other };
+        assert_eq!(error(&[b"\xFFRNDJ", &[other as u8, 0, 0][..]].concat()), damaged(0, cause));
+    }
     // A channel's bytes are not a journal's.
     let mut channel = Vec::new();
     wire::encode_hello(&mut channel);

@@ -123,6 +123,22 @@ fn listen(primary: &mut Primary, driver: &mut WorkerDriver) -> Listener {
     web
 }
 
+/// Primaries one version and two versions newer, as their hello has it.
+#[test]
+fn a_primary_may_be_one_version_newer() {
+    for (ahead, serves) in [(1, true), (2, false)] {
+        let (primary, mut driver) = cluster();
+        let ask = driver.ask(ListenKey::stream(Address::Nth(0)), 0, vec![]);
+        let mut bytes = Vec::new();
+        wire::encode_hello(&mut bytes);
+        bytes[5] += ahead;
+        wire::encode(&grant(false), MAX, &mut bytes).unwrap();
+        channel::send(primary.fd.as_fd(), &bytes, &[]).unwrap();
+        driver.turn();
+        assert_eq!(driver.answer(ask).unwrap().is_ok(), serves);
+    }
+}
+
 /// The connection that can be taken now.
 fn take(driver: &mut WorkerDriver, web: &Listener) -> Option<Connection> {
     match driver.accept(web) {

@@ -2,15 +2,16 @@
 //! gunicorn looks for them by itself, uvicorn is told the number.
 
 use std::collections::BTreeSet;
-use std::process::Command;
+use std::os::unix::fs::chown;
+use std::process::{Command, Stdio};
 use std::thread;
 
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, geteuid};
 use roundel_tests::programs::optional::python_program;
 
 use crate::addresses::Addresses;
-use crate::cells::{on_both, skip};
+use crate::cells::{on_both, pass_over, skip};
 use crate::harness::*;
 use crate::pair::Pair;
 
@@ -19,6 +20,7 @@ on_both! {
     gunicorn_serves,
     uvicorn_serves,
     a_program_without_a_channel_ends_with_its_primary,
+    also_one_that_is_plain_and_of_another_user,
 }
 
 fn gunicorn_serves(on: Pair) {
@@ -98,4 +100,26 @@ fn a_program_without_a_channel_ends_with_its_primary(on: Pair) {
     cluster.signal(Signal::SIGKILL);
     assert_eq!(cluster.wait(), -9);
     wait_for("their end", || (!pids.iter().any(|pid| is_running(*pid))).then_some(()));
+}
+
+/// A change of the user id clears what prctl(2) has set, so it must come before.
+fn also_one_that_is_plain_and_of_another_user(on: Pair) {
+    if !geteuid().is_root() {
+        return pass_over("needs root");
+    }
+    for user in [&[][..], &["--user", "65534", "--group", "65534"]] {
+        let dir = temp_dir();
+        chown(&dir, Some(65_534), Some(65_534)).unwrap();
+        let mut command = Command::new(on.binary());
+        command.args(["run", "-w", "2", "--policy", "shared", "-b", "127.0.0.1:0"]).args(user);
+        command.arg("--control").arg(dir.join("control")).arg("--events").arg(dir.join("events"));
+        command.args(["sleep", "1000"]).stdin(Stdio::null()).stderr(Stdio::null());
+        mark(&mut command, &dir);
+        let mut cluster = Cluster::adopt(command.spawn().unwrap(), dir);
+        let pids = cluster.ready(2);
+        cluster.signal(Signal::SIGKILL);
+        assert_eq!(cluster.wait(), -9);
+        wait_for("their end", || (!pids.iter().any(|pid| is_running(*pid))).then_some(()));
+        cluster.expect_nothing_left();
+    }
 }

@@ -1,11 +1,15 @@
 //! A worker that misbehaves on its channel: `hostile_worker MODE`.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::time::Duration;
 
 use nix::libc;
-use roundel_core::{Address, Errno, FromWorker, ListenKey, ListenerId, Seq, ToWorker, wire};
+use roundel_core::{
+    Address, Errno, FromWorker, Inbox, ListenKey, ListenerId, Received, Seq, ToWorker, wire,
+};
 use roundel_runtime::unix::channel;
 
 fn main() {
@@ -57,9 +61,20 @@ fn misbehave(mode: &str) -> (OwnedFd, File) {
         "http" => {
             write(b"GET / HTTP/1.1\r\n\r\n");
         }
-        "bad-version" => {
-            hello[5] ^= 0x55;
-            write(&hello);
+        "two-newer" => {
+            hello[5] += 2;
+            write(&[hello, message(&FromWorker::Online)].concat());
+        }
+        "one-newer" => {
+            // What the next version of the library would say to a primary of this one.
+            hello[5] += 1;
+            write(&[hello, message(&FromWorker::Online)].concat());
+            write(&query(1, Address::Nth(0), Vec::new()));
+            serve(&fd, write);
+        }
+        "no-version" => {
+            hello[5] = 0;
+            write(&[hello, message(&FromWorker::Online)].concat());
         }
         "random-bodies" => {
             write(&online);
@@ -167,6 +182,46 @@ fn misbehave(mode: &str) -> (OwnedFd, File) {
         other => misbehave_as_node(other, &fd, write),
     }
     (fd, file)
+}
+
+/// Serves like a good worker, until the channel ends.
+fn serve(fd: &OwnedFd, write: impl Fn(&[u8]) -> bool) {
+    let mut inbox = Inbox::new(wire::MAX_FRAME_DEFAULT);
+    let mut buffer = [0; 4096];
+    loop {
+        let mut handles = Vec::new();
+        let len = match channel::recv_handles(fd.as_fd(), &mut buffer, &mut handles) {
+            Ok(read) => read.len,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                std::thread::park_timeout(Duration::from_millis(1));
+                continue;
+            }
+            Err(_) => return,
+        };
+        inbox.feed(&buffer[..len], handles);
+        while let Some(Received { msg, .. }) = inbox.poll().expect("the primary's messages") {
+            match msg {
+                ToWorker::QueryReply { result: Ok(granted), .. } => {
+                    write(&message(&FromWorker::Listening { listener: granted.listener }));
+                }
+                ToWorker::NewConn { first_seq, .. } => {
+                    let client = inbox.take_handle().expect("a connection");
+                    write(&message(&FromWorker::Ack { ack: first_seq, accepted: true }));
+                    let body = format!("newer {}\n", std::process::id());
+                    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+                    let mut client = TcpStream::from(client);
+                    let _ = client.set_nonblocking(false);
+                    let _ = client.read(&mut [0; 1024]);
+                    let _ = client.write_all((head + &body).as_bytes());
+                }
+                ToWorker::Drain { .. } | ToWorker::Disconnect => std::process::exit(0),
+                _ => {}
+            }
+        }
+        if len == 0 {
+            return;
+        }
+    }
 }
 
 fn misbehave_as_node(mode: &str, fd: &OwnedFd, write: impl Fn(&[u8]) -> bool) {

@@ -5,6 +5,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
+use super::framed::Framed;
 use super::*;
 use crate::{
     Address, Errno, Granted, ListenKey, ListenerId, Seq, Signal, SockName, ToWorker, Transport,
@@ -127,8 +128,7 @@ fn error(bytes: &[u8]) -> DecodeError {
 fn wrong_bytes_are_named() {
     let good = stream(&[FromWorker::Online]);
     assert_eq!(error(b"\xFFRNDX"), DecodeError::BadMagic);
-    assert_eq!(error(b"\xFFRNDL\x02\x00\x00"), DecodeError::BadVersion);
-    assert_eq!(error(b"\xFFRNDL\x01\x00\x01"), DecodeError::BadVersion);
+    assert_eq!(error(b"\xFFRNDL\x01\x00\x01"), DecodeError::BadMagic);
     assert_eq!(error(&[&good[..], &[1, 0, 0, 0, 250]].concat()), DecodeError::BadMessage);
     assert_eq!(error(&[&good[..], &[2, 0, 0, 0, 0, 0]].concat()), DecodeError::TrailingBytes);
     let long = (MAX + 1).to_le_bytes();
@@ -136,6 +136,37 @@ fn wrong_bytes_are_named() {
     // A length inside the body that claims more than there is.
     let claim = [&good[..], &[12, 0, 0, 0, 1, 1, 0, 0, 1, 253, 255, 255, 255, 255, 0, 0]];
     assert_eq!(error(&claim.concat()), DecodeError::BadMessage);
+}
+
+/// The messages of a stream whose hello names this version.
+fn of_version(version: u16) -> Result<Vec<ToWorker>, DecodeError> {
+    let mut bytes = stream(&to_worker());
+    bytes[5..7].copy_from_slice(&version.to_le_bytes());
+    decode(&bytes, 3)
+}
+
+#[test]
+fn one_version_of_difference_is_understood_and_two_are_not() {
+    assert_eq!(of_version(VERSION), Ok(to_worker()));
+    assert_eq!(of_version(VERSION + 1), Ok(to_worker()), "newer");
+    let refused = |other| Err(DecodeError::BadVersion { own: VERSION, other });
+    assert_eq!(of_version(VERSION + 2), refused(VERSION + 2), "two newer");
+    assert_eq!(of_version(0), refused(0), "never was");
+    assert_eq!(of_version(u16::MAX), refused(u16::MAX));
+    // What a later version of this crate does.
+    for (own, other, wanted) in [
+        (5, 4, true),
+        (5, 5, true),
+        (5, 6, true),
+        (5, 3, false),
+        (5, 7, false),
+        (2, 1, true),
+        (1, 0, false),
+        (u16::MAX, u16::MAX - 1, true),
+        (u16::MAX, 0, false),
+    ] {
+        assert_eq!(are_compatible(own, other, FromWorker::SKEW), wanted, "{own} {other}");
+    }
 }
 
 #[test]

@@ -124,6 +124,7 @@ impl ControlServer {
         let is_trusted =
             path::peer(&stream).is_ok_and(|peer| may_command(Uid::from_raw(peer.uid()), geteuid()));
         if !is_trusted {
+            turn_away(&stream, "only root and the user of the primary may ask");
             return Ok(None);
         }
         if self.clients.len() >= self.max_clients {
@@ -144,7 +145,7 @@ impl ControlServer {
 
     fn evict(&mut self, id: ClientId) {
         if let Some(client) = self.clients.get(&id).filter(|client| !client.wants_write()) {
-            turn_away(client.fd());
+            turn_away(client.fd(), "too many clients");
         }
         self.close(id);
         self.evicted.push(id);
@@ -280,8 +281,8 @@ fn may_command(peer: Uid, own: Uid) -> bool {
 }
 
 /// Tells a client why its connection is closed, if that can be sent without waiting.
-fn turn_away(stream: &OwnedFd) {
-    let Ok(mut line) = serde_json::to_vec(&Failed::because("too many clients")) else { return };
+fn turn_away(stream: &OwnedFd, why: &str) {
+    let Ok(mut line) = serde_json::to_vec(&Failed::because(why)) else { return };
     line.push(b'\n');
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
     let _ = send(stream.as_raw_fd(), &line, flags);

@@ -220,7 +220,7 @@ pub(super) fn words(event: &Event, pid: Option<i32>) -> Option<String> {
         }
         Event::Killing { worker, class, violation } => match violation {
             Some(what) => {
-                format!("{} is killed: {} ({})", process(worker), class.name(), what.name())
+                format!("{} is killed: {} ({what})", process(worker), class.name())
             }
             None => format!("{} is killed: {}", process(worker), class.name()),
         },
