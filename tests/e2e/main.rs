@@ -20,6 +20,7 @@ mod pair;
 mod place;
 mod program;
 mod reload;
+mod reload_cases;
 mod resources;
 mod serving;
 mod shutdown;
