@@ -110,9 +110,9 @@ impl Outcome {
         if !open.is_empty() {
             self.wrong.push(format!("no worker accepted the connections {open:?}"));
         }
-        let stalled = events.iter().filter(|it| it["event"] == "stalled").count();
-        if stalled > 0 {
-            self.wrong.push(format!("{stalled} connections stalled"));
+        let forgotten = events.iter().filter(|it| it["event"] == "stalled").count();
+        if forgotten > 0 {
+            self.wrong.push(format!("{forgotten} connections stalled"));
         }
         Ok(())
     }
