@@ -1,7 +1,7 @@
 //! Reloads: what their scenarios share, and programs that can't run twice. The hard cases are in
 //! `reload_cases`.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -17,6 +17,7 @@ use crate::pair::Pair;
 
 on_all! {
     an_exclusive_program_ends_before_its_successor_starts,
+    a_kept_connection_is_answered_once_more_and_then_closed: not Node "Node closes idle connections",
 }
 
 /// The exit code of a command to this primary, and what it printed on both outputs.
@@ -115,5 +116,24 @@ fn an_exclusive_program_ends_before_its_successor_starts(on: Pair) {
     let outcomes = under_load(cluster.addr, 2, || reload(on, &cluster));
     all_answered(&outcomes);
     assert_ne!(only_generation(&cluster, 2, 1), old);
+    cluster.stop();
+}
+
+fn a_kept_connection_is_answered_once_more_and_then_closed(on: Pair) {
+    let cluster = on.demo(&["-w", "1", "--ready-hold", "0", "--drain-settle", "0"]);
+    cluster.ready(1);
+    let mut kept = TcpStream::connect(cluster.addr).unwrap();
+    kept.set_read_timeout(Some(PATIENCE)).unwrap();
+    let ask = |stream: &mut TcpStream| stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    ask(&mut kept).unwrap();
+    let mut answer = [0; 1024];
+    assert!(kept.read(&mut answer).unwrap() > 0);
+    reload(on, &cluster);
+    wait_for("the old one's leave", || cluster.events_named("draining").pop());
+    // Not in the moment in which it is told, but soon.
+    thread::sleep(Duration::from_millis(100));
+    ask(&mut kept).unwrap();
+    let outcome = receive(kept);
+    assert!(matches!(outcome, Outcome::Ok(_)), "{outcome:?}");
     cluster.stop();
 }
