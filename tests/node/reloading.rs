@@ -24,7 +24,8 @@ fn new_code_that_fails_in_any_way_leaves_the_old_one_serving() {
         let cluster = setup
             .on(node)
             .options(&options)
-            .options(&["--reload-batch", "all"])
+            // Node programs that don't listen live on until then.
+            .options(&["--reload-batch", "all", "--drain-timeout", "4s"])
             .variable("HOST", host.to_string())
             .variable("PORT", first)
             .variable("SECOND_PORT", second)

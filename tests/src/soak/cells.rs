@@ -140,9 +140,10 @@ fn words(words: &[&str]) -> Vec<OsString> {
 }
 
 impl Column {
-    fn start(&self, options: &[&str], program: &[OsString]) -> Result<Primary> {
-        let options: Vec<OsString> =
-            words(options).into_iter().chain(self.options.clone()).collect();
+    fn start(&self, size: Size, options: &[&str], program: &[OsString]) -> Result<Primary> {
+        let sooner: &[&str] = if size.quick { &["--drain-settle", "300ms"] } else { &[] };
+        let options = words(options).into_iter().chain(words(sooner)).chain(self.options.clone());
+        let options: Vec<OsString> = options.collect();
         Primary::start(&self.binary, &options, program, WORKERS)
     }
 
@@ -165,7 +166,7 @@ impl Column {
     pub fn reloads(&self, size: Size) -> Result<Outcome> {
         let mut outcome = Outcome::new("reloads");
         let (option, hold) = Column::hold(size);
-        let primary = self.start(&["--ready-hold", option], &self.program)?;
+        let primary = self.start(size, &["--ready-hold", option], &self.program)?;
         let clients = Clients::start(primary.addr, Column::load(size));
         let (first, _, said) = primary.command(&["reload"])?;
         outcome.count(first);
@@ -206,7 +207,7 @@ impl Column {
     /// If it can't be tried.
     pub fn slow_boot(&self, size: Size) -> Result<Outcome> {
         let mut outcome = Outcome::new("slow boot");
-        let (boot, timeout) = if size.quick { ("1", "2s") } else { ("10", "15s") };
+        let (boot, timeout) = if size.quick { ("0.5", "1500ms") } else { ("10", "15s") };
         let dir = crate::programs::observe::scratch("roundel-soak-boot");
         let file = dir.join("seconds");
         fs::write(&file, "0")?;
@@ -216,7 +217,7 @@ impl Column {
         program.extend(self.program.iter().cloned());
         let (option, hold) = Column::hold(size);
         let options = ["--ready-hold", option, "--ready-timeout", timeout, "--reload-batch", "all"];
-        let primary = self.start(&options, &program)?;
+        let primary = self.start(size, &options, &program)?;
         let clients = Clients::start(primary.addr, &PROBE);
         fs::write(&file, boot)?;
         let (succeeded, _, said) = primary.command(&["reload"])?;
@@ -252,7 +253,7 @@ impl Column {
         let (option, hold) = Column::hold(size);
         // These are no crashes of the program.
         let options = ["--ready-hold", option, "--restart-intensity", "10000/10"];
-        let primary = self.start(&options, &self.program)?;
+        let primary = self.start(size, &options, &self.program)?;
         let clients = Clients::start(primary.addr, Column::load(size));
         let over = AtomicBool::new(false);
         let longest = if size.quick { 300 } else { 1_000 };
