@@ -256,3 +256,45 @@ fn the_page_of_haproxy_shows_the_file_that_the_test_runs() {
     let block = page.split("```text\n").nth(1).and_then(|it| it.split("```").next());
     assert_eq!(block, Some(include_str!("../docs/haproxy.cfg")));
 }
+
+/// The end-to-end scenarios that have the number of a case, by module and name.
+fn numbered_cases() -> BTreeSet<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("e2e");
+    let mut found = BTreeSet::new();
+    let mut rooms = vec![root.clone()];
+    while let Some(path) = rooms.pop() {
+        if path.is_dir() {
+            rooms.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        } else if path.extension().is_some_and(|it| it == "rs") {
+            let module = path.strip_prefix(&root).unwrap().with_extension("");
+            let module = module.to_str().unwrap().replace('/', "::");
+            let text = fs::read_to_string(&path).unwrap();
+            let names = text.lines().filter_map(|line| line.strip_prefix("fn case_"));
+            let names = names.filter_map(|rest| rest.split('(').next());
+            found.extend(names.map(|name| format!("{module}::case_{name}")));
+        }
+    }
+    found
+}
+
+/// The table of the hardest cases of a reload: each row has a number and its scenarios.
+#[test]
+fn each_case_of_a_reload_has_the_tests_that_the_page_names() {
+    let page = include_str!("../docs/testing.md");
+    let table = page.split("<!-- cases -->").nth(1).expect("a table");
+    let table = table.split("<!-- end -->").next().expect("its end");
+    let mut named = BTreeSet::new();
+    for row in table.lines().filter(|line| line.starts_with("| ")) {
+        let Ok(number) = row.split('|').nth(1).unwrap_or_default().trim().parse::<u32>() else {
+            continue;
+        };
+        let cell = row.split('|').nth(3).unwrap_or_default();
+        let scenarios: Vec<&str> = cell.split('`').skip(1).step_by(2).collect();
+        assert!(!scenarios.is_empty(), "{row}");
+        for scenario in scenarios {
+            assert!(scenario.contains(&format!("::case_{number:02}_")), "{number} {scenario}");
+            named.insert(scenario.to_owned());
+        }
+    }
+    assert_eq!(named, numbered_cases());
+}

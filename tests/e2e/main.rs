@@ -26,6 +26,7 @@ mod place;
 mod process_one;
 mod program;
 mod reload;
+mod reload_cases;
 mod resources;
 mod serving;
 mod shutdown;

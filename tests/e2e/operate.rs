@@ -20,7 +20,7 @@ on_all! {
     a_pause_lets_clients_wait,
     workers_are_replaced_after_so_many_requests,
     workers_that_grow_are_replaced,
-    a_stop_serves_on_for_its_delay,
+    case_16_a_stop_serves_on_for_its_delay,
     a_stopped_worker_misses_its_heartbeat: not Node "only native workers are asked",
     a_reload_reads_the_configuration_again: one listener "the file has its own",
 }
@@ -114,7 +114,7 @@ fn workers_that_grow_are_replaced(on: Pair) {
     cluster.stop();
 }
 
-fn a_stop_serves_on_for_its_delay(on: Pair) {
+fn case_16_a_stop_serves_on_for_its_delay(on: Pair) {
     let mut cluster = on.demo(&["-w", "1", "--shutdown-delay", "1s", "--drain-settle", "0"]);
     cluster.ready(1);
     let begun = Instant::now();

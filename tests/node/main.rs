@@ -18,6 +18,7 @@ mod listening;
 mod messages;
 mod packages;
 mod ports;
+mod reloading;
 mod rust_worker;
 mod speaking;
 mod spread;

@@ -1,7 +1,7 @@
 //! What Roundel's tests share, in rooms: a simulated cluster around the real core ([`sim`]), a
 //! search through every state of a small one ([`explore`]), naive references beside both
 //! ([`models`]), deliberate faults that prove that the properties can fail ([`faults`]), and real
-//! programs under test ([`programs`]).
+//! programs under test ([`programs`]), for long too ([`soak`]).
 
 /// The programs that the README shows.
 #[cfg(doctest)]
@@ -20,3 +20,4 @@ pub mod faults;
 pub mod models;
 pub mod programs;
 pub mod sim;
+pub mod soak;

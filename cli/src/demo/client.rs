@@ -18,8 +18,9 @@ static HELLO: LazyLock<String> =
 const OK: &str = "200 OK";
 /// The longest request head in bytes.
 const MAX_HEAD: usize = 16 << 10;
-/// How long a worker that must leave waits for a first request, which may be on its way, or for the
-/// rest of one; and how long a client may take to close after its last answer.
+/// How long a worker that must leave waits for one more request, or for the rest of one: the next
+/// one may be on its way, and a close under it would lose it (RFC 9112, 9.3.1). Also how long a
+/// client may take to close after its last answer.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// What happens after an answer.
@@ -45,16 +46,14 @@ pub(super) async fn serve<S>(mut stream: S, leaves: Receiver<()>) -> io::Result<
 where
     S: AsyncRead + AsyncWrite + AsFd + Unpin,
 {
-    let (mut input, mut is_fresh, mut told) = (Vec::new(), true, pin!(leaves.recv()));
+    let (mut input, mut told) = (Vec::new(), pin!(leaves.recv()));
     loop {
         let Some(((status, has_body, ms, then), mut length)) = parse(&input) else {
-            let grace = if is_fresh || !input.is_empty() { GRACE } else { Duration::ZERO };
             let is_sent_off = async {
                 let _ = told.as_mut().await;
-                late(grace).await
+                late(GRACE).await
             };
             receive(&mut stream, &mut input).or(is_sent_off).await?;
-            is_fresh = false;
             continue;
         };
         while length > input.len() {

@@ -14,6 +14,8 @@ use crate::pair::Pair;
 on_both! {
     "it is about the primary alone", one listener "it is about the service manager":
     the_manager_is_told_what_the_primary_does,
+    case_14_the_manager_hears_the_end_of_each_reload,
+    case_14_a_stop_ends_a_reload_before_the_manager_hears_of_it,
     the_primary_is_ready_when_all_workers_are,
     a_slot_that_is_given_up_does_not_keep_the_primary_from_being_ready,
     workers_that_do_not_listen_do_not_either,
@@ -70,6 +72,87 @@ fn the_manager_is_told_what_the_primary_does(on: Pair) {
     assert_eq!(cluster.wait(), 0);
     let heard = manager.heard();
     assert!(heard.iter().all(|text| text.lines().count() <= 3), "{heard:?}");
+}
+
+/// A primary with a configuration file and a program that both can be changed.
+struct Changeable {
+    manager: Manager,
+    cluster: Cluster,
+    dir: std::path::PathBuf,
+}
+
+impl Changeable {
+    fn start(on: Pair) -> Changeable {
+        let (manager, dir) = (Manager::new(), temp_dir());
+        let (config, app) = (dir.join("c.toml"), dir.join("app"));
+        fs::write(&config, "ready-hold = 0\n").unwrap();
+        fs::write(&app, "exec \"$@\"\n").unwrap();
+        let mut command = notifying(on, manager.path());
+        let bind = on.bind_options(&mut command);
+        let mut args = vec!["run", "-w", "1", "--config", config.to_str().unwrap()];
+        args.extend(bind.iter().map(String::as_str));
+        let program = ["sh", app.to_str().unwrap()].map(str::to_owned).into_iter();
+        let program: Vec<String> = program.chain(on.demo_worker()).collect();
+        let cluster = Cluster::start(command, &args, &program);
+        manager.hears("READY=1");
+        manager.forget();
+        Changeable { manager, cluster, dir }
+    }
+
+    /// What was said of readiness, reloads and stops, without the rest of each message.
+    fn heard(&self) -> Vec<String> {
+        let heard = self.manager.heard().into_iter();
+        let states = ["READY=1", "RELOADING=1", "STOPPING=1"];
+        let first = heard.filter_map(|it| it.lines().next().map(str::to_owned));
+        first.filter(|it| states.contains(&it.as_str())).collect()
+    }
+}
+
+fn case_14_the_manager_hears_the_end_of_each_reload(on: Pair) {
+    let it = Changeable::start(on);
+    let (config, app) = (it.dir.join("c.toml"), it.dir.join("app"));
+    for (file, text) in [
+        (&app, "exec \"$@\"\n"),
+        (&app, "exit 9\n"),
+        (&config, "no-such-key = 1\n"),
+        (&config, "ready-hold = 0\npolicy = \"shared\"\n"),
+    ] {
+        // As a whole: the last worker may still read the old one.
+        fs::write(it.dir.join("next"), text).unwrap();
+        fs::rename(it.dir.join("next"), file).unwrap();
+        it.cluster.signal(Signal::SIGHUP);
+        let said = it.manager.hears("RELOADING=1");
+        assert!(said.contains("\nMONOTONIC_USEC="), "{said}");
+        it.manager.hears("READY=1");
+        assert_eq!(it.heard(), ["RELOADING=1", "READY=1"], "{text}");
+        it.manager.forget();
+    }
+    it.cluster.stop();
+    fs::remove_dir_all(it.dir).unwrap();
+}
+
+fn case_14_a_stop_ends_a_reload_before_the_manager_hears_of_it(on: Pair) {
+    for at_once in [false, true] {
+        let mut it = Changeable::start(on);
+        fs::write(it.dir.join("next"), "exec sleep 1000\n").unwrap();
+        fs::rename(it.dir.join("next"), it.dir.join("app")).unwrap();
+        if at_once {
+            // It finds both, so the stop comes before the configuration is read.
+            it.cluster.signal(Signal::SIGSTOP);
+        }
+        it.cluster.signal(Signal::SIGHUP);
+        if !at_once {
+            wait_for("the reload", || it.cluster.events_named("reload_started").pop());
+        }
+        it.cluster.signal(Signal::SIGTERM);
+        it.cluster.signal(Signal::SIGCONT);
+        it.manager.hears("STOPPING=1");
+        // Too late, so nothing is said about it.
+        it.cluster.signal(Signal::SIGHUP);
+        assert_eq!(it.cluster.wait(), 0);
+        assert_eq!(it.heard(), ["RELOADING=1", "READY=1", "STOPPING=1"], "at once: {at_once}");
+        fs::remove_dir_all(&it.dir).unwrap();
+    }
 }
 
 fn the_primary_is_ready_when_all_workers_are(on: Pair) {

@@ -13,7 +13,7 @@ use crate::pair::Pair;
 on_both! {
     "it is about the primary alone", one listener "the listeners are given":
     a_socket_is_taken_by_its_name,
-    one_name_may_stand_for_several_sockets,
+    case_15_one_name_may_stand_for_several_sockets,
     what_was_not_passed_is_named,
 }
 
@@ -41,7 +41,7 @@ fn a_socket_is_taken_by_its_name(on: Pair) {
     assert_eq!(get(web_at, "/"), Outcome::Refused);
 }
 
-fn one_name_may_stand_for_several_sockets(on: Pair) {
+fn case_15_one_name_may_stand_for_several_sockets(on: Pair) {
     let ((one, one_at), (two, two_at)) = (listener(), listener());
     let cluster = start(on, None, vec![("web", one), ("web", two)], &["sd:web"], &[]);
     cluster.ready(2);

@@ -13,7 +13,7 @@ use crate::pair::Pair;
 
 on_both! {
     "it is about the primary alone", one listener "the listeners are given":
-    a_killed_primary_leaves_its_listeners_to_the_next_one,
+    case_15_a_killed_primary_leaves_its_listeners_to_the_next_one,
     a_restart_as_asked_refuses_nobody,
     what_no_address_asks_for_is_closed,
 }
@@ -33,7 +33,7 @@ fn inode(addr: SocketAddr) -> String {
     line.unwrap_or_else(|| panic!("no {at}")).split_whitespace().nth(9).unwrap().to_owned()
 }
 
-fn a_killed_primary_leaves_its_listeners_to_the_next_one(on: Pair) {
+fn case_15_a_killed_primary_leaves_its_listeners_to_the_next_one(on: Pair) {
     let _turn = alone();
     let manager = Manager::new();
     let (addr, path) = (unused_address(), temp_dir().join("socket"));

@@ -48,6 +48,8 @@ pub(super) struct Manager {
     /// runs and has not asked to listen.
     unready: BTreeSet<Slot>,
     ready_said: bool,
+    /// A reload was announced, and its end was not.
+    reloading: bool,
     stopping_said: bool,
     /// Something changed that the status line or readiness may depend on.
     changed: bool,
@@ -67,6 +69,7 @@ impl Manager {
             alive_at: now,
             unready: BTreeSet::new(),
             ready_said: false,
+            reloading: false,
             stopping_said: false,
             changed: false,
             status: String::new(),
@@ -84,6 +87,14 @@ impl Manager {
     pub(super) fn say(&mut self, words: String, fd: Option<&Arc<OwnedFd>>) {
         if self.unsent.len() < MAX_UNSENT {
             self.unsent.push_back((words, fd.map(Arc::downgrade)));
+        }
+    }
+
+    /// Tells the end of a reload, unless a stop has told it.
+    fn end_reload(&mut self) {
+        self.reloading = false;
+        if !self.stopping_said {
+            self.say("READY=1".into(), None);
         }
     }
 
@@ -167,7 +178,9 @@ impl PrimaryDriver {
 
     /// A reload was asked for and begins now.
     pub(super) fn reload_begins(&mut self) {
-        if let Some(manager) = self.manager.as_mut().filter(|manager| manager.ready_said) {
+        let says = |manager: &&mut Manager| manager.ready_said && !manager.stopping_said;
+        if let Some(manager) = self.manager.as_mut().filter(says) {
+            manager.reloading = true;
             // Not the time of the turn, which may have begun before the service manager asked.
             manager.say(notify::reloading(clock::now()), None);
         }
@@ -176,7 +189,7 @@ impl PrimaryDriver {
     /// The reload has ended, well or not.
     pub(super) fn reload_ends(&mut self) {
         if let Some(manager) = self.manager.as_mut().filter(|manager| manager.ready_said) {
-            manager.say("READY=1".into(), None);
+            manager.end_reload();
         }
     }
 
@@ -196,8 +209,13 @@ impl PrimaryDriver {
                 manager.say("READY=1".into(), None);
             }
             if let Some(deadline) = stop
-                && !std::mem::replace(&mut manager.stopping_said, true)
+                && !manager.stopping_said
             {
+                // A manager that hears of a stop within a reload kills the service (systemd 259).
+                if manager.reloading {
+                    manager.end_reload();
+                }
+                manager.stopping_said = true;
                 let left = deadline.since(now) + AFTER_DEADLINE;
                 let words = format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={}", left.as_micros());
                 manager.say(words, None);
@@ -252,6 +270,7 @@ mod tests {
             alive_at: Time::ZERO,
             unready: BTreeSet::new(),
             ready_said: false,
+            reloading: false,
             stopping_said: false,
             changed: false,
             status: String::new(),
