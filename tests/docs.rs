@@ -241,7 +241,9 @@ fn lines_have_at_most_100_columns() {
     let mut long = Vec::new();
     for (path, text) in pages() {
         for (number, line) in prose(&text) {
-            let can_be_broken = line.trim().contains(' ') && !line.starts_with('|');
+            // A table's row, and a link's target, are one line.
+            let is_target = line.starts_with('[') && line.contains("]: ");
+            let can_be_broken = line.trim().contains(' ') && !line.starts_with('|') && !is_target;
             if can_be_broken && line.chars().count() > 100 {
                 long.push(format!("{}:{number}", path.display()));
             }

@@ -11,18 +11,13 @@ use roundel_tests::soak::readiness;
 use serde_json::Value;
 
 use crate::addresses::Addresses;
-use crate::cells::{as_process_one, on_all};
+use crate::cells::on_all;
 use crate::harness::*;
 use crate::pair::Pair;
 
 on_all! {
     an_exclusive_program_ends_before_its_successor_starts,
     a_kept_connection_is_answered_once_more_and_then_closed: not Node "Node closes idle connections",
-}
-
-as_process_one! {
-    reloads_one_after_the_other_lose_nobody,
-    killed_workers_of_both_generations_cost_only_what_they_had,
 }
 
 /// The exit code of a command to this primary, and what it printed on both outputs.

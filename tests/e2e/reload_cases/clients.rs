@@ -8,7 +8,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use roundel_tests::programs::optional::full_matrix;
 
-use crate::cells::on_all;
+use crate::cells::{as_process_one, on_all};
 use crate::harness::*;
 use crate::pair::{Adapter, Pair};
 use crate::reload::{
@@ -19,6 +19,10 @@ on_all! {
     case_01_clients_that_connect_and_wait_are_answered_through_reloads,
     case_09_open_websockets_and_few_descriptors_outlast_many_reloads,
     case_17_websockets_and_keep_alive_do_not_block_recycling,
+}
+
+as_process_one! {
+    case_01_clients_that_connect_and_wait_are_answered_through_reloads,
 }
 
 fn case_01_clients_that_connect_and_wait_are_answered_through_reloads(on: Pair) {

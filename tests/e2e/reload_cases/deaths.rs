@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use super::switched::{Mode, Switched};
-use crate::cells::on_all;
+use crate::cells::{as_process_one, on_all};
 use crate::harness::*;
 use crate::pair::Pair;
 use crate::reload::{all_answered, expect_log_is_right, only_generation, reload};
@@ -18,6 +18,10 @@ use crate::reload::{all_answered, expect_log_is_right, only_generation, reload};
 on_all! {
     case_06_killed_workers_of_both_generations_cost_only_what_they_had,
     case_07_another_number_of_workers_waits_for_the_reload,
+}
+
+as_process_one! {
+    case_06_killed_workers_of_both_generations_cost_only_what_they_had,
 }
 
 fn case_06_killed_workers_of_both_generations_cost_only_what_they_had(on: Pair) {
