@@ -73,6 +73,7 @@ fn status_has_the_fields_that_others_read(on: Pair) {
         "state",
         "codec",
         "in_flight",
+        "open",
         "accepted",
         "declined",
         "restarts",
@@ -83,6 +84,7 @@ fn status_has_the_fields_that_others_read(on: Pair) {
     ];
     wanted.sort_unstable();
     assert_eq!(keys(&status["workers"][0]), wanted);
+    assert_eq!(keys(&status["generations"][0]), ["generation", "in_flight", "open", "workers"]);
     let wanted = ["generation", "last_exit", "next_in_ms", "restarts", "slot", "state", "worker"];
     assert_eq!(keys(&status["slots"][0]), wanted);
     assert_eq!(status["slots"][0]["state"], "filled");
