@@ -337,7 +337,7 @@ pub(super) struct OptionArgs {
     pub(super) instance_var: Option<String>,
 
     /// Make Node workers load a module that closes keep-alive connections with an answer when they
-    /// leave, and tells the primary what it can't see; the program stays as it is
+    /// leave, and tells the primary what it can't see; the program stays as it is [default: off]
     #[arg(long)]
     pub(super) node_assist: bool,
 }
