@@ -30,7 +30,7 @@ fn numbers_that_count_nothing_are_strays() {
         r#""act":"load""#,
         r#""act":"load","data":-1"#,
         r#""act":"load","data":"x""#,
-        r#""act":"lag","data":null"#,
+        r#""act":"lag","data":{}"#,
         r#""act":"stopSignal""#,
     ] {
         let line = format!(r#"{{"cmd":"NODE_CLUSTER",{fields}}}"#);
