@@ -184,6 +184,28 @@ fn open_connections_and_lag_are_told() {
     });
 }
 
+/// Node ends a connection with its server once `end` was called, whatever is still to be written.
+#[test]
+fn a_large_answer_arrives_whole_however_slowly_it_is_read() {
+    on_each_version(|setup| {
+        let cluster = setup.workers(1).start();
+        let mut slow = Kept::open(cluster.addr(0));
+        slow.0.write_all(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        let mut bytes = vec![0; 1 << 16];
+        let mut total = slow.0.read(&mut bytes).unwrap();
+        signal(cluster.pid(), Signal::SIGHUP);
+        eventually("its leave", || (cluster.count("draining") == 1).then_some(()));
+        // Its end of the channel closes with its servers, if nothing keeps them.
+        let (head, _) = Kept::open(cluster.addr(0)).ask("/plain").unwrap();
+        assert!(keeps(&head), "the new one serves");
+        while let Ok(count @ 1..) = slow.0.read(&mut bytes) {
+            total += count;
+        }
+        assert!(total > 60_000_000, "{total}");
+        cluster.stop();
+    });
+}
+
 /// Why there is such an option: Node itself cuts the connections.
 #[test]
 fn without_it_node_closes_idle_connections_at_once() {
