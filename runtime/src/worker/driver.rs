@@ -210,10 +210,7 @@ impl WorkerDriver {
             self.input(WorkerInput::Listen { ask, key, backlog, data });
             self.carry_out();
         } else {
-            let answer = Listener::bind(&key, backlog, data).map(|(listener, bound)| {
-                self.bound.push(bound);
-                listener
-            });
+            let answer = Listener::bind(&key, backlog, data, &mut self.bound);
             self.answers.insert(ask, answer);
         }
         ask

@@ -26,17 +26,19 @@ pub(super) enum From {
 }
 
 impl Listener {
-    /// Binds a listener of this process's own, outside a cluster; also returns what removes its
-    /// path at the end.
+    /// Binds a listener of this process's own, outside a cluster, and notes what removes its path
+    /// at the end.
     pub(super) fn bind(
         key: &ListenKey,
         backlog: u32,
         data: Vec<u8>,
-    ) -> io::Result<(Listener, socket::Bound)> {
+        all: &mut Vec<socket::Bound>,
+    ) -> io::Result<Listener> {
         let (fd, bound) = socket::bind(key, backlog, &socket::Inherited::default())
             .map_err(|errno| io::Error::from_raw_os_error(errno.0))?;
         let sockname = bound.sockname.clone();
-        Ok((Listener { from: From::Own(Arc::new(fd), None), sockname, data }, bound))
+        all.push(bound);
+        Ok(Listener { from: From::Own(Arc::new(fd), None), sockname, data })
     }
 
     /// The address of the listener, with the port that the kernel chose if the program left it
