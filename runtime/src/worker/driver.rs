@@ -210,7 +210,7 @@ impl WorkerDriver {
             self.input(WorkerInput::Listen { ask, key, backlog, data });
             self.carry_out();
         } else {
-            let answer = self.bind(&key, backlog, data);
+            let answer = Listener::bind(&key, backlog, data, &mut self.bound);
             self.answers.insert(ask, answer);
         }
         ask
@@ -219,14 +219,6 @@ impl WorkerDriver {
     /// The answer to an ask, once it has come.
     pub fn answer(&mut self, ask: u32) -> Option<io::Result<Listener>> {
         self.answers.remove(&ask)
-    }
-
-    fn bind(&mut self, key: &ListenKey, backlog: u32, data: Vec<u8>) -> io::Result<Listener> {
-        let (fd, bound) = socket::bind(key, backlog, &socket::Inherited::default())
-            .map_err(|errno| io::Error::from_raw_os_error(errno.0))?;
-        let sockname = bound.sockname.clone();
-        self.bound.push(bound);
-        Ok(Listener { from: From::Own(Arc::new(fd), None), sockname, data })
     }
 
     /// Reads and writes what is possible now. Call it when the channel is ready.

@@ -4,7 +4,9 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use roundel_core::{ListenerId, SockName};
+use roundel_core::{ListenKey, ListenerId, SockName};
+
+use crate::unix::socket;
 
 /// A listener of a worker.
 #[derive(Clone, Debug)]
@@ -24,6 +26,21 @@ pub(super) enum From {
 }
 
 impl Listener {
+    /// Binds a listener of this process's own, outside a cluster, and notes what removes its path
+    /// at the end.
+    pub(super) fn bind(
+        key: &ListenKey,
+        backlog: u32,
+        data: Vec<u8>,
+        all: &mut Vec<socket::Bound>,
+    ) -> io::Result<Listener> {
+        let (fd, bound) = socket::bind(key, backlog, &socket::Inherited::default())
+            .map_err(|errno| io::Error::from_raw_os_error(errno.0))?;
+        let sockname = bound.sockname.clone();
+        all.push(bound);
+        Ok(Listener { from: From::Own(Arc::new(fd), None), sockname, data })
+    }
+
     /// The address of the listener, with the port that the kernel chose if the program left it
     /// open.
     pub fn sockname(&self) -> &SockName {
