@@ -272,7 +272,7 @@ pub enum FromWorker {
         /// The ping's number.
         ack: Seq,
     },
-    /// How many connections I have open. Sent within 50 ms of a change, to primaries that ask.
+    /// How many connections I have open. Sent within 50 ms of a change.
     Load {
         /// Open connections.
         open: u32,
