@@ -131,7 +131,7 @@ pub struct GenerationRow {
 
 impl GenerationRow {
     /// The generations of these workers, the oldest one first.
-    pub(crate) fn of(workers: &[WorkerRow]) -> Vec<GenerationRow> {
+    pub fn of(workers: &[WorkerRow]) -> Vec<GenerationRow> {
         let mut rows = BTreeMap::new();
         for worker in workers {
             let generation = worker.generation;
