@@ -331,9 +331,11 @@ fn with_no_room_to_acknowledge_in_it_serves_when_there_is_some(binary: &str) {
 
 fn a_drain_finishes_what_was_begun(binary: &str) {
     let mut demo = Demo::start(binary);
-    let mut idle = demo.browser();
-    idle.send(get("/"));
-    assert!(idle.answer().keeps);
+    let (mut idle, mut silent) = (demo.browser(), demo.browser());
+    for browser in [&mut idle, &mut silent] {
+        browser.send(get("/"));
+        assert!(browser.answer().keeps);
+    }
     let mut busy = demo.browser();
     busy.send(get("/sleep?ms=300"));
     let mut fresh = demo.browser();
@@ -343,15 +345,15 @@ fn a_drain_finishes_what_was_begun(binary: &str) {
     demo.primary().send(&ToWorker::Drain { deadline_ms: 10_000 }, &[]);
     assert_eq!(demo.primary().hear(), ack);
     let mut late = Browser::on(late);
-    assert!(idle.is_at_end(), "it had its answer");
-    for browser in [&mut fresh, &mut late] {
+    for browser in [&mut idle, &mut fresh, &mut late] {
         browser.send(get("/"));
         let answer = browser.answer();
         assert_eq!((answer.status, answer.keeps), (200, false), "its request was on its way");
     }
+    assert!(silent.is_at_end(), "it had its answer");
     let answer = busy.answer();
     assert_eq!((answer.status, answer.keeps), (200, false));
-    drop((idle, busy, fresh, late));
+    drop((idle, silent, busy, fresh, late));
     assert_eq!(demo.ends(), Some(0));
 }
 
