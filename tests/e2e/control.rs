@@ -77,6 +77,7 @@ fn status_has_the_fields_that_others_read(on: Pair) {
         "accepted",
         "declined",
         "restarts",
+        "lag_ms",
         "last_exit",
         "uptime_s",
         "cpu_ms",
