@@ -82,6 +82,7 @@ fn status_has_the_fields_that_others_read(on: Pair) {
         "uptime_s",
         "cpu_ms",
         "rss_kb",
+        "stop_signal",
     ];
     wanted.sort_unstable();
     assert_eq!(keys(&status["workers"][0]), wanted);
