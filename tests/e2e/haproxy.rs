@@ -75,6 +75,15 @@ fn machine(on: Pair, ip: IpAddr) -> Cluster {
     cluster
 }
 
+/// Waits until each of its workers has had a client.
+fn all_serve(machine: &Cluster) {
+    wait_for("clients at each worker", || {
+        let status = machine.status();
+        let has_served = |row: &serde_json::Value| row["accepted"].as_u64() > Some(0);
+        status["workers"].as_array().unwrap().iter().all(has_served).then_some(())
+    });
+}
+
 fn is_installed(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
@@ -99,15 +108,18 @@ fn reloads_and_restarts_behind_haproxy_lose_nobody(on: Pair) {
     names.iter().for_each(|name| balancer.is(name, "UP"));
     let outcomes = under_load(front, 4, || {
         for machine in &machines {
+            all_serve(machine);
             let (code, _, said) = command(on, machine, &["reload"]);
             assert_eq!(code, 0, "{said}");
         }
         for (at, name) in names.into_iter().enumerate() {
+            all_serve(&machines[at]);
             machines[at].signal(Signal::SIGTERM);
             balancer.is(name, "DOWN");
             assert_eq!(machines[at].wait(), 0, "{}", machines[at].log());
             machines[at] = machine(on, ips[at]);
             balancer.is(name, "UP");
+            all_serve(&machines[at]);
         }
     });
     let lost: Vec<&Outcome> = outcomes.iter().filter(|it| !matches!(it, Outcome::Ok(_))).collect();
