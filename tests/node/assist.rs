@@ -63,9 +63,10 @@ fn on_each_version(test: impl Fn(Setup)) {
     if beyond_node("it has no such option") {
         return;
     }
-    for version in versions() {
+    for version in main_versions() {
         let (Some(node), Some(setup)) = (version, fixture("keep-alive.js")) else { return };
-        test(setup.on(node).options(&["--node-assist", "--drain-timeout", "20s"]));
+        let options = ["--node-assist", "--drain-timeout", "20s", "--ready-hold", "100ms"];
+        test(setup.on(node).options(&options));
     }
 }
 

@@ -15,6 +15,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 pub(crate) use roundel_tests::programs::observe::*;
 use roundel_tests::programs::optional;
+use roundel_tests::programs::optional::full_matrix;
 pub(crate) use roundel_tests::programs::optional::skip;
 use serde_json::Value;
 
@@ -67,6 +68,15 @@ pub(crate) fn versions() -> Vec<Option<PathBuf>> {
         return vec![node()];
     }
     [20, 26].map(|it| cached(&format!("versions/node_modules/node-{it}/bin/node"))).into()
+}
+
+/// The same for scenarios that take long: the newest alone, unless the full matrix is asked for.
+pub(crate) fn main_versions() -> Vec<Option<PathBuf>> {
+    let mut all = versions();
+    if !full_matrix() {
+        all.drain(..all.len() - 1);
+    }
+    all
 }
 
 /// A path in what `tests/node/cache/fetch` has fetched, if it has.

@@ -12,7 +12,7 @@ fn new_code_that_fails_in_any_way_leaves_the_old_one_serving() {
     if beyond_node("it does not reload") {
         return;
     }
-    for version in versions() {
+    for version in main_versions() {
         let (Some(node), Some(setup)) = (version, fixture("reload.js")) else { continue };
         let ports = [(); 2].map(|()| unused_address().port());
         let host = unused_address().ip();
