@@ -103,7 +103,8 @@ impl Primary {
             | SlotState::Ended
             | SlotState::Removed => false,
         };
-        self.started = !self.slots.iter().any(busy);
+        // Workers usually start in the order of the slots, so the last one is busy longest.
+        self.started = !self.slots.iter().rev().any(busy);
     }
 
     /// Begins what waits: a reload, another number of workers, or the replacement of a worker.
