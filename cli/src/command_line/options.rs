@@ -21,7 +21,7 @@ pub(crate) struct Options {
     pub(crate) bind: Vec<Bind>,
     /// A listener that is given to every worker when it starts.
     pub(crate) pass_server: Option<Address>,
-    /// Who the primary becomes once they are bound; `None` if it stays as it is.
+    /// The user that the primary becomes once they are bound; `None` if it stays as it is.
     pub(crate) identity: Option<Identity>,
     /// Where the control socket is.
     pub(crate) control: Where,

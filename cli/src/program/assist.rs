@@ -5,20 +5,18 @@ use std::fmt::Write;
 
 use roundel_runtime::unix::process::Program;
 
+use super::inspect::{NODE_OPTIONS, node_options};
+
 /// The module.
 const MODULE: &str = include_str!("assist.mjs");
 
 /// How its URL begins. The module finds it by that in `NODE_OPTIONS`.
 const SCHEME: &str = "data:text/javascript;by=roundel,";
 
-/// The variable with options for Node.
-const NODE_OPTIONS: &str = "NODE_OPTIONS";
-
 /// Makes Node load the module, after whatever `NODE_OPTIONS` names already.
 pub(crate) fn assist(program: &mut Program) {
-    let added = program.env.iter().rev().find(|(name, _)| name == NODE_OPTIONS);
-    let before = added.map(|(_, value)| value.clone()).or_else(|| std::env::var_os(NODE_OPTIONS));
-    program.env.push((NODE_OPTIONS.into(), with_module(before.unwrap_or_default())));
+    let before = node_options(program);
+    program.env.push((NODE_OPTIONS.into(), with_module(before)));
 }
 
 fn with_module(mut options: OsString) -> OsString {

@@ -13,7 +13,14 @@ const DEFAULT_PORT: u16 = 9229;
 const FIRST_PORT: u32 = 1024;
 
 /// The variable with options for Node.
-const NODE_OPTIONS: &str = "NODE_OPTIONS";
+pub(super) const NODE_OPTIONS: &str = "NODE_OPTIONS";
+
+/// Its value for a program: what is added for it goes before what it inherits.
+pub(super) fn node_options(program: &Program) -> OsString {
+    let added = program.env.iter().rev().find(|(name, _)| name == NODE_OPTIONS);
+    let added = added.map(|(_, value)| value.clone());
+    added.or_else(|| std::env::var_os(NODE_OPTIONS)).unwrap_or_default()
+}
 
 /// A debugger that the command line, or `NODE_OPTIONS`, asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -42,7 +42,7 @@ enum Happening {
     /// The terminal has another size.
     Resized,
     /// Keys can't be read any more.
-    Deaf(io::Error),
+    KeysFailed(io::Error),
     Caught(Caught),
     Seen(Seen),
     Said(Order, Said),
@@ -102,7 +102,7 @@ fn read_keys(tell: &Sender<Happening>) {
             Ok(Event::Resize(..)) => Happening::Resized,
             Ok(_) => continue,
             Err(error) => {
-                let _ = tell.send(Happening::Deaf(error));
+                let _ = tell.send(Happening::KeysFailed(error));
                 return;
             }
         };
@@ -155,7 +155,7 @@ impl Main<'_> {
         let now = Instant::now();
         match happening {
             Happening::Resized => {}
-            Happening::Deaf(error) => return Err(format!("standard input: {error}")),
+            Happening::KeysFailed(error) => return Err(format!("standard input: {error}")),
             Happening::Caught(Caught::End) => return Ok(true),
             Happening::Caught(Caught::Stop) => terminal.suspend().map_err(in_terminal)?,
             Happening::Caught(Caught::Continue) => terminal.enter_again().map_err(in_terminal)?,

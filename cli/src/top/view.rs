@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use roundel_runtime::observe::control::Progress;
+use roundel_runtime::observe::status::Status;
 
 use super::orders::Order;
 use super::state::{Sort, State};
-use roundel_runtime::observe::status::Status;
 
 /// How long the end of an order is shown.
 const MESSAGE: Duration = Duration::from_secs(10);

@@ -5,10 +5,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use roundel_runtime::observe::control::{Connection, Request};
+use roundel_runtime::observe::status::Status;
 
 use super::state;
 use crate::client::is_running;
-use roundel_runtime::observe::status::Status;
 
 /// How often the primary is asked.
 const INTERVAL: Duration = Duration::from_secs(1);

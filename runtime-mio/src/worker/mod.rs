@@ -283,7 +283,8 @@ impl Worker {
 
 /// The worker is ready to read when its [`standing`](Worker::standing) has changed, when a
 /// connection may be there to take, or when the primary must be told how many are open: any call
-/// that takes a connection does that, and [`turn`](Worker::turn). It can be registered in one event loop at a time.
+/// that takes a connection does that, and [`turn`](Worker::turn). It can be registered in one event
+/// loop at a time.
 impl Source for Worker {
     fn register(
         &mut self,

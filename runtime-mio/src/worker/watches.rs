@@ -11,7 +11,8 @@ use roundel_runtime::worker::{Reminder, Shared, WorkerDriver};
 
 /// The event loops in which a worker is registered. All its descriptors are registered under one
 /// token: the channel; the descriptors that report waiting connections, panics on other threads, and
-/// that the number of open connections must be told; and, if this process accepts by itself, its listeners.
+/// that the number of open connections must be told; and, if this process accepts by itself, its
+/// listeners.
 #[derive(Debug)]
 pub(super) struct Watches {
     reminder: Reminder,

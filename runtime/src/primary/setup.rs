@@ -35,8 +35,8 @@ pub struct Setup {
     pub config: ConfigBuilder,
     /// The operator's listeners; if there are any, they replace those of `config`.
     pub binds: Vec<Bind>,
-    /// Who the primary becomes once its listeners are bound; logs and the control socket are made
-    /// as this user. `None` leaves everything as it is.
+    /// The user that the primary becomes once its listeners are bound; logs and the control socket
+    /// are made as this user. `None` leaves everything as it is.
     pub identity: Option<Identity>,
     /// Where the control socket is.
     pub control: Where,

@@ -54,7 +54,7 @@ fn find_user(text: &str) -> Result<(Uid, Option<User>), String> {
     }
 }
 
-/// Who a process shall be.
+/// The user and the groups that a process shall have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     uid: Uid,

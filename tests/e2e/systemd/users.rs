@@ -132,7 +132,7 @@ fn users_that_cannot_be_are_named(on: Pair) {
 fn a_unix_socket_has_the_mode_that_is_asked_for(on: Pair) {
     let dir = temp_dir();
     let path = dir.join("a,b");
-    // Whatever the umask is.
+    // The umask plays no part.
     let mut command = Command::new("sh");
     command.args(["-c", "umask 077; exec \"$@\"", "sh"]).arg(on.binary());
     let mut bind = format!("unix:{},mode=0666", path.display());

@@ -100,7 +100,7 @@ pub struct PrimaryDriver {
     stored: Stored,
     /// What the files of the operator's unix sockets get, by their paths.
     socket_files: BTreeMap<String, FileOptions>,
-    /// Who the primary becomes before the first worker starts.
+    /// The user that the primary becomes before the first worker starts.
     identity: Option<Identity>,
     /// Workers may start: the operator's listeners are bound.
     begun: bool,

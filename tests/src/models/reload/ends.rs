@@ -123,7 +123,7 @@ impl ReloadModel {
     }
 
     pub(super) fn on_killing(&mut self, worker: WorkerId, _: ExitClass) {
-        // Whom others take away after that is no matter of the reload.
+        // The reload does not answer for workers that others take away after that.
         self.judge_taken();
         self.leaves(worker);
         if let Some(member) = self.members.get_mut(&worker) {
