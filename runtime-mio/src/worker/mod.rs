@@ -83,9 +83,9 @@ const COUNT_INTERVAL: Duration = Duration::from_millis(50);
 /// A connection is acknowledged to the primary when the program takes it. If the worker dies,
 /// connections not taken go to another worker.
 ///
-/// A native primary is told how many connections are open, within 50 ms of a change, as long as some
-/// thread waits for the worker or its token is registered. `status` shows the number. A program that
-/// serves on the thread that accepts tells it only when it accepts again.
+/// A native primary is told how many connections are open, within 50 ms of a change, as long as
+/// some thread waits for the worker or its token is registered. `status` shows the number. A program
+/// that serves on the thread that accepts tells it only when it accepts again.
 ///
 /// `roundel_smol` has the same API for async programs. Calls that wait are `async` there; calls
 /// that begin with `try_` never wait in either crate:
