@@ -33,13 +33,12 @@ pub(crate) fn run(test: &'static str, on: Pair, scenario: fn(Pair)) {
 }
 
 /// Runs a scenario with the primary as process 1, as the test of this name, or says why it is
-/// skipped. Without the full matrix it runs under one of the primaries.
+/// skipped. It runs only in the full matrix: the scenarios of `process_one` always do.
 pub(crate) fn run_as_process_one(test: &'static str, on: Pair, scenario: fn(Pair)) {
     let test = test.split_once("::").map_or(test, |(_, rest)| rest);
     TEST.set(test);
     remember_skip(test, None);
-    let name = test.split("::").nth(2).unwrap_or_default();
-    if !optional::full_matrix() && !is_on_diagonal(name, on) {
+    if !optional::full_matrix() {
         return pass_over(optional::NOT_ON_DIAGONAL);
     }
     if let Err(why) = can_be_process_one() {

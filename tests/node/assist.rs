@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 use nix::sys::signal::Signal;
+use roundel_tests::programs::optional::{NOT_ON_DIAGONAL, full_matrix};
 use serde_json::{Value, json};
 
 use crate::client::*;
@@ -91,7 +92,8 @@ fn idle_connections_close_with_their_next_answer() {
 /// The program has its own way to end; it is asked by its own signal, and nothing differs.
 #[test]
 fn a_program_that_handles_a_signal_is_told_by_it() {
-    for signal in ["SIGTERM", "SIGINT"] {
+    let signals = ["SIGTERM", "SIGINT"];
+    for signal in signals.into_iter().take(if full_matrix() { 2 } else { 1 }) {
         on_each_version(|setup| {
             let cluster = idle_connections(setup.variable("HANDLES", signal), "signalled");
             let name = signal.strip_prefix("SIG").unwrap();
@@ -143,6 +145,9 @@ fn idle_connections(setup: Setup, told: &str) -> Cluster {
 /// Its handlers are no wish to be told by a signal: they end the process at once.
 #[test]
 fn handlers_of_signal_exit_do_not_count() {
+    if !full_matrix() {
+        return println!("skipped: {NOT_ON_DIAGONAL}");
+    }
     on_each_version(|setup| {
         drop(idle_connections(setup.variable("SIGNAL_EXIT", "1"), "draining"));
     });
