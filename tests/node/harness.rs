@@ -67,7 +67,12 @@ pub(crate) fn versions() -> Vec<Option<PathBuf>> {
     if std::env::var_os("NODE").is_some() {
         return vec![node()];
     }
-    [20, 26].map(|it| cached(&format!("versions/node_modules/node-{it}/bin/node"))).into()
+    [20, 26].map(version).into()
+}
+
+/// The binary of a main version in the cache.
+pub(crate) fn version(main: u32) -> Option<PathBuf> {
+    cached(&format!("versions/node_modules/node-{main}/bin/node"))
 }
 
 /// The same for scenarios that take long: the newest alone, unless the full matrix is asked for.

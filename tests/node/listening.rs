@@ -148,7 +148,8 @@ fn ipv6_only() {
 #[test]
 fn exclusive_servers_are_their_workers_own() {
     let Some(setup) = listen(&[json!({"port": 0, "exclusive": true})]) else { return };
-    let cluster = setup.start_without_waiting();
+    // Such a server keeps its process when the channel closes.
+    let cluster = setup.options(&["--drain-timeout", "1s"]).start_without_waiting();
     let reports = cluster.report(2);
     for report in &reports {
         let port = report["address"]["port"].as_u64().unwrap();

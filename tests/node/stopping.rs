@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use roundel_tests::programs::optional::{NOT_ON_DIAGONAL, full_matrix};
 use serde_json::{Value, json};
 
 use crate::client::*;
@@ -94,6 +95,9 @@ fn six_of_ten_seconds() {
 
 #[test]
 fn twenty_of_thirty_seconds() {
+    if !full_matrix() {
+        return println!("skipped: {NOT_ON_DIAGONAL}");
+    }
     answered_in_a_stop(20_000, &[]);
 }
 

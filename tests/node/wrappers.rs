@@ -1,6 +1,7 @@
 //! Programs that start Node instead of being it.
 
 use nix::sys::signal::Signal;
+use roundel_tests::programs::optional::full_matrix;
 
 use crate::client::*;
 use crate::harness::*;
@@ -76,13 +77,14 @@ fn helpers_end_with_their_worker() {
 
 /// The Node versions that starting depends on: what `NODE` says, or these from the cache.
 fn on_versions(check: impl Fn(Setup)) {
-    let versions = match std::env::var_os("NODE") {
+    let wanted = match std::env::var_os("NODE") {
         Some(_) => vec![node()],
-        None => [20, 24, 26]
-            .map(|it| cached(&format!("versions/node_modules/node-{it}/bin/node")))
-            .into(),
+        None => match full_matrix() {
+            true => [20, 24, 26].map(version).into(),
+            false => versions(),
+        },
     };
-    for version in versions {
+    for version in wanted {
         let Some(version) = version else { return };
         let Some(modules) = cached("packages/node_modules") else { return };
         let Some(setup) = fixture("http.js") else { return };
