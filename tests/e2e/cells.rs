@@ -48,7 +48,7 @@ pub(crate) fn run(test: &'static str, on: Pair, scenario: fn(Pair)) {
     TEST.set(test);
     remember_skip(test, None);
     let name = test.split("::").nth(1).unwrap_or_default();
-    if !optional::full_matrix() && !(is_on_diagonal(name, on) && is_its_turn(name, on)) {
+    if !optional::full_matrix() && !runs_always(name, on) {
         return pass_over(optional::NOT_ON_DIAGONAL);
     }
     if on.worker == Adapter::Node && optional::node().is_none() {
@@ -89,7 +89,12 @@ pub(crate) fn may_make_namespaces() -> bool {
     set.is_some_and(|set| set & 1 << 21 != 0)
 }
 
-/// Whether a cell is one of the two of its scenario that always run.
+/// Whether a cell runs without the full matrix too.
+fn runs_always(scenario: &str, on: Pair) -> bool {
+    is_on_diagonal(scenario, on) && is_its_turn(scenario, on)
+}
+
+/// Whether a cell is one of the two that a scenario has without the full matrix.
 fn is_on_diagonal(scenario: &str, on: Pair) -> bool {
     let primary = [Adapter::Mio, Adapter::Smol][scenario.len() % 2];
     match on.listeners {
@@ -103,7 +108,7 @@ fn is_on_diagonal(scenario: &str, on: Pair) -> bool {
     }
 }
 
-/// Whether a cell is the one that runs of a scenario that takes long.
+/// Whether a cell of a scenario that takes long is the one of the two that runs.
 fn is_its_turn(scenario: &str, on: Pair) -> bool {
     match LONG.iter().position(|name| *name == scenario) {
         Some(place) => (place % 2 == 0) == (on.listeners == 2),
