@@ -7,7 +7,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use crate::cells::{on_all, on_both};
+use crate::cells::{on_all, on_both, skip};
 use crate::harness::*;
 use crate::pair::Pair;
 
@@ -173,7 +173,22 @@ fn another_container_with_the_same_pid_is_no_hindrance(on: Pair) {
     fs::remove_dir_all(dir).unwrap();
 }
 
+/// The control socket of a primary that runs on this machine and is none of the tests', if its place
+/// is one where commands always look.
+fn another_primary() -> Option<PathBuf> {
+    let places = [format!("/run/user/{}", uid()), format!("/tmp/roundel-{}", uid())];
+    let files = places.iter().filter_map(|place| fs::read_dir(place).ok()).flatten().flatten();
+    let sockets = files.map(|file| file.path()).filter(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with("roundel-") && name.ends_with(".sock")
+    });
+    sockets.into_iter().find(|path| UnixStream::connect(path).is_ok())
+}
+
 fn commands_look_where_primaries_are(on: Pair) {
+    if let Some(socket) = another_primary() {
+        return skip(&format!("commands find another primary: {}", socket.display()));
+    }
     let dir = temp_dir();
     let none = ask(on, &dir, &["status"]);
     assert_eq!(none.status.code(), Some(1));

@@ -71,7 +71,7 @@ impl Primary {
                 self.recycle.pop_front();
                 continue;
             };
-            if self.processes() >= self.most_processes() {
+            if self.processes() >= self.most_for_recycling() {
                 return false;
             }
             self.recycle.pop_front();
@@ -83,6 +83,13 @@ impl Primary {
             return true;
         }
         false
+    }
+
+    /// How many processes there may be for another worker to be recycled. With few workers these are
+    /// as many leaving ones as reloads leave behind: their connections may last.
+    fn most_for_recycling(&self) -> usize {
+        let wanted = self.wanted as usize;
+        self.most_processes().max(wanted + self.config.max_generations as usize - 1)
     }
 
     /// A worker could not be replaced: it serves on, and is replaced later.

@@ -125,11 +125,9 @@ fn case_09_open_websockets_and_few_descriptors_outlast_many_reloads(on: Pair) {
 }
 
 fn case_17_websockets_and_keep_alive_do_not_block_recycling(on: Pair) {
-    // Recycling waits while twice as many processes as wanted are there: with two workers, one may
-    // be held up.
-    let options = ["-w", "2", "--max-requests", "5", "--ready-hold", "0"];
+    let options = ["-w", "1", "--max-requests", "5", "--ready-hold", "0"];
     let cluster = on.demo(&options);
-    let first = cluster.ready(2);
+    let first = cluster.ready(1);
     let held = websocket(on, &cluster);
     let mut kept = TcpStream::connect(cluster.addr).unwrap();
     kept.set_read_timeout(Some(PATIENCE)).unwrap();

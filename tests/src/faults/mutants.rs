@@ -96,6 +96,8 @@ pub enum Mutant {
     OutliveStop,
     /// What is not ready lives on in a shutdown.
     SpareUnready,
+    /// Leaves a slot empty at a stop, whose old worker was ended first.
+    LeaveEmpty,
     /// A reload leaves slots out that were given up.
     SkipGivenUp,
     /// A reload starts workers where none are wanted any more.

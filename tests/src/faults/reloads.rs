@@ -123,6 +123,7 @@ impl Reloads {
                 | Output::Kill { worker, .. }
                 | Output::Send { worker, msg: ToWorker::Drain { .. }, .. },
             ) if self.spares && self.news.contains(worker) => return None,
+            (Mutant::LeaveEmpty, Output::Spawn { .. }) if self.stops => return None,
             (
                 Mutant::SpareUnready,
                 Output::Event(Event::Killing { worker, .. })

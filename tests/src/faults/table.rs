@@ -63,6 +63,7 @@ const ROWS: &[Row] = &[
     row("8 one at a time", Mutant::ForgetReload, Property::Readiness, QUIET),
     row("8 a stop", Mutant::OutliveStop, Property::Readiness, Mix::ALL),
     row("8 a stop", Mutant::SpareUnready, Property::Readiness, Mix::ALL),
+    row("8 a stop", Mutant::LeaveEmpty, Property::Readiness, Mix::ALL),
     row("8 slots", Mutant::SkipGivenUp, Property::Readiness, QUIET),
     row("8 slots", Mutant::ReviveEnded, Property::Readiness, QUIET),
     row("8 scaling", Mutant::ScaleAtOnce, Property::Readiness, QUIET),

@@ -234,19 +234,28 @@ impl Primary {
         self.stop_if_exhausted();
     }
 
-    /// A shutdown ends everything that is under way, and kills what was not ready.
+    /// A shutdown ends everything that is under way, and kills what was not ready, except in a slot
+    /// whose old worker was ended first: what comes until the listeners are closed is served.
     pub(super) fn end_reloads(&mut self) {
         self.timers.clear(Due::Reload);
         self.scale_to = None;
         self.recycle.clear();
+        let serves_on = !self.is_stopping();
         if let Some(reload) = self.reload.take() {
             for replacement in &reload.batch {
                 self.timers.clear(Due::Successor(replacement.slot));
-                let successor = self.slot_mut(replacement.slot).and_then(|it| it.successor.take());
-                let Some(id) = successor else { continue };
-                if self.workers.get(id).is_some_and(|worker| worker.life != Life::Ready) {
+                let slot = replacement.slot;
+                let Some(record) = self.slot_mut(slot) else { continue };
+                if record.state == SlotState::Empty && serves_on {
+                    self.fill(slot, reload.generation);
+                } else if let Some(id) = record.successor.take()
+                    && self.workers.get(id).is_some_and(|worker| worker.life != Life::Ready)
+                {
                     self.kill(id, ExitClass::NeverReady, None);
                 }
+            }
+            if serves_on {
+                self.serve_all();
             }
             if reload.recycled.is_none() {
                 self.record_outcome(reload.generation, Some(ReloadFailure::Stopped));
@@ -254,6 +263,14 @@ impl Primary {
         }
         if let Some(next) = self.next_reload.take() {
             self.record_outcome(next.generation, Some(ReloadFailure::Stopped));
+        }
+    }
+
+    /// Gives a slot without a worker its new one, or another of the old generation.
+    fn fill(&mut self, slot: Slot, generation: u32) {
+        self.promote(slot, generation);
+        if self.slots.get(slot.0 as usize).is_some_and(|it| it.state == SlotState::Empty) {
+            self.spawn_again(slot);
         }
     }
 

@@ -284,6 +284,21 @@ fn a_worker_is_recycled_after_its_requests() {
     assert!(events(&outputs).contains(&"recycled"));
 }
 
+/// Their connections may last for long.
+#[test]
+fn workers_that_linger_hold_up_recycling_only_when_they_are_many() {
+    let mut hand = Hand::serving(config(1).max_requests(core::num::NonZeroU64::new(1)));
+    for nth in 1..=3 {
+        hand.incoming(nth);
+        assert_eq!(spawns(&hand.ack(nth, 1, true)), [(0, 1)]);
+        comes(&mut hand, nth + 1);
+        assert_eq!(drained(&hand.later(SECOND)), [worker(nth)]);
+    }
+    hand.incoming(4);
+    assert!(spawns(&hand.ack(4, 1, true)).is_empty(), "three linger");
+    assert_eq!(spawns(&ends(&mut hand, 2, 0)), [(0, 1)]);
+}
+
 #[test]
 fn two_samples_of_too_much_memory_recycle_a_worker() {
     let mut hand = Hand::serving(config(1).max_memory(core::num::NonZeroU64::new(100)));

@@ -71,8 +71,33 @@ impl ReloadModel {
         if let Some(id) = unready {
             self.fault(format!("{id} is not ready, and not killed"));
         }
+        if let Some(place) = self.places.iter().find(|it| it.ends_first.is_some()) {
+            self.fault(format!("nobody follows {:?}, which was ended first", place.ends_first));
+        }
         (self.waiting, self.scale_to) = (None, None);
         self.places.iter_mut().for_each(|place| place.successor = None);
+    }
+
+    /// Before a shutdown closes the listeners it serves on: a slot whose old worker was ended first
+    /// has its new one, ready or not, or gets another.
+    pub(super) fn fill_places(&mut self) {
+        let Some(active) = &mut self.active else { return };
+        let generation = active.generation;
+        // What is started now is not to take another one's place.
+        active.lost = true;
+        let now = self.now;
+        for (slot, place) in (0..).map(Slot).zip(&mut self.places) {
+            let Some(new) = place.successor.take_if(|_| place.ends_first.is_some()) else {
+                continue;
+            };
+            (place.current, place.ends_first) = (Some(new), None);
+            (place.generation, place.closed) = (generation, Closed::No);
+            place.last.clear();
+            if let Some(member) = self.members.get_mut(&new) {
+                member.ready_at = member.ready_at.map(|_| now);
+            }
+            self.news.push(News::Promoted(slot, new));
+        }
     }
 
     /// After a failure no new worker stays; the old ones do.

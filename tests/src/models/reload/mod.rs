@@ -408,7 +408,13 @@ impl ReloadModel {
             Event::GivenUp { slot, .. } => self.close(*slot, Closed::GivenUp),
             Event::Ended { slot } => self.close(*slot, Closed::Ended),
             Event::Retrying { slot } => self.close(*slot, Closed::No),
-            Event::Stopping { .. } => (self.stopping, self.stopped_now) = (true, true),
+            Event::Stopping { deadline } => {
+                (self.stopping, self.stopped_now) = (true, true);
+                match *deadline > self.now {
+                    true => self.fill_places(),
+                    false => self.places.iter_mut().for_each(|it| it.ends_first = None),
+                }
+            }
             Event::Scaled { from, to } => self.on_scaled(*from, *to),
             Event::ReloadStarted { generation, slots } => self.on_started(*generation, *slots),
             Event::ReloadProgress { generation, done, slots } => {

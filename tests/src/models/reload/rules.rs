@@ -217,12 +217,23 @@ impl ReloadModel {
         }
     }
 
+    /// How many processes have not ended.
+    pub(super) fn processes(&self) -> usize {
+        self.members.values().filter(|it| !it.exited).count()
+    }
+
+    /// Another worker is recycled only while there are fewer: those that leave may take long.
+    pub(super) fn most_for_recycling(&self) -> usize {
+        let wanted = self.wanted as usize;
+        (2 * wanted).max(wanted + self.config.max_generations() as usize - 1)
+    }
+
     /// A worker that should be replaced is, one after the other.
     fn review_recycling(&mut self) {
         let free = self.active.is_none() && self.started && !self.stopping;
-        let processes = self.members.values().filter(|it| !it.exited).count();
         // Slots that wait for a worker have a place as well.
-        let room = processes + self.places.len() < 2 * self.wanted as usize;
+        let waiting = self.places.iter().filter(|it| it.current.is_none()).count();
+        let room = self.processes() + waiting < self.most_for_recycling();
         if !free || !room || !self.is_wake {
             return;
         }

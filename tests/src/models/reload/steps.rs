@@ -290,6 +290,9 @@ impl ReloadModel {
         if !current || !self.is_ready(worker) || !self.is_ripe(worker) {
             self.fault(format!("{worker} is recycled for nothing"));
         }
+        if self.processes() >= self.most_for_recycling() {
+            self.fault(format!("{worker} is recycled while too many leave"));
+        }
         let generation = self.place(slot).map_or(0, |place| place.generation);
         self.begin(generation, Some(worker), vec![slot], 1);
     }
