@@ -214,7 +214,16 @@ fn setup(adapter: Adapter, options: &Options, mut resolved: Resolved) -> Setup {
     setup.prepare = adapter.prepare;
     setup.per_slot = program::per_slot(options.instance_var.clone(), resolved.inspect);
     setup.notes = resolved.notes;
+    setup.notes.extend(never_ready(options));
     setup
+}
+
+/// Says so if `/readyz` can never be content.
+fn never_ready(options: &Options) -> Option<String> {
+    let config = options.config.clone().build().ok().filter(|_| options.metrics.is_some())?;
+    let (least, workers) = (config.min_ready()?, config.workers());
+    let words = format!("/readyz answers 503: --min-ready {least} is more than {workers} workers");
+    (least > workers).then_some(words)
 }
 
 fn run(adapter: Adapter, setup: Setup) -> Exit {

@@ -69,6 +69,7 @@ impl Demo {
         command.args(["-c", script, binary, "demo-worker", &count]).stdin(Stdio::from(end));
         let worker = command.env("ROUNDEL_CHANNEL_FD", "5").spawn().unwrap();
         primary.grant_first();
+        assert_eq!(primary.hear(), FromWorker::Ready);
         Demo { primary: Some(primary), worker, handed: 0 }
     }
 

@@ -90,6 +90,7 @@ fn worker_input(
         _ => match script.byte() {
             0..4 => WorkerInput::ChannelClosed,
             4..8 => WorkerInput::RequestReplacement,
+            12..16 => WorkerInput::Ready,
             8..12 => WorkerInput::Leave,
             _ => WorkerInput::Wake,
         },

@@ -28,6 +28,14 @@ on_all! {
 on_both! {
     "the workers are the demo's", one listener "it has its own":
     binds_follow_the_configuration,
+    a_program_that_must_say_that_it_is_ready_does,
+}
+
+fn a_program_that_must_say_that_it_is_ready_does(on: Pair) {
+    let cluster = on.demo(&["-w", "2", "--wait-ready"]);
+    cluster.ready(2);
+    get(cluster.addr, "/").pid();
+    cluster.stop();
 }
 
 fn scale(on: Pair, cluster: &Cluster, how: &str) -> (i32, String) {

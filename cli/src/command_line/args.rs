@@ -237,8 +237,8 @@ pub(super) struct OptionArgs {
     #[arg(long, value_name = "WHEN", default_value_t = defaults().respawn(), value_parser = Value(values::respawn), allow_hyphen_values = true)]
     pub(super) respawn: Respawn,
 
-    /// Treat a worker as ready only when its program says so: process.send('ready') in Node
-    /// [default: when it listens]
+    /// Treat a worker as ready only when its program says so: process.send('ready') in Node,
+    /// Worker::ready() in Rust [default: when it listens]
     #[arg(long)]
     pub(super) wait_ready: bool,
 

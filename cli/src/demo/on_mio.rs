@@ -28,6 +28,7 @@ pub fn run(count: u32) -> io::Result<ExitCode> {
         Err(_) if worker.standing() != Standing::Serving => Vec::new(),
         web => web?,
     };
+    worker.ready();
     let (mut poll, mut events) = (Poll::new()?, Events::with_capacity(64));
     poll.registry().register(&mut worker, Token(0), Interest::READABLE)?;
     let waker = Arc::new(PollWaker(Waker::new(poll.registry(), Token(1))?)).into();

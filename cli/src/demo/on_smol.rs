@@ -33,6 +33,7 @@ pub fn run(count: u32) -> io::Result<ExitCode> {
             // Until the last client has left, the primary is told how many there are.
             tasks.spawn(async { (accepting.await, closed.await) }).detach();
         }
+        worker.ready();
         worker.leaving().await.map(drop)
     };
     smol::block_on(async {

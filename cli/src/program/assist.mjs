@@ -99,7 +99,7 @@ async function assist(worker) {
 
   // Each second: how late the timer is, in steps of 10 ms.
   const EVERY = 1000;
-  let lag = 0;
+  let lag = null;
   let due = performance.now() + EVERY;
   setInterval(() => {
     const now = performance.now();

@@ -24,6 +24,10 @@ const BUILTINS: [&str; 22] = [
     "shift", "source", "test", "trap", "ulimit", "umask", "unset", "until", "while",
 ];
 
+/// Commands that often end a line, and serve nobody.
+const ENDS_AT_ONCE: [&str; 8] =
+    ["echo", "exit", "false", "kill", "printf", "sleep", "true", "wait"];
+
 /// Splits a line into words.
 ///
 /// # Errors
@@ -32,19 +36,28 @@ pub(super) fn parse(line: &str) -> Result<Simple, NeedsShell> {
     parse_alone(line).map_err(|what| NeedsShell { last: last_part(line), what })
 }
 
-/// The last of the commands that are joined one after the other.
+/// The last of the commands that are joined one after the other, apart from those that end at once:
+/// the program is one before them.
 fn last_part(line: &str) -> Option<String> {
-    let after = |mark: &str| line.rfind(mark).map(|at| at + mark.len());
-    let from = [after("&&"), after(";"), after("\n")].into_iter().flatten().max()?;
-    let last = line.get(from..)?.trim();
-    let before = line.get(..from)?;
+    let joint = |mark: &str| line.rfind(mark).map(|at| (at, at + mark.len()));
+    let (to, from) = [joint("&&"), joint(";"), joint("\n")].into_iter().flatten().max()?;
+    let (earlier, before, last) = (line.get(..to)?, line.get(..from)?, line.get(from..)?.trim());
     // A quote or bracket left open before this point continues after it.
     let is_open = |mark: char| before.matches(mark).count() % 2 == 1;
     if is_open('\'') || is_open('"') || before.contains('(') {
         return None;
     }
-    let simple = parse_alone(last).ok()?;
-    (!simple.words.is_empty()).then(|| last.to_owned())
+    if serves(last)? {
+        return Some(last.to_owned());
+    }
+    let earlier = earlier.trim();
+    last_part(earlier).or_else(|| serves(earlier)?.then(|| earlier.to_owned()))
+}
+
+/// Whether a command may be the program; `None` if it is none, or needs a shell.
+fn serves(command: &str) -> Option<bool> {
+    let simple = parse_alone(command).ok()?;
+    Some(!ENDS_AT_ONCE.contains(&simple.words.first()?.as_str()))
 }
 
 fn parse_alone(line: &str) -> Result<Simple, String> {

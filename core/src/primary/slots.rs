@@ -122,11 +122,15 @@ impl Primary {
         let slot = worker.slot;
         // A worker that stayed ready for a whole `restart_period` resets the back-off.
         let long = |at| now.since(at) >= self.config.restart_period;
-        let proven = worker.ready_at.is_some_and(long) && !worker.held;
+        let held = worker.held;
+        let proven = worker.ready_at.is_some_and(long) && !held;
         let (delay, retry_delay) = (self.config.respawn_delay, self.config.retry_delay);
         let successor = self.is_successor(id);
         let Some(record) = self.slot_mut(slot) else { return broken(SLOT) };
-        record.last_exit = Some(last_exit);
+        // One that never took the slot was not its worker.
+        if !held {
+            record.last_exit = Some(last_exit);
+        }
         if proven {
             record.delay = delay;
             record.retry_delay = retry_delay;

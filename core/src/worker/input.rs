@@ -58,6 +58,9 @@ pub enum WorkerInput {
     RequestReplacement,
     /// The program leaves of its own will.
     Leave,
+    /// The program is ready. Under
+    /// [`Config::wait_ready`](crate::Config::wait_ready) the worker serves only from then on.
+    Ready,
     /// How many connections the program has open.
     Load {
         /// The number of them.

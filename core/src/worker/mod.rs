@@ -115,6 +115,7 @@ impl Worker {
             WorkerInput::CloseListener { listener } => self.on_close(listener),
             WorkerInput::RequestReplacement => self.on_suicide(),
             WorkerInput::Leave => self.on_leave(),
+            WorkerInput::Ready => self.send(FromWorker::Ready),
             WorkerInput::Load { open } => self.send(FromWorker::Load { open }),
         }
         Ok(())
@@ -203,6 +204,7 @@ impl Worker {
             | WorkerInput::CloseListener { .. }
             | WorkerInput::RequestReplacement
             | WorkerInput::Leave
+            | WorkerInput::Ready
             | WorkerInput::Load { .. } => Ok(()),
         }
     }

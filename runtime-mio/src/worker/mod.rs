@@ -223,6 +223,12 @@ impl Worker {
         }
     }
 
+    /// Says that the program is ready. It is needed only under a primary with `--wait-ready`: there
+    /// connections come only to workers that listen and have said so. A second time changes nothing.
+    pub fn ready(&self) {
+        self.inner.act(WorkerDriver::ready);
+    }
+
     /// How many connections the program has taken and not closed yet. What it has turned into
     /// something else counts as closed: see [`Connection::hold`].
     pub fn open_connections(&self) -> u32 {

@@ -351,6 +351,14 @@ impl WorkerDriver {
         }
     }
 
+    /// Tells the primary that the program is ready: with `--wait-ready` connections come only then.
+    pub fn ready(&mut self) {
+        if self.channel.is_some() {
+            self.input(WorkerInput::Ready);
+            self.carry_out();
+        }
+    }
+
     /// Tells the primary that this worker fails: its replacement starts, and no more connections
     /// come. Does not wait: what does not fit into the channel is sent when the channel is ready to
     /// write.

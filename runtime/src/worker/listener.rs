@@ -67,6 +67,8 @@ pub fn explain_nth(nth: u32, error: io::Error) -> io::Error {
     if error.kind() != io::ErrorKind::InvalidInput {
         return error;
     }
-    let words = format!("there is no --bind number {nth} (the first is 0), or no primary");
+    let words = format!(
+        "the primary has no --bind number {nth} (they count from 0), or the program runs without one"
+    );
     io::Error::new(io::ErrorKind::InvalidInput, words)
 }

@@ -38,6 +38,7 @@ pub struct Native {
     /// Its first message is on its way.
     online: bool,
     leaving: bool,
+    said_ready: bool,
     now: Time,
     buffer: Vec<u8>,
     handles: Vec<Handle>,
@@ -66,6 +67,7 @@ impl Native {
             connected: true,
             online: false,
             leaving: false,
+            said_ready: false,
             now: Time::ZERO,
             buffer: Vec::new(),
             handles: Vec::new(),
@@ -78,6 +80,13 @@ impl Native {
         self.now = now;
         self.feed(input);
         self.carry_out(channel);
+    }
+
+    /// Says once that it is ready.
+    pub fn ready(&mut self, now: Time, channel: &mut Channel) {
+        if !std::mem::replace(&mut self.said_ready, true) {
+            self.input(now, WorkerInput::Ready, channel);
+        }
     }
 
     fn feed(&mut self, input: WorkerInput) {

@@ -186,6 +186,7 @@ fn plan_of(mix: Mix, choices: u64, words: impl Iterator<Item = u64>) -> Plan {
     let operator = if codecs == Codecs::Fork { 1 } else { operator };
     // Of their own, so that all else is as it was before there were such choices.
     let leave = &mut Rng::new(choices.rotate_left(17));
+    let native_waits = &mut Rng::new(choices.rotate_left(23));
     let stop_signal = match leave.below(12) {
         0 => Some(StopSignal::Signal(Signal::Term)),
         1 => Some(StopSignal::Signal(Signal::Interrupt)),
@@ -203,7 +204,11 @@ fn plan_of(mix: Mix, choices: u64, words: impl Iterator<Item = u64>) -> Plan {
     let builder = with_reloads(mix, choices, Config::builder());
     let config = builder
         .pass_listeners(codecs == Codecs::Fork)
-        .wait_ready(codecs == Codecs::Node && r.one_in(8))
+        .wait_ready(match codecs {
+            Codecs::Node => r.one_in(8),
+            Codecs::Native | Codecs::Mixed => native_waits.one_in(8),
+            Codecs::Fork => false,
+        })
         .workers(r.within(1..5) as u32)
         .window(r.within(1..5) as u32)
         .node_window(r.within(1..5) as u32)

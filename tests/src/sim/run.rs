@@ -91,10 +91,13 @@ impl Sim {
     /// One worker reads, takes what is there, and exits if it is done.
     fn work(&mut self, id: WorkerId) {
         let now = self.now;
+        let says_ready = self.core.core.config().wait_ready();
         self.read(id, BYTES_PER_TURN);
         self.act(id, |program, process| {
-            if let Program::Node(node) = program {
-                node.ready(&mut process.channel);
+            match program {
+                Program::Node(node) => node.ready(&mut process.channel),
+                Program::Native(native) if says_ready => native.ready(now, &mut process.channel),
+                Program::Native(_) => {}
             }
             if process.slow {
                 program.answer(now, 0, true, &mut process.channel);

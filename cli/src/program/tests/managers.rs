@@ -104,6 +104,7 @@ fn scripts_that_cannot_run_directly_are_refused() {
         ("start", "tsc && node dist/app.js"),
         ("next", "A=b tsc; C=d next start"),
         ("piped", "node app.js | pino"),
+        ("told", "A=b node app.js && echo done; true"),
         ("loop", "npm run loop"),
         ("empty", "A=b"),
         ("watch", "nodemon app.js"),
@@ -120,6 +121,11 @@ fn scripts_that_cannot_run_directly_are_refused() {
              on to Node; run the commands before it first, then: C=d roundel run npx next start",
         ),
         (
+            "npm run told",
+            "npm run told: the script \"told\" needs a shell (&&), which does not pass the channel \
+             on to Node; run the commands before it first, then: A=b roundel run node app.js",
+        ),
+        (
             "yarn piped",
             "yarn piped: the script \"piped\" needs a shell (|), which does not pass the channel \
              on to Node; type in a shell: roundel run node app.js | pino",
@@ -127,7 +133,7 @@ fn scripts_that_cannot_run_directly_are_refused() {
         (
             "pnpm run gone",
             "pnpm run gone: no script \"gone\" in DIR/package.json: its scripts are empty, loop, next, \
-             piped, start, watch",
+             piped, start, told, watch",
         ),
         ("npm run loop", "npm run loop: starts itself in an endless loop"),
         ("npm run empty", "npm run empty: the script \"empty\" runs no program: \"A=b\""),

@@ -103,6 +103,8 @@ fn a_new_worker_that_ends_fails_the_reload() {
     let (slot, class) = (Slot(0), ExitClass::Crashed);
     assert_eq!(failure(&outputs), Some(ReloadFailure::Ended { slot, status, class }));
     assert!(drained(&outputs).is_empty() && spawns(&outputs).is_empty());
+    // It never was the slot's worker.
+    assert!(hand.core.workers().all(|worker| worker.last_exit.is_none()));
     // The old ones serve, and the next reload is not hindered.
     assert_eq!(handed(&hand.incoming(1)), 1);
     assert_eq!(spawns(&reload(&mut hand)), [(0, 3)]);
@@ -197,6 +199,29 @@ fn a_stop_ends_a_reload_and_kills_what_was_not_ready() {
     assert_eq!(failure(&outputs), Some(ReloadFailure::Stopped));
     let kill = Output::Kill { worker: worker(2), signal: Signal::Kill };
     assert!(outputs.contains(&kill));
+}
+
+/// Until a stop closes the listeners, it serves.
+#[test]
+fn a_stop_leaves_no_slot_empty_whose_worker_was_ended_first() {
+    let begun = || {
+        let mut hand = Hand::serving(config(1).min_ready(Some(0)).shutdown_delay(SECOND));
+        assert_eq!(drained(&reload(&mut hand)), [worker(1)]);
+        hand
+    };
+    // The old one is still leaving.
+    let mut hand = begun();
+    let outputs = hand.tell(Input::Command(Command::Stop));
+    assert_eq!(spawns(&outputs), [(0, 1)], "of the generation that served");
+    hand.incoming(1);
+    assert_eq!(handed(&comes(&mut hand, 2)), 1);
+    // The new one is not ready yet.
+    let mut hand = begun();
+    assert_eq!(spawns(&ends(&mut hand, 1, 0)), [(0, 2)]);
+    assert!(spawns(&hand.tell(Input::Command(Command::Stop))).is_empty());
+    hand.incoming(1);
+    assert_eq!(handed(&comes(&mut hand, 2)), 1);
+    hand.core.check().unwrap();
 }
 
 #[test]

@@ -35,7 +35,7 @@ pub(crate) struct Meter {
     pub(super) exits: BTreeMap<&'static str, u64>,
     /// Reloads by result. Empty as long as there is no reload: the family is then left out.
     pub(super) reloads: BTreeMap<&'static str, u64>,
-    /// The newest generation of workers.
+    /// The newest generation that serves.
     pub(super) generation: u32,
     /// From the accept to the handoff that a worker accepted.
     pub(super) waits: Histogram,
@@ -131,9 +131,8 @@ impl Meter {
     /// An event of the machine.
     pub(crate) fn event(&mut self, event: &Event, now: Time) {
         match event {
-            Event::Spawned { worker, slot, generation, .. } => {
+            Event::Spawned { worker, slot, .. } => {
                 self.workers.insert(*worker, *slot);
-                self.generation = self.generation.max(*generation);
                 let slots = self.slots.len().max(slot.0 as usize + 1);
                 self.slots.resize(slots, SlotMeter::default());
                 if let Some(slot) = self.slot_of(*worker) {
@@ -141,6 +140,7 @@ impl Meter {
                 }
             }
             Event::Exited { class, .. } => self.exited(*class),
+            Event::ReloadProgress { generation, .. } => self.generation = *generation,
             Event::ReloadDone { .. } => self.reload("done"),
             // The later one is counted.
             Event::ReloadFailed { failure: ReloadFailure::Superseded, .. } => {}

@@ -191,7 +191,7 @@ impl Snapshot {
         )?;
         page.gauge(
             "roundel_generation",
-            "The newest generation of workers, from 1",
+            "The newest generation that serves, from 1",
             [([], meter.generation)],
         )?;
         page.counter(

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use roundel_core::{
-    ConnId, Errno, Event, ExitClass, ExitStatus, Life, Refusal, Slot, SpawnError, Time, Totals,
-    WorkerId,
+    ConnId, Errno, Event, ExitClass, ExitStatus, Life, Refusal, ReloadFailure, Slot, SpawnError,
+    Time, Totals, WorkerId,
 };
 
 use super::super::meter::Meter;
@@ -177,7 +177,7 @@ fn a_life_in_numbers() {
         (r#"roundel_worker_exits_total{class="crashed"}"#, 0.0),
         (r#"roundel_worker_restarts_total{slot="0"}"#, 0.0),
         (r#"roundel_worker_restarts_total{slot="1"}"#, 1.0),
-        ("roundel_generation", 2.0),
+        ("roundel_generation", 1.0),
         ("roundel_queue_wait_seconds_sum", 0.06),
         ("roundel_ack_latency_seconds_sum", 0.05),
         (r#"roundel_queue_wait_seconds_bucket{le="0.05"}"#, 0.0),
@@ -187,6 +187,19 @@ fn a_life_in_numbers() {
     }
     assert!(!found.contains_key(r#"roundel_connections_open{slot="1"}"#));
     assert!(!found.contains_key(r#"roundel_connections_refused_total{reason="unknown"}"#));
+}
+
+/// One whose new workers have failed serves nobody.
+#[test]
+fn the_generation_is_one_that_serves() {
+    let mut meter = Meter::new(1);
+    meter.event(&spawned(1, 0, 1), at(0));
+    meter.event(&spawned(2, 0, 2), at(1));
+    let failure = ReloadFailure::TooFewReady;
+    meter.event(&Event::ReloadFailed { generation: 2, failure }, at(2));
+    assert_eq!(meter.generation, 1);
+    meter.event(&Event::ReloadProgress { generation: 3, done: 1, slots: 1 }, at(3));
+    assert_eq!(meter.generation, 3);
 }
 
 /// Two workers of one slot, while one leaves and its replacement serves.
