@@ -213,14 +213,14 @@ fn a_stop_leaves_no_slot_empty_whose_worker_was_ended_first() {
     let mut hand = begun();
     let outputs = hand.tell(Input::Command(Command::Stop));
     assert_eq!(spawns(&outputs), [(0, 1)], "of the generation that served");
-    hand.incoming(1);
-    assert_eq!(handed(&comes(&mut hand, 2)), 1);
+    comes(&mut hand, 2);
+    assert_eq!(handed(&hand.incoming(1)), 1);
     // The new one is not ready yet.
     let mut hand = begun();
     assert_eq!(spawns(&ends(&mut hand, 1, 0)), [(0, 2)]);
     assert!(spawns(&hand.tell(Input::Command(Command::Stop))).is_empty());
-    hand.incoming(1);
-    assert_eq!(handed(&comes(&mut hand, 2)), 1);
+    comes(&mut hand, 2);
+    assert_eq!(handed(&hand.incoming(1)), 1);
     hand.core.check().unwrap();
 }
 
