@@ -246,9 +246,9 @@ pub(super) struct OptionArgs {
     #[arg(long, value_name = "N|all", default_value_t = Batch(defaults().reload_batch()), value_parser = Value(values::batch), allow_hyphen_values = true)]
     pub(super) reload_batch: Batch,
 
-    /// How many workers a reload leaves ready [default: all], and how many /readyz asks for
-    /// [default: 1]. With fewer than there are, a reload ends old workers before their successors
-    /// start: for programs that can't run twice
+    /// How many workers a reload leaves ready, and how many /readyz asks for. With fewer than there
+    /// are, a reload ends old workers before their successors start: for programs that can't run
+    /// twice [default: all in a reload, 1 for /readyz]
     #[arg(long, value_name = "N", value_parser = Value(values::count), allow_hyphen_values = true)]
     pub(super) min_ready: Option<u32>,
 
