@@ -246,8 +246,9 @@ pub(super) struct OptionArgs {
     #[arg(long, value_name = "N|all", default_value_t = Batch(defaults().reload_batch()), value_parser = Value(values::batch), allow_hyphen_values = true)]
     pub(super) reload_batch: Batch,
 
-    /// How many workers a reload leaves ready. With fewer than there are, old workers end before
-    /// their successors start: for programs that can't run twice [default: all]
+    /// How many workers a reload leaves ready, and how many /readyz asks for. With fewer than there
+    /// are, a reload ends old workers before their successors start: for programs that can't run
+    /// twice [default: all in a reload, 1 for /readyz]
     #[arg(long, value_name = "N", value_parser = Value(values::count), allow_hyphen_values = true)]
     pub(super) min_ready: Option<u32>,
 
@@ -269,11 +270,11 @@ pub(super) struct OptionArgs {
     #[arg(long, value_name = "DURATION", default_value_t = defaults().heartbeat().into(), value_parser = Value(values::duration), allow_hyphen_values = true)]
     pub(super) heartbeat: Span,
 
-    /// Replace a worker after so many connections [default: never]
+    /// Replace a worker after N connections [default: never]
     #[arg(long, value_name = "N", value_parser = Value(values::positive), allow_hyphen_values = true)]
     pub(super) max_requests: Option<NonZeroU64>,
 
-    /// Add up to so many connections to --max-requests, another number for each worker
+    /// Add up to N connections to --max-requests, another number for each worker
     #[arg(long, value_name = "N", default_value_t = defaults().max_requests_jitter(), value_parser = Value(values::jitter), allow_hyphen_values = true)]
     pub(super) max_requests_jitter: u64,
 
@@ -282,7 +283,7 @@ pub(super) struct OptionArgs {
     #[arg(long, value_name = "SIZE", value_parser = Value(values::memory), allow_hyphen_values = true)]
     pub(super) max_memory: Option<NonZeroU64>,
 
-    /// Replace a worker after so long: 10s, 2m, 1h; 0 means never
+    /// Replace a worker this long after it became ready: 10s, 2m, 1h; 0 means never
     #[arg(long, value_name = "DURATION", default_value_t = defaults().max_age().into(), value_parser = Value(values::duration), allow_hyphen_values = true)]
     pub(super) max_age: Span,
 
