@@ -125,24 +125,30 @@ impl Primary {
 
     /// Ends the workers of the oldest generations if there are more of them than may be.
     pub(super) fn limit_generations(&mut self, reload: &Reload) {
+        let deadline = self.now + ENDS_WITHIN;
+        for id in self.too_old(reload.generation) {
+            self.hasten(id, deadline);
+        }
+    }
+
+    /// The leaving workers of the oldest generations, if there are too many with a new one.
+    pub(super) fn too_old(&self, generation: u32) -> Vec<WorkerId> {
         let lives = |worker: &super::WorkerRecord| worker.may_end();
         let mut living: BTreeSet<u32> =
             self.workers.iter().filter(|(_, it)| lives(it)).map(|(_, it)| it.generation).collect();
-        living.insert(reload.generation);
-        while living.len() > self.config.max_generations as usize {
-            let Some(oldest) = living.pop_first() else { return };
+        living.insert(generation);
+        let mut ids = Vec::new();
+        while living.len() > self.config.max_generations as usize
+            && let Some(oldest) = living.pop_first()
+        {
             let leaves = |id: &WorkerId| {
                 self.workers.get(*id).is_some_and(|worker| {
                     worker.generation == oldest && lives(worker) && !worker.life.is_staying()
                 })
             };
-            let ids: Vec<WorkerId> =
-                self.workers.keys_sorted().into_iter().filter(leaves).collect();
-            let deadline = self.now + ENDS_WITHIN;
-            for id in ids {
-                self.hasten(id, deadline);
-            }
+            ids.extend(self.workers.keys_sorted().into_iter().filter(leaves));
         }
+        ids
     }
 
     /// Notes how a reload ended, and forgets those of long ago.

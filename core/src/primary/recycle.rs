@@ -6,9 +6,9 @@ use core::time::Duration;
 use super::Primary;
 use super::output::Event;
 use super::state::Reload;
-use crate::WorkerId;
 use crate::timers::Due;
 use crate::transitions::Life;
+use crate::{Time, WorkerId};
 
 /// How long a worker that could not be replaced is left alone.
 const AGAIN_AFTER: Duration = Duration::from_secs(60);
@@ -49,11 +49,17 @@ impl Primary {
         }
     }
 
-    /// Has a worker replaced, after those that wait already.
+    /// Has a worker replaced, after those that wait already. One whose successor has failed is left
+    /// alone for a while.
     pub(super) fn recycle(&mut self, id: WorkerId) {
-        if self.stop.is_none() && self.is_recyclable(id) && !self.recycle.contains(&id) {
-            self.recycle.push_back(id);
+        if self.stop.is_some() || !self.is_recyclable(id) || self.recycle.contains(&id) {
+            return;
         }
+        let after = self.workers.get(id).map_or(Time::ZERO, |worker| worker.recycle_after);
+        if after > self.now {
+            return self.timers.set(Due::Age(id), after);
+        }
+        self.recycle.push_back(id);
     }
 
     /// Whether a worker is its slot's, and serves.
@@ -94,10 +100,16 @@ impl Primary {
 
     /// A worker could not be replaced: it serves on, and is replaced later.
     pub(super) fn put_off_recycling(&mut self, id: WorkerId) {
-        let now = self.now;
-        if let Some(worker) = self.workers.get_mut(id) {
-            worker.recycle_after = now + AGAIN_AFTER;
-            self.limit_life(id);
+        let after = self.now + AGAIN_AFTER;
+        let Some(worker) = self.workers.get_mut(id) else { return };
+        worker.recycle_after = after;
+        // It may wait for a second reason.
+        self.recycle.retain(|waiting| *waiting != id);
+        // Too much memory is seen again by itself.
+        let has_served = self.config.max_requests.is_some() && worker.recycle_at == u64::MAX;
+        let is_old = self.config.max_age.is_some() && !self.timers.is_set(Due::Age(id));
+        if has_served || is_old {
+            self.timers.set(Due::Age(id), after);
         }
     }
 }

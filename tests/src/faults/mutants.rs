@@ -110,6 +110,8 @@ pub enum Mutant {
     RecycleTwo,
     /// No worker is replaced for what it has served, nor for its age.
     ForgetRecycling,
+    /// Replaces a worker at once again whose new one has failed.
+    RecycleAgain,
     /// Connections are handed out during a pause.
     IgnorePause,
     /// Nobody is asked for a sign of life.

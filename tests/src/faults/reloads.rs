@@ -108,6 +108,10 @@ impl Reloads {
             (Mutant::RecycleTwo, Output::Event(event @ Event::Recycling { .. })) => {
                 out.push_back(Output::Event(event.clone()));
             }
+            (Mutant::RecycleAgain, Output::Event(Event::RecycleFailed { worker, slot, .. })) => {
+                let (worker, slot) = (*worker, *slot);
+                out.push_back(Output::Event(Event::Recycling { worker, slot }));
+            }
             (Mutant::OutliveStop, Output::Event(Event::ReloadFailed { failure, .. }))
                 if *failure == ReloadFailure::Stopped =>
             {

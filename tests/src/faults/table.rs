@@ -70,6 +70,7 @@ const ROWS: &[Row] = &[
     row("8 scaling", Mutant::ForgetScale, Property::Readiness, QUIET),
     row("8 recycling", Mutant::RecycleTwo, Property::Readiness, QUIET),
     row("8 recycling", Mutant::ForgetRecycling, Property::Readiness, QUIET),
+    row("8 recycling", Mutant::RecycleAgain, Property::Readiness, QUIET),
     row("9 restarts", Mutant::HurryRespawn, Property::Restarts, Mix::ALL),
     row("9 restarts", Mutant::BlameProgram, Property::Restarts, QUIET),
     row("9 restarts", Mutant::NoRetry, Property::Restarts, QUIET),

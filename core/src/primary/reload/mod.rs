@@ -34,8 +34,11 @@ impl Primary {
     pub(super) fn on_reload(&mut self, config: Option<Box<Config>>) {
         let generation = self.next_generation();
         self.last_generation = generation;
-        while self.reloads.len() >= REMEMBERED {
-            self.reloads.pop_front();
+        // One that is under way is kept, however many are refused meanwhile.
+        while self.reloads.len() >= REMEMBERED
+            && let Some(oldest) = self.reloads.iter().position(|record| record.ended.is_some())
+        {
+            self.reloads.remove(oldest);
         }
         let (began, ended, failure) = (self.now, None, None);
         self.reloads.push_back(ReloadRecord { generation, began, ended, failure });
@@ -55,6 +58,8 @@ impl Primary {
         if let Some(earlier) =
             self.next_reload.replace(NextReload { generation, config, scaled: false })
         {
+            // They are one, so the list has one.
+            self.reloads.retain(|record| record.generation != earlier.generation);
             self.record_outcome(earlier.generation, Some(ReloadFailure::Superseded));
         }
     }
@@ -181,6 +186,11 @@ impl Primary {
         if reload.slots.is_empty() {
             return Look::Done;
         }
+        // What must make room has its deadline.
+        let begins = reload.recycled.is_none() && reload.done == 0;
+        if begins && !self.too_old(reload.generation).is_empty() {
+            return Look::Waits;
+        }
         self.begin_batch(reload);
         Look::GoesOn
     }
@@ -274,7 +284,8 @@ impl Primary {
         }
     }
 
-    /// The last reloads, the latest one last; those that wait or are under way are among them.
+    /// The last reloads, the latest one last; the one that waits and the one that is under way are
+    /// among them. Those whose place a later one took are not.
     pub fn reloads(&self) -> impl Iterator<Item = &ReloadRecord> {
         self.reloads.iter()
     }

@@ -225,6 +225,35 @@ fn a_stop_leaves_no_slot_empty_whose_worker_was_ended_first() {
 }
 
 #[test]
+fn a_reload_waits_for_generations_that_are_too_many() {
+    let mut hand = Hand::serving(config(1).max_generations(2));
+    reload(&mut hand);
+    comes(&mut hand, 2);
+    assert_eq!(drained(&hand.later(SECOND)), [worker(1)]);
+    assert!(spawns(&reload(&mut hand)).is_empty(), "the first one lives");
+    let outputs = hand.later(2 * SECOND);
+    assert!(outputs.contains(&Output::Kill { worker: worker(1), signal: Signal::Kill }));
+    assert_eq!(spawns(&outputs), [(0, 3)], "one that the kernel keeps does not hold it up");
+    hand.core.check().unwrap();
+}
+
+#[test]
+fn a_reload_under_way_is_not_forgotten_however_many_come() {
+    let mut hand = Hand::serving(config(1));
+    reload(&mut hand);
+    let passes = Config::builder().pass_listeners(true).build().unwrap();
+    for _ in 0..20 {
+        reload(&mut hand);
+        hand.tell(Input::Reload { config: Some(passes.clone().into()) });
+    }
+    let reloads: Vec<_> = hand.core.reloads().collect();
+    assert_eq!(reloads.len(), 10);
+    let lives: Vec<u32> =
+        reloads.iter().filter(|it| it.ended.is_none()).map(|it| it.generation).collect();
+    assert_eq!(lives, [2, 41], "one is under way, one waits");
+}
+
+#[test]
 fn reloads_that_wait_become_one() {
     let mut hand = Hand::serving(config(1));
     reload(&mut hand);
@@ -322,6 +351,23 @@ fn workers_that_linger_hold_up_recycling_only_when_they_are_many() {
     hand.incoming(4);
     assert!(spawns(&hand.ack(4, 1, true)).is_empty(), "three linger");
     assert_eq!(spawns(&ends(&mut hand, 2, 0)), [(0, 1)]);
+}
+
+/// New code that fails is not started again with each connection.
+#[test]
+fn a_worker_whose_successor_failed_is_left_alone_for_a_minute() {
+    let requests = core::num::NonZeroU64::new(1);
+    let mut hand = Hand::serving(config(1).max_requests(requests).max_age(Some(9 * SECOND)));
+    hand.incoming(1);
+    assert_eq!(spawns(&hand.ack(1, 1, true)), [(0, 1)]);
+    assert!(events(&ends(&mut hand, 2, 1)).contains(&"recycle_failed"));
+    for seq in 2..5 {
+        hand.incoming(seq);
+        assert!(spawns(&hand.ack(1, seq, true)).is_empty());
+    }
+    assert!(spawns(&hand.later(59 * SECOND)).is_empty());
+    assert_eq!(spawns(&hand.later(SECOND)), [(0, 1)]);
+    hand.core.check().unwrap();
 }
 
 #[test]

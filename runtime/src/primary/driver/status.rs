@@ -127,9 +127,14 @@ impl PrimaryDriver {
         });
         let mut rows: Vec<_> = began.chain(refused).collect();
         rows.sort_by_key(|(at, _)| *at);
-        let rows = rows.into_iter().map(|(_, row)| row);
-        let surplus = rows.len().saturating_sub(RELOADS);
-        rows.skip(surplus).collect()
+        // The oldest of those that have ended make room.
+        let mut surplus = rows.len().saturating_sub(RELOADS);
+        rows.retain(|(_, row)| {
+            let goes = surplus > 0 && row.took_ms.is_some();
+            surplus -= usize::from(goes);
+            !goes
+        });
+        rows.into_iter().map(|(_, row)| row).collect()
     }
 }
 

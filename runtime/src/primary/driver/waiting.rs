@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use roundel_core::{Command, Input, Life, SlotStage, SlotStatus, Time};
+use roundel_core::{Command, Input, Life, ReloadFailure, SlotStage, SlotStatus, Time};
 
 use super::PrimaryDriver;
 use crate::observe::control::{ClientId, Failed, Progress, Reloaded, Scaled};
@@ -124,11 +124,15 @@ impl PrimaryDriver {
     }
 
     fn reload_stand(&self, generation: u32) -> Stand {
-        let mut records = self.core.reloads().skip_while(|record| record.generation != generation);
-        let Some(record) = records.next() else {
-            return Stand::Failed(
-                "so many reloads came later that its outcome is forgotten".into(),
-            );
+        let mut records = self.core.reloads();
+        let Some(record) = records.find(|record| record.generation == generation) else {
+            // A later one took its place, one that was not refused.
+            let refused = |failure| matches!(failure, &Some(ReloadFailure::Fixed { .. }));
+            let later = self
+                .core
+                .reloads()
+                .find(|record| record.generation > generation && !refused(&record.failure));
+            return later.map_or(Stand::Waits(None), |later| Stand::Follows(later.generation));
         };
         match (&record.failure, record.ended) {
             (None, Some(_)) => Stand::Reloaded(generation),
@@ -139,10 +143,6 @@ impl PrimaryDriver {
                 let ready = u32::try_from(ready).unwrap_or(u32::MAX);
                 Stand::Waits(Some(Progress { ready, wanted: self.core.wanted() }))
             }
-            (Some(roundel_core::ReloadFailure::Superseded), _) => match records.next() {
-                Some(later) => Stand::Follows(later.generation),
-                None => Stand::Waits(None),
-            },
             (Some(failure), _) => Stand::Failed(failure.to_string()),
         }
     }

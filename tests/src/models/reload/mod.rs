@@ -17,6 +17,9 @@ use roundel_core::{
 
 use crate::faults::fault::Property;
 
+/// How long a worker is left alone whose replacement has failed.
+const SPARED: std::time::Duration = std::time::Duration::from_secs(60);
+
 /// What other references must know.
 #[derive(Clone, Debug)]
 pub enum News {
@@ -80,8 +83,8 @@ struct Member {
     accepted: u64,
     /// It was seen with too much memory, once or twice in a row.
     large: u32,
-    /// It could not be recycled.
-    spared: bool,
+    /// It could not be recycled, and is left alone until then.
+    spared: Option<Time>,
     /// By then it must be gone: its generation is one too many.
     gone_by: Option<Time>,
     generation: u32,
@@ -426,7 +429,7 @@ impl ReloadModel {
             Event::Recycled { worker, slot } => self.on_recycled(*worker, *slot),
             Event::RecycleFailed { worker, .. } => {
                 if let Some(member) = self.members.get_mut(worker) {
-                    member.spared = true;
+                    member.spared = Some(now + SPARED);
                 }
                 self.fail();
                 self.active = None;

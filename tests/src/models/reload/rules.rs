@@ -112,6 +112,12 @@ impl ReloadModel {
         large || self.is_worn(worker)
     }
 
+    /// Whether it is left alone, because its replacement has failed.
+    pub(super) fn is_spared(&self, worker: WorkerId) -> bool {
+        let until = self.members.get(&worker).and_then(|it| it.spared);
+        until.is_some_and(|until| self.now < until)
+    }
+
     /// Whether it has served as much, or as long, as it may.
     fn is_worn(&self, worker: WorkerId) -> bool {
         let Some(member) = self.members.get(&worker) else { return false };
@@ -238,11 +244,7 @@ impl ReloadModel {
             return;
         }
         // A sample of its memory counts only at its time.
-        let ripe = |id: &WorkerId| {
-            self.is_ready(*id)
-                && self.is_worn(*id)
-                && self.members.get(id).is_some_and(|it| !it.spared)
-        };
+        let ripe = |id: &WorkerId| self.is_ready(*id) && self.is_worn(*id) && !self.is_spared(*id);
         if let Some(id) = self.places.iter().filter_map(|it| it.current).find(ripe) {
             self.fault(format!("{id} should be replaced, and is not"));
         }

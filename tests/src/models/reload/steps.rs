@@ -38,6 +38,12 @@ impl ReloadModel {
             if place.successor.is_some() {
                 self.fault(format!("slot {slot} has two new workers"));
             }
+            let begins = self.active.as_ref().is_some_and(|it| {
+                it.recycled.is_none() && it.done == 0 && it.ready_before.is_none()
+            });
+            if begins && !self.too_old(generation).is_empty() {
+                self.fault(format!("{worker} is started beside too many generations"));
+            }
             self.begin_batch();
             self.news.push(News::Successor(worker));
         }
@@ -61,7 +67,7 @@ impl ReloadModel {
             since: None,
             accepted: 0,
             large: 0,
-            spared: false,
+            spared: None,
             gone_by: None,
             generation,
         };
@@ -187,20 +193,27 @@ impl ReloadModel {
 
     /// The workers of the oldest generations must end if there are too many.
     fn limit_generations(&mut self, generation: u32) {
-        let lives = |it: &&mut Member| !it.exited && !it.killed;
         let by = self.now + std::time::Duration::from_secs(2);
-        let mut living: BTreeSet<u32> =
-            self.members.values_mut().filter(lives).map(|it| it.generation).collect();
-        living.insert(generation);
-        while living.len() > self.config.max_generations() as usize {
-            let oldest = living.pop_first();
-            for (id, member) in &mut self.members {
-                if lives(&member) && Some(member.generation) == oldest && !member.stays {
-                    member.gone_by.get_or_insert(by);
-                    self.news.push(News::Hastened(*id, by));
-                }
+        for id in self.too_old(generation) {
+            if let Some(member) = self.members.get_mut(&id) {
+                member.gone_by.get_or_insert(by);
             }
+            self.news.push(News::Hastened(id, by));
         }
+    }
+
+    /// The leaving workers of generations that are too many beside a new one.
+    fn too_old(&self, generation: u32) -> Vec<WorkerId> {
+        let lives = |it: &Member| !it.exited && !it.killed;
+        let mut living: BTreeSet<u32> =
+            self.members.values().filter(|it| lives(it)).map(|it| it.generation).collect();
+        living.insert(generation);
+        let mut surplus = BTreeSet::new();
+        while living.len() > self.config.max_generations() as usize {
+            surplus.extend(living.pop_first());
+        }
+        let goes = |it: &Member| lives(it) && !it.stays && surplus.contains(&it.generation);
+        self.members.iter().filter(|(_, it)| goes(it)).map(|(id, _)| *id).collect()
     }
 
     pub(super) fn on_progress(&mut self, generation: u32, done: u32, slots: u32) {
@@ -289,6 +302,9 @@ impl ReloadModel {
         let current = self.place(slot).is_some_and(|place| place.current == Some(worker));
         if !current || !self.is_ready(worker) || !self.is_ripe(worker) {
             self.fault(format!("{worker} is recycled for nothing"));
+        }
+        if self.is_spared(worker) {
+            self.fault(format!("{worker} is recycled again too soon"));
         }
         if self.processes() >= self.most_for_recycling() {
             self.fault(format!("{worker} is recycled while too many leave"));
