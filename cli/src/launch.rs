@@ -10,6 +10,7 @@ use crate::program::{self, Refusal, Resolved, Surroundings};
 use crate::replay;
 use crate::stderr::say;
 use crate::top;
+use roundel_core::ConfigError;
 use roundel_runtime::exit::Exit;
 use roundel_runtime::observe::console::Console;
 use roundel_runtime::primary::driver::PrimaryDriver;
@@ -19,6 +20,9 @@ use roundel_runtime::unix::signals;
 
 /// The first argument of a demo worker: the same executable, run by its own primary.
 const DEMO_WORKER: &str = "demo-worker";
+
+/// The option, and the key of the configuration file, that names listeners.
+const BIND: &str = "bind";
 
 /// The parts of a binary: its name, its event loop and its demo worker.
 #[derive(Clone, Copy, Debug)]
@@ -96,6 +100,7 @@ fn start(adapter: Adapter, request: &Request) -> Exit {
     let _ = program::at_own_place(".".as_ref());
     let own = std::env::current_exe();
     let setup = load(request).and_then(|Loaded { effective, resolved }| {
+        let place = effective.settings.place(BIND);
         let options = &effective.options;
         let mut setup = match resolved {
             Some(resolved) => {
@@ -109,10 +114,10 @@ fn start(adapter: Adapter, request: &Request) -> Exit {
             let fresh = reread(adapter, &request, &first, &own, dry_run);
             fresh.map_err(|refusal| refusal.words)
         }));
-        Ok(setup)
+        Ok((setup, place))
     });
     match setup {
-        Ok(setup) => run(adapter, setup),
+        Ok((setup, place)) => run(adapter, setup, place),
         Err(refusal) => refuse(adapter, &refusal),
     }
 }
@@ -149,7 +154,11 @@ fn reread(
         }
         None => demo(adapter, options, own)?,
     };
-    let refusal = |error: StartError| Refusal { exit: exit_of(&error), words: error.to_string() };
+    let place = effective.settings.place(BIND);
+    let refusal = |error: StartError| Refusal {
+        exit: exit_of(&error),
+        words: words(&error, place.as_deref()),
+    };
     setup.check().map_err(refusal)?;
     setup.into_fresh().map_err(refusal)
 }
@@ -160,7 +169,9 @@ fn check(adapter: Adapter, request: &Request) -> Exit {
         // The other options can be wrong without a program, too.
         let resolved = resolved.unwrap_or_else(|| Program::default().into());
         let setup = setup(adapter, &effective.options, resolved);
-        let wrong = |error: StartError| Refusal { exit: Exit::Usage, words: error.to_string() };
+        let place = effective.settings.place(BIND);
+        let words = |error: &StartError| words(error, place.as_deref());
+        let wrong = |error: StartError| Refusal { exit: Exit::Usage, words: words(&error) };
         setup.check().map_err(wrong).map(|()| effective.settings.to_string())
     });
     match checked {
@@ -226,7 +237,7 @@ fn never_ready(options: &Options) -> Option<String> {
     (least > workers).then_some(words)
 }
 
-fn run(adapter: Adapter, setup: Setup) -> Exit {
+fn run(adapter: Adapter, setup: Setup, place: Option<String>) -> Exit {
     match PrimaryDriver::start(setup) {
         Ok(driver) => {
             let console = driver.console();
@@ -237,9 +248,20 @@ fn run(adapter: Adapter, setup: Setup) -> Exit {
             })
         }
         Err(error) => {
-            fail(adapter, &error.to_string());
+            fail(adapter, &words(&error, place.as_deref()));
             exit_of(&error)
         }
+    }
+}
+
+/// What is wrong. Listeners that can't be together have a place if the configuration file has them.
+fn words(error: &StartError, place: Option<&str>) -> String {
+    let words = error.to_string();
+    match (error, place) {
+        (StartError::Config(ConfigError::Overlap(_)), Some(place)) => {
+            format!("{place}: {}", words.trim_start_matches('-'))
+        }
+        _ => words,
     }
 }
 

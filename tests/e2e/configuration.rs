@@ -109,11 +109,24 @@ fn check_prints_what_run_would_do(on: Pair) {
     assert_eq!((code, values(&again)), (0, values(&printed)));
     assert!(!dir.join("e").exists());
     fs::write(dir.join("plain"), "").unwrap();
+    fs::write(dir.join("twice.toml"), "workers = 1\nbind = [\"*:1\", \"*:1\"]\n").unwrap();
     for (args, exit, words) in [
         (&["check", "no-program-has-this-name"][..], 127, "not found in PATH"),
         (&["check", "./plain"], 126, "is not executable"),
         (&["check", "--window", "many"], 2, "--window: \"many\" is not a whole number"),
         (&["check", "-b", "*:1", "-b", "*:1", "sleep"], 2, "--bind *:1: given twice"),
+        (&["check", "--config", "twice.toml", "sleep"], 2, ": twice.toml:2: bind *:1: given twice"),
+        (&["run", "--config", "twice.toml", "sleep"], 2, ": twice.toml:2: bind *:1: given twice"),
+        (
+            &["run", "--max-requests-jitter", "9", "sleep"],
+            2,
+            "--max-requests-jitter: needs --max-requests",
+        ),
+        (
+            &["check", "--max-requests-jitter", "9", "sleep"],
+            2,
+            "--max-requests-jitter: needs --max-requests",
+        ),
         (
             &["check", "--events", "x", "--journal", "x"],
             2,

@@ -20,6 +20,7 @@ on_both! {
     top_waits_for_a_primary_that_hangs,
     signals_give_the_terminal_back,
     top_needs_a_terminal,
+    top_needs_a_terminal_that_moves_its_cursor,
 }
 
 struct Top {
@@ -189,5 +190,26 @@ fn top_needs_a_terminal(on: Pair) {
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!((output.status.code(), output.stdout.len(), said.lines().count()), (Some(1), 0, 1));
     assert!(said.contains("top needs a terminal") && said.contains(" status "), "{said}");
+    cluster.stop();
+}
+
+fn top_needs_a_terminal_that_moves_its_cursor(on: Pair) {
+    let cluster = on.demo(&["-w", "1"]);
+    for (words, why) in [(["-u", "TERM"], "TERM is not set"), (["-", "TERM=dumb"], "TERM=dumb")] {
+        let terminal = Terminal::new(20, 120);
+        let mut command = Command::new("env");
+        command.args(words).arg(on.binary()).args(["top", "--control"]);
+        command.arg(cluster.dir.join("control"));
+        // One that takes the terminal over all the same leaves it again.
+        terminal.press("q");
+        let output = terminal.start(command).wait_with_output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        let name = on.binary().file_name().unwrap().to_str().unwrap().to_owned();
+        let line = format!(
+            "{name}: top: the terminal can't move its cursor ({why}): {name} status prints the \
+             same once\n"
+        );
+        assert_eq!((output.status.code(), said), (Some(1), line));
+    }
     cluster.stop();
 }

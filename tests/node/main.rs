@@ -8,6 +8,7 @@
 mod assist;
 mod churn;
 mod client;
+mod closing;
 mod fork_model;
 mod full;
 mod harness;

@@ -1,6 +1,7 @@
 //! HTTPS: what the first worker puts beside its query reaches the others, so that a client resumes
 //! on one worker the session that another one gave it.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
@@ -8,9 +9,9 @@ use serde_json::Value;
 use crate::client::assert_even;
 use crate::harness::*;
 
-fn sessions_resume(version: &str) {
-    let Some(setup) = fixture("https.js") else { return };
-    let (key, cert) = (setup.dir.join("key.pem"), setup.dir.join("cert.pem"));
+/// A key and a certificate for `localhost`, in files in `dir`. `None` where there is no OpenSSL.
+pub(crate) fn certificate(dir: &Path) -> Option<(PathBuf, PathBuf)> {
+    let (key, cert) = (dir.join("key.pem"), dir.join("cert.pem"));
     let mut openssl = Command::new("openssl");
     openssl.args([
         "req",
@@ -28,8 +29,17 @@ fn sessions_resume(version: &str) {
         .arg(&cert);
     match openssl.output() {
         Ok(output) => assert!(output.status.success(), "{output:?}"),
-        Err(_) => return skip("no openssl"),
+        Err(_) => {
+            skip("no openssl");
+            return None;
+        }
     }
+    Some((key, cert))
+}
+
+fn sessions_resume(version: &str) {
+    let Some(setup) = fixture("https.js") else { return };
+    let Some((key, cert)) = certificate(&setup.dir) else { return };
     let cluster = setup.workers(4).variable("KEY", &key).variable("CERT", &cert).start();
     let port = cluster.addr(0).port().to_string();
     let mut client = Command::new(node().unwrap());

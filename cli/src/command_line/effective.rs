@@ -69,6 +69,18 @@ pub(crate) struct Settings {
     pub(super) env: Vec<Setting>,
 }
 
+impl Settings {
+    /// Where the configuration file gives a key: `FILE:LINE`. `None` if the value comes from
+    /// elsewhere.
+    pub(crate) fn place(&self, key: &str) -> Option<String> {
+        let setting = self.keys.iter().find(|setting| setting.key == key)?;
+        match &setting.source {
+            Source::File(name, line) => Some(format!("{name}:{line}")),
+            _ => None,
+        }
+    }
+}
+
 impl Display for Settings {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         if !self.keys.iter().any(|setting| setting.key == PROGRAM) {

@@ -181,7 +181,7 @@ impl Reader<'_> {
             let (name, line) = (key.get_ref().as_ref(), self.lines.line(key.span().start));
             match name {
                 PROGRAM => {
-                    let name = self.text_of(PROGRAM, value, "is not a string");
+                    let name = self.string(PROGRAM, value, "is not a string (see args)");
                     if name.as_ref().is_some_and(String::is_empty) {
                         self.complain(line, PROGRAM, "\"\" is not a program");
                     }
@@ -191,7 +191,7 @@ impl Reader<'_> {
                     file.args = self.list(ARGS, value).map(|value| At { line, value });
                 }
                 CWD => {
-                    let path = self.text_of(CWD, value, "is not a string");
+                    let path = self.string(CWD, value, "is not a string");
                     if let Some(path) = path.as_ref().filter(|path| !Path::new(path).is_dir()) {
                         let path = cut(path.clone(), MAX_SHOWN);
                         self.complain(line, CWD, &format!("{path:?} is not a directory"));
@@ -299,6 +299,13 @@ impl Reader<'_> {
             self.complain(line, ENV, &format!("{:?} {cause}", cut(name.into(), MAX_SHOWN)));
         }
         variables
+    }
+
+    fn string(&mut self, key: &str, value: &Value, cause: &str) -> Option<String> {
+        match value.get_ref() {
+            DeValue::String(_) => self.text_of(key, value, cause),
+            _ => self.wrong_type(key, value, cause),
+        }
     }
 
     /// A string, or a whole number as a string.

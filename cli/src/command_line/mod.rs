@@ -273,6 +273,9 @@ fn options(args: OptionArgs) -> Result<Options, String> {
             );
         }
     }
+    if args.max_requests_jitter > 0 && args.max_requests.is_none() {
+        return Err("--max-requests-jitter: needs --max-requests, to which it is added".into());
+    }
     if args.node_assist && args.pass_server.is_some() {
         return Err(
             "--node-assist: can't be combined with --pass-server: it is for programs that use \

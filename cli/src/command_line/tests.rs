@@ -89,7 +89,7 @@ fn every_option_is_read() {
         "-w 3 -b unix:/a --bind *:81 --policy shared --window 7 --max-pending 9 --overflow refuse \
          --ack-timeout 0 --ready-timeout 500ms --drain-timeout 2m --drain-settle 0 --linger 300ms --stop-signal USR2 --restart-intensity 3/4 \
          --respawn on-failure --wait-ready --reload-batch all --min-ready 2 --ready-hold 5s \
-         --max-generations 3 --shutdown-delay 9s --heartbeat 8s --max-requests-jitter 99 \
+         --max-generations 3 --shutdown-delay 9s --heartbeat 8s --max-requests 8 --max-requests-jitter 99 \
          --max-memory 3MiB --max-age 1h --user root --group 7 --control /c --events - --journal /j \
          --journal-limit 2MiB --metrics unix:/m --log-format json --log-file /l --codec native --instance-var NODE_APP_INSTANCE",
     );
@@ -117,6 +117,7 @@ fn every_option_is_read() {
             .max_generations(3)
             .shutdown_delay(Duration::from_secs(9))
             .heartbeat(Some(Duration::from_secs(8)))
+            .max_requests(std::num::NonZeroU64::new(8))
             .max_requests_jitter(99)
             .max_memory(NonZeroU64::new(3 << 20))
             .max_age(Some(Duration::from_secs(3_600))),

@@ -14,6 +14,8 @@ if (isMainThread && process.channel) {
 
 async function assist(worker) {
   const { default: http } = await import('node:http');
+  // Not there in a Node without OpenSSL.
+  const { default: https } = await import('node:https').catch(() => ({}));
   const { default: diagnostics } = await import('node:diagnostics_channel');
   const { performance } = await import('node:perf_hooks');
 
@@ -30,25 +32,45 @@ async function assist(worker) {
   };
 
   // When a server closes, Node closes its idle connections, on which a request may be on its way.
-  // They stay: each closes with its next answer, or when it times out.
-  const { closeIdleConnections } = http.Server.prototype;
-  http.Server.prototype.closeIdleConnections = function () {
-    const closesWithServer = this.listening;
-    if (!leaves() || !closesWithServer) Reflect.apply(closeIdleConnections, this, arguments);
-  };
+  // They stay: each closes with its next answer, or when it times out. So it is for any reason to
+  // close a server, and for the server alone; another one of the program may serve on.
+  const closed = new WeakSet();
+  const ends = (server) => leaves() || (closed.has(server) && !server.listening);
+  let isClosing = false;
+  for (const { Server } of [http, https].filter(Boolean)) {
+    const { close } = Server.prototype;
+    Server.prototype.close = function () {
+      closed.add(this);
+      isClosing = true;
+      try {
+        return Reflect.apply(close, this, arguments);
+      } finally {
+        isClosing = false;
+      }
+    };
+    // Some programs call this just before close(), for versions of Node whose close() does not.
+    const { closeIdleConnections } = Server.prototype;
+    Server.prototype.closeIdleConnections = function () {
+      const act = () => Reflect.apply(closeIdleConnections, this, []);
+      if (isClosing || (this.listening && leaves())) return;
+      if (!this.listening) return act();
+      process.nextTick(() => this.listening && act());
+    };
+  }
 
   // Answers say that the connection closes. What a program writes itself is changed too.
   const { prototype } = http.ServerResponse;
   const wanted = Symbol('shouldKeepAlive');
   Object.defineProperty(prototype, 'shouldKeepAlive', {
     configurable: true,
-    get() { return this[wanted] && !leaves(); },
+    get() { return this[wanted] && !ends(serverOf(this)); },
     set(value) { this[wanted] = value; },
   });
+  const serverOf = (response) => response.req?.socket?.server;
   const isKept = (value) => /^\s*keep-alive\s*$/i.test(value);
   const { _storeHeader } = prototype;
   prototype._storeHeader = function (first, headers) {
-    if (leaves()) {
+    if (ends(serverOf(this))) {
       if (isKept(this.getHeader('connection'))) this.setHeader('connection', 'close');
       headers = closing(headers);
     }

@@ -66,6 +66,9 @@ fn show(name: &str, control: Option<&Path>) -> Result<(), String> {
             "top needs a terminal for its input and output: {name} status prints the same once"
         ));
     }
+    if let Some(why) = Terminal::inability() {
+        return Err(format!("top: {why}: {name} status prints the same once"));
+    }
     let path = find(control)?;
     let mut connection = Connection::open(&path)?;
     let sample = state::read(&connection.ask(&Request::Status, PATIENCE)?)?;
@@ -129,7 +132,7 @@ impl Main<'_> {
         loop {
             let now = Instant::now();
             let mut page = 0;
-            let drawn = terminal.screen().draw(|frame| page = draw::draw(frame, self.view, now));
+            let drawn = terminal.draw(|frame| page = draw::draw(frame, self.view, now));
             drawn.map_err(in_terminal)?;
             self.view.page = page;
             // All that is there before it is drawn again.

@@ -14,16 +14,24 @@ use ratatui::crossterm::style::ResetColor;
 use ratatui::crossterm::terminal::{
     EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
 };
+use ratatui::layout::{Rect, Size};
+use ratatui::{Frame, TerminalOptions, Viewport};
 use roundel_runtime::exit::Exit;
 
 /// How long the main thread may take to end after a signal; it may be writing to a terminal that
 /// nobody reads.
 const STUCK: Duration = Duration::from_secs(2);
 
+/// The most that is drawn, in cells. A terminal can claim to be 65535 cells wide and as high, which
+/// no memory holds.
+const MOST: Size = Size::new(1000, 500);
+
 /// The terminal in raw mode, on its second screen, until this is dropped.
 #[derive(Debug)]
 pub(super) struct Terminal {
     screen: ratatui::Terminal<CrosstermBackend<Stdout>>,
+    /// The part of it that is drawn on.
+    area: Rect,
 }
 
 impl Terminal {
@@ -33,8 +41,11 @@ impl Terminal {
     /// If standard input or standard output is no terminal, or can't be set.
     pub(super) fn open() -> io::Result<Terminal> {
         restore_on_panic();
-        let screen = ratatui::Terminal::new(CrosstermBackend::new(io::stdout()))?;
-        let mut terminal = Terminal { screen };
+        let backend = CrosstermBackend::new(io::stdout());
+        // Its size is followed in `draw`.
+        let viewport = Viewport::Fixed(Rect::default());
+        let screen = ratatui::Terminal::with_options(backend, TerminalOptions { viewport })?;
+        let mut terminal = Terminal { screen, area: Rect::default() };
         terminal.enter()?;
         Ok(terminal)
     }
@@ -44,18 +55,47 @@ impl Terminal {
         io::stdin().is_terminal() && io::stdout().is_terminal()
     }
 
-    pub(super) fn screen(&mut self) -> &mut ratatui::Terminal<CrosstermBackend<Stdout>> {
-        &mut self.screen
+    /// Draws on as much of the terminal as there is, up to [`MOST`].
+    ///
+    /// # Errors
+    /// If the terminal can't be asked for its size, or written to.
+    pub(super) fn draw(&mut self, draw: impl FnOnce(&mut Frame<'_>)) -> io::Result<()> {
+        if self.area_now()? != self.area {
+            self.resize()?;
+        }
+        self.screen.draw(draw).map(drop)
+    }
+
+    fn area_now(&self) -> io::Result<Rect> {
+        let size = self.screen.size()?;
+        Ok(Rect::new(0, 0, size.width.min(MOST.width), size.height.min(MOST.height)))
+    }
+
+    /// Clears the screen and has everything drawn anew.
+    fn resize(&mut self) -> io::Result<()> {
+        self.area = self.area_now()?;
+        self.screen.resize(self.area)
     }
 
     fn enter(&mut self) -> io::Result<()> {
         enable_raw_mode()?;
         execute!(io::stdout(), EnterAlternateScreen)?;
         self.screen.hide_cursor()?;
-        // This clears it and has everything drawn anew, as `clear` does; but that would first ask
-        // the terminal where its cursor is, while another thread reads what it answers.
-        let size = self.screen.size()?;
-        self.screen.resize(size.into())
+        // Not with `clear`: that would first ask the terminal where its cursor is, while another
+        // thread reads what it answers.
+        self.resize()
+    }
+
+    /// Why it can't be drawn on, if it says so: the variable TERM is missing, or names no terminal
+    /// that can move its cursor.
+    pub(super) fn inability() -> Option<String> {
+        let term = std::env::var_os("TERM").unwrap_or_default();
+        let why = match term.to_str() {
+            Some("") => "TERM is not set",
+            Some("dumb") => "TERM=dumb",
+            _ => return None,
+        };
+        Some(format!("the terminal can't move its cursor ({why})"))
     }
 
     /// Takes the terminal over again: a shell may have set it while this process was stopped.

@@ -4,6 +4,7 @@ mod drawing;
 mod keys;
 mod panic;
 mod rates;
+mod size;
 
 use std::time::{Duration, Instant};
 
