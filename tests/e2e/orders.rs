@@ -63,6 +63,7 @@ fn a_request_that_waits_behind_another_is_told_so_at_once(on: Pair) {
     wait_for("the reload", || cluster.events_named("reload_started").pop());
     let waits = serde_json::json!({"ready": 1, "wanted": 2});
     assert_eq!(cluster.ask(r#"{"command":"scale","by":1}"#), Some(waits));
+    assert!(cluster.events_named("reload_failed").is_empty(), "the line came too late");
     cluster.signal(Signal::SIGQUIT);
     cluster.wait();
 }

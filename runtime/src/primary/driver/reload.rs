@@ -196,14 +196,17 @@ impl PrimaryDriver {
     /// What a reload would do, one line each.
     fn foretell(&self, fresh: Option<&Fresh>, config: Option<&Config>) -> Vec<String> {
         let mut lines = Vec::new();
-        let slots = self.core.wanted();
+        let who = match self.core.wanted() {
+            1 => "1 worker by a new one".to_owned(),
+            slots => format!("{slots} workers by new ones"),
+        };
         match fresh {
             Some(fresh) => {
                 let path = std::path::Path::new(&fresh.program.path).display();
-                lines.push(format!("replace {slots} workers by new ones of {path}"));
+                lines.push(format!("replace {who} of {path}"));
                 lines.extend(fresh.notes.iter().cloned());
             }
-            None => lines.push(format!("replace {slots} workers by new ones")),
+            None => lines.push(format!("replace {who}")),
         }
         let Some(new) = config else { return lines };
         let old = self.core.config();

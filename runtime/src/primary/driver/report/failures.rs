@@ -4,6 +4,7 @@ use nix::errno::Errno;
 use roundel_core::{Address, ReloadFailure, SpawnError};
 
 use super::shown;
+use crate::text;
 use crate::unix::socket::OUTPUT;
 
 /// Why a listener can't be bound, in words.
@@ -43,9 +44,8 @@ pub(crate) fn reload_failure(failure: &ReloadFailure) -> String {
                 SpawnError::NotExecutable(_) => "the program cannot be executed: ",
                 _ => "",
             };
-            let why = explain(errno.0);
-            let number = errno.0;
-            format!("the new worker of slot {slot} could not be started: {what}{why} ({number})")
+            let why = text::errno(*errno);
+            format!("the new worker of slot {slot} could not be started: {what}{why}")
         }
         other => other.to_string(),
     }
