@@ -22,7 +22,7 @@ const LAST_MOMENT: Duration = Duration::from_secs(5);
 const GLANCE: Duration = Duration::from_millis(5);
 
 /// Runs a command for the binary called `name`. Its result goes to standard output; if it fails
-/// ([`Exit::Failure`]), one line goes to standard error.
+/// ([`Exit::Failure`]), one line for each reason goes to standard error.
 ///
 /// `stop` and `logs` return when the primary has ended.
 pub(crate) fn run(name: &str, command: &ClientCommand) -> Exit {
@@ -37,8 +37,8 @@ pub(crate) fn run(name: &str, command: &ClientCommand) -> Exit {
     };
     match outcome {
         Ok(()) => Exit::Stopped,
-        Err(line) => {
-            let _ = writeln!(std::io::stderr(), "{name}: {line}");
+        Err(lines) => {
+            lines.lines().for_each(|line| note(name, line));
             Exit::Failure
         }
     }
@@ -89,22 +89,19 @@ fn ask_once(control: Option<&Path>, request: &Request) -> Result<(), String> {
 fn ask_and_wait(name: &str, control: Option<&Path>, request: &Request) -> Result<String, String> {
     let mut connection = Connection::open(&find(control)?)?;
     connection.ask_and_wait(request, |Progress { ready, wanted }| {
-        let _ = writeln!(std::io::stderr(), "{name}: {ready}/{wanted} ready");
+        note(name, &format!("{ready}/{wanted} ready"));
     })
 }
 
 fn reload(name: &str, control: Option<&Path>, dry_run: bool) -> Result<(), String> {
-    let line = ask_and_wait(name, control, &Request::Reload { dry_run })?;
-    match dry_run {
-        true => {
-            let DryRun { would, .. } = read(&line)?;
-            would.iter().try_for_each(|line| print(line))
-        }
-        false => {
-            let Reloaded { generation, .. } = read(&line)?;
-            print(&format!("generation {generation} serves"))
-        }
+    let request = Request::Reload { dry_run };
+    if dry_run {
+        let line = Connection::open(&find(control)?)?.ask(&request, PATIENCE)?;
+        let DryRun { would, .. } = read(&line)?;
+        return would.iter().try_for_each(|line| print(line));
     }
+    let Reloaded { generation, .. } = read(&ask_and_wait(name, control, &request)?)?;
+    print(&format!("generation {generation} serves"))
 }
 
 fn scale(name: &str, control: Option<&Path>, workers: Scale) -> Result<(), String> {
@@ -112,12 +109,20 @@ fn scale(name: &str, control: Option<&Path>, workers: Scale) -> Result<(), Strin
         Scale::To(to) => (Some(to), None),
         Scale::By(by) => (None, Some(by)),
     };
-    let Scaled { from, to, .. } = read(&ask_and_wait(name, control, &Request::Scale { to, by })?)?;
-    print(&format!("{to} workers, {from} before"))
+    let line = ask_and_wait(name, control, &Request::Scale { to, by })?;
+    let Scaled { from, to, warnings, .. } = read(&line)?;
+    warnings.iter().for_each(|line| note(name, line));
+    let noun = if to == 1 { "worker" } else { "workers" };
+    print(&format!("{to} {noun}, {from} before"))
 }
 
 pub(crate) fn read<T: serde::de::DeserializeOwned>(line: &str) -> Result<T, String> {
     serde_json::from_str(line).map_err(|error| format!("the answer can't be read: {error}"))
+}
+
+/// What goes beside the result, or instead of it.
+fn note(name: &str, line: &str) {
+    let _ = writeln!(std::io::stderr(), "{name}: {line}");
 }
 
 fn print(line: &str) -> Result<(), String> {

@@ -16,6 +16,11 @@ pub fn number(text: &str, min: u32, max: u32) -> Result<u32, String> {
     }
 }
 
+/// The error of a system call: in words, as strerror(3) has them, and its number.
+pub fn errno(errno: roundel_core::Errno) -> String {
+    format!("{} ({})", nix::errno::Errno::from_raw(errno.0).desc(), errno.0)
+}
+
 /// Escapes what may not reach a terminal: line breaks, control characters (escape sequences begin
 /// with one) and invisible ones that reverse text are written like `\n` and `\u{1b}`.
 #[cfg(feature = "observe")]

@@ -20,6 +20,7 @@ mod logs;
 mod metrics;
 mod open;
 mod operate;
+mod orders;
 mod pair;
 mod parallelism;
 mod place;

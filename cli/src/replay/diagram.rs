@@ -9,6 +9,7 @@ use roundel_core::journal::Step;
 use roundel_core::{
     Attach, ConnEnd, Event, FromWorker, Input, Output, SpawnError, ToWorker, WorkerId,
 };
+use roundel_runtime::text::errno;
 
 /// Writes the rows of a step.
 pub(super) fn show(step: &Step, to: &mut impl Write) -> io::Result<()> {
@@ -50,7 +51,7 @@ fn incoming(input: &Input) -> Option<String> {
         Input::SpawnFailed { worker, cause } => {
             let cause = match cause {
                 SpawnError::NotFound => "no such program".into(),
-                SpawnError::Other(errno) => errno.to_string(),
+                SpawnError::Other(why) | SpawnError::NotExecutable(why) => errno(*why),
                 other => format!("{other:?}"),
             };
             format!("Note over W{}: can't be started: {}", worker.get(), text(&cause))
@@ -65,13 +66,14 @@ fn incoming(input: &Input) -> Option<String> {
                 let name = name.to_string();
                 format!("Note over P: listener {} is bound to {}", listener.get(), text(&name))
             }
-            Err(errno) => format!("Note over P: listener {}: {errno}", listener.get()),
+            Err(why) => format!("Note over P: listener {}: {}", listener.get(), errno(*why)),
         },
         Input::Unbound { listener } => {
             format!("Note over P: listener {} is closed", listener.get())
         }
-        Input::HandoffFailed { worker, seq, errno } => {
-            format!("P-xW{}: newconn {} could not be sent: {errno}", worker.get(), seq.get())
+        Input::HandoffFailed { worker, seq, errno: why } => {
+            let (to, why) = (worker.get(), errno(*why));
+            format!("P-xW{to}: newconn {} could not be sent: {why}", seq.get())
         }
         Input::InDoubt { worker, seq } => {
             format!("W{}-->>P: has received newconn {}, not yet answered", worker.get(), seq.get())
@@ -155,8 +157,8 @@ fn sent(worker: WorkerId, msg: &ToWorker, attach: Option<Attach>) -> String {
             let handle = if granted.shared { " with its handle" } else { "" };
             format!("P-->>W{to}: reply {}: listener {}{handle}", ack.get(), granted.listener.get())
         }
-        (ToWorker::QueryReply { ack, result: Err(errno) }, _) => {
-            format!("P-->>W{to}: reply {}: {errno}", ack.get())
+        (ToWorker::QueryReply { ack, result: Err(why) }, _) => {
+            format!("P-->>W{to}: reply {}: {}", ack.get(), errno(*why))
         }
         (ToWorker::Ack { .. }, _) => format!("P-->>W{to}: ack"),
         (ToWorker::Disconnect, _) => format!("P->>W{to}: disconnect"),

@@ -50,6 +50,11 @@ impl Bound {
         }
     }
 
+    /// The path of a unix socket.
+    pub(crate) fn path(&self) -> Option<&BoundPath> {
+        self.path.as_ref()
+    }
+
     /// Removes the path of a unix socket, unless another process has taken the path over.
     pub fn unlink(&self) {
         if let Some(path) = &self.path {

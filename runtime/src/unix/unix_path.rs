@@ -19,8 +19,8 @@ use nix::fcntl::{Flock, FlockArg, OFlag, open as open_path};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket,
 };
-use nix::sys::stat::{Mode, fchmod, fstat};
-use nix::unistd::{Gid, Uid, chown};
+use nix::sys::stat::{FileStat, Mode, fchmod, fstat};
+use nix::unistd::{Gid, Uid, chown, geteuid};
 
 /// How often the lock is tried again because its last owner has just removed its file.
 const TRIES: u32 = 16;
@@ -37,16 +37,11 @@ pub(crate) struct FileOptions {
 impl FileOptions {
     /// Sets them, if the file is still that of this socket. Links are not followed, since others
     /// may be able to write to the directory.
-    fn set(&self, bound: &BoundPath) -> Result<(), Errno> {
+    pub(crate) fn set(&self, bound: &BoundPath) -> Result<(), Errno> {
         if *self == FileOptions::default() {
             return Ok(());
         }
-        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let file = open_path(bound.path(), flags, Mode::empty())?;
-        let found = fstat(&file)?;
-        if (found.st_dev, found.st_ino) != (bound.device, bound.inode) {
-            return Err(Errno::EADDRINUSE);
-        }
+        let (file, _) = bound.open()?;
         // By its number: a path could lead to another file by now, and a descriptor of this kind
         // can't be given to fchmod(2).
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
@@ -56,6 +51,34 @@ impl FileOptions {
                 .map_err(|error| errno(&error))?;
         }
         Ok(())
+    }
+}
+
+impl FileOptions {
+    /// Whether this process may set them for a file that is there, as it has been made with the
+    /// options of before.
+    ///
+    /// # Errors
+    /// EPERM if only another user may, EADDRINUSE if the file is not that of this socket.
+    pub(crate) fn may_set(&self, before: &FileOptions, bound: &BoundPath) -> Result<(), Errno> {
+        let (_, found) = bound.open()?;
+        let euid = geteuid();
+        let owns = Uid::from_raw(found.st_uid) == euid;
+        let gives_away = self.owner != before.owner || self.group != before.group;
+        match euid.is_root() || owns && !gives_away {
+            true => Ok(()),
+            false => Err(Errno::EPERM),
+        }
+    }
+
+    /// The first option of these that is not given any more.
+    pub(crate) fn dropped(&self, before: &FileOptions) -> Option<&'static str> {
+        match () {
+            () if before.mode.is_some() && self.mode.is_none() => Some("mode"),
+            () if before.owner.is_some() && self.owner.is_none() => Some("owner"),
+            () if before.group.is_some() && self.group.is_none() => Some("group"),
+            () => None,
+        }
     }
 }
 
@@ -128,6 +151,17 @@ impl BoundPath {
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The file, without following links, and what it is; EADDRINUSE if it is another one.
+    fn open(&self) -> Result<(OwnedFd, FileStat), Errno> {
+        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let file = open_path(self.path(), flags, Mode::empty())?;
+        let found = fstat(&file)?;
+        match (found.st_dev, found.st_ino) == (self.device, self.inode) {
+            true => Ok((file, found)),
+            false => Err(Errno::EADDRINUSE),
+        }
     }
 
     /// Removes the path, unless another process has taken it over.

@@ -15,6 +15,7 @@ on_both! {
     "it is about the primary alone", one listener "it is about the service manager":
     the_manager_is_told_what_the_primary_does,
     case_14_the_manager_hears_the_end_of_each_reload,
+    case_14_the_manager_hears_of_no_end_while_another_reload_waits,
     case_14_a_stop_ends_a_reload_before_the_manager_hears_of_it,
     the_primary_is_ready_when_all_workers_are,
     a_slot_that_is_given_up_does_not_keep_the_primary_from_being_ready,
@@ -128,6 +129,20 @@ fn case_14_the_manager_hears_the_end_of_each_reload(on: Pair) {
         it.manager.forget();
     }
     it.cluster.stop();
+    fs::remove_dir_all(it.dir).unwrap();
+}
+
+fn case_14_the_manager_hears_of_no_end_while_another_reload_waits(on: Pair) {
+    let mut it = Changeable::start(on);
+    // The first one is still held when the next one comes.
+    fs::write(it.dir.join("c.toml"), "ready-hold = \"500ms\"\n").unwrap();
+    it.cluster.signal(Signal::SIGHUP);
+    wait_for("the first reload", || it.cluster.events_named("reload_started").pop());
+    it.cluster.signal(Signal::SIGHUP);
+    wait_for("both", || (it.cluster.events_named("reload_done").len() == 2).then_some(()));
+    it.cluster.signal(Signal::SIGTERM);
+    assert_eq!(it.cluster.wait(), 0);
+    assert_eq!(it.heard(), ["RELOADING=1", "RELOADING=1", "READY=1", "STOPPING=1"]);
     fs::remove_dir_all(it.dir).unwrap();
 }
 

@@ -12,9 +12,13 @@ use nix::unistd::geteuid;
 
 use super::path::{self, Directory, dial};
 use super::{Failed, Progress, Request};
+use crate::text;
 
-/// As good as for ever; a longer time does not fit into every timeout of the system.
-const A_YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+/// How long the first line of a request that takes its time may take. The primary sends it at once.
+const FIRST_LINE: Duration = Duration::from_secs(10);
+
+/// How long a primary may be silent after that. It sends a line every 5 s.
+const SILENCE: Duration = Duration::from_secs(30);
 
 /// The longest answer in bytes: a status of 10,000 workers is about 3 MB.
 const MAX_ANSWER: u64 = 64 * 1024 * 1024;
@@ -145,20 +149,34 @@ impl Connection {
         self.refused(line)
     }
 
-    /// Sends a request that takes its time, and tells how far it is until the answer comes: one
-    /// JSON object, without its line break. Waits for as long as the primary is there.
+    /// Sends a request that takes its time, and tells how far it is, whenever that has changed,
+    /// until the answer comes: one JSON object, without its line break. Waits up to 10 s for the
+    /// first line of the primary, and up to 30 s for each further one.
     ///
     /// # Errors
-    /// As [`ask`](Connection::ask).
+    /// As [`ask`](Connection::ask). The primary may carry the request out nevertheless.
     pub fn ask_and_wait(
         &mut self,
         request: &Request,
+        tell: impl FnMut(Progress),
+    ) -> Result<String, String> {
+        self.ask_within(request, FIRST_LINE, SILENCE, tell)
+    }
+
+    pub(super) fn ask_within(
+        &mut self,
+        request: &Request,
+        first: Duration,
+        silence: Duration,
         mut tell: impl FnMut(Progress),
     ) -> Result<String, String> {
-        let mut line = self.ask(request, A_YEAR)?;
+        let mut line = self.ask(request, first)?;
+        let mut told = None;
         while let Ok(progress) = serde_json::from_str(&line) {
-            tell(progress);
-            let next = self.read_line(Instant::now() + A_YEAR);
+            if told.replace(progress) != Some(progress) {
+                tell(progress);
+            }
+            let next = self.read_line(Instant::now() + silence);
             line = self.refused(next.map_err(|error| self.explain(&error))?)?;
         }
         Ok(line)
@@ -167,7 +185,7 @@ impl Connection {
     /// The line, unless it is a refusal.
     fn refused(&self, line: String) -> Result<String, String> {
         match serde_json::from_str::<Failed>(&line) {
-            Ok(failed) if !failed.ok => Err(format!("the primary says: {:?}", failed.error)),
+            Ok(failed) if !failed.ok => Err(in_words(&failed)),
             _ => Ok(line),
         }
     }
@@ -240,6 +258,12 @@ impl Connection {
         };
         format!("--control: {:?}: {cause}", self.path)
     }
+}
+
+/// A refusal, which may have several lines. None of them steers a terminal.
+pub(super) fn in_words(failed: &Failed) -> String {
+    let lines: Vec<String> = failed.error.lines().map(text::printable).collect();
+    format!("the primary says: {}", lines.join("\n"))
 }
 
 /// An expired read timeout gives either of the two (socket(7), `SO_RCVTIMEO`).

@@ -9,6 +9,7 @@ use nix::sys::socket::{MsgFlags, recv, send};
 use roundel_core::Time;
 use serde::Serialize;
 
+use super::request::parse;
 use super::{Failed, Followed, Following, Request};
 use crate::observe::lines::count_lines;
 use crate::observe::output::Missing;
@@ -152,7 +153,13 @@ impl Conversation {
                 return self.fail("a request is longer than 64 KiB", now);
             }
             if self.has_ended {
-                return Step::Over;
+                // The end of file ends the last line too. A request can't be cut off unnoticed: its
+                // closing brace would be missing.
+                if self.input.trim_ascii().is_empty() {
+                    return Step::Over;
+                }
+                self.input.push(b'\n');
+                continue;
             }
             match self.read() {
                 Ok(()) => {}
@@ -331,12 +338,4 @@ fn line_of(answer: &impl Serialize) -> Vec<u8> {
     let mut line = serde_json::to_vec(answer).unwrap_or_default();
     line.push(b'\n');
     line
-}
-
-/// A request must be an object: serde would also accept `["status"]`.
-fn parse(line: &[u8]) -> Result<Request, String> {
-    if line.trim_ascii_start().first() != Some(&b'{') {
-        return Err("it is not a JSON object".into());
-    }
-    serde_json::from_slice(line).map_err(|error| error.to_string())
 }

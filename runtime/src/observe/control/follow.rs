@@ -4,7 +4,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use super::client::Connection;
+use super::client::{Connection, in_words};
 use super::{Failed, Followed, Request};
 
 /// The longest line in bytes; what workers print is cut far below that.
@@ -41,7 +41,7 @@ impl Connection {
             }
         }
         match serde_json::from_slice::<Failed>(&follow.line) {
-            Ok(failed) if !failed.ok => return Err(refused(&failed)),
+            Ok(failed) if !failed.ok => return Err(in_words(&failed)),
             _ => {}
         }
         let waiting = follow.reader.get_ref().set_read_timeout(None);
@@ -58,7 +58,7 @@ impl Follow {
     pub fn next_line(&mut self) -> Result<Followed<'_>, String> {
         self.read_line().map_err(|error| self.connection.explain(&error))?;
         match serde_json::from_slice(&self.line) {
-            Ok(Followed::Failed(failed)) => Err(refused(&failed)),
+            Ok(Followed::Failed(failed)) => Err(in_words(&failed)),
             Ok(line) => Ok(line),
             Err(_) => Err(self.connection.explain(&io::ErrorKind::InvalidData.into())),
         }
@@ -73,8 +73,4 @@ impl Follow {
             _ => Err(io::ErrorKind::UnexpectedEof.into()),
         }
     }
-}
-
-fn refused(failed: &Failed) -> String {
-    format!("the primary says: {:?}", failed.error)
 }

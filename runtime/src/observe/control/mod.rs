@@ -15,6 +15,7 @@ mod client;
 mod conversation;
 mod follow;
 mod path;
+mod request;
 mod server;
 
 #[cfg(test)]
@@ -123,7 +124,7 @@ pub struct DryRun {
 
 /// The answer to [`Request::Scale`] when it is done: the new workers are ready, those that are too
 /// many were told to leave.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Scaled {
     /// True: it is done.
     pub ok: bool,
@@ -131,6 +132,9 @@ pub struct Scaled {
     pub from: u32,
     /// How many there are.
     pub to: u32,
+    /// What else the operator should know of, one line each: slots that are given up.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// The answer to [`Request::Pause`] and [`Request::Resume`].

@@ -8,6 +8,7 @@ use roundel_core::{ACCEPTS_PER_TURN, Input, ListenKey, ListenerId};
 use super::{Change, Held, PrimaryDriver, Source};
 use crate::unix::reserve::Reserve;
 use crate::unix::socket::{self, Bound};
+use crate::unix::unix_path::BoundPath;
 
 /// How many waiting connections are accepted from a listener before it is closed, however many more
 /// arrive.
@@ -53,6 +54,11 @@ impl ListenSocket {
         self.bound.set_mode(mode);
     }
 
+    /// The path of a unix socket.
+    pub(super) fn path(&self) -> Option<&BoundPath> {
+        self.bound.path()
+    }
+
     /// Whether connections that arrive should be accepted, and can be.
     pub(super) fn is_accepting(&self) -> bool {
         self.state == ListenState::Accepting && !self.starved
@@ -85,7 +91,7 @@ impl PrimaryDriver {
         let bound = match stored {
             Some(stored) => Ok(stored),
             None if is_operators => {
-                let file = self.socket_file(&key.address);
+                let file = self.socket_files.of(&key.address);
                 socket::bind_with(key, backlog, &self.inherited, file)
             }
             None => socket::bind_new(key, backlog, &self.inherited),

@@ -1,10 +1,7 @@
 //! What is done once, between the binding of the operator's listeners and the first worker.
 
-use roundel_core::Address;
-
 use super::PrimaryDriver;
 use crate::exit::Exit;
-use crate::unix::unix_path::FileOptions;
 
 impl PrimaryDriver {
     /// True if workers may start. The first call gives up what only binding needed: listeners of a
@@ -22,11 +19,5 @@ impl PrimaryDriver {
             }
         }
         self.exit.is_none()
-    }
-
-    /// What the file of an operator's listener gets.
-    pub(super) fn socket_file(&self, address: &Address) -> FileOptions {
-        let Address::Unix(path) = address else { return FileOptions::default() };
-        self.socket_files.get(path).copied().unwrap_or_default()
     }
 }

@@ -89,6 +89,11 @@ impl PrimaryDriver {
         if self.core.stop_deadline().is_some() {
             return self.reply(client, &Failed::because("the primary is stopping"));
         }
+        if paused && self.core.config().policy().workers_accept() {
+            let cause = "under the policy shared, workers accept by themselves: a pause would not \
+                         stop them";
+            return self.reply(client, &Failed::because(cause));
+        }
         self.input(Input::Command(if paused { Command::Pause } else { Command::Resume }));
         self.reply(client, &Paused { ok: true, paused: self.core.is_paused() });
     }

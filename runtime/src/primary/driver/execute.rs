@@ -125,6 +125,7 @@ impl PrimaryDriver {
 
     fn report(&mut self, event: &Event) {
         self.note_for_manager(event);
+        self.note_for_files(event);
         if let Some(metrics) = &mut self.metrics {
             metrics.meter().event(event, self.now);
         }

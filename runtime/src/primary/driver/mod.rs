@@ -8,6 +8,7 @@
 
 mod accept;
 mod begin;
+mod binds;
 mod channels;
 mod control;
 mod count;
@@ -52,9 +53,9 @@ use crate::unix::process::ChannelVariables;
 use crate::unix::reserve::Reserve;
 use crate::unix::signals::Signals;
 use crate::unix::socket::Inherited;
-use crate::unix::unix_path::FileOptions;
 use crate::unix::user::Identity;
 use accept::ListenSocket;
+use binds::SocketFiles;
 use count::Counter;
 use machine::Machine;
 use metrics::{Held, Metrics};
@@ -99,7 +100,7 @@ pub struct PrimaryDriver {
     /// Listeners that it has kept.
     stored: Stored,
     /// What the files of the operator's unix sockets get, by their paths.
-    socket_files: BTreeMap<String, FileOptions>,
+    socket_files: SocketFiles,
     /// The user that the primary becomes before the first worker starts.
     identity: Option<Identity>,
     /// Workers may start: the operator's listeners are bound.

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use roundel_core::{Event, Life, ReloadFailure, Slot, Time};
+use roundel_core::{Event, Life, Slot, Time};
 
 use super::PrimaryDriver;
 use crate::unix::clock;
@@ -90,14 +90,6 @@ impl Manager {
         }
     }
 
-    /// Tells the end of a reload, unless a stop has told it.
-    fn end_reload(&mut self) {
-        self.reloading = false;
-        if !self.stopping_said {
-            self.say("READY=1".into(), None);
-        }
-    }
-
     /// Sends what waits, in order.
     fn flush(&mut self, now: Time) {
         if self.retry_at.is_some_and(|at| at > now) {
@@ -146,12 +138,6 @@ impl Manager {
 impl PrimaryDriver {
     /// Notes an event that changes what the service manager is told.
     pub(super) fn note_for_manager(&mut self, event: &Event) {
-        match event {
-            // The later one ends.
-            Event::ReloadFailed { failure: ReloadFailure::Superseded, .. } => {}
-            Event::ReloadDone { .. } | Event::ReloadFailed { .. } => self.reload_ends(),
-            _ => {}
-        }
         let Some(manager) = &mut self.manager else { return };
         let slot_of = |worker| self.core.worker(worker).map(|worker| worker.slot);
         match event {
@@ -186,35 +172,31 @@ impl PrimaryDriver {
         }
     }
 
-    /// The reload has ended, well or not.
-    pub(super) fn reload_ends(&mut self) {
-        if let Some(manager) = self.manager.as_mut().filter(|manager| manager.ready_said) {
-            manager.end_reload();
-        }
-    }
-
     /// Ends a turn: tells the service manager what has changed.
     pub(super) fn tell_manager(&mut self) {
         let (now, stop) = (self.now, self.core.stop_deadline());
+        let reloads = self.reloads();
         let Some(manager) = &mut self.manager else { return };
         manager.live(now);
+        // A manager that hears of a stop within a reload kills the service (systemd 259).
+        if manager.reloading && (!reloads || stop.is_some()) {
+            manager.reloading = false;
+            manager.say("READY=1".into(), None);
+        }
         let due = manager.status_at <= now || !manager.ready_said || stop.is_some();
-        if manager.changed && due {
+        if (manager.changed || !manager.ready_said) && due {
             let ready = self.core.workers().filter(|worker| worker.life == Life::Ready);
             let ready: BTreeSet<Slot> = ready.map(|worker| worker.slot).collect();
             let settled = ready.union(&manager.unready).count();
             let wanted = self.core.config().workers() as usize;
-            if settled >= wanted && !manager.ready_said && stop.is_none() {
+            let is_ready = settled >= wanted && !reloads && stop.is_none();
+            if is_ready && !manager.ready_said {
                 manager.ready_said = true;
                 manager.say("READY=1".into(), None);
             }
             if let Some(deadline) = stop
                 && !manager.stopping_said
             {
-                // A manager that hears of a stop within a reload kills the service (systemd 259).
-                if manager.reloading {
-                    manager.end_reload();
-                }
                 manager.stopping_said = true;
                 let left = deadline.since(now) + AFTER_DEADLINE;
                 let words = format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={}", left.as_micros());

@@ -8,7 +8,7 @@ use std::sync::mpsc::{self, Receiver, TryRecvError};
 
 use roundel_core::{Config, Input, ListenKey, Time};
 
-use super::waiting::Wait;
+use super::waiting::Goal;
 use super::{PrimaryDriver, helpers, report};
 use crate::observe::control::{ClientId, DryRun, Failed};
 use crate::primary::setup::{Fresh, Reread};
@@ -62,8 +62,10 @@ impl Reloading {
 
 impl PrimaryDriver {
     pub(super) fn reload(&mut self, asker: Asker) {
-        if let Asker::Client(client) | Asker::DryRun(client) = asker {
-            self.waiting.add(client, Wait::Reread);
+        match asker {
+            Asker::Client(client) => self.waiting.add(client, Goal::Reread),
+            Asker::DryRun(client) => self.waiting.add(client, Goal::Foretelling),
+            Asker::Signal => {}
         }
         if !matches!(asker, Asker::DryRun(_)) {
             self.reload_begins();
@@ -124,33 +126,50 @@ impl PrimaryDriver {
             Ok(config) => config.map(|(config, _)| config),
             Err(error) => return self.refuse_reload(askers, &error.to_string()),
         };
-        for client in askers {
-            if let Asker::DryRun(client) = client {
-                let would = self.foretell(fresh.as_ref(), config.as_ref());
-                self.answer(*client, &DryRun { ok: true, would });
-            }
-        }
-        if askers.iter().all(|asker| matches!(asker, Asker::DryRun(_))) {
-            return;
-        }
         let old = self.core.config();
         let passes = |config: &Config| config.listen_fds().then(|| config.listeners().to_vec());
         if config.as_ref().is_some_and(|new| passes(new) != passes(old)) {
             let cause = "listeners that programs are passed can't change while the primary runs";
             return self.refuse_reload(askers, cause);
         }
+        if let Some(cause) = config.as_ref().and_then(|new| self.own_obstacle(new)) {
+            return self.refuse_reload(askers, &cause);
+        }
+        let file_changes = fresh.as_ref().map(|fresh| self.file_changes(&fresh.socket_files));
+        let file_changes = match file_changes.transpose() {
+            Ok(changes) => changes.unwrap_or_default(),
+            Err(cause) => return self.refuse_reload(askers, &cause),
+        };
+        for client in askers {
+            if let Asker::DryRun(client) = client {
+                let mut would = self.foretell(fresh.as_ref(), config.as_ref());
+                would.extend(file_changes.iter().cloned());
+                self.answer(*client, &DryRun { ok: true, would });
+            }
+        }
+        if askers.iter().all(|asker| matches!(asker, Asker::DryRun(_))) {
+            return;
+        }
         let generation = self.core.next_generation();
         if let Some(Fresh { program, per_slot, notes, socket_files, .. }) = fresh {
             notes.iter().for_each(|note| self.say(note));
-            self.socket_files.extend(socket_files);
+            self.socket_files.expect(generation, socket_files);
             self.programs.add(generation, program, per_slot);
         }
         for asker in askers {
             if let Asker::Client(client) = asker {
-                self.waiting.add(*client, Wait::Reload { generation, shown: None });
+                self.waiting.add(*client, Goal::Reload { generation });
             }
         }
         self.input(Input::Reload { config: config.map(Box::new) });
+    }
+
+    /// Whether a reload is under way or waits.
+    pub(super) fn reloads(&self) -> bool {
+        let Reloading { running, next, .. } = &self.reloading;
+        let read_for = running.iter().flat_map(|(_, askers)| askers);
+        let mut asked = read_for.chain(next).filter(|it| !matches!(it, Asker::DryRun(_)));
+        asked.next().is_some() || self.core.reloads().any(|record| record.ended.is_none())
     }
 
     /// A reload can't begin. Everything is as before.
@@ -166,7 +185,6 @@ impl PrimaryDriver {
         if let Some(metrics) = &mut self.metrics {
             metrics.meter().reload("failed");
         }
-        self.reload_ends();
         self.log(|at| report::Line::new(at, "reload_refused").with("cause", cause));
         cause.lines().for_each(|line| self.say(&format!("reload failed: {line}")));
         while self.reloading.refused.len() >= REMEMBERED {
@@ -178,14 +196,17 @@ impl PrimaryDriver {
     /// What a reload would do, one line each.
     fn foretell(&self, fresh: Option<&Fresh>, config: Option<&Config>) -> Vec<String> {
         let mut lines = Vec::new();
-        let slots = self.core.wanted();
+        let who = match self.core.wanted() {
+            1 => "1 worker by a new one".to_owned(),
+            slots => format!("{slots} workers by new ones"),
+        };
         match fresh {
             Some(fresh) => {
                 let path = std::path::Path::new(&fresh.program.path).display();
-                lines.push(format!("replace {slots} workers by new ones of {path}"));
+                lines.push(format!("replace {who} of {path}"));
                 lines.extend(fresh.notes.iter().cloned());
             }
-            None => lines.push(format!("replace {slots} workers by new ones")),
+            None => lines.push(format!("replace {who}")),
         }
         let Some(new) = config else { return lines };
         let old = self.core.config();
@@ -200,7 +221,7 @@ impl PrimaryDriver {
             lines.push(format!("stop listening on {address}"));
         }
         if old.workers() != new.workers() {
-            lines.push(format!("keep {} workers", new.workers()));
+            lines.push(format!("keep {}", report::workers(new.workers())));
         }
         lines
     }

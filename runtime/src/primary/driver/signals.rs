@@ -47,7 +47,8 @@ impl PrimaryDriver {
 
     fn scale_by_signal(&mut self, by: i32) {
         let planned = self.core.scaling_to().unwrap_or(self.core.wanted());
-        if let Err(cause) = self.scale(planned.saturating_add_signed(by)) {
+        let scaled = super::waiting::changed(planned, by).and_then(|to| self.scale(to));
+        if let Err(cause) = scaled {
             self.say(&format!("cannot scale: {cause}"));
         }
     }

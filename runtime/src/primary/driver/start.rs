@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use roundel_core::{Codec, Custody, Primary};
 
+use super::binds::SocketFiles;
 use super::count::Counter;
 use super::helpers;
 use super::machine::Machine;
@@ -135,7 +136,7 @@ impl PrimaryDriver {
             }
         };
         drop(assumed);
-        let socket_files = setup.socket_files();
+        let socket_files = SocketFiles::new(setup.socket_files());
         let helpers = helpers::signal().map_err(StartError::Limits)?;
         let mut driver = PrimaryDriver {
             core: Machine::new(Primary::new(config), journal, console.clone()),

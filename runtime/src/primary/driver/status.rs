@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use roundel_core::{LastExit, ListenerId, SlotStage};
 
-use super::{Metrics, PrimaryDriver};
+use super::{Metrics, PrimaryDriver, report};
 use crate::observe::status::{
     GenerationRow, ListenerRow, PrimaryRow, ReloadRow, SlotRow, Status, WorkerRow,
 };
@@ -109,7 +109,7 @@ impl PrimaryDriver {
             let row = ReloadRow {
                 generation: Some(record.generation),
                 result: result.into(),
-                cause: record.failure.as_ref().map(ToString::to_string),
+                cause: record.failure.as_ref().map(report::reload_failure),
                 ago_s: self.now.since(record.began).as_secs(),
                 took_ms: record.ended.map(|at| millis(at.since(record.began))),
             };

@@ -4,23 +4,36 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use roundel_core::{Command, Input, Life, ReloadFailure, SlotStage, SlotStatus, Time};
+use roundel_core::{Command, Input, Life, ReloadFailure, Slot, SlotStage, SlotStatus, Time};
 
 use super::PrimaryDriver;
+use super::report::reload_failure;
 use crate::observe::control::{ClientId, Failed, Progress, Reloaded, Scaled};
 
 /// How long a worker that asks for no listener must live before nothing more is expected of it.
 const SETTLED_AFTER: Duration = Duration::from_secs(1);
 
+/// The longest time between two lines to a client that waits: so it knows that the primary lives.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
+
 /// What a client waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wait {
+pub(super) enum Goal {
+    /// What a reload would do.
+    Foretelling,
     /// The configuration is read again.
     Reread,
     /// The workers of this generation.
-    Reload { generation: u32, shown: Option<Progress> },
+    Reload { generation: u32 },
     /// This number of workers.
-    Scale { from: u32, to: u32, shown: Option<Progress> },
+    Scale { from: u32, to: u32 },
+}
+
+#[derive(Debug)]
+struct Wait {
+    goal: Goal,
+    /// What the client was told last, and when.
+    told: Option<(Progress, Time)>,
 }
 
 /// The clients that wait.
@@ -32,8 +45,13 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    pub(super) fn add(&mut self, client: ClientId, wait: Wait) {
-        self.clients.insert(client, wait);
+    /// Has a client wait for this, whatever it waited for before.
+    pub(super) fn add(&mut self, client: ClientId, goal: Goal) {
+        self.clients.entry(client).or_insert(Wait { goal, told: None }).goal = goal;
+    }
+
+    fn look_by(&mut self, at: Time) {
+        self.look_at = Some(self.look_at.map_or(at, |earlier| earlier.min(at)));
     }
 
     pub(super) fn due(&self) -> Option<Time> {
@@ -43,12 +61,10 @@ impl Waiting {
 
 /// How far a request is.
 enum Stand {
-    Waits(Option<Progress>),
+    Silent,
+    Waits(Progress),
     Reloaded(u32),
-    Scaled {
-        from: u32,
-        to: u32,
-    },
+    Scaled(Scaled),
     Failed(String),
     /// Another reload took its place.
     Follows(u32),
@@ -65,32 +81,32 @@ impl PrimaryDriver {
             if self.control.as_ref().is_none_or(|it| it.client_fd(client).is_none()) {
                 continue;
             }
-            let stand = self.stand(&wait);
+            let stand = self.stand(wait.goal);
             self.tell(client, wait, stand);
         }
     }
 
-    fn tell(&mut self, client: ClientId, wait: Wait, stand: Stand) {
+    fn tell(&mut self, client: ClientId, mut wait: Wait, stand: Stand) {
         match stand {
             Stand::Reloaded(generation) => self.answer(client, &Reloaded { ok: true, generation }),
-            Stand::Scaled { from, to } => self.answer(client, &Scaled { ok: true, from, to }),
+            Stand::Scaled(scaled) => self.answer(client, &scaled),
             Stand::Failed(cause) => self.answer(client, &Failed::because(cause)),
             Stand::Follows(generation) => {
-                self.waiting.add(client, Wait::Reload { generation, shown: None });
+                wait.goal = Goal::Reload { generation };
+                self.waiting.clients.insert(client, wait);
                 self.waiting.look_at = Some(self.now);
             }
+            Stand::Silent => {
+                self.waiting.clients.insert(client, wait);
+            }
             Stand::Waits(progress) => {
-                let (old, wait) = match wait {
-                    Wait::Reread => (None, Wait::Reread),
-                    Wait::Reload { generation, shown } => {
-                        (shown, Wait::Reload { generation, shown: progress })
-                    }
-                    Wait::Scale { from, to, shown } => {
-                        (shown, Wait::Scale { from, to, shown: progress })
-                    }
-                };
-                self.waiting.add(client, wait);
-                if let Some(progress) = progress.filter(|_| progress != old) {
+                let known = wait
+                    .told
+                    .filter(|(told, at)| *told == progress && *at + SIGN_OF_LIFE > self.now);
+                let (_, at) = *wait.told.insert(known.unwrap_or((progress, self.now)));
+                self.waiting.clients.insert(client, wait);
+                self.waiting.look_by(at + SIGN_OF_LIFE);
+                if known.is_none() {
                     self.show(client, progress);
                 }
             }
@@ -115,12 +131,18 @@ impl PrimaryDriver {
         self.rewatch_control(client, before);
     }
 
-    fn stand(&mut self, wait: &Wait) -> Stand {
-        match *wait {
-            Wait::Reread => Stand::Waits(None),
-            Wait::Reload { generation, .. } => self.reload_stand(generation),
-            Wait::Scale { from, to, .. } => self.scale_stand(from, to),
+    fn stand(&mut self, goal: Goal) -> Stand {
+        match goal {
+            Goal::Foretelling => Stand::Silent,
+            Goal::Reread => self.none_ready(),
+            Goal::Reload { generation } => self.reload_stand(generation),
+            Goal::Scale { from, to } => self.scale_stand(from, to),
         }
+    }
+
+    /// It waits, and none of the workers that it needs has started.
+    fn none_ready(&self) -> Stand {
+        Stand::Waits(Progress { ready: 0, wanted: self.core.wanted() })
     }
 
     fn reload_stand(&self, generation: u32) -> Stand {
@@ -141,9 +163,17 @@ impl PrimaryDriver {
                 let new = workers.filter(|worker| worker.generation == generation);
                 let ready = new.filter(|worker| worker.life == Life::Ready).count();
                 let ready = u32::try_from(ready).unwrap_or(u32::MAX);
-                Stand::Waits(Some(Progress { ready, wanted: self.core.wanted() }))
+                Stand::Waits(Progress { ready, wanted: self.core.wanted() })
             }
+<<<<<<< HEAD
             (Some(failure), _) => Stand::Failed(failure.to_string()),
+=======
+            (Some(roundel_core::ReloadFailure::Superseded), _) => match records.next() {
+                Some(later) => Stand::Follows(later.generation),
+                None => self.none_ready(),
+            },
+            (Some(failure), _) => Stand::Failed(reload_failure(failure)),
+>>>>>>> ctl
         }
     }
 
@@ -152,16 +182,17 @@ impl PrimaryDriver {
         let from = self.core.wanted();
         let planned = self.core.scaling_to().unwrap_or(from);
         let to = match (to, by) {
-            (Some(to), None) => to,
-            (None, Some(by)) => planned.saturating_add_signed(by),
-            _ => {
-                let cause = "scale needs either \"to\" or \"by\"";
-                return self.answer(client, &Failed::because(cause));
-            }
+            (Some(to), None) => Ok(to),
+            (None, Some(by)) => changed(planned, by),
+            _ => Err("scale needs either \"to\" or \"by\"".into()),
+        };
+        let to = match to {
+            Ok(to) => to,
+            Err(cause) => return self.answer(client, &Failed::because(cause)),
         };
         match self.scale(to) {
             Ok(()) => {
-                self.waiting.add(client, Wait::Scale { from, to, shown: None });
+                self.waiting.add(client, Goal::Scale { from, to });
                 self.waiting.look_at = Some(self.now);
             }
             Err(cause) => self.answer(client, &Failed::because(cause)),
@@ -187,31 +218,41 @@ impl PrimaryDriver {
         if self.core.stop_deadline().is_some() {
             return Stand::Failed("the primary is stopping".into());
         }
+        let (mut ready, mut missing, mut warnings) = (0, false, Vec::new());
+        let wanted = self.core.wanted();
+        let slots: Vec<SlotStatus> = self.core.slots().collect();
+        for status in slots {
+            let is_new = (from..to).contains(&status.slot.0);
+            let given_up = status.stage == SlotStage::GivenUp;
+            if given_up {
+                warnings.push(format!("slot {} is given up: its workers fail", status.slot));
+            }
+            if given_up && is_new && wanted == to {
+                let cause = warnings.pop().unwrap_or_default();
+                return Stand::Failed(format!("{cause}; {wanted} workers stay wanted"));
+            }
+            let settled = self.has_all_it_needs(&status);
+            ready += u32::from(settled);
+            missing |= is_new && !settled;
+        }
         if let Some(other) = self.core.scaling_to() {
             // It waits behind a reload.
             return if other == to {
-                Stand::Waits(None)
+                Stand::Waits(Progress { ready, wanted: to })
             } else {
                 Stand::Failed(format!("another request scales to {other} workers"))
             };
         }
-        let wanted = self.core.wanted();
         if wanted != to {
             return Stand::Failed(format!("{wanted} workers are wanted by now"));
         }
-        let mut ready = 0;
-        let slots: Vec<SlotStatus> = self.core.slots().collect();
-        for status in slots {
-            if status.stage == SlotStage::GivenUp {
-                let cause = format!("slot {} is given up: its workers fail", status.slot);
-                return Stand::Failed(cause);
-            }
-            ready += u32::from(self.has_all_it_needs(&status));
+        let serves = |life| matches!(life, Life::Starting | Life::Online | Life::Ready);
+        let surplus = |slot: Slot| (to..from).contains(&slot.0);
+        missing |= self.core.workers().any(|it| surplus(it.slot) && serves(it.life));
+        if missing {
+            return Stand::Waits(Progress { ready, wanted: to });
         }
-        if ready >= to {
-            return Stand::Scaled { from, to };
-        }
-        Stand::Waits(Some(Progress { ready, wanted: to }))
+        Stand::Scaled(Scaled { ok: true, from, to, warnings })
     }
 
     /// Whether nothing more is to come from a slot: its worker is ready, or asks for nothing, or
@@ -224,11 +265,23 @@ impl PrimaryDriver {
             Life::Ready => true,
             Life::Online if self.now >= settles_at => true,
             Life::Online => {
-                let look_at = &mut self.waiting.look_at;
-                *look_at = Some(look_at.map_or(settles_at, |at| at.min(settles_at)));
+                self.waiting.look_by(settles_at);
                 false
             }
             _ => false,
         }
     }
+}
+
+/// So many workers more or fewer.
+///
+/// # Errors
+/// There can't be so many.
+pub(super) fn changed(planned: u32, by: i32) -> Result<u32, String> {
+    let range = roundel_core::limits::workers();
+    let to = planned.checked_add_signed(by).filter(|to| range.contains(to));
+    to.ok_or_else(|| {
+        let (least, most) = range.into_inner();
+        format!("from {planned} by {by:+}: there can be a number from {least} to {most}")
+    })
 }

@@ -62,13 +62,14 @@ fn answering(path: &Path, answers: Vec<String>) -> std::thread::JoinHandle<Vec<S
 fn asking() {
     let dir = Dir::new();
     let path = dir.socket("1");
-    let answers = ["{\"a\":1}\n", "{\"ok\":false,\"error\":\"no\\n\"}\n", "{\"half"];
+    let answers =
+        ["{\"a\":1}\n", "{\"ok\":false,\"error\":\"no \\\"a\\\"\\n\\u001bb\"}\n", "{\"half"];
     let primary = answering(&path, answers.map(String::from).to_vec());
     let mut connection = Connection::open(&path).unwrap();
     assert_eq!(connection.pid(), Some(std::process::id().cast_signed()));
     assert_eq!(connection.ask(&Request::Status, LIMIT), Ok("{\"a\":1}".into()));
     let refused = connection.ask(&Request::Stop, LIMIT).unwrap_err();
-    assert_eq!(refused, "the primary says: \"no\\n\"");
+    assert_eq!(refused, "the primary says: no \"a\"\n\\u{1b}b");
     let cut = connection.ask(&Request::Stop, LIMIT).unwrap_err();
     assert_eq!(cut, format!("--control: {path:?}: the primary closed the connection"));
     let asked = primary.join().unwrap();
@@ -95,11 +96,34 @@ fn a_primary_that_does_not_answer() {
 }
 
 #[test]
+fn requests_that_take_their_time_are_given_up_when_the_primary_is_silent() {
+    let (short, request) = (Duration::from_millis(20), Request::Reload { dry_run: false });
+    let primary = Primary::new();
+    let mut connection = Connection::open(primary.server.path()).unwrap();
+    let error = connection.ask_within(&request, short, LIMIT, |_| {}).unwrap_err();
+    assert!(error.ends_with(": the primary does not answer"), "{error}");
+
+    let dir = Dir::new();
+    let path = dir.socket("1");
+    let line = "{\"ready\":0,\"wanted\":2}\n";
+    let primary = answering(&path, vec![line.repeat(3) + "{\"ok\":true}\n", line.repeat(2)]);
+    let mut connection = Connection::open(&path).unwrap();
+    let mut told = Vec::new();
+    let answer = connection.ask_within(&request, LIMIT, LIMIT, |progress| told.push(progress));
+    assert_eq!(answer, Ok("{\"ok\":true}".into()));
+    assert_eq!(told, [Progress { ready: 0, wanted: 2 }], "repeated lines tell nothing");
+    // The other end closes after its last answer: only the beginning is told of.
+    let end = connection.ask_within(&request, LIMIT, short, |_| {}).unwrap_err();
+    assert!(end.contains("--control: "), "{end}");
+    primary.join().unwrap();
+}
+
+#[test]
 fn one_that_had_to_make_room_learns_why() {
     let mut primary = Primary::new();
     let mut connection = Connection::open(primary.server.path()).unwrap();
     assert!(primary.server.accept(primary.now).unwrap().is_some());
     let _clients: Vec<_> = (0..MAX_CLIENTS).map(|_| primary.connect()).collect();
     let error = connection.ask(&Request::Status, LIMIT).unwrap_err();
-    assert_eq!(error, "the primary says: \"too many clients\"");
+    assert_eq!(error, "the primary says: too many clients");
 }

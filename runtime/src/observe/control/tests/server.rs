@@ -54,6 +54,22 @@ fn a_client_that_shut_down_writing_is_still_answered() {
 }
 
 #[test]
+fn the_end_of_file_ends_the_last_line() {
+    let mut primary = Primary::new();
+    let (mut stream, id) = primary.connect();
+    stream.write_all(b"{\"command\":\"status\"}").unwrap();
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    assert_eq!(primary.ready(id), Some(Request::Status));
+    primary.reply(id, &true);
+    assert_eq!(read_all(&mut stream), "true\n");
+    let (mut stream, id) = primary.connect();
+    stream.write_all(b"{\"command\":\"stop\"").unwrap();
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    assert_eq!(primary.ready(id), None);
+    assert!(error_of(&read_all(&mut stream)).starts_with("not a request: "));
+}
+
+#[test]
 fn garbage_is_answered_and_closed() {
     let garbage: [&[u8]; 8] = [
         b"\n",

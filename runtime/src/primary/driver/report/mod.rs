@@ -1,6 +1,7 @@
 //! Events as lines: JSON for the event log, plain words for the terminal.
 
 mod changes;
+mod failures;
 
 use roundel_core::node::Skipped;
 use roundel_core::{
@@ -9,7 +10,9 @@ use roundel_core::{
 use serde_json::{Map, Value, json};
 
 use crate::text;
-use crate::unix::socket::OUTPUT;
+
+pub(super) use changes::workers;
+pub(crate) use failures::{explain, explain_bind, reload_failure};
 
 /// An event-log line under construction: `{at_ms, event, worker, ...}`.
 pub(super) struct Line(Map<String, Value>);
@@ -281,28 +284,6 @@ pub(super) fn words(event: &Event, pid: Option<i32>) -> Option<String> {
         ),
         other => return changes::words(other, pid),
     })
-}
-
-/// Why a listener can't be bound, in words.
-pub(crate) fn explain_bind(address: &Address, errno: i32) -> String {
-    let expected = "fd:N must be a listening stream socket that roundel inherits";
-    match (address, nix::errno::Errno::from_raw(errno)) {
-        (Address::Fd(number), nix::errno::Errno::EBADF) if OUTPUT.contains(number) => {
-            "descriptors 1 and 2 are for output".into()
-        }
-        (Address::Fd(number), nix::errno::Errno::EBADF) => {
-            format!("no socket was inherited as descriptor {number}; {expected}")
-        }
-        (Address::Fd(number), nix::errno::Errno::EINVAL) => {
-            format!("descriptor {number} is not a listening stream socket; {expected}")
-        }
-        _ => explain(errno),
-    }
-}
-
-/// An error number in words, as strerror(3) has them.
-pub(crate) fn explain(errno: i32) -> String {
-    nix::errno::Errno::from_raw(errno).desc().to_string()
 }
 
 #[cfg(test)]
