@@ -150,11 +150,12 @@ impl PrimaryDriver {
         let Some(record) = records.find(|record| record.generation == generation) else {
             // A later one took its place, one that was not refused.
             let refused = |failure| matches!(failure, &Some(ReloadFailure::Fixed { .. }));
-            let later = self
-                .core
-                .reloads()
-                .find(|record| record.generation > generation && !refused(&record.failure));
-            return later.map_or(Stand::Waits(None), |later| Stand::Follows(later.generation));
+            let mut all = self.core.reloads();
+            let later = all.find(|it| it.generation > generation && !refused(&it.failure));
+            return match later {
+                Some(later) => Stand::Follows(later.generation),
+                None => self.none_ready(),
+            };
         };
         match (&record.failure, record.ended) {
             (None, Some(_)) => Stand::Reloaded(generation),
@@ -165,15 +166,7 @@ impl PrimaryDriver {
                 let ready = u32::try_from(ready).unwrap_or(u32::MAX);
                 Stand::Waits(Progress { ready, wanted: self.core.wanted() })
             }
-<<<<<<< HEAD
-            (Some(failure), _) => Stand::Failed(failure.to_string()),
-=======
-            (Some(roundel_core::ReloadFailure::Superseded), _) => match records.next() {
-                Some(later) => Stand::Follows(later.generation),
-                None => self.none_ready(),
-            },
             (Some(failure), _) => Stand::Failed(reload_failure(failure)),
->>>>>>> ctl
         }
     }
 
