@@ -43,7 +43,7 @@ fn scale_answers_by_what_it_changed(on: Pair) {
     let (code, printed, _) = command(on, &cluster, &["scale", "-3"]);
     assert_eq!((code, printed.as_str()), (0, "1 worker, 4 before\n"));
     let (code, _, said) = command(on, &cluster, &["scale", "-99"]);
-    let cause = "from 1 by -99: there can be a number from 1 to 10000";
+    let cause = "from 1 by -99: there can be from 1 to 10000 workers";
     assert!(code == 1 && said.contains(cause), "{said}");
     cluster.stop();
 }

@@ -54,6 +54,7 @@ impl FileOptions {
     }
 }
 
+#[cfg(feature = "primary")]
 impl FileOptions {
     /// Whether this process may set them for a file that is there, as it has been made with the
     /// options of before.

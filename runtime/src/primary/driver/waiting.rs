@@ -275,6 +275,6 @@ pub(super) fn changed(planned: u32, by: i32) -> Result<u32, String> {
     let to = planned.checked_add_signed(by).filter(|to| range.contains(to));
     to.ok_or_else(|| {
         let (least, most) = range.into_inner();
-        format!("from {planned} by {by:+}: there can be a number from {least} to {most}")
+        format!("from {planned} by {by:+}: there can be from {least} to {most} workers")
     })
 }
