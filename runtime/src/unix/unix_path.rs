@@ -20,7 +20,7 @@ use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket,
 };
 use nix::sys::stat::{FileStat, Mode, fchmod, fstat};
-use nix::unistd::{Gid, Uid, chown, geteuid};
+use nix::unistd::{Gid, Uid, chown};
 
 /// How often the lock is tried again because its last owner has just removed its file.
 const TRIES: u32 = 16;
@@ -63,7 +63,7 @@ impl FileOptions {
     /// EPERM if only another user may, EADDRINUSE if the file is not that of this socket.
     pub(crate) fn may_set(&self, before: &FileOptions, bound: &BoundPath) -> Result<(), Errno> {
         let (_, found) = bound.open()?;
-        let euid = geteuid();
+        let euid = nix::unistd::geteuid();
         let owns = Uid::from_raw(found.st_uid) == euid;
         let gives_away = self.owner != before.owner || self.group != before.group;
         match euid.is_root() || owns && !gives_away {
