@@ -357,7 +357,7 @@ fn workers_that_linger_hold_up_recycling_only_when_they_are_many() {
 #[test]
 fn a_worker_whose_successor_failed_is_left_alone_for_a_minute() {
     let requests = core::num::NonZeroU64::new(1);
-    let mut hand = Hand::serving(config(1).max_requests(requests).max_age(Some(9 * SECOND)));
+    let mut hand = Hand::serving(config(1).max_requests(requests));
     hand.incoming(1);
     assert_eq!(spawns(&hand.ack(1, 1, true)), [(0, 1)]);
     assert!(events(&ends(&mut hand, 2, 1)).contains(&"recycle_failed"));
@@ -368,6 +368,18 @@ fn a_worker_whose_successor_failed_is_left_alone_for_a_minute() {
     assert!(spawns(&hand.later(59 * SECOND)).is_empty());
     assert_eq!(spawns(&hand.later(SECOND)), [(0, 1)]);
     hand.core.check().unwrap();
+}
+
+#[test]
+fn neither_is_one_that_has_grown_and_gets_old_meanwhile() {
+    let bytes = core::num::NonZeroU64::new(100);
+    let mut hand = Hand::serving(config(1).max_memory(bytes).max_age(Some(9 * SECOND)));
+    let large = Input::Memory { worker: worker(1), bytes: 101 };
+    hand.tell(large.clone());
+    assert_eq!(spawns(&hand.tell(large)), [(0, 1)]);
+    assert!(events(&ends(&mut hand, 2, 1)).contains(&"recycle_failed"));
+    assert!(spawns(&hand.later(59 * SECOND)).is_empty());
+    assert_eq!(spawns(&hand.later(SECOND)), [(0, 1)]);
 }
 
 #[test]
